@@ -1,0 +1,1 @@
+"""Owns jobs: the public API, the job loop, and the rollout worker beside it."""

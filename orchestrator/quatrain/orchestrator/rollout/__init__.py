@@ -1,0 +1,1 @@
+"""The rollout worker: generates, scores and compares samples for any job of its pool; holds nothing."""

@@ -1,0 +1,162 @@
+"""Leases tasks of a pool, keeps the leases alive while it works on them, and hands the results to the jobs' owners."""
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+
+from quatrain.data.tables import PromptTable, read_prompts
+from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput, NotFound, Overloaded, QuatrainError, Unavailable
+from quatrain.orchestrator.rollout.task import run_task
+from quatrain.orchestrator.services import Services
+from quatrain.queue import Lease, RolloutQueue
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import read_object
+from quatrain.telemetry.logging import get_logger
+from quatrain.v1 import common_pb2, rollout_pb2
+
+log = get_logger("rollout")
+
+PASSING = (Unavailable, Overloaded, DeadlineExpired)
+"""Errors that say nothing about the task: it is tried again for as long as its deadline allows."""
+
+FINAL = (InvalidInput, Corrupt, NotFound)
+"""Errors that a second try would repeat: they end the task, and the owner decides what that means for the job."""
+
+TABLES_KEPT = 8
+LEASE_BLOCK_SECONDS = 1.0
+
+
+class RolloutWorker:
+    """Works on `concurrency` tasks at once. `idle` is the lease in seconds: a third of it is the renewal period."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        pool: str,
+        concurrency: int,
+        idle: float,
+        store: ObjectStore,
+        queue: RolloutQueue,
+        services: Services,
+    ) -> None:
+        self._name = name
+        self._pool = pool
+        self._concurrency = concurrency
+        self._idle = idle
+        self._store = store
+        self._queue = queue
+        self._services = services
+        self._tables: OrderedDict[str, PromptTable] = OrderedDict()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """No new task is leased; `run` returns when the running ones are done."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Works until `stop`."""
+        lanes = [asyncio.create_task(self._lane(lane)) for lane in range(self._concurrency)]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            for lane in lanes:
+                lane.cancel()
+
+    async def _lane(self, lane: int) -> None:
+        """One task after the other. Each lane is a consumer of its own, so that its leases can be told apart."""
+        worker = f"{self._name}-{lane}"
+        while not self._stopping.is_set():
+            try:
+                leases = await self._queue.reclaim(self._pool, worker, idle=self._idle, count=1)
+                if not leases:
+                    leases = await self._queue.lease(self._pool, worker, count=1, block=LEASE_BLOCK_SECONDS)
+            except Unavailable as error:
+                log.warning("queue is away", error=error.message)
+                await asyncio.sleep(1.0)
+                continue
+            for lease in leases:
+                await self._work(lease, worker)
+
+    async def _work(self, lease: Lease, worker: str) -> None:
+        renewal = asyncio.create_task(self._keep(lease))
+        try:
+            results = await self._results(lease, worker)
+            if results is None:
+                return
+            await self._hand_over(lease, [result.SerializeToString() for result in results])
+        finally:
+            renewal.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewal
+
+    async def _results(self, lease: Lease, worker: str) -> list[rollout_pb2.RolloutResult] | None:
+        """The task's results, or its failure; None when it should be left to be leased again."""
+        task = rollout_pb2.RolloutTask.FromString(lease.payload)
+        give_up = time.monotonic() + task.deadline_seconds
+        refusals = 0
+        while True:
+            try:
+                prompts = await self._prompt_table(task.prompts)
+                return await run_task(task, prompts, self._services, worker)
+            except PASSING as error:
+                if time.monotonic() > give_up:
+                    log.warning("task left for another worker", job=task.job, step=task.step, error=error.message)
+                    return None
+                log.info("task tried again", job=task.job, step=task.step, chunk=task.chunk, error=error.message)
+                await asyncio.sleep(0.3)
+            except FINAL as error:
+                refusals += 1
+                if refusals >= 2:
+                    return [_failure(task, error, worker)]
+
+    async def _hand_over(self, lease: Lease, payloads: list[bytes]) -> None:
+        for _ in range(30):
+            try:
+                if not await self._queue.complete(lease, payloads):
+                    log.info("late result dropped: the task is no longer ours", job=lease.job)
+                return
+            except Unavailable as error:
+                log.warning("queue is away, result kept", error=error.message)
+                await asyncio.sleep(1.0)
+        log.error("result lost: the queue stayed away; the task will be leased again", job=lease.job)
+
+    async def _keep(self, lease: Lease) -> None:
+        """Renews the lease until it is cancelled, the lease is lost, or the task's total deadline has passed."""
+        task = rollout_pb2.RolloutTask.FromString(lease.payload)
+        give_up = time.monotonic() + task.deadline_seconds + self._idle
+        while time.monotonic() < give_up:
+            await asyncio.sleep(self._idle / 3)
+            try:
+                if not await self._queue.renew(lease):
+                    return
+            except Unavailable:
+                continue
+
+    async def _prompt_table(self, ref: common_pb2.ObjectRef) -> PromptTable:
+        table = self._tables.get(ref.sha256)
+        if table is None:
+            data = await asyncio.to_thread(read_object, self._store, ref.key, ref.sha256)
+            table = read_prompts(data)
+            self._tables[ref.sha256] = table
+            while len(self._tables) > TABLES_KEPT:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(ref.sha256)
+        return table
+
+
+def _failure(task: rollout_pb2.RolloutTask, error: QuatrainError, worker: str) -> rollout_pb2.RolloutResult:
+    return rollout_pb2.RolloutResult(
+        job=task.job,
+        purpose=task.purpose,
+        step=task.step,
+        chunk=task.chunk,
+        policy=task.policy,
+        error_reason=error.code_reason,
+        error_message=error.message,
+        made_by=worker,
+    )
+
+
+__all__ = ["RolloutWorker"]
