@@ -1,0 +1,76 @@
+"""Columns to Parquet bytes and back, the same bytes for the same rows.
+
+Nothing that depends on time or on the machine enters the file: one schema, one writer version, no statistics, a fixed
+compression level. Ragged columns are laid out as values + offsets, so that no row becomes a Python list on the way.
+"""
+
+import io
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from quatrain.errors import Corrupt
+
+# Rows of a row group; part of the bytes, so it never follows a library's default.
+ROW_GROUP_ROWS = 16384
+
+
+def ragged_column(rows: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> pa.Array:
+    """A list column of rows of numbers, each cast to `dtype` (int32 or float32)."""
+    offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+    if rows:
+        np.cumsum([len(row) for row in rows], out=offsets[1:])
+    values = np.concatenate(rows).astype(dtype, copy=False) if rows else np.zeros(0, dtype=dtype)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, type=pa.int32()), pa.array(values, type=pa.from_numpy_dtype(dtype))
+    )
+
+
+def ragged_rows(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[npt.NDArray[Any]]:
+    """The rows of a list column as arrays of `dtype`, each a view of one shared array."""
+    rows: list[npt.NDArray[Any]] = []
+    for chunk in column.chunks:
+        if chunk.null_count:
+            raise Corrupt("a list column of a batch holds nulls; the file was not written by Quatrain")
+        offsets = chunk.offsets.to_numpy()
+        values = chunk.values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+        rows.extend(values[start:end] for start, end in pairwise(offsets))
+    return rows
+
+
+def write_parquet(arrays: Sequence[pa.Array], schema: pa.Schema) -> bytes:
+    """Parquet bytes of a table. Deterministic for equal columns and one version of pyarrow."""
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_arrays(list(arrays), schema=schema),
+        buffer,
+        row_group_size=ROW_GROUP_ROWS,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+    )
+    return buffer.getvalue()
+
+
+def read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
+    """The table in `data`, columns in the schema's order. Raises Corrupt when it is no Parquet or lacks a column."""
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise Corrupt(f"{len(data)} bytes cannot be read as Parquet: {error}") from error
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise Corrupt(f"a batch file lacks the columns {', '.join(missing)}; it was not written by this version")
+    try:
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise Corrupt(f"a batch file has a column of another type: {error}") from error
