@@ -1,0 +1,11 @@
+"""Object storage: one small protocol, three implementations (S3, local folder, memory), one conformance suite.
+
+Everything that must last is an object: the event log, sealed batches, models, checkpoints. The job log is only as
+good as `put_if_absent`, which is why `probe_store` proves it at start and refuses a store that does not keep it.
+"""
+
+from quatrain.storage.opening import StorageSettings, open_store
+from quatrain.storage.probe import probe_store
+from quatrain.storage.protocol import ObjectStat, ObjectStore
+
+__all__ = ["ObjectStat", "ObjectStore", "StorageSettings", "open_store", "probe_store"]

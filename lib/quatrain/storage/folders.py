@@ -1,0 +1,266 @@
+"""Folders (models, checkpoints) as objects: PREFIX/<files> and PREFIX/manifest.json, which is written last.
+
+The manifest is canonical JSON `{"files": {path: {"sha256", "size"}}}`; its sha256 is the digest of the folder, so one
+digest vouches for every byte. A prefix without a manifest is an upload that never finished and is never read.
+"""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quatrain.digests import canonical_json, sha256_hex
+from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, NotFound
+from quatrain.storage.files import disk_error, file_sha256
+from quatrain.storage.keys import check_key
+from quatrain.storage.protocol import ObjectStore
+
+MANIFEST = "manifest.json"
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder in the store: where it lies and the digest of its manifest."""
+
+    prefix: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a manifest: lower-case hex sha256 and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+def upload_folder(store: ObjectStore, prefix: str, path: Path) -> Folder:
+    """Write every file under `path`, then the manifest.
+
+    The prefix must be this writer's own; uploading the same bytes again is no error, other bytes are AlreadyExists.
+    Links to files are followed. Raises InvalidData (no folder, no files, a file called manifest.json), Unavailable.
+    """
+    return _upload(store, check_key(prefix), path, describe_folder(path))
+
+
+def upload_model_folder(store: ObjectStore, path: Path) -> Folder:
+    """Write a folder under `models/<digest>`; one that is there already is not written again."""
+    files = describe_folder(path)
+    folder = Folder(f"models/{sha256_hex(manifest_bytes(files))}", sha256_hex(manifest_bytes(files)))
+    if store.stat(f"{folder.prefix}/{MANIFEST}") is not None:
+        return folder
+    return _upload(store, folder.prefix, path, files)
+
+
+def describe_folder(path: Path) -> dict[str, FileEntry]:
+    """Digest and size of every file under `path`, by slash path. Raises InvalidData."""
+    if not path.is_dir():
+        raise InvalidData(f"there is no folder {path}")
+    files: dict[str, FileEntry] = {}
+    for file in sorted(path.rglob("*")):
+        if not file.is_file():
+            continue
+        name = file.relative_to(path).as_posix()
+        if name == MANIFEST:
+            raise InvalidData(f"{file}: the name {MANIFEST} is taken by the list of files; rename or remove the file")
+        files[name] = FileEntry(file_sha256(file), file.stat().st_size)
+    if not files:
+        raise InvalidData(f"folder {path} has no files")
+    return files
+
+
+def manifest_bytes(files: dict[str, FileEntry]) -> bytes:
+    """The manifest of these files, whose sha256 is the folder's digest."""
+    return canonical_json(
+        {"files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in files.items()}}
+    )
+
+
+def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, FileEntry]:
+    """Files of a folder, in path order. Raises NotFound (nothing there, or never finished), Corrupt."""
+    key = f"{prefix}/{MANIFEST}"
+    data = read_object(store, key, digest)
+    try:
+        files = {str(name): _entry(value) for name, value in sorted(json.loads(data)["files"].items())}
+        for name in files:
+            check_key(f"{prefix}/{name}")
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
+        raise Corrupt(f"{store.name}: {key} is no manifest: {error}") from error
+    return files
+
+
+def read_object(store: ObjectStore, key: str, sha256: str) -> bytes:
+    """Bytes of an object whose digest is known. Raises NotFound, Corrupt."""
+    data = store.get(key)
+    if (found := sha256_hex(data)) != sha256:
+        raise Corrupt(f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced")
+    return data
+
+
+def prefix_of(uri: str) -> str:
+    """Where a model reference lies in the store: `store:x` is x, `sha256:D` is models/D. Raises InvalidInput."""
+    scheme, _, rest = uri.partition(":")
+    if scheme == "store":
+        return check_key(rest)
+    if scheme == "sha256":
+        if len(rest) != 64 or not _HEX.issuperset(rest):
+            raise InvalidInput(f"model reference {uri!r}: after sha256: come 64 lower-case hex digits")
+        return f"models/{rest}"
+    raise InvalidInput(f"model reference {uri!r} is not in the store: it starts with store: or sha256:")
+
+
+def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEntry]) -> Folder:
+    manifest = manifest_bytes(files)
+    for name in files:
+        store.put_file(f"{prefix}/{name}", path / name)
+    key = f"{prefix}/{MANIFEST}"
+    if not store.put_if_absent(key, manifest) and store.get(key) != manifest:
+        raise AlreadyExists(f"{store.name}: {prefix} holds another folder already")
+    return Folder(prefix, sha256_hex(manifest))
+
+
+def _entry(value: Any) -> FileEntry:
+    entry = FileEntry(value["sha256"], value["size"])
+    if not isinstance(entry.size, int) or not isinstance(entry.sha256, str):
+        raise TypeError(f"a file is described as {value!r}")
+    return entry
+
+
+def fetch_folder(store: ObjectStore, prefix: str, files: dict[str, FileEntry], into: Path) -> None:
+    """Read the files of a manifest into a folder and verify each. Raises NotFound, Corrupt, Unavailable."""
+    for name, entry in files.items():
+        key = f"{prefix}/{name}"
+        target = into / name
+        # A second read tells a bit that flipped on the way from one that flipped in the store.
+        if _fetch_file(store, key, target, entry) or _fetch_file(store, key, target, entry):
+            continue
+        raise Corrupt(
+            f"{store.name}: {key} does not match its manifest (sha256 {file_sha256(target)}, expected {entry.sha256})"
+        )
+
+
+def verify_folder(path: Path, files: dict[str, FileEntry]) -> bool:
+    """True when every file of the manifest is there with its size and digest."""
+    try:
+        return all(
+            (path / name).stat().st_size == entry.size and file_sha256(path / name) == entry.sha256
+            for name, entry in files.items()
+        )
+    except (NotFound, FileNotFoundError):
+        return False
+
+
+def _fetch_file(store: ObjectStore, key: str, target: Path, entry: FileEntry) -> bool:
+    store.get_file(key, target)
+    return target.stat().st_size == entry.size and file_sha256(target) == entry.sha256
+
+
+class FolderCache:
+    """Verified local copies of folders, least recently used ones removed when they exceed `max_bytes`.
+
+    Safe from several threads; several processes may share `root`. A copy that was fetched or handed out within
+    `grace` seconds is never removed, because its reader may still be opening files, so the bound may be exceeded for
+    that long. Ages are those of the folder's time stamp, which other processes see too.
+    """
+
+    def __init__(self, store: ObjectStore, root: Path, max_bytes: int, *, grace: float = 120.0) -> None:
+        self._store = store
+        self._root = root
+        self._max_bytes = max_bytes
+        self._grace = grace
+        self._lock = threading.Lock()
+        self._fetching: dict[str, threading.Lock] = {}
+        self._verified: set[str] = set()
+
+    def fetch(self, uri: str, digest: str) -> Path:
+        """A local folder with the files of `uri`, each checked against the manifest whose sha256 is `digest`.
+
+        `file:///ABS` is returned as it is. Raises InvalidInput (reference), NotFound, Corrupt, Unavailable.
+        """
+        if uri.startswith("file://"):
+            return _local_folder(uri)
+        prefix = prefix_of(uri)
+        if len(digest) != 64 or not _HEX.issuperset(digest):
+            raise InvalidInput(f"model reference {uri}: digest {digest!r} is not 64 lower-case hex digits")
+        with self._lock:
+            fetching = self._fetching.setdefault(digest, threading.Lock())
+        with fetching:
+            folder = self._root / digest
+            if not self._usable(folder, prefix, digest):
+                self._download(folder, prefix, digest)
+            self._verified.add(digest)
+            with suppress(FileNotFoundError):
+                os.utime(folder)
+            self._evict(keep=digest)
+            return folder
+
+    def _usable(self, folder: Path, prefix: str, digest: str) -> bool:
+        """Whether the copy is whole. Hashed on this process's first use: after a power loss files may be torn."""
+        if not folder.is_dir():
+            return False
+        if digest in self._verified:
+            return True
+        if verify_folder(folder, read_manifest(self._store, prefix, digest)):
+            return True
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+
+    def _download(self, folder: Path, prefix: str, digest: str) -> None:
+        files = read_manifest(self._store, prefix, digest)
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=self._root, prefix=".partial-"))
+        except OSError as error:
+            raise disk_error(error, f"cache folder {self._root}") from error
+        try:
+            fetch_folder(self._store, prefix, files, partial)
+            partial.chmod(0o755)
+            partial.rename(folder)
+        except OSError as error:
+            # Another process was faster: its copy was verified as well.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise disk_error(error, f"cache folder {folder}") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _evict(self, keep: str) -> None:
+        with self._lock:
+            copies = sorted((_age(path), path) for path in self._root.iterdir() if path.name != keep)
+            total = _size(self._root / keep) + sum(_size(path) for _, path in copies)
+            for age, path in reversed(copies):
+                if total <= self._max_bytes or age < self._grace:
+                    break
+                total -= _size(path)
+                self._verified.discard(path.name)
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _local_folder(uri: str) -> Path:
+    folder = Path(uri.removeprefix("file://"))
+    if not folder.is_absolute():
+        raise InvalidInput(f"model reference {uri!r}: a file:// reference is an absolute path, file:///models/x")
+    if not folder.is_dir():
+        raise NotFound(f"model reference {uri}: there is no folder {folder}")
+    return folder
+
+
+def _age(path: Path) -> float:
+    with suppress(FileNotFoundError):
+        return max(0.0, time.time() - path.stat().st_mtime)
+    return 0.0
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for file in path.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total

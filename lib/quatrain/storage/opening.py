@@ -1,0 +1,64 @@
+"""From configuration to a store."""
+
+from pathlib import Path
+from typing import Protocol
+
+from quatrain.errors import InvalidInput
+from quatrain.storage.local import LocalStore
+from quatrain.storage.memory import MemoryStore
+from quatrain.storage.protocol import ObjectStore
+
+
+class StorageSettings(Protocol):
+    """What `open_store` reads; `quatrain.config.StorageConfig` has it."""
+
+    @property
+    def kind(self) -> str:
+        """`local`, `s3` or `memory`."""
+        ...
+
+    @property
+    def root(self) -> Path | None:
+        """Folder of a local store."""
+        ...
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port` of the S3 server."""
+        ...
+
+    @property
+    def bucket(self) -> str:
+        """Bucket of the S3 server."""
+        ...
+
+    @property
+    def access_key(self) -> str:
+        """Access key of the S3 server."""
+        ...
+
+    @property
+    def secret_key(self) -> str:
+        """Secret key of the S3 server."""
+        ...
+
+    @property
+    def secure(self) -> bool:
+        """TLS to the S3 server."""
+        ...
+
+    @property
+    def region(self) -> str:
+        """Region that requests are signed for."""
+        ...
+
+
+def open_store(config: StorageSettings, *, create_bucket: bool = False) -> ObjectStore:
+    """Open the configured store. Raises InvalidInput (settings, missing bucket), Unavailable."""
+    if config.kind == "memory":
+        return MemoryStore()
+    if config.kind == "local":
+        if not config.root:
+            raise InvalidInput("storage.kind is local, but storage.root names no folder")
+        return LocalStore(Path(config.root))
+    raise InvalidInput(f"storage.kind is {config.kind!r}; local, s3 and memory are known")

@@ -1,0 +1,73 @@
+"""What Quatrain needs of an object store."""
+
+import builtins
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ObjectStat:
+    """One object: its key, its size in bytes and when it was written (the store's clock, epoch seconds)."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class ObjectStore(Protocol):
+    """A flat map from keys to bytes, strongly consistent for GET and LIST, with atomic creation.
+
+    Calls block and are safe from several threads. Retries with a bounded total wait happen inside. Every method
+    raises InvalidInput for a key that is not plain (`keys.check_key`) and Unavailable when the store cannot be
+    reached, refuses access or is full. Keys are never both an object and a folder: `a` and `a/b` cannot both exist.
+    """
+
+    @property
+    def name(self) -> str:
+        """What this store is, for messages: `local folder /x`, `s3 http://host:9000/bucket`."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Create an object. True: this call created it. False: the key was taken, by anything.
+
+        When a reply was lost the object is read back: bytes equal to `data` count as created by this call, so data
+        that two writers may both offer must carry a nonce if it matters who won.
+        """
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, replacing what is there."""
+        ...
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write an object from a file of any size, streaming. Raises NotFound when the file is not there."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Read a whole object. Raises NotFound."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Read up to `length` bytes from `start`: fewer at the end, none past it. Raises NotFound."""
+        ...
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Read an object into a file, streaming; the file appears whole or not at all. Raises NotFound."""
+        ...
+
+    def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
+        """Objects whose key starts with `prefix` and is above `start_after`, in order of the keys' UTF-8 bytes."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        ...
+
+    def stat(self, key: str) -> ObjectStat | None:
+        """Size and time of an object, None when there is none."""
+        ...
+
+    def presign(self, key: str, expires: float) -> str | None:
+        """A URL that reads the object for `expires` seconds without credentials; None where there is no such thing."""
+        ...
