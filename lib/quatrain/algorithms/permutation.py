@@ -1,0 +1,27 @@
+"""Orders that depend on nothing but their key, for ever and on every machine. No torch.
+
+The order is that of SHA-256 digests, so neither a library's version nor the number of ranks can change it.
+"""
+
+from hashlib import sha256
+from itertools import pairwise
+
+
+def permutation(n: int, *key: int | str) -> list[int]:
+    """Return 0 .. n - 1 in the order that the key determines."""
+    prefix = "/".join(str(part) for part in key)
+    return sorted(range(n), key=lambda index: sha256(f"{prefix}/{index}".encode()).digest())
+
+
+def minibatches(n_sequences: int, n_minibatches: int, seed: int, step: int, epoch: int) -> list[list[int]]:
+    """Cut one global permutation of the sequences into minibatches whose sizes differ by one at most.
+
+    With fewer sequences than minibatches each sequence is a minibatch: none is ever empty. A minibatch is distributed
+    over ranks after the cut, so the number of ranks does not change what is in it.
+    """
+    if n_minibatches < 1:
+        raise ValueError(f"{n_minibatches} minibatches: at least 1 is needed")
+    order = permutation(n_sequences, "minibatches", seed, step, epoch)
+    parts = min(n_minibatches, n_sequences)
+    bounds = [n_sequences * part // parts for part in range(parts + 1)] if parts else []
+    return [order[start:end] for start, end in pairwise(bounds)]
