@@ -1,0 +1,165 @@
+"""Loading Hugging Face folders: safetensors only, no remote code, dropout 0, every weight accounted for."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from quatrain.errors import Corrupt, InvalidData
+from quatrain.models.device import dtype_of
+
+
+def load_causal_lm(folder: Path, *, dtype: str = "float32", device: torch.device | str = "cpu") -> PreTrainedModel:
+    """The causal language model in `folder`, in eval mode with dropout 0.
+
+    Raises InvalidData (not a causal model folder, weights missing or not safetensors, a head that is more than one matrix
+    product) and Corrupt (weights that cannot be read).
+    """
+    model, missing = _load(AutoModelForCausalLM, folder, dtype)
+    if missing:
+        raise InvalidData(f"{folder.name}: the safetensors files lack {_some(missing)}; export the whole model.")
+    model.to(device)
+    _check_plain_head(model, folder)
+    return model
+
+
+def load_sequence_classifier(
+    folder: Path, *, dtype: str = "float32", device: torch.device | str = "cpu", new_head_seed: int | None = None
+) -> PreTrainedModel:
+    """The one-label sequence classifier in `folder` (attribute `score`), in eval mode with dropout 0.
+
+    With `new_head_seed` the folder may hold a causal model: its trunk is used, and a head without bias is drawn from
+    N(0, 1 / (d + 1)) (variance) by that seed whether or not the folder has one (Stiennon et al. 2020). Raises as `load_causal_lm`.
+    """
+    model, missing = _load(AutoModelForSequenceClassification, folder, dtype, num_labels=1)
+    head = getattr(model, "score", None)
+    if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
+        raise InvalidData(
+            f"{folder.name}: {type(model).__name__} has no `score` layer with one label, which a reward model needs."
+        )
+    if new_head_seed is not None:
+        missing.discard("score.weight")
+        generator = torch.Generator().manual_seed(new_head_seed)
+        weight = torch.randn(head.weight.shape, generator=generator) / math.sqrt(head.in_features + 1)
+        with torch.no_grad():
+            head.weight.copy_(weight)
+    if missing:
+        raise InvalidData(f"{folder.name}: the safetensors files lack {_some(missing)}; export the whole reward model.")
+    model.to(device)
+    return model
+
+
+def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
+    """Copies the weights of `folder` into `model` in place, without building a module.
+
+    False, with the model untouched, when the files do not hold exactly the model's tensors by name and shape (the caller
+    then loads the folder anew). The caller checks that both have the same config.
+    """
+    state = model.state_dict(keep_vars=True)
+    tensors: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors.update(_read_safetensors(path))
+    missing = {name for name in state if name not in tensors}
+    tied = {id(state[name]) for name in tensors if name in state}
+    if set(tensors) - set(state) or any(id(state[name]) not in tied for name in missing):
+        return False
+    if any(state[name].shape != tensor.shape for name, tensor in tensors.items()):
+        return False
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+    return True
+
+
+def vocabulary_and_positions(model: PreTrainedModel) -> tuple[int, int]:
+    """Number of token ids that the model knows, and the most positions of a sequence (a very large number if unbounded)."""
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    return int(config.vocab_size), int(positions) if positions else 1 << 31
+
+
+def _load(auto_class: Any, folder: Path, dtype: str, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
+    _check_files(folder)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model, report = auto_class.from_pretrained(
+            folder,
+            dtype=dtype_of(dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **kwargs,
+        )
+    except SafetensorError as error:
+        raise Corrupt(f"{folder.name}: the safetensors files cannot be read: {error}.") from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise InvalidData(f"{folder.name} is not a model folder that transformers can load: {first_line}") from error
+    if report["mismatched_keys"]:
+        raise InvalidData(
+            f"{folder.name}: tensor shapes differ from config.json: {_some(set(map(str, report['mismatched_keys'])))}."
+        )
+    _remove_dropout(model)
+    model.eval()
+    model.requires_grad_(True)
+    return model, set(report["missing_keys"])
+
+
+def _check_files(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise InvalidData(f"{folder.name} is not a Hugging Face model folder: it has no config.json.")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    if pickles:
+        raise InvalidData(
+            f"{folder.name}: {pickles[0]} is a pickle, which can run code when it is read; save the model as safetensors "
+            "(save_pretrained does)."
+        )
+    raise InvalidData(f"{folder.name} has no *.safetensors file.")
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise Corrupt(f"{path.parent.name}/{path.name} cannot be read as safetensors: {error}.") from error
+
+
+def _remove_dropout(model: PreTrainedModel) -> None:
+    """Sets dropout to 0 in the modules, so that train mode samples nothing either; config.json keeps what it says."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+@torch.no_grad()
+def _check_plain_head(model: PreTrainedModel, folder: Path) -> None:
+    """Logprobs are computed as head(backbone(ids)); a model that scales or caps its logits would come out wrong."""
+    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    head = model.get_output_embeddings()
+    if head is None:
+        raise InvalidData(
+            f"{folder.name}: {type(model).__name__} has no output head, so it is not a causal language model."
+        )
+    plain = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    if not torch.allclose(model(input_ids=ids, use_cache=False).logits.float(), plain.float(), rtol=1e-3, atol=1e-4):
+        raise InvalidData(
+            f"{folder.name}: {type(model).__name__} changes its logits after the output head (scaling or soft cap), "
+            "which is not supported."
+        )
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:3]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,138 @@
+"""Logprobs of given tokens: log of the softmax of logits / temperature over the full vocabulary, in float32.
+
+The output head runs only at positions that predict a completion token, in chunks of rows, so memory does not grow with
+vocabulary x length.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import numpy as np
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from quatrain.models.microbatches import by_token_budget
+from quatrain.models.sequences import completion_hidden_states, completion_targets, pad_completions
+
+# Logits held at once: 128 MiB in float32. With a vocabulary of 512 a chunk is 65,536 tokens, with 152,000 it is 220.
+_CHUNK_LOGITS = 1 << 25
+
+
+def output_head(model: PreTrainedModel) -> torch.nn.Module:
+    """The layer that turns hidden states into logits."""
+    head: torch.nn.Module = model.get_output_embeddings()
+    return head
+
+
+def head_logprobs(
+    hidden_ND: torch.Tensor,
+    head: torch.nn.Module,
+    targets_N: torch.Tensor,
+    *,
+    temperature: float,
+    chunk: int | None = None,
+    want_entropy: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logprob of each target and entropy of each distribution, both [N] float32 and differentiable.
+
+    logprob = log_softmax(head(hidden) / temperature)[target]; entropy in nats. `chunk` bounds the tokens whose logits
+    exist at once; with gradients, chunks beyond one are computed again in the backward pass instead of being kept.
+    Without `want_entropy` the second tensor is empty.
+    """
+    if chunk is None:
+        chunk = max(1, _CHUNK_LOGITS // vocabulary_size(head))
+    if hidden_ND.shape[0] <= chunk:
+        return _chunk_logprobs(hidden_ND, head, targets_N, temperature, want_entropy)
+    parts = []
+    for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
+        if torch.is_grad_enabled():
+            part = checkpoint(_chunk_logprobs, hidden, head, targets, temperature, want_entropy, use_reentrant=False)
+        else:
+            part = _chunk_logprobs(hidden, head, targets, temperature, want_entropy)
+        parts.append(part)
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def vocabulary_size(head: torch.nn.Module) -> int:
+    """Number of logits that the output head makes."""
+    weight = head.weight
+    assert isinstance(weight, torch.Tensor)
+    return int(weight.shape[0])
+
+
+def _chunk_logprobs(
+    hidden_ND: torch.Tensor, head: torch.nn.Module, targets_N: torch.Tensor, temperature: float, want_entropy: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits_NV = head(hidden_ND).float()
+    if temperature != 1.0:
+        logits_NV = logits_NV / temperature
+    log_probabilities_NV = torch.log_softmax(logits_NV, dim=-1)
+    logprobs_N = log_probabilities_NV.gather(1, targets_N[:, None])[:, 0]
+    if not want_entropy:
+        return logprobs_N, logprobs_N.new_empty(0)
+    return logprobs_N, -(log_probabilities_NV.exp() * log_probabilities_NV).sum(dim=-1)
+
+
+@overload
+def completion_logprobs(
+    model: PreTrainedModel,
+    prompts: Sequence[np.ndarray],
+    completions: Sequence[np.ndarray],
+    *,
+    temperature: float,
+    token_budget: int,
+    want_entropy: Literal[False] = False,
+) -> list[np.ndarray]: ...
+
+
+@overload
+def completion_logprobs(
+    model: PreTrainedModel,
+    prompts: Sequence[np.ndarray],
+    completions: Sequence[np.ndarray],
+    *,
+    temperature: float,
+    token_budget: int,
+    want_entropy: Literal[True],
+) -> tuple[list[np.ndarray], list[np.ndarray]]: ...
+
+
+@torch.no_grad()
+def completion_logprobs(
+    model: PreTrainedModel,
+    prompts: Sequence[np.ndarray],
+    completions: Sequence[np.ndarray],
+    *,
+    temperature: float,
+    token_budget: int,
+    want_entropy: bool = False,
+) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
+    """Logprob of every completion token, one float32 array a row in the order given; with `want_entropy` also entropies.
+
+    Rows are sorted by length into microbatches of at most `token_budget` padded tokens. Prompts hold at least one token;
+    a completion may be empty.
+    """
+    lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    logprobs: list[np.ndarray] = [np.empty(0, np.float32)] * len(lengths)
+    entropies = list(logprobs)
+    for rows in by_token_budget(lengths, token_budget):
+        batch = pad_completions([prompts[i] for i in rows], [completions[i] for i in rows], device=model.device)
+        flat, flat_entropy = head_logprobs(
+            completion_hidden_states(model, batch),
+            output_head(model),
+            completion_targets(batch),
+            temperature=temperature,
+            want_entropy=want_entropy,
+        )
+        sizes = [len(completions[i]) for i in rows]
+        _scatter(flat, sizes, rows, logprobs)
+        if want_entropy:
+            _scatter(flat_entropy, sizes, rows, entropies)
+    return (logprobs, entropies) if want_entropy else logprobs
+
+
+def _scatter(flat_N: torch.Tensor, sizes: list[int], rows: list[int], out: list[np.ndarray]) -> None:
+    pieces = np.split(flat_N.cpu().numpy(), np.cumsum(sizes)[:-1])
+    for row, piece in zip(rows, pieces, strict=True):
+        out[row] = piece.copy()

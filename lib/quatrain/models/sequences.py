@@ -1,0 +1,78 @@
+"""Right-padded batches and the hidden states of a causal model over them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Rows padded on the right with id 0; what lies beyond a row's length has no meaning.
+
+    `prompt_lengths_B` is zero for rows that have no prompt and completion.
+    """
+
+    input_ids_BT: torch.Tensor  # int64
+    lengths_B: torch.Tensor  # int64
+    prompt_lengths_B: torch.Tensor  # int64
+
+
+def pad_right(
+    rows: Sequence[np.ndarray], *, prompt_lengths: Sequence[int] | None = None, device: torch.device | str = "cpu"
+) -> PaddedBatch:
+    """One batch of the rows (token ids, at least one row, at least one token in a row)."""
+    lengths = [len(row) for row in rows]
+    input_ids = np.zeros((len(rows), max(lengths)), dtype=np.int64)
+    for index, row in enumerate(rows):
+        input_ids[index, : lengths[index]] = row
+    return PaddedBatch(
+        input_ids_BT=torch.from_numpy(input_ids).to(device),
+        lengths_B=torch.tensor(lengths, device=device),
+        prompt_lengths_B=torch.tensor(list(prompt_lengths or [0] * len(rows)), device=device),
+    )
+
+
+def pad_completions(
+    prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
+) -> PaddedBatch:
+    """One batch of rows prompt + completion."""
+    rows = [np.concatenate([prompt, completion]) for prompt, completion in zip(prompts, completions, strict=True)]
+    return pad_right(rows, prompt_lengths=[len(prompt) for prompt in prompts], device=device)
+
+
+def hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
+    """Last hidden states [B, T, D] of the model's backbone, without its head; differentiable.
+
+    No attention mask: with right padding the causal mask alone keeps padding away from the real tokens, and attention
+    stays on its fast causal path. Position ids are 0 .. T-1.
+    """
+    output = model.base_model(input_ids=batch.input_ids_BT, use_cache=False)
+    hidden_BTD: torch.Tensor = output.last_hidden_state
+    return hidden_BTD
+
+
+def completion_positions(batch: PaddedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index (row_N, position_N) of the hidden states that predict the completion tokens, row by row.
+
+    A row of n prompt tokens and T completion tokens is predicted at positions n-1 .. n-1+T-1.
+    """
+    positions_T = torch.arange(batch.input_ids_BT.shape[1], device=batch.input_ids_BT.device)
+    first_B1 = (batch.prompt_lengths_B - 1)[:, None]
+    end_B1 = (batch.lengths_B - 1)[:, None]
+    row_N, position_N = torch.nonzero((positions_T >= first_B1) & (positions_T < end_B1), as_tuple=True)
+    return row_N, position_N
+
+
+def completion_targets(batch: PaddedBatch) -> torch.Tensor:
+    """The completion tokens [N], in the order of `completion_positions`."""
+    row_N, position_N = completion_positions(batch)
+    return batch.input_ids_BT[row_N, position_N + 1]
+
+
+def completion_hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
+    """Hidden states [N, D] that predict the completion tokens, in the order of `completion_positions`; differentiable."""
+    row_N, position_N = completion_positions(batch)
+    return hidden_states(model, batch)[row_N, position_N]
