@@ -1,0 +1,51 @@
+"""The job spec: YAML, JSON or proto in, a validated and fully resolved JobSpec out. Imports no torch.
+
+document = apply_overrides(load_yaml(Path("spec.yaml")), ["ppo.kl.coef=0.1"])
+spec = parse_spec(document)
+"""
+
+from quatrain.jobspec.documents import load_yaml
+from quatrain.jobspec.overrides import apply_overrides
+from quatrain.jobspec.parsing import parse_spec
+from quatrain.jobspec.sections import (
+    AdvantageSpec,
+    CheckpointSpec,
+    ClipSpec,
+    DataSpec,
+    GenerationSpec,
+    JobSpec,
+    KlSpec,
+    LimitsSpec,
+    ModelSpec,
+    OptimizerSpec,
+    PpoSpec,
+    ReferenceSpec,
+    RewardFunctionSpec,
+    RewardSpec,
+    SftSpec,
+)
+from quatrain.jobspec.wire import resolved_document, spec_from_proto, spec_to_proto
+
+__all__ = [
+    "AdvantageSpec",
+    "CheckpointSpec",
+    "ClipSpec",
+    "DataSpec",
+    "GenerationSpec",
+    "JobSpec",
+    "KlSpec",
+    "LimitsSpec",
+    "ModelSpec",
+    "OptimizerSpec",
+    "PpoSpec",
+    "ReferenceSpec",
+    "RewardFunctionSpec",
+    "RewardSpec",
+    "SftSpec",
+    "apply_overrides",
+    "load_yaml",
+    "parse_spec",
+    "resolved_document",
+    "spec_from_proto",
+    "spec_to_proto",
+]

@@ -1,0 +1,52 @@
+"""`--set a.b=c`: single fields of a document, over the file."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from quatrain.errors import FieldViolation, InvalidSpec
+from quatrain.jobspec.documents import load_value
+
+# Sections that a document may give as the URI alone.
+_URI_SECTIONS = ("data", "prompts", "eval_prompts")
+
+
+def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of the document with each `dotted.path=VALUE` set; missing sections are made. Raises InvalidSpec."""
+    changed = copy.deepcopy(document)
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise _refuse(text, f"{text!r} is not of the form dotted.path=value, such as ppo.kl.coef=0.1")
+        _set(changed, keys, load_value(value), text)
+    return changed
+
+
+def _set(document: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+    target: Any = document
+    for position, key in enumerate(keys[:-1]):
+        if isinstance(target, list):
+            target = target[_index(target, key, text)]
+        else:
+            if key in _URI_SECTIONS and isinstance(target.get(key), str):
+                target[key] = {"uri": target[key]}
+            if target.get(key) is None:
+                target[key] = {}
+            target = target[key]
+        if not isinstance(target, dict | list):
+            raise _refuse(".".join(keys), f"{'.'.join(keys[: position + 1])} is {target!r}, which has no fields")
+    if isinstance(target, list):
+        target[_index(target, keys[-1], text)] = value
+    else:
+        target[keys[-1]] = value
+
+
+def _index(items: list[Any], key: str, text: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise _refuse(text, f"{key!r} is not a position in a list of {len(items)}; positions start at 0")
+    return int(key)
+
+
+def _refuse(field: str, description: str) -> InvalidSpec:
+    return InvalidSpec(f"--set: {description}.", [FieldViolation(field, description)])

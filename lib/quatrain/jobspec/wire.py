@@ -1,0 +1,78 @@
+"""Spec documents to and from the proto. The resolved document is what is stored with a job and shown to people."""
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from quatrain.jobspec.sections import PAIR_FIELDS, JobSpec
+from quatrain.v1 import spec_pb2
+
+
+def resolved_document(spec: JobSpec) -> dict[str, Any]:
+    """The spec with every default written out, as plain JSON values; parsing it again gives an equal spec."""
+    document: dict[str, Any] = spec.model_dump(mode="json")
+    gold = document["ppo"]["eval_gold"]
+    for reward in [document["reward"]] + ([gold] if gold else []):
+        if reward["data"] is None:
+            for name in PAIR_FIELDS:
+                del reward[name]
+    return document
+
+
+def spec_to_proto(spec: JobSpec) -> spec_pb2.JobSpec:
+    """The resolved spec as a message: every default set, null as absence (`clip.value: null` as `value_off`)."""
+    message = spec_pb2.JobSpec()
+    _fill(message, resolved_document(spec))
+    return message
+
+
+def spec_from_proto(message: spec_pb2.JobSpec) -> dict[str, Any]:
+    """The document that a message carries: only the fields that are present. `parse_spec` validates it."""
+    return _document(message)
+
+
+def _fill(message: Message, document: dict[str, Any]) -> None:
+    if isinstance(message, spec_pb2.ClipSpec) and document["value"] is None:
+        message.value_off = True
+    for name, value in document.items():
+        if value is None:
+            continue
+        field = message.DESCRIPTOR.fields_by_name[name]
+        target = getattr(message, name)
+        if _is_map(field):
+            target.update(value)
+        elif field.is_repeated:
+            if field.message_type is None:
+                target.extend(value)
+            else:
+                for item in value:
+                    _fill(target.add(), item)
+        elif field.message_type is not None:
+            target.SetInParent()
+            _fill(target, value)
+        else:
+            setattr(message, name, value)
+
+
+def _document(message: Message) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if field.message_type is None or _is_map(field):
+            document[field.name] = _plain(field, value)
+        elif field.is_repeated:
+            document[field.name] = [_document(item) for item in value]
+        else:
+            document[field.name] = _document(value)
+    if isinstance(message, spec_pb2.ClipSpec) and document.pop("value_off", False):
+        document["value"] = None
+    return document
+
+
+def _plain(field: Any, value: Any) -> Any:
+    if _is_map(field):
+        return dict(value)
+    return list(value) if field.is_repeated else value
+
+
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
