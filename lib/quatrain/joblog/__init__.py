@@ -1,0 +1,25 @@
+"""The event log of a job: the only place where anything about a job is decided.
+
+`events` says what an event is, `view` folds events into what a job is now, `log` reads and appends with fencing,
+`packs` makes reading a long log quick, `jobs` creates and lists jobs.
+"""
+
+from quatrain.joblog.events import Event
+from quatrain.joblog.jobs import create_job, list_active, list_jobs, read_spec, retire
+from quatrain.joblog.log import JobLog, LogConflict
+from quatrain.joblog.view import TERMINAL_STATES, JobView, apply, fold
+
+__all__ = [
+    "TERMINAL_STATES",
+    "Event",
+    "JobLog",
+    "JobView",
+    "LogConflict",
+    "apply",
+    "create_job",
+    "fold",
+    "list_active",
+    "list_jobs",
+    "read_spec",
+    "retire",
+]

@@ -1,0 +1,68 @@
+"""Jobs as objects: a job exists once its `spec.json` does; `active/{job}` is an index of the unfinished ones."""
+
+import json
+from typing import Any
+
+from quatrain.digests import canonical_json
+from quatrain.errors import Corrupt, NotFound
+from quatrain.storage import ObjectStore
+
+
+def spec_key(job: str) -> str:
+    """Key of a job's spec."""
+    return f"jobs/{job}/spec.json"
+
+
+def active_key(job: str) -> str:
+    """Key of a job's entry in the index of unfinished jobs."""
+    return f"active/{job}"
+
+
+def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> bool:
+    """Creates a job with `document` as its spec.json; False when the id is taken already (by whatever document).
+
+    The index entry is written first, so that no accepted job is ever out of it; an entry without a job is harmless.
+    Raises Unavailable when the store is.
+    """
+    if store.stat(spec_key(job_id)) is not None:
+        return False
+    store.put_if_absent(active_key(job_id), b"{}")
+    return store.put_if_absent(spec_key(job_id), canonical_json(document))
+
+
+def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
+    """The document that the job was created with. Raises NotFound without such a job, Corrupt when it is damaged."""
+    try:
+        data = store.get(spec_key(job))
+    except NotFound as error:
+        raise NotFound(f"there is no job {job!r}; `quatrain job list` shows the jobs there are") from error
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise Corrupt(f"{spec_key(job)} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Corrupt(f"{spec_key(job)} is not a JSON object")
+    return document
+
+
+def list_jobs(store: ObjectStore) -> list[str]:
+    """Ids of all jobs in key order. Two small requests a job, however long the jobs' logs are."""
+    found: list[str] = []
+    after = "jobs/"
+    while page := store.list("jobs/", start_after=after, limit=1):
+        job = page[0].key.split("/")[1]
+        if store.stat(spec_key(job)) is not None:
+            found.append(job)
+        # "0" is the character after "/": the next key that is not below this job's folder.
+        after = f"jobs/{job}0"
+    return found
+
+
+def list_active(store: ObjectStore) -> list[str]:
+    """Ids in the index of unfinished jobs. One may have finished or never been created: check before you act."""
+    return [stat.key.removeprefix("active/") for stat in store.list("active/")]
+
+
+def retire(store: ObjectStore, job: str) -> None:
+    """Takes a job out of the index, after its terminal event. Idempotent."""
+    store.delete(active_key(job))

@@ -1,0 +1,190 @@
+"""Reads a job's log and appends to it. Conditional creation of the next event is the only lock there is."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from quatrain.errors import Corrupt, Fenced, NotFound, Unavailable, WrongState
+from quatrain.joblog.events import Event, event_key, parse_event
+from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
+from quatrain.joblog.view import JobView, apply, check_event
+from quatrain.storage import ObjectStore
+
+# Conflicts in a row after which an intent gives up: each one means that another event got in between.
+INTENT_TRIES = 50
+
+
+class LogConflict(WrongState):
+    """Somebody else wrote the next event first; `events` are the new ones, already folded."""
+
+    reason = "LOG_CONFLICT"
+
+    def __init__(self, message: str, events: Sequence[Event]) -> None:
+        super().__init__(message)
+        self.events = tuple(events)
+
+
+class JobLog:
+    """The log of one job and its fold. Methods block on the store; call them in a worker thread. Thread-safe."""
+
+    def __init__(self, store: ObjectStore, job: str) -> None:
+        self._store = store
+        self._job = job
+        self._view = JobView(job)
+        self._lock = threading.RLock()
+        # The first reading lists the log, so that a gap is seen. Later ones ask for the next key: that stays as cheap
+        # however long the log grows.
+        self._listed = False
+        # Events since the last multiple of SNAPSHOT_EVERY: the next snapshot.
+        self._tail: list[Event] = []
+        # Nonces whose write ended without an answer, and what became of them.
+        self._unsure: set[str] = set()
+        self._landed: dict[str, Event] = {}
+
+    @property
+    def view(self) -> JobView:
+        """The job as far as it has been read. It moves on with refresh and append."""
+        return self._view
+
+    def refresh(self) -> list[Event]:
+        """Reads and folds what is new and returns it, oldest first.
+
+        Raises Unavailable when the store is, Corrupt when an event is missing, damaged or unknown.
+        """
+        with self._lock:
+            if self._listed:
+                return self._read_following()
+            events = self._read_snapshots() if self._view.revision == 0 else []
+            events += self._read_listed()
+            self._listed = True
+            return events
+
+    def append(self, event: Event) -> Event:
+        """Writes `event` as the revision after the last folded one and returns it with that revision.
+
+        Appending the same event again after Unavailable is safe: its nonce tells whether the first write arrived.
+
+        Raises Fenced when a newer epoch or attempt exists; LogConflict when somebody else's event is there (it is
+        folded by then); WrongState when the job has finished; Unavailable; ValueError when the event cannot be folded.
+        """
+        with self._lock:
+            if event.nonce in self._landed:
+                return self._landed[event.nonce]
+            check_event(event)
+            self._check_place(event)
+            placed = event.at(self._view.revision + 1)
+            try:
+                created = self._store.put_if_absent(event_key(self._job, placed.revision), placed.to_bytes())
+            except Unavailable:
+                self._unsure.add(event.nonce)
+                raise
+            if not created:
+                return self._find(placed)
+            self._fold(placed)
+            return placed
+
+    def append_intent(self, type: str, data: dict[str, Any], actor: str) -> Event:
+        """Appends a wish (cancel, pause, resume) from any replica, after whatever else is written meanwhile.
+
+        Raises WrongState when the job has finished, Unavailable when the store is or the log never stands still.
+        """
+        event = Event(type, data, actor)
+        for _ in range(INTENT_TRIES):
+            try:
+                return self.append(event)
+            except LogConflict:
+                continue
+        raise Unavailable(f"job {self._job}: {INTENT_TRIES} writes of {type} lost against other events; try again")
+
+    def _check_place(self, event: Event) -> None:
+        view = self._view
+        if event.nonce in self._unsure:
+            return  # It may be in the log already; the write will tell.
+        if view.finished:
+            raise WrongState(f"job {self._job} is {view.state}: no {event.type} can follow")
+        if event.epoch == 0:
+            return
+        taking = event.type == "owner_taken"
+        opening = event.type == "learner_opened"
+        if event.epoch < view.epoch + taking:
+            raise Fenced(
+                f"job {self._job}: epoch {event.epoch} is over, {view.owner!r} owns it with epoch {view.epoch}"
+            )
+        if event.epoch > view.epoch + taking:
+            raise ValueError(f"job {self._job}: epoch {event.epoch} was never taken; the log is at {view.epoch}")
+        if event.attempt and event.attempt < view.attempt + opening:
+            raise Fenced(f"job {self._job}: attempt {event.attempt} is over, the newest is {view.attempt}")
+        if event.attempt > view.attempt + opening:
+            raise ValueError(f"job {self._job}: attempt {event.attempt} was never opened; the log is at {view.attempt}")
+
+    def _find(self, placed: Event) -> Event:
+        """What stands where `placed` should have gone: itself (after an ambiguous write), or a conflict."""
+        events = self.refresh()
+        mine = next((event for event in events if event.nonce == placed.nonce), None)
+        if mine is not None:
+            return mine
+        if not events:
+            raise Unavailable(
+                f"{self._store.name} says that {event_key(self._job, placed.revision)} exists but does not give it"
+            )
+        names = ", ".join(f"{event.revision} {event.type}" for event in events)
+        raise LogConflict(f"job {self._job}: {placed.type} lost against {names}", events)
+
+    def _read_snapshots(self) -> list[Event]:
+        present = list_snapshots(self._store, self._job)
+        folded: list[Event] = []
+        for end in range(SNAPSHOT_EVERY, max(present, default=0) + 1, SNAPSHOT_EVERY):
+            events = read_snapshot(self._store, self._job, end) if end in present else None
+            if events is not None:
+                for event in events:
+                    self._apply(event)
+            else:
+                events = [self._read_event(revision) for revision in range(end - SNAPSHOT_EVERY + 1, end + 1)]
+                for event in events:
+                    self._fold(event)
+            folded += events
+        return folded
+
+    def _read_following(self) -> list[Event]:
+        folded: list[Event] = []
+        while True:
+            key = event_key(self._job, self._view.revision + 1)
+            try:
+                event = parse_event(self._store.get(key), key)
+            except NotFound:
+                return folded
+            self._fold(event)
+            folded.append(event)
+
+    def _read_listed(self) -> list[Event]:
+        folded: list[Event] = []
+        after = event_key(self._job, self._view.revision)
+        for stat in self._store.list(f"jobs/{self._job}/events/", start_after=after):
+            event = parse_event(self._store.get(stat.key), stat.key)
+            self._fold(event)
+            folded.append(event)
+        return folded
+
+    def _read_event(self, revision: int) -> Event:
+        key = event_key(self._job, revision)
+        try:
+            return parse_event(self._store.get(key), key)
+        except NotFound as error:
+            raise Corrupt(f"{key} is missing while later events exist; restore it from a copy of the bucket") from error
+
+    def _apply(self, event: Event) -> None:
+        apply(self._view, event)
+        if event.nonce in self._unsure:
+            self._unsure.discard(event.nonce)
+            self._landed[event.nonce] = event
+
+    def _fold(self, event: Event) -> None:
+        self._apply(event)
+        self._tail.append(event)
+        if event.revision % SNAPSHOT_EVERY == 0:
+            tail, self._tail = self._tail, []
+            # Derived: without it the log reads slower, so a store that is away now is no reason to fail.
+            try:
+                write_snapshot(self._store, self._job, tail)
+            except Unavailable:
+                return

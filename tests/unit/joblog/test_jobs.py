@@ -1,0 +1,61 @@
+import pytest
+
+from quatrain.errors import Corrupt, NotFound
+from quatrain.joblog import Event, JobLog, create_job, list_active, list_jobs, read_spec, retire
+from quatrain.storage.memory import MemoryStore
+
+
+def test_a_created_job_is_listed_and_active() -> None:
+    store = MemoryStore()
+
+    assert create_job(store, "a", {"name": "x"})
+    assert list_jobs(store) == list_active(store) == ["a"]
+    assert read_spec(store, "a") == {"name": "x"}
+
+
+def test_an_id_is_given_once() -> None:
+    store = MemoryStore()
+    create_job(store, "a", {"name": "x"})
+
+    assert not create_job(store, "a", {"name": "y"})
+    assert read_spec(store, "a") == {"name": "x"}
+
+
+def test_a_finished_job_stays_listed_but_is_not_active_again() -> None:
+    store = MemoryStore()
+    create_job(store, "a", {})
+    retire(store, "a")
+    retire(store, "a")
+
+    create_job(store, "a", {})
+
+    assert list_active(store) == []
+    assert list_jobs(store) == ["a"]
+
+
+def test_ids_that_begin_alike_are_all_listed() -> None:
+    store = MemoryStore()
+    ids = ["a", "a-b", "a0", "a00", "ab", "b"]
+    for job in ids:
+        create_job(store, job, {})
+        JobLog(store, job).append(Event("state_changed", {"state": "QUEUED"}, "x"))
+
+    assert sorted(list_jobs(store)) == sorted(ids)
+
+
+def test_objects_without_a_spec_are_no_job() -> None:
+    store = MemoryStore()
+    store.put("jobs/ghost/events/0000000001", b"{}")
+
+    assert list_jobs(store) == []
+    with pytest.raises(NotFound, match="ghost"):
+        read_spec(store, "ghost")
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]"])
+def test_a_damaged_spec_is_corrupt(data: bytes) -> None:
+    store = MemoryStore()
+    store.put("jobs/a/spec.json", data)
+
+    with pytest.raises(Corrupt, match=r"spec\.json"):
+        read_spec(store, "a")

@@ -1,0 +1,147 @@
+from typing import Any
+
+import pytest
+
+from quatrain.errors import Corrupt
+from quatrain.joblog import Event, JobView, apply, fold
+
+
+def log_of(*entries: tuple[str, dict[str, Any]], attempt: int = 1) -> list[Event]:
+    return [
+        Event(type, data, "owner", 1, attempt, nonce=str(i), time=f"2026-01-01T00:00:{i:02d}Z", revision=i)
+        for i, (type, data) in enumerate(entries, start=1)
+    ]
+
+
+def model(version: int) -> dict[str, Any]:
+    return {"uri": f"store:jobs/j/ppo/policy/{version}-1", "digest": f"d{version}", "policy_version": version}
+
+
+def completed(step: int, **metrics: float | None) -> tuple[str, dict[str, Any]]:
+    data = {"stage": "ppo", "step": step, "metrics": metrics, "policy": model(step)}
+    return "step_completed", {**data, "tokens": {"key": f"t{step}", "sha256": "s", "size": 1}}
+
+
+STARTED = ("stage_started", {"stage": "ppo", "total_steps": 2, "total_rows": 64})
+
+
+def test_a_ppo_stage_folds_into_the_job_as_it_is() -> None:
+    sealed = {"stage": "ppo", "step": 1, "key": "b", "sha256": "s", "size": 9, "policy_version": 0}
+    checkpoint = {"stage": "ppo", "step": 1, "key": "c", "sha256": "s", "size": 2}
+
+    view = fold(
+        "j",
+        log_of(
+            ("owner_taken", {"owner": "o", "address": "h:1"}),
+            ("state_changed", {"state": "RUNNING", "reason": "learner is open"}),
+            STARTED,
+            ("learner_opened", {"learner_id": "l", "address": "h:2", "stage": "ppo", "from_step": 0}),
+            ("policy_published", {"stage": "ppo", "step": 0, "model": model(0)}),
+            ("batch_sealed", sealed),
+            completed(1, kl=0.5, entropy=None),
+            ("checkpoint", checkpoint),
+        ),
+    )
+
+    assert (view.state, view.stage, view.step, view.total_steps) == ("RUNNING", "ppo", 1, 2)
+    assert (view.epoch, view.attempt, view.owner) == (1, 1, "o")
+    assert view.policies == {0: model(0), 1: model(1)}
+    assert view.policy_version == 1
+    assert view.sealed == {1: sealed}
+    assert view.tokens[1]["key"] == "t1"
+    assert view.latest_metrics == {"step": 1, "attempt": 1, "kl": 0.5, "entropy": None}
+    assert view.newest_checkpoint("ppo") == {**checkpoint, "attempt": 1, "revision": 8}
+    assert view.newest_checkpoint("sft") is None
+    assert (view.create_time, view.update_time) == ("2026-01-01T00:00:01Z", "2026-01-01T00:00:08Z")
+
+
+def test_evaluations_are_merged_into_the_row_of_their_step_in_order() -> None:
+    def evaluated(step: int) -> tuple[str, dict[str, Any]]:
+        return "evaluated", {"step": step, "key": "e", "sha256": "s", "size": 1, "metrics": {"eval/score": step * 1.0}}
+
+    view = fold("j", log_of(STARTED, evaluated(0), completed(1, kl=1.0), evaluated(2), completed(2, kl=2.0)))
+
+    assert view.metrics["ppo"] == [
+        {"step": 0, "attempt": 1, "eval/score": 0.0},
+        {"step": 1, "attempt": 1, "kl": 1.0},
+        {"step": 2, "attempt": 1, "eval/score": 2.0, "kl": 2.0},
+    ]
+    assert sorted(view.evaluations) == [0, 2]
+
+
+def test_a_stage_that_starts_again_goes_on_where_it_was() -> None:
+    view = fold("j", log_of(STARTED, completed(1), STARTED))
+
+    assert view.step == 1
+
+
+def test_intents_last_until_they_are_taken_back() -> None:
+    view = fold(
+        "j", log_of(("pause_requested", {"reason": "lunch"}), ("cancel_requested", {"now": True, "reason": "a"}))
+    )
+    assert view.intents == {"pause": {"reason": "lunch"}, "cancel": {"now": True, "reason": "a"}}
+
+    apply(view, Event("resume_requested", {}, "x", revision=3))
+    apply(view, Event("cancel_requested", {"now": False, "reason": "b"}, "x", revision=4))
+
+    assert view.intents == {"cancel": {"now": True, "reason": "b"}}
+
+
+def test_conditions_come_and_go() -> None:
+    view = fold("j", log_of(("condition", {"name": "store", "message": "away"})))
+    assert view.conditions == {"store": "away"}
+
+    apply(view, Event("condition", {"name": "store", "message": None}, "x", revision=2))
+
+    assert view.conditions == {}
+
+
+def test_the_retry_budget_starts_again_at_a_checkpoint() -> None:
+    failed = ("attempt_failed", {"reason": "LEARNER_LOST", "message": "gone", "stage": "ppo", "step": 1})
+    checkpoint = ("checkpoint", {"stage": "ppo", "step": 1, "key": "c", "sha256": "s", "size": 2})
+
+    assert len(fold("j", log_of(failed, failed)).failures) == 2
+    assert [each["revision"] for each in fold("j", log_of(failed, checkpoint, failed)).failures] == [3]
+
+
+def test_the_first_digest_of_a_version_is_the_one() -> None:
+    other = {**model(0), "digest": "other"}
+
+    view = fold(
+        "j", log_of(*(("policy_published", {"stage": "ppo", "step": 0, "model": m}) for m in (model(0), other)))
+    )
+
+    assert view.policies[0] == model(0)
+
+
+def test_the_terminal_event_says_how_it_ended() -> None:
+    error = {"reason": "RUN_FAILED", "message": "the loss was not finite"}
+
+    view = fold(
+        "j", log_of(("cancel_requested", {"now": False}), ("job_finished", {"state": "FAILED", "error": error}))
+    )
+
+    assert view.finished
+    assert (view.state, view.error, view.intents) == ("FAILED", error, {})
+
+
+def test_results_of_stages_are_kept() -> None:
+    data = {"stage": "sft", "model": {"uri": "u", "digest": "d"}, "weights_sha256": "w", "report": {"loss": 1.0}}
+
+    view = fold("j", log_of(("stage_completed", data), ("offset_measured", {"offset": 0.25, "samples": 64})))
+
+    assert view.stage_results == {"sft": data}
+    assert view.offset == {"offset": 0.25, "samples": 64}
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (Event("state_changed", {"state": "RUNNING"}, "x", revision=2), "missing"),
+        (Event("moon_landed", {}, "x", revision=1), "does not know"),
+        (Event("state_changed", {}, "x", revision=1), "lacks 'state'"),
+    ],
+)
+def test_an_event_that_cannot_be_folded_is_corrupt(event: Event, message: str) -> None:
+    with pytest.raises(Corrupt, match=message):
+        apply(JobView("j"), event)
