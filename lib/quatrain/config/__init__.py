@@ -1,0 +1,38 @@
+"""Configuration of a process: one model, and the only place that reads the environment and YAML.
+
+`load_config` merges, from weakest to strongest: defaults, the YAML file that `QUATRAIN_CONFIG` (or `--config`) names,
+environment variables `QUATRAIN_SECTION__KEY`, flags `--section.key=value`.
+"""
+
+from quatrain.config.loading import LoadedConfig, load_config
+from quatrain.config.schema import (
+    ComputeConfig,
+    GenerationConfig,
+    LearnerConfig,
+    OrchestratorConfig,
+    ProcessConfig,
+    QueueConfig,
+    ReferenceConfig,
+    RewardConfig,
+    RolloutConfig,
+    ServerConfig,
+    StorageConfig,
+    TelemetryConfig,
+)
+
+__all__ = [
+    "ComputeConfig",
+    "GenerationConfig",
+    "LearnerConfig",
+    "LoadedConfig",
+    "OrchestratorConfig",
+    "ProcessConfig",
+    "QueueConfig",
+    "ReferenceConfig",
+    "RewardConfig",
+    "RolloutConfig",
+    "ServerConfig",
+    "StorageConfig",
+    "TelemetryConfig",
+    "load_config",
+]

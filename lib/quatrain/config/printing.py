@@ -1,0 +1,40 @@
+"""What `--print-config` shows: a YAML file that could be used as it is, each value with its source as a comment."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quatrain.config.schema import ProcessConfig
+from quatrain.config.sources import is_secret
+
+MASK = "********"
+
+
+def render(config: ProcessConfig, sources: Mapping[str, str]) -> str:
+    """One line a value; a secret that is set is shown as asterisks, in a URL only its password."""
+    lines: list[str] = []
+    for section in ProcessConfig.model_fields:
+        lines.append(f"{section}:")
+        body = getattr(config, section)
+        for key, info in type(body).model_fields.items():
+            value = getattr(body, key)
+            shown = _shown(mask(value) if is_secret(info) else value)
+            lines.append(f"  {key + ':':<20} {shown:<32} # {sources[f'{section}.{key}']}")
+    return "\n".join(lines)
+
+
+def mask(value: Any) -> Any:
+    """Hides a secret; of a URL only the password, so that the host stays readable."""
+    if not value:
+        return value
+    if "://" in str(value):
+        return re.sub(r"(://[^:/@]*):[^@]*@", rf"\1:{MASK}@", str(value))
+    return MASK
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return json.dumps(list(value))
+    return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -1,0 +1,114 @@
+"""The three places that values come from: YAML, environment, flags. Each gives dotted keys, values and sources."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from quatrain.errors import InvalidInput
+
+PREFIX = "QUATRAIN_"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as given, and where."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says."""
+
+    values: dict[str, Given] = field(default_factory=dict)
+    config_path: str | None = None
+    print_config: bool = False
+    help: bool = False
+
+
+def is_secret(info: FieldInfo) -> bool:
+    """Whether the field's value must never be shown."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and extra.get("secret") is True
+
+
+def from_text(text: str, info: FieldInfo | None) -> Any:
+    """The value that a text stands for: `null`, `none` and nothing mean None where the field allows that."""
+    optional = info is not None and type(None) in get_args(info.annotation)
+    return None if optional and text.strip().lower() in ("", "null", "none") else text
+
+
+def read_yaml(path: Path) -> dict[str, Given]:
+    """Values of a YAML file. Raises InvalidInput that names file, line and what is wrong."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"configuration file {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"configuration file {path} is not YAML: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise InvalidInput(f"configuration file {path} must hold sections (server:, storage:, ...), not a bare value")
+    return {key: Given(value, f"file {path}") for key, value in _flatten(document)}
+
+
+def _flatten(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for section, body in document.items():
+        if isinstance(body, dict):
+            yield from ((f"{section}.{key}", value) for key, value in body.items())
+        elif body is not None:
+            yield str(section), body
+
+
+def read_environment(environ: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> dict[str, Given]:
+    """Values of `QUATRAIN_SECTION__KEY`; secrets may also be `..._FILE`, a path whose contents are the value."""
+    values: dict[str, Given] = {}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(PREFIX) or "__" not in name[len(PREFIX) :]:
+            continue
+        key = name[len(PREFIX) :].lower().replace("__", ".", 1)
+        secret_key = key.removesuffix("_file")
+        if key not in fields and secret_key in fields and is_secret(fields[secret_key]):
+            values[secret_key] = Given(_read_secret(name, text), f"file named by {name}")
+        else:
+            values.setdefault(key, Given(from_text(text, fields.get(key)), f"environment {name}"))
+    return values
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise InvalidInput(f"{name} names {path}, which cannot be read: {error.strerror}") from error
+
+
+def read_flags(argv: Sequence[str], fields: Mapping[str, FieldInfo]) -> Flags:
+    """Values of `--section.key=value` or `--section.key value`. Raises InvalidInput for anything else."""
+    values: dict[str, Given] = {}
+    config_path: str | None = None
+    print_config = wants_help = False
+    rest = iter(argv)
+    for argument in rest:
+        if argument == "--print-config":
+            print_config = True
+        elif argument in ("-h", "--help"):
+            wants_help = True
+        elif not argument.startswith("--"):
+            raise InvalidInput(f"unexpected argument {argument!r}; values are given as --section.key=value")
+        else:
+            name, equals, text = argument[2:].partition("=")
+            value = text if equals else next(rest, None)
+            if value is None:
+                raise InvalidInput(f"--{name} lacks a value")
+            if name == "config":
+                config_path = value
+            else:
+                key = name.replace("-", "_")
+                values[key] = Given(from_text(value, fields.get(key)), f"flag --{name}")
+    return Flags(values, config_path, print_config, wants_help)
