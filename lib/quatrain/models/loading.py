@@ -12,18 +12,19 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from quatrain.errors import Corrupt, InvalidData
 from quatrain.models.device import dtype_of
+from quatrain.models.sequences import output_head, score_head
 
 
 def load_causal_lm(folder: Path, *, dtype: str = "float32", device: torch.device | str = "cpu") -> PreTrainedModel:
     """The causal language model in `folder`, in eval mode with dropout 0.
 
-    Raises InvalidData (not a causal model folder, weights missing or not safetensors, a head that is more than one matrix
-    product) and Corrupt (weights that cannot be read).
+    Raises InvalidData (not a causal model folder, weights missing or not safetensors, logits that are not the plain
+    product of output head and hidden states) and Corrupt (weights that cannot be read).
     """
     model, missing = _load(AutoModelForCausalLM, folder, dtype)
     if missing:
         raise InvalidData(f"{folder.name}: the safetensors files lack {_some(missing)}; export the whole model.")
-    model.to(device)
+    model = _placed(model, device)
     _check_plain_head(model, folder)
     return model
 
@@ -33,15 +34,12 @@ def load_sequence_classifier(
 ) -> PreTrainedModel:
     """The one-label sequence classifier in `folder` (attribute `score`), in eval mode with dropout 0.
 
-    With `new_head_seed` the folder may hold a causal model: its trunk is used, and a head without bias is drawn from
-    N(0, 1 / (d + 1)) (variance) by that seed whether or not the folder has one (Stiennon et al. 2020). Raises as `load_causal_lm`.
+    With `new_head_seed` the folder may hold a causal model: its trunk is used and a head without bias is drawn by that
+    seed with standard deviation 1 / sqrt(d + 1) (Stiennon et al. 2020), whether or not the folder has one. Raises as
+    `load_causal_lm`.
     """
     model, missing = _load(AutoModelForSequenceClassification, folder, dtype, num_labels=1)
-    head = getattr(model, "score", None)
-    if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
-        raise InvalidData(
-            f"{folder.name}: {type(model).__name__} has no `score` layer with one label, which a reward model needs."
-        )
+    head = score_head(model)
     if new_head_seed is not None:
         missing.discard("score.weight")
         generator = torch.Generator().manual_seed(new_head_seed)
@@ -50,15 +48,15 @@ def load_sequence_classifier(
             head.weight.copy_(weight)
     if missing:
         raise InvalidData(f"{folder.name}: the safetensors files lack {_some(missing)}; export the whole reward model.")
-    model.to(device)
+    model = _placed(model, device)
     return model
 
 
 def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
     """Copies the weights of `folder` into `model` in place, without building a module.
 
-    False, with the model untouched, when the files do not hold exactly the model's tensors by name and shape (the caller
-    then loads the folder anew). The caller checks that both have the same config.
+    False, with the model untouched, when the files do not hold exactly the model's tensors by name and shape; the
+    caller then loads the folder anew. The caller checks that both have the same config.
     """
     state = model.state_dict(keep_vars=True)
     tensors: dict[str, torch.Tensor] = {}
@@ -77,7 +75,7 @@ def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
 
 
 def vocabulary_and_positions(model: PreTrainedModel) -> tuple[int, int]:
-    """Number of token ids that the model knows, and the most positions of a sequence (a very large number if unbounded)."""
+    """Number of token ids that the model knows, and the most positions of a sequence (2**31 where it sets no bound)."""
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     return int(config.vocab_size), int(positions) if positions else 1 << 31
@@ -85,8 +83,9 @@ def vocabulary_and_positions(model: PreTrainedModel) -> tuple[int, int]:
 
 def _load(auto_class: Any, folder: Path, dtype: str, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
     _check_files(folder)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    hf_logging: Any = transformers.utils.logging
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
     try:
         model, report = auto_class.from_pretrained(
             folder,
@@ -107,9 +106,13 @@ def _load(auto_class: Any, folder: Path, dtype: str, **kwargs: Any) -> tuple[Pre
             f"{folder.name}: tensor shapes differ from config.json: {_some(set(map(str, report['mismatched_keys'])))}."
         )
     _remove_dropout(model)
-    model.eval()
-    model.requires_grad_(True)
+    model.train(False)
     return model, set(report["missing_keys"])
+
+
+def _placed(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
+    torch.nn.Module.to(model, device)
+    return model
 
 
 def _check_files(folder: Path) -> None:
@@ -120,8 +123,8 @@ def _check_files(folder: Path) -> None:
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
     if pickles:
         raise InvalidData(
-            f"{folder.name}: {pickles[0]} is a pickle, which can run code when it is read; save the model as safetensors "
-            "(save_pretrained does)."
+            f"{folder.name}: {pickles[0]} is a pickle, which can run code when it is read; "
+            "save the model as safetensors (save_pretrained does)."
         )
     raise InvalidData(f"{folder.name} has no *.safetensors file.")
 
@@ -147,11 +150,7 @@ def _remove_dropout(model: PreTrainedModel) -> None:
 def _check_plain_head(model: PreTrainedModel, folder: Path) -> None:
     """Logprobs are computed as head(backbone(ids)); a model that scales or caps its logits would come out wrong."""
     ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
-    head = model.get_output_embeddings()
-    if head is None:
-        raise InvalidData(
-            f"{folder.name}: {type(model).__name__} has no output head, so it is not a causal language model."
-        )
+    head = output_head(model)
     plain = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
     if not torch.allclose(model(input_ids=ids, use_cache=False).logits.float(), plain.float(), rtol=1e-3, atol=1e-4):
         raise InvalidData(

@@ -13,16 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from quatrain.models.microbatches import by_token_budget
-from quatrain.models.sequences import completion_hidden_states, completion_targets, pad_completions
+from quatrain.models.sequences import completion_hidden_states, completion_targets, output_head, pad_completions
 
 # Logits held at once: 128 MiB in float32. With a vocabulary of 512 a chunk is 65,536 tokens, with 152,000 it is 220.
 _CHUNK_LOGITS = 1 << 25
-
-
-def output_head(model: PreTrainedModel) -> torch.nn.Module:
-    """The layer that turns hidden states into logits."""
-    head: torch.nn.Module = model.get_output_embeddings()
-    return head
 
 
 def head_logprobs(
@@ -45,7 +39,7 @@ def head_logprobs(
     if hidden_ND.shape[0] <= chunk:
         return _chunk_logprobs(hidden_ND, head, targets_N, temperature, want_entropy)
     parts = []
-    for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
+    for hidden, targets in zip(torch.split(hidden_ND, chunk), torch.split(targets_N, chunk), strict=True):
         if torch.is_grad_enabled():
             part = checkpoint(_chunk_logprobs, hidden, head, targets, temperature, want_entropy, use_reentrant=False)
         else:
@@ -108,10 +102,10 @@ def completion_logprobs(
     token_budget: int,
     want_entropy: bool = False,
 ) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
-    """Logprob of every completion token, one float32 array a row in the order given; with `want_entropy` also entropies.
+    """Logprob of every completion token, one float32 array a row, in the order given; also entropies if wanted.
 
-    Rows are sorted by length into microbatches of at most `token_budget` padded tokens. Prompts hold at least one token;
-    a completion may be empty.
+    Rows are sorted by length into microbatches of at most `token_budget` padded tokens. A prompt holds at least one
+    token, a completion may be empty.
     """
     lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
     logprobs: list[np.ndarray] = [np.empty(0, np.float32)] * len(lengths)

@@ -7,20 +7,20 @@ import torch
 from transformers import PreTrainedModel
 
 from quatrain.models.microbatches import by_token_budget
-from quatrain.models.sequences import PaddedBatch, hidden_states, pad_right
+from quatrain.models.sequences import PaddedBatch, hidden_states, pad_right, score_head
 
 
 def batch_scores(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Score [B] of each row in float32: the head at the last real token, found by length, never by pad id. Differentiable."""
+    """Score [B] of each row in float32, differentiable: the head at the last real token, by length, never by pad id."""
     hidden_BTD = hidden_states(model, batch)
     rows_B = torch.arange(hidden_BTD.shape[0], device=hidden_BTD.device)
-    scores_B1: torch.Tensor = model.score(hidden_BTD[rows_B, batch.lengths_B - 1])
+    scores_B1: torch.Tensor = score_head(model)(hidden_BTD[rows_B, batch.lengths_B - 1])
     return scores_B1[:, 0].float()
 
 
 @torch.no_grad()
 def last_token_scores(model: PreTrainedModel, rows: Sequence[np.ndarray], token_budget: int) -> np.ndarray:
-    """Score of each row (token ids, at least one) as float32, in microbatches of at most `token_budget` padded tokens."""
+    """Float32 score of each row (token ids, at least one), in microbatches of at most `token_budget` padded tokens."""
     scores = np.empty(len(rows), dtype=np.float32)
     for group in by_token_budget([len(row) for row in rows], token_budget):
         batch = pad_right([rows[index] for index in group], device=model.device)

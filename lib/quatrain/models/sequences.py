@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+
+from quatrain.errors import InvalidData
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,23 @@ def pad_completions(
     return pad_right(rows, prompt_lengths=[len(prompt) for prompt in prompts], device=device)
 
 
+def output_head(model: PreTrainedModel) -> torch.nn.Module:
+    """The layer that turns hidden states into logits. Raises InvalidData where a model has none."""
+    untyped: Any = model
+    head = untyped.get_output_embeddings()
+    if not isinstance(head, torch.nn.Module):
+        raise InvalidData(f"{type(model).__name__} has no output head, so it is not a causal language model.")
+    return head
+
+
+def score_head(model: PreTrainedModel) -> torch.nn.Linear:
+    """The layer that turns a hidden state into a score. Raises InvalidData where a model has none with one label."""
+    head = getattr(model, "score", None)
+    if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
+        raise InvalidData(f"{type(model).__name__} has no `score` layer with one label, which a reward model needs.")
+    return head
+
+
 def hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
     """Last hidden states [B, T, D] of the model's backbone, without its head; differentiable.
 
@@ -73,6 +93,6 @@ def completion_targets(batch: PaddedBatch) -> torch.Tensor:
 
 
 def completion_hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Hidden states [N, D] that predict the completion tokens, in the order of `completion_positions`; differentiable."""
+    """Hidden states [N, D] that predict the completion tokens, ordered as `completion_positions`; differentiable."""
     row_N, position_N = completion_positions(batch)
     return hidden_states(model, batch)[row_N, position_N]

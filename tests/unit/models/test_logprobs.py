@@ -6,7 +6,7 @@ from tests.unit.models.tiny_models import ARCHITECTURES, tiny_model
 from quatrain.models.logprobs import completion_logprobs, head_logprobs
 from quatrain.models.microbatches import by_token_budget
 from quatrain.models.scores import last_token_scores
-from quatrain.models.sequences import completion_positions, completion_targets, pad_completions
+from quatrain.models.sequences import completion_positions, completion_targets, output_head, pad_completions, score_head
 
 GENERATOR = np.random.default_rng(7)
 PROMPTS = [GENERATOR.integers(0, 40, size).astype(np.int32) for size in (1, 5, 9, 2, 7)]
@@ -38,7 +38,7 @@ def test_ragged_rows_equal_a_plain_forward_pass(kind: str, budget: int) -> None:
 
 def test_entropy_of_a_uniform_model_is_the_log_of_the_vocabulary() -> None:
     model = tiny_model()
-    torch.nn.init.zeros_(model.lm_head.weight)
+    torch.nn.init.zeros_(output_head(model).get_parameter("weight"))
 
     logprobs, entropies = completion_logprobs(
         model, PROMPTS, COMPLETIONS, temperature=1.0, token_budget=64, want_entropy=True
@@ -57,7 +57,7 @@ def test_chunks_change_neither_values_nor_gradients() -> None:
         hidden = torch.linspace(-1, 1, 80).reshape(10, 8).requires_grad_()
         logprobs, entropy = head_logprobs(hidden, head, targets, temperature=1.3, chunk=chunk)
         head.zero_grad()
-        (logprobs.sum() + 0.1 * entropy.sum()).backward()
+        torch.autograd.backward(logprobs.sum() + 0.1 * entropy.sum())
         assert hidden.grad is not None
         assert head.weight.grad is not None
         results.append((logprobs.detach(), entropy.detach(), hidden.grad, head.weight.grad.clone()))
@@ -85,7 +85,8 @@ def test_scores_do_not_depend_on_padding_or_on_the_ids_at_the_end() -> None:
     with torch.no_grad():
         model.config.pad_token_id = None
         alone = [
-            model.score(model.model(torch.tensor(row[None].astype(np.int64))).last_hidden_state[0, -1]) for row in rows
+            score_head(model)(model.base_model(torch.tensor(row[None].astype(np.int64))).last_hidden_state[0, -1])
+            for row in rows
         ]
     np.testing.assert_allclose(together, torch.cat(alone).numpy(), atol=1e-5)
 

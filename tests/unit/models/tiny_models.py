@@ -1,6 +1,7 @@
 """Models of a few thousand parameters, saved as Hugging Face folders."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -24,7 +25,7 @@ def tiny_model(
 ) -> PreTrainedModel:
     """A random float32 model in eval mode whose logits are spread enough for tests to see differences."""
     torch.manual_seed(seed)
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -43,7 +44,10 @@ def tiny_model(
     elif kind == "llama":
         model = LlamaForCausalLM(LlamaConfig(**shape))
     elif kind == "reward":
-        model = Qwen2ForSequenceClassification(Qwen2Config(**shape, num_labels=1))
+        config = Qwen2Config(**shape)
+        config.num_labels = 1
+        build: Any = Qwen2ForSequenceClassification
+        model = build(config)
     else:
         model = GPT2LMHeadModel(
             GPT2Config(
@@ -60,7 +64,8 @@ def tiny_model(
                 eos_token_id=None,
             )
         )
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def save_tiny_model(
