@@ -1,0 +1,105 @@
+"""Evaluations on held-out prompts: the same seeds each time, sealed like batches, compared with the SFT model by prompt."""
+
+import asyncio
+import math
+import statistics
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from quatrain.batches import BatchRow, read_batch, write_batch
+from quatrain.digests import sha256_hex
+from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.run import JobRun
+from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring
+from quatrain.orchestrator.sealing import batch_rows
+from quatrain.storage.folders import read_object
+
+
+def evaluation_due(run: JobRun, step: int) -> bool:
+    """True before the first step, at every `eval_every` and at the last step, unless the log has it already."""
+    if run.plan.eval_prompts is None or step in run.view.evaluations:
+        return False
+    every = int(run.plan.ppo["eval_every"])
+    return step % every == 0 or step == run.plan.total_steps("ppo")
+
+
+async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
+    """Samples the policy of a step on the held-out prompts, scores, seals, and records the eval/* metrics."""
+    plan = run.plan
+    assert plan.eval_prompts is not None, "no evaluation without eval_prompts"
+    penalty = float(plan.ppo["generation"]["missing_eos_penalty"])
+    scorings = [scoring("score", reward, penalty)]
+    if plan.eval_gold is not None:
+        scorings.append(scoring("gold", plan.eval_gold, 0.0))
+    batch = ExpectedBatch(
+        purpose="eval",
+        step=step,
+        rows=eval_rows(plan),
+        policy=FolderRef.from_json(run.view.policies[step]),
+        policy_version=step,
+        prompts=plan.eval_prompts,
+        scorings=tuple(scorings),
+        reference=None,
+    )
+    await run.collector.expect(batch)
+    results = await run.collector.wait(batch)
+    rows = batch_rows(plan, batch, results, await run.prompts(plan.eval_prompts), await run.tokenizer())
+    first = rows if step == 0 else await _first_rows(run)
+    data = await asyncio.to_thread(write_batch, rows)
+    key = f"jobs/{plan.job}/ppo/evals/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
+    await asyncio.to_thread(run.around.store.put_if_absent, key, data)
+    await run.append(
+        "evaluated",
+        {
+            "step": step,
+            "key": key,
+            "sha256": sha256_hex(data),
+            "size": len(data),
+            "metrics": eval_metrics(rows, first),
+        },
+    )
+    await run.collector.forget(batch)
+
+
+async def _first_rows(run: JobRun) -> list[BatchRow]:
+    first = run.view.evaluations[0]
+    data = await asyncio.to_thread(read_object, run.around.store, first["key"], first["sha256"])
+    return read_batch(data)
+
+
+def eval_metrics(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> dict[str, float | None]:
+    """The eval/* metrics.
+
+    eval/score_mean and eval/gold_mean are means over the prompts that have a value. eval/gold_se is the standard error of
+    the mean difference to the SFT model (evaluation 0), paired by prompt; 0 there. eval/win_rate is the share of prompts
+    on which gold (else the score) beats the SFT model's, ties counting half.
+    """
+    gold = [row.gold for row in rows if row.gold is not None]
+    scores = [row.score for row in rows if row.score is not None]
+    pairs = _pairs(rows, first)
+    differences = [after - before for after, before in pairs]
+    wins = sum(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences)
+    paired_gold = bool(gold)
+    return {
+        "eval/score_mean": statistics.fmean(scores) if scores else None,
+        "eval/gold_mean": statistics.fmean(gold) if gold else None,
+        "eval/gold_se": _standard_error(differences) if paired_gold else None,
+        "eval/win_rate": wins / len(differences) if differences else None,
+    }
+
+
+def _pairs(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> list[tuple[float, float]]:
+    use_gold = any(row.gold is not None for row in rows)
+    pairs = []
+    for row, before in zip(rows, first, strict=True):
+        after_value, before_value = (row.gold, before.gold) if use_gold else (row.score, before.score)
+        if after_value is not None and before_value is not None:
+            pairs.append((after_value, before_value))
+    return pairs
+
+
+def _standard_error(differences: Sequence[float]) -> float | None:
+    if len(differences) < 2:
+        return None
+    return statistics.stdev(differences) / math.sqrt(len(differences))

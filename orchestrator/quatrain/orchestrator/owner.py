@@ -1,0 +1,226 @@
+"""The life of one owned job: take it, run its stages through losses and recoveries, end it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+
+from quatrain.errors import Fenced, QuatrainError, Unavailable
+from quatrain.joblog import Event, JobLog, LogConflict, jobs
+from quatrain.orchestrator.collector import Collector
+from quatrain.orchestrator.learners import LearnerLost
+from quatrain.orchestrator.plan import Plan
+from quatrain.orchestrator.run import JobCancelled, JobFailed, JobRun, Surroundings
+from quatrain.orchestrator.stages.ppo import run_ppo
+from quatrain.orchestrator.stages.reward import run_reward
+from quatrain.orchestrator.stages.sft import run_sft
+from quatrain.orchestrator.training import save_checkpoint
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("owner")
+
+HOLD_SECONDS = 1.0
+HOLD_TTL_SECONDS = 3.0
+INTENT_SECONDS = 1.0
+STORE_RETRY_SECONDS = 2.0
+
+STAGES: dict[str, Callable[[JobRun], Awaitable[None]]] = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo}
+
+
+class CancelNow(Exception):  # noqa: N818 - a signal between two tasks of this file, not an error
+    """Somebody asked for the end at once."""
+
+
+async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
+    """Takes the job and works on it until it ends or another owner takes it. Returns then; raises nothing of the job's."""
+    run = await _take(plan, around, job_log)
+    if run is None:
+        return
+    helpers = [asyncio.create_task(run.collector.run()), asyncio.create_task(_hold(run))]
+    try:
+        await _live(run)
+    except Fenced as error:
+        log.warning("job has a newer owner", job=plan.job, error=error.message)
+    finally:
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        if run.session is not None:
+            await run.session.abandon()
+        with contextlib.suppress(Unavailable):
+            await around.queue.release(plan.job, around.name)
+
+
+async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | None:
+    """Appends the next epoch. None when somebody else was faster or the job has ended."""
+    await asyncio.to_thread(job_log.refresh)
+    view = job_log.view
+    if view.finished:
+        return None
+    epoch = view.epoch + 1
+    event = Event(
+        type="owner_taken", data={"owner": around.name, "address": ""}, actor=around.name, epoch=epoch, attempt=view.attempt
+    )
+    try:
+        await asyncio.to_thread(job_log.append, event)
+    except (LogConflict, Fenced):
+        return None
+    log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
+    collector = Collector(plan, epoch, around.queue, plan.spec["pool"])
+    return JobRun(plan, around, job_log, epoch, collector, attempt=job_log.view.attempt)
+
+
+async def _hold(run: JobRun) -> None:
+    """Renews the hint in Redis that this job has a living owner. Only the epoch event decides; losing the key loses nothing."""
+    while True:
+        with contextlib.suppress(Unavailable):
+            await run.around.queue.hold(run.plan.job, run.around.name, HOLD_TTL_SECONDS)
+        await asyncio.sleep(HOLD_SECONDS)
+
+
+async def _live(run: JobRun) -> None:
+    """Runs the stages; each loss of a learner is a new attempt, each absence of the store a wait."""
+    started = time.monotonic()
+    while True:
+        try:
+            await _until_cancelled(run, started)
+            await _finish(run, "SUCCEEDED", None)
+            return
+        except LearnerLost as error:
+            if not await _recover(run, error):
+                return
+        except Unavailable as error:
+            await _wait_for_peers(run, error)
+        except JobCancelled:
+            await _cancel_gracefully(run)
+            return
+        except CancelNow:
+            await _close_session(run)
+            await _finish(run, "CANCELLED", None)
+            return
+        except Fenced:
+            raise
+        except QuatrainError as error:
+            await _fail(run, error)
+            return
+
+
+async def _until_cancelled(run: JobRun, started: float) -> None:
+    """The stages, beside a watch for wishes and the wall time. Whichever ends first ends the other."""
+    stages = asyncio.create_task(_run_stages(run))
+    watch = asyncio.create_task(_watch_wishes(run, started))
+    try:
+        done, _ = await asyncio.wait({stages, watch}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (stages, watch):
+            task.cancel()
+        await asyncio.gather(stages, watch, return_exceptions=True)
+
+
+async def _run_stages(run: JobRun) -> None:
+    await _wait_for_queue(run)
+    if run.view.state in ("VALIDATING", "QUEUED"):
+        await run.set_state("STARTING", f"owned by {run.around.name}")
+    for stage in run.plan.stages:
+        if stage not in run.view.stage_results:
+            await STAGES[stage](run)
+
+
+async def _wait_for_queue(run: JobRun) -> None:
+    await run.around.queue.open_job(run.plan.job)
+
+
+async def _watch_wishes(run: JobRun, started: float) -> None:
+    """Ends with CancelNow, JobFailed (wall time) or Fenced; graceful wishes are obeyed at the next step boundary."""
+    limit = run.plan.spec["limits"]["wall_time"]
+    while True:
+        await asyncio.sleep(INTENT_SECONDS)
+        with contextlib.suppress(Unavailable):
+            await run.refresh()
+        wish = run.view.intents.get("cancel")
+        if wish is not None:
+            if wish.get("now"):
+                raise CancelNow
+            await run.set_state("CANCELLING", wish.get("reason", ""))
+        if limit is not None and time.monotonic() - started > float(limit):
+            raise JobFailed(f"limits.wall_time of {limit} s has passed", reason="WALL_TIME")
+
+
+async def _recover(run: JobRun, error: LearnerLost) -> bool:
+    """Records the failed attempt. False when the retry budget is used up and the job has failed."""
+    view = run.view
+    await run.append(
+        "attempt_failed",
+        {"reason": error.code_reason, "message": error.message, "stage": view.stage, "step": view.step},
+    )
+    budget = int(run.plan.spec["limits"]["retries"])
+    failures = len(run.view.failures)
+    log.warning("attempt failed", job=run.plan.job, attempt=run.attempt, failures=failures, error=error.message)
+    if failures > budget:
+        await _fail(
+            run,
+            JobFailed(
+                f"{error.message}; {failures} attempts failed since the last checkpoint, limits.retries is {budget}",
+                reason="RETRIES_USED_UP",
+            ),
+        )
+        return False
+    checkpoint = view.newest_checkpoint(view.stage)
+    where = f"step {checkpoint['step']}" if checkpoint else "the start of the stage"
+    await run.set_state("RECOVERING", f"{error.message}; recovering from {where}, failure {failures} of {budget}")
+    return True
+
+
+async def _wait_for_peers(run: JobRun, error: Unavailable) -> None:
+    """Something outside is away: says so where it can, and waits."""
+    log.warning("waiting", job=run.plan.job, error=error.message)
+    with contextlib.suppress(Unavailable):
+        await run.condition("unavailable", error.message)
+    await asyncio.sleep(STORE_RETRY_SECONDS)
+    with contextlib.suppress(Unavailable):
+        await run.condition("unavailable", None)
+
+
+async def _cancel_gracefully(run: JobRun) -> None:
+    """The running step has ended: keeps its state in a checkpoint, then ends the job."""
+    session, stage = run.session, run.view.stage
+    checkpoint = run.view.newest_checkpoint(stage)
+    if session is not None and session.step > (checkpoint["step"] if checkpoint else 0):
+        try:
+            await save_checkpoint(run, session, stage, session.step)
+        except LearnerLost as error:
+            log.warning("no checkpoint at the cancellation", job=run.plan.job, error=error.message)
+    await _close_session(run)
+    await _finish(run, "CANCELLED", None)
+
+
+async def _fail(run: JobRun, error: QuatrainError) -> None:
+    log.error("job failed", job=run.plan.job, reason=error.code_reason, error=error.message)
+    await _close_session(run)
+    await _finish(run, "FAILED", {"reason": error.code_reason, "message": error.message})
+
+
+async def _close_session(run: JobRun) -> None:
+    if run.session is not None:
+        await run.session.close()
+        run.session = None
+
+
+async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None:
+    """The terminal event, then the traces of the job in Redis and in the index of unfinished jobs."""
+    while True:
+        try:
+            if not run.view.finished:
+                await run.append("job_finished", {"state": state, "error": error})
+            await _close_session(run)
+            await asyncio.to_thread(jobs.retire, run.around.store, run.plan.job)
+            await run.around.queue.close_job(run.plan.job)
+            return
+        except Unavailable as away:
+            log.warning("waiting to end the job", job=run.plan.job, error=away.message)
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+
+
+__all__ = ["own"]

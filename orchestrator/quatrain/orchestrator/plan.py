@@ -1,0 +1,151 @@
+"""What a job's owner works from: the resolved spec and the pinned inputs, read back from `spec.json`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from quatrain.v1 import common_pb2, generation_pb2
+
+
+@dataclass(frozen=True)
+class FolderRef:
+    """A model or tokenizer folder by content."""
+
+    uri: str
+    digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in events and in spec.json."""
+        return {"uri": self.uri, "digest": self.digest}
+
+    def to_proto(self, policy_version: int | None = None) -> common_pb2.ModelRef:
+        """As services take it."""
+        return common_pb2.ModelRef(uri=self.uri, digest=self.digest, policy_version=policy_version)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> "FolderRef":
+        """Reverse of `to_json`."""
+        return FolderRef(uri=data["uri"], digest=data["digest"])
+
+
+@dataclass(frozen=True)
+class TableRef:
+    """A prepared table by content, with its number of rows."""
+
+    key: str
+    sha256: str
+    size: int
+    rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in spec.json."""
+        return {"key": self.key, "sha256": self.sha256, "size": self.size, "rows": self.rows}
+
+    def to_proto(self) -> common_pb2.ObjectRef:
+        """As services take it."""
+        return common_pb2.ObjectRef(key=self.key, sha256=self.sha256, size=self.size)
+
+    @staticmethod
+    def from_json(data: dict[str, Any] | None) -> "TableRef | None":
+        """Reverse of `to_json`; None stays None."""
+        return None if data is None else TableRef(**data)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a job that never changes."""
+
+    job: str
+    spec: dict[str, Any]
+    """The resolved spec: every default written out."""
+    model: FolderRef
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    sft_data: TableRef | None
+    reward_data: TableRef | None
+    reward_held_out: TableRef | None
+    prompts: TableRef
+    eval_prompts: TableRef | None
+    reward: dict[str, Any] | None
+    """Reward section for ScoreRequest.reward_json; None when the model is trained in this job."""
+    reward_is_local_model: bool
+    """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
+    eval_gold: dict[str, Any] | None
+    reference: FolderRef | None
+    owner: str
+    create_time: str
+
+    @property
+    def ppo(self) -> dict[str, Any]:
+        """The resolved ppo section."""
+        section: dict[str, Any] = self.spec["ppo"]
+        return section
+
+    @property
+    def seed(self) -> int:
+        """Job seed."""
+        return int(self.spec["seed"])
+
+    @property
+    def dtype(self) -> str:
+        """Parameter dtype of policy and value model."""
+        return str(self.spec["model"]["dtype"])
+
+    @property
+    def every_steps(self) -> int:
+        """Steps between checkpoints."""
+        return int(self.spec["checkpoint"]["every_steps"])
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of this job in order."""
+        stages = []
+        if self.spec.get("sft") is not None:
+            stages.append("sft")
+        if self.reward is None:
+            stages.append("reward")
+        return (*stages, "ppo")
+
+    def total_steps(self, stage: str) -> int:
+        """Optimizer steps of sft and reward, PPO steps of ppo."""
+        if stage == "ppo":
+            return int(self.ppo["steps"])
+        table = self.sft_data if stage == "sft" else self.reward_data
+        assert table is not None, f"stage {stage} has no data"
+        section = self.spec[stage]
+        return -(-table.rows // int(section["batch_size"])) * int(section["epochs"])
+
+    def sampling(self) -> generation_pb2.SamplingParams:
+        """How rollouts are sampled."""
+        section = self.ppo["generation"]
+        ignore_eos = bool(section["ignore_eos"])
+        return generation_pb2.SamplingParams(
+            max_new_tokens=int(section["max_new_tokens"]),
+            temperature=float(section["temperature"]),
+            ignore_eos=ignore_eos,
+            eos_token_ids=() if ignore_eos else self.eos_token_ids,
+        )
+
+
+def read_plan(job: str, document: dict[str, Any]) -> Plan:
+    """Reads the document that submission wrote to `spec.json`."""
+    pinned = document["pinned"]
+    prompts = TableRef.from_json(pinned["prompts"])
+    assert prompts is not None, "spec.json names no prompts"
+    return Plan(
+        job=job,
+        spec=document["spec"],
+        model=FolderRef.from_json(pinned["model"]),
+        vocab_size=int(pinned["vocab_size"]),
+        eos_token_ids=tuple(pinned["eos_token_ids"]),
+        sft_data=TableRef.from_json(pinned["sft_data"]),
+        reward_data=TableRef.from_json(pinned["reward_data"]),
+        reward_held_out=TableRef.from_json(pinned["reward_held_out"]),
+        prompts=prompts,
+        eval_prompts=TableRef.from_json(pinned["eval_prompts"]),
+        reward=pinned["reward"],
+        reward_is_local_model=bool(pinned["reward_is_local_model"]),
+        eval_gold=pinned["eval_gold"],
+        reference=None if pinned["reference"] is None else FolderRef.from_json(pinned["reference"]),
+        owner=document["owner"],
+        create_time=document["create_time"],
+    )

@@ -1,0 +1,49 @@
+"""Which reward the rollouts are scored with, and what the value model starts from."""
+
+from typing import Any
+
+from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.run import JobRun
+from quatrain.orchestrator.stages.reward import measure_offset
+from quatrain.orchestrator.training import Opening
+
+
+async def working_reward(run: JobRun) -> dict[str, Any]:
+    """The reward section for ScoreRequest: the model trained in this job, or what the spec names, centred if it asks."""
+    section = run.plan.spec["reward"]
+    trained = run.view.stage_results.get("reward")
+    if trained is not None:
+        reward: dict[str, Any] = {
+            "models": [{**trained["model"], "weight": 1.0, "name": "reward_model"}],
+            "functions": [],
+            "service": None,
+            "offset": 0.0,
+        }
+    else:
+        assert run.plan.reward is not None, "a job without reward stage names its reward"
+        reward = dict(run.plan.reward)
+        reward["offset"] = await _external_offset(run, reward) if section["center"] else 0.0
+    reward["scale"] = float(section["scale"])
+    reward["clip"] = section["clip"]
+    reward["timeout_s"] = float(section["timeout"])
+    return reward
+
+
+async def _external_offset(run: JobRun, reward: dict[str, Any]) -> float:
+    if run.view.offset is None:
+        offset, samples = await measure_offset(run, reward)
+        await run.append("offset_measured", {"offset": offset, "samples": samples})
+        return offset
+    return float(run.view.offset["offset"])
+
+
+def value_opening(run: JobRun, reward: dict[str, Any]) -> Opening:
+    """How the learner opens PPO: the value model from the reward model where that is one local model, else from the trunk."""
+    plan = run.plan
+    trained = run.view.stage_results.get("reward")
+    local = trained is not None or plan.reward_is_local_model
+    if plan.ppo["value_init"] == "sft" or not local:
+        return Opening("ppo", run.sft_model(), plan.ppo)
+    offset = float(trained["report"]["offset"]) if trained is not None else float(reward["offset"])
+    model = FolderRef.from_json(reward["models"][0])
+    return Opening("ppo", run.sft_model(), plan.ppo, None, None, model, float(reward["scale"]), offset)

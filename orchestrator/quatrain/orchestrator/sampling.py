@@ -1,0 +1,147 @@
+"""Which samples a step expects, and the tasks that make them. Pure functions of the plan."""
+
+import random
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from quatrain.digests import canonical_json, rollout_id, sample_seed
+from quatrain.orchestrator.plan import FolderRef, Plan, TableRef
+from quatrain.v1 import common_pb2, rollout_pb2
+
+PURPOSES = {
+    "rollout": rollout_pb2.PURPOSE_ROLLOUT,
+    "eval": rollout_pb2.PURPOSE_EVAL,
+    "offset": rollout_pb2.PURPOSE_OFFSET,
+}
+OFFSET_SAMPLES = 512
+"""Completions that the reward model's offset is the mean score of (algorithms: at least 512)."""
+
+
+@dataclass(frozen=True)
+class ExpectedBatch:
+    """The samples of one step, evaluation or offset measurement, in (prompt, sample) order, and how to make them."""
+
+    purpose: str
+    step: int
+    rows: tuple[rollout_pb2.TaskRow, ...]
+    policy: FolderRef
+    policy_version: int
+    prompts: TableRef
+    scorings: tuple[rollout_pb2.Scoring, ...]
+    reference: FolderRef | None
+    trainer_state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells this batch from the others of the job."""
+        return self.purpose, self.step
+
+
+def rollout_rows(plan: Plan, step: int) -> tuple[rollout_pb2.TaskRow, ...]:
+    """Samples of a PPO step: the next prompts of a seeded order that is reshuffled at each pass over the prompts.
+
+    A prompt that a step meets twice (fewer prompts than the step needs) continues its sample indices.
+    """
+    wanted = int(plan.ppo["prompts_per_step"])
+    start = (step - 1) * wanted
+    prompts = [_nth_prompt(plan.seed, position, plan.prompts.rows) for position in range(start, start + wanted)]
+    return _rows(plan, "rollout", step, prompts, int(plan.ppo["samples_per_prompt"]))
+
+
+def eval_rows(plan: Plan) -> tuple[rollout_pb2.TaskRow, ...]:
+    """One sample for each held-out prompt; the seeds are the same at every evaluation, so that they pair."""
+    assert plan.eval_prompts is not None, "no evaluation without eval_prompts"
+    return _rows(plan, "eval", 0, list(range(plan.eval_prompts.rows)), 1)
+
+
+def offset_rows(plan: Plan) -> tuple[rollout_pb2.TaskRow, ...]:
+    """Samples of the SFT model on training prompts that centre the reward model."""
+    prompts = [_nth_prompt(plan.seed, position, plan.prompts.rows) for position in range(OFFSET_SAMPLES)]
+    return _rows(plan, "offset", 0, prompts, 1)
+
+
+def _nth_prompt(seed: int, position: int, count: int) -> int:
+    passes, place = divmod(position, count)
+    return _order(seed, passes, count)[place]
+
+
+_ORDERS: dict[tuple[int, int, int], list[int]] = {}
+"""The last few shuffled orders: a step asks for many neighbouring positions of one."""
+
+
+def _order(seed: int, passes: int, count: int) -> list[int]:
+    key = (seed, passes, count)
+    if key not in _ORDERS:
+        order = list(range(count))
+        random.Random(f"prompts:{seed}:{passes}").shuffle(order)
+        while len(_ORDERS) >= 8:
+            _ORDERS.pop(next(iter(_ORDERS)))
+        _ORDERS[key] = order
+    return _ORDERS[key]
+
+
+def _rows(
+    plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: int
+) -> tuple[rollout_pb2.TaskRow, ...]:
+    met: Counter[int] = Counter()
+    pairs = []
+    for prompt in prompts:
+        pairs.extend((prompt, met[prompt] + sample) for sample in range(samples))
+        met[prompt] += samples
+    stage = "ppo" if purpose == "rollout" else purpose
+    return tuple(
+        rollout_pb2.TaskRow(
+            rollout_id=rollout_id(plan.job, purpose, step, prompt, sample),
+            prompt_index=prompt,
+            sample_index=sample,
+            seed=sample_seed(plan.seed, stage, step, prompt, sample),
+        )
+        for prompt, sample in sorted(pairs)
+    )
+
+
+def scoring(name: str, reward: dict[str, Any], missing_eos_penalty: float) -> rollout_pb2.Scoring:
+    """One way to score the samples of a batch."""
+    return rollout_pb2.Scoring(
+        name=name, reward_json=canonical_json(reward).decode(), missing_eos_penalty=missing_eos_penalty
+    )
+
+
+def chunks(plan: Plan, batch: ExpectedBatch) -> list[tuple[rollout_pb2.TaskRow, ...]]:
+    """The batch cut into runs of `chunk_size` rows: results depend on the cut, so it is fixed by the spec alone."""
+    size = int(plan.ppo["chunk_size"])
+    return [batch.rows[start : start + size] for start in range(0, len(batch.rows), size)]
+
+
+def make_tasks(
+    plan: Plan, batch: ExpectedBatch, epoch: int, missing: Iterable[int], deadline: float
+) -> list[rollout_pb2.RolloutTask]:
+    """Tasks for the chunks whose numbers are in `missing`."""
+    cut = chunks(plan, batch)
+    reference = None if batch.reference is None else batch.reference.to_proto()
+    return [
+        rollout_pb2.RolloutTask(
+            job=plan.job,
+            purpose=PURPOSES[batch.purpose],
+            step=batch.step,
+            chunk=number,
+            epoch=epoch,
+            nonce=uuid.uuid4().hex,
+            policy=batch.policy.to_proto(batch.policy_version),
+            sampling=plan.sampling(),
+            dtype=plan.dtype,
+            prompts=common_pb2.ObjectRef(
+                key=batch.prompts.key, sha256=batch.prompts.sha256, size=batch.prompts.size
+            ),
+            rows=cut[number],
+            reference=reference,
+            scorings=batch.scorings,
+            trainer_state_json=canonical_json(batch.trainer_state).decode(),
+            tokenizer=plan.model.to_proto(),
+            deadline_seconds=deadline,
+        )
+        for number in sorted(missing)
+    ]

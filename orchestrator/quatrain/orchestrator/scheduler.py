@@ -1,0 +1,110 @@
+"""Finds jobs without a living owner and owns them, by priority, then by age."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from quatrain.errors import NotFound, QuatrainError, Unavailable
+from quatrain.joblog import JobLog, jobs
+from quatrain.orchestrator.owner import own
+from quatrain.orchestrator.plan import Plan, read_plan
+from quatrain.orchestrator.run import Surroundings
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("scheduler")
+
+
+@dataclass
+class _Candidate:
+    """An unfinished job that nobody here owns."""
+
+    plan: Plan
+    log: JobLog
+    unowned_since: float | None = None
+
+
+@dataclass
+class Scheduler:
+    """`run` works until `stop`. `lease` is how long a job must look unowned on this process' own clock before it is taken."""
+
+    around: Surroundings
+    lease: float
+    poll: float
+    max_jobs: int = 64
+    _candidates: dict[str, _Candidate] = field(default_factory=dict)
+    _owned: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Looks for work every `poll` seconds."""
+        while not self._stopping.is_set():
+            try:
+                await self._look()
+            except Unavailable as error:
+                log.warning("cannot look for jobs", error=error.message)
+            await asyncio.sleep(self.poll)
+
+    async def stop(self) -> None:
+        """Gives all jobs up; other replicas take them."""
+        self._stopping.set()
+        for task in self._owned.values():
+            task.cancel()
+        await asyncio.gather(*self._owned.values(), return_exceptions=True)
+
+    async def _look(self) -> None:
+        active = await asyncio.to_thread(jobs.list_active, self.around.store)
+        for job in [name for name, task in self._owned.items() if task.done()]:
+            self._report(job, self._owned.pop(job))
+            self._candidates.pop(job, None)
+        for job in [name for name in self._candidates if name not in active]:
+            del self._candidates[job]
+        for job in active:
+            if job not in self._owned and job not in self._candidates:
+                await self._meet(job)
+        ordered = sorted(
+            self._candidates.values(), key=lambda c: (-int(c.plan.spec["priority"]), c.plan.create_time, c.plan.job)
+        )
+        for candidate in ordered:
+            if len(self._owned) >= self.max_jobs:
+                return
+            if candidate.plan.job not in self._owned and await self._is_free(candidate):
+                del self._candidates[candidate.plan.job]
+                self._owned[candidate.plan.job] = asyncio.create_task(
+                    own(candidate.plan, self.around, candidate.log), name=f"own {candidate.plan.job}"
+                )
+
+    async def _meet(self, job: str) -> None:
+        try:
+            document = await asyncio.to_thread(jobs.read_spec, self.around.store, job)
+        except NotFound:
+            return  # The index entry is made before spec.json: the job is being created, or never was.
+        job_log = JobLog(self.around.store, job)
+        await asyncio.to_thread(job_log.refresh)
+        if job_log.view.finished:
+            await asyncio.to_thread(jobs.retire, self.around.store, job)
+            return
+        self._candidates[job] = _Candidate(read_plan(job, document), job_log)
+
+    async def _is_free(self, candidate: _Candidate) -> bool:
+        """A job that was never owned is free at once; another one after it has looked unowned for the lease time."""
+        holder = await self.around.queue.holder(candidate.plan.job)
+        if holder is not None:
+            candidate.unowned_since = None
+            return False
+        if candidate.log.view.epoch == 0:
+            await asyncio.to_thread(candidate.log.refresh)
+            if candidate.log.view.epoch == 0:
+                return True
+        now = time.monotonic()
+        candidate.unowned_since = candidate.unowned_since or now
+        return now - candidate.unowned_since >= self.lease
+
+    def _report(self, job: str, task: asyncio.Task[None]) -> None:
+        """A job's task must not end by an error: what it did not handle is a bug, and another owner may do better."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, QuatrainError):
+            log.error("owner gave up", job=job, error=error.message)
+        elif error is not None:
+            log.error("owner crashed", job=job, exc_info=error)

@@ -1,0 +1,184 @@
+"""PPO: expect, collect, seal, train, publish, checkpoint; a replay takes the sealed batches that the log names."""
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from quatrain.batches import write_batch
+from quatrain.digests import sha256_hex
+from quatrain.orchestrator.evaluation import evaluate, evaluation_due
+from quatrain.orchestrator.learners import LearnerSession
+from quatrain.orchestrator.model_card import card_files
+from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.preflight import probe_logprobs
+from quatrain.orchestrator.rewards import value_opening, working_reward
+from quatrain.orchestrator.run import JobFailed, JobRun
+from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring
+from quatrain.orchestrator.sealing import batch_rows
+from quatrain.orchestrator.step_metrics import StepClock, collected_metrics
+from quatrain.orchestrator.training import (
+    begin_stage,
+    checkpoint_due,
+    export,
+    metrics_of,
+    open_learner,
+    save_checkpoint,
+)
+from quatrain.telemetry.logging import get_logger
+from quatrain.v1 import common_pb2
+
+log = get_logger("ppo")
+
+
+async def run_ppo(run: JobRun) -> None:
+    """Trains what is left of the PPO steps and exports the policy. Raises LearnerLost and whatever ends the job."""
+    plan = run.plan
+    await begin_stage(run, "ppo")
+    await _first_policy(run)
+    run.exact_logprobs = (await run.around.services.capabilities(30.0)).exact_logprobs
+    reward = await working_reward(run)
+    session = await open_learner(run, value_opening(run, reward))
+    if not run.view.sealed:
+        await probe_logprobs(run, session)
+    stage = PpoStage(run, session, reward)
+    if evaluation_due(run, 0):
+        await evaluate(run, 0, reward)
+    for step in range(session.step + 1, plan.total_steps("ppo") + 1):
+        run.obey()
+        await stage.run_step(step)
+        if evaluation_due(run, step):
+            await evaluate(run, step, reward)
+    metrics = run.view.metrics["ppo"][-1]
+    await export(run, session, "ppo", card_files(plan, "ppo", metrics), {"metrics": metrics})
+
+
+async def _first_policy(run: JobRun) -> None:
+    """Version 0 is the SFT model as it is: nothing is copied, an event names it."""
+    if 0 not in run.view.policies:
+        model = {**run.sft_model().to_json(), "policy_version": 0}
+        await run.append("policy_published", {"stage": "ppo", "step": 0, "model": model})
+
+
+class PpoStage:
+    """The steps of one attempt."""
+
+    def __init__(self, run: JobRun, session: LearnerSession, reward: dict[str, Any]) -> None:
+        self._run = run
+        self._session = session
+        self._reward = reward
+        self._staleness = int(run.plan.ppo["staleness"])
+        self._checkpoint_seconds = 0.0
+        self._expected: dict[int, ExpectedBatch] = {}
+
+    async def run_step(self, step: int) -> None:
+        """One step, from its rollouts to its events."""
+        run = self._run
+        clock = StepClock()
+        await self._expect_window(step)
+        batch = run.view.sealed.get(step)
+        sums: dict[str, float | None] = {}
+        if batch is None:
+            batch, sums = await self._seal(step, clock)
+        with clock.phase("train"):
+            result = await self._session.train(step, _ref(batch))
+        completed = run.view.completed.get("ppo", 0) >= step
+        if not completed:
+            with clock.phase("publish"):
+                policy = await self._session.publish(step)
+            metrics = metrics_of(result) | sums
+            clock.add("train_compute", result.compute_seconds)
+            metrics |= clock.metrics(metrics, self._checkpoint_seconds)
+            await run.append(
+                "step_completed",
+                {
+                    "stage": "ppo",
+                    "step": step,
+                    "metrics": metrics,
+                    "tokens": _json(result.tokens),
+                    "policy": {"uri": policy.uri, "digest": policy.digest, "policy_version": policy.policy_version},
+                },
+            )
+        if step in self._expected:
+            await run.collector.forget(self._expected.pop(step))
+        self._checkpoint_seconds = 0.0
+        if checkpoint_due(run, "ppo", step):
+            self._checkpoint_seconds = await save_checkpoint(run, self._session, "ppo", step)
+
+    async def _expect_window(self, step: int) -> None:
+        """Enqueues every unsealed step whose pinned policy version exists: step u needs version max(0, u-1-staleness)."""
+        run = self._run
+        last = min(step + self._staleness, run.plan.total_steps("ppo"))
+        for wanted in range(step, last + 1):
+            if wanted in run.view.sealed or wanted in self._expected:
+                continue
+            version = max(0, wanted - 1 - self._staleness)
+            policy = run.view.policies.get(version)
+            if policy is None:
+                break
+            batch = self._batch(wanted, version, FolderRef.from_json(policy))
+            self._expected[wanted] = batch
+            await run.collector.expect(batch)
+
+    def _batch(self, step: int, version: int, policy: FolderRef) -> ExpectedBatch:
+        plan = self._run.plan
+        penalty = float(plan.ppo["generation"]["missing_eos_penalty"])
+        return ExpectedBatch(
+            purpose="rollout",
+            step=step,
+            rows=rollout_rows(plan, step),
+            policy=policy,
+            policy_version=version,
+            prompts=plan.prompts,
+            scorings=(scoring("score", self._reward, penalty),),
+            reference=plan.reference or self._run.sft_model(),
+            trainer_state={"job": plan.job, "step": step, "global_step": step, "max_steps": plan.total_steps("ppo")},
+        )
+
+    async def _seal(self, step: int, clock: StepClock) -> tuple[dict[str, Any], dict[str, float | None]]:
+        """Collects the step's samples, writes them as one object and fixes it by an event."""
+        run = self._run
+        batch = self._expected[step]
+        with clock.phase("collect"):
+            results = await run.collector.wait(batch)
+        with clock.phase("seal"):
+            prompts = await run.prompts(run.plan.prompts)
+            rows = batch_rows(run.plan, batch, results, prompts, await run.tokenizer())
+            data = await asyncio.to_thread(write_batch, rows)
+            counts = {
+                "rollouts": sum(row.status == "rollout" for row in rows),
+                "skipped": sum(row.status == "skipped" for row in rows),
+                "refused": sum(row.status == "refused" for row in rows),
+            }
+            key = f"jobs/{run.plan.job}/ppo/batches/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
+            await asyncio.to_thread(run.around.store.put_if_absent, key, data)
+            sealed = {"key": key, "sha256": sha256_hex(data), "size": len(data)}
+            await run.append(
+                "batch_sealed",
+                {"stage": "ppo", "step": step, "policy_version": batch.policy_version, **sealed, **counts},
+            )
+        self._check_refusals(step, counts, [row.reason for row in rows if row.reason])
+        return sealed, collected_metrics(results)
+
+    def _check_refusals(self, step: int, counts: dict[str, int], reasons: list[str]) -> None:
+        share = counts["refused"] / max(1, sum(counts.values()))
+        most = float(self._run.plan.ppo["max_refused_share"])
+        if share > most:
+            raise JobFailed(
+                f"{counts['refused']} of {sum(counts.values())} samples of step {step} were refused "
+                f"(share {share:.2f}, ppo.max_refused_share {most}); the first reason: {reasons[0]}",
+                reason="TOO_MANY_REFUSED",
+            )
+        if counts["rollouts"] == 0:
+            raise JobFailed(
+                f"no sample of step {step} can be trained on: {counts['skipped']} skipped, {counts['refused']} refused",
+                reason="EMPTY_BATCH",
+            )
+
+
+def _ref(sealed: dict[str, Any]) -> common_pb2.ObjectRef:
+    return common_pb2.ObjectRef(key=sealed["key"], sha256=sealed["sha256"], size=sealed.get("size", 0))
+
+
+def _json(ref: common_pb2.ObjectRef) -> dict[str, Any] | None:
+    return {"key": ref.key, "sha256": ref.sha256, "size": ref.size} if ref.key else None

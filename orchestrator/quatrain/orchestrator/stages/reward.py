@@ -1,0 +1,85 @@
+"""Reward model: trains it, measures the offset that centres it, and refuses one that is too weak."""
+
+import statistics
+
+from quatrain.digests import canonical_json
+from quatrain.errors import RunFailed
+from quatrain.orchestrator.learners import LearnerSession
+from quatrain.orchestrator.model_card import card_files
+from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.run import JobFailed, JobRun
+from quatrain.orchestrator.sampling import ExpectedBatch, offset_rows, scoring
+from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
+
+HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
+
+
+async def run_reward(run: JobRun) -> None:
+    """Trains what is left to train, centres, exports. Raises JobFailed when the held-out accuracy is too low."""
+    plan = run.plan
+    await begin_stage(run, "reward")
+    section = plan.spec["reward"]
+    opening = Opening("reward", run.sft_model(), section, data=plan.reward_data, held_out=plan.reward_held_out)
+    session = await open_learner(run, opening)
+    await train_rows(run, session, "reward")
+    metrics = run.view.metrics["reward"][-1]
+    _check_accuracy(metrics.get(HELD_OUT_ACCURACY), float(section["min_accuracy"]))
+    offset = await _offset(run, session) if section["center"] else 0.0
+    files = card_files(plan, "reward", metrics)
+    files["quatrain.json"] = canonical_json({"offset": offset})
+    await export(run, session, "reward", files, {"metrics": metrics, "offset": offset})
+
+
+def _check_accuracy(accuracy: float | None, least: float) -> None:
+    if accuracy is not None and accuracy < least:
+        raise JobFailed(
+            f"the reward model is right on {accuracy:.3f} of the held-out pairs, reward.min_accuracy is {least}: "
+            "look at the preference data, train longer, or lower reward.min_accuracy",
+            reason="REWARD_MODEL_TOO_WEAK",
+        )
+
+
+async def _offset(run: JobRun, session: LearnerSession) -> float:
+    """Mean raw score of completions that the SFT model samples for training prompts; measured once, kept in the log."""
+    if run.view.offset is not None:
+        return float(run.view.offset["offset"])
+    model = await session.publish(session.step)
+    raw = FolderRef(model.uri, model.digest)
+    offset, samples = await measure_offset(run, {"models": [{**raw.to_json(), "weight": 1.0, "offset": 0.0}]})
+    await run.append("offset_measured", {"offset": offset, "samples": samples})
+    return offset
+
+
+async def measure_offset(run: JobRun, reward: dict[str, object]) -> tuple[float, int]:
+    """Mean score of the SFT model's completions under a raw reward section, and how many counted."""
+    plan = run.plan
+    batch = ExpectedBatch(
+        purpose="offset",
+        step=0,
+        rows=offset_rows(plan),
+        policy=run.sft_model(),
+        policy_version=0,
+        prompts=plan.prompts,
+        scorings=(scoring("score", raw_section(reward), 0.0),),
+        reference=None,
+    )
+    await run.collector.expect(batch)
+    results = await run.collector.wait(batch)
+    await run.collector.forget(batch)
+    scores = [outcome.score for result in results for outcome in result.scores if outcome.HasField("score")]
+    if not scores:
+        raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
+    return statistics.fmean(scores), len(scores)
+
+
+def raw_section(reward: dict[str, object]) -> dict[str, object]:
+    """A reward section without offset, scale and clip."""
+    return {
+        "models": reward.get("models", []),
+        "functions": reward.get("functions", []),
+        "service": reward.get("service"),
+        "offset": 0.0,
+        "scale": 1.0,
+        "clip": None,
+        "timeout_s": reward.get("timeout_s", 60.0),
+    }

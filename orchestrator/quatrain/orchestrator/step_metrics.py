@@ -1,0 +1,59 @@
+"""Wall and compute times of a step, and what the collected results themselves say."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+from quatrain.v1 import rollout_pb2
+
+
+class StepClock:
+    """Wall seconds of the phases of one step, from its creation on."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time inside to a phase."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(name, time.monotonic() - started)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Adds seconds to a phase."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def metrics(self, known: dict[str, float | None], checkpoint_seconds: float) -> dict[str, float | None]:
+        """The time/* and throughput/* metrics. `time/checkpoint` is the checkpoint between the last step and this one."""
+        step = time.monotonic() - self._started + checkpoint_seconds
+        tokens = known.get("completions/tokens")
+        return {
+            "time/collect": self._seconds.get("collect", 0.0),
+            "time/seal": self._seconds.get("seal", 0.0),
+            "time/train": self._seconds.get("train_compute", self._seconds.get("train", 0.0)),
+            "time/publish": self._seconds.get("publish", 0.0),
+            "time/checkpoint": checkpoint_seconds,
+            "time/step": step,
+            "throughput/completion_tokens_per_s": None if tokens is None else tokens / step,
+        }
+
+
+def collected_metrics(results: Sequence[rollout_pb2.RolloutResult]) -> dict[str, float | None]:
+    """Compute seconds of the three services, summed over chunks, the step's completion tokens, and logged reward metrics."""
+    chunks = {result.chunk: result for result in results}
+    metrics: dict[str, float | None] = {
+        "time/generate": sum(result.generate_seconds for result in chunks.values()),
+        "time/score": sum(result.score_seconds for result in chunks.values()),
+        "time/reference": sum(result.reference_seconds for result in chunks.values()),
+        "completions/tokens": float(sum(len(result.completion_ids) // 4 for result in results)),
+    }
+    logged: dict[str, list[float]] = {}
+    for result in chunks.values():
+        for value in result.reward_metrics:
+            if value.HasField("value"):
+                logged.setdefault(f"reward/logged/{value.name}", []).append(value.value)
+    return metrics | {name: sum(values) / len(values) for name, values in logged.items()}

@@ -1,0 +1,155 @@
+"""What all stages do the same way: open a learner where the log says, train, checkpoint, export."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from quatrain.digests import canonical_json
+from quatrain.errors import LearnerBusy, Unavailable
+from quatrain.orchestrator.learners import LearnerSession
+from quatrain.orchestrator.plan import FolderRef, TableRef
+from quatrain.orchestrator.run import STAGE_IDS, JobRun
+from quatrain.telemetry.logging import get_logger
+from quatrain.v1 import common_pb2, learner_pb2
+
+log = get_logger("training")
+
+LEARNER_WAIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a stage's learner starts from."""
+
+    stage: str
+    model: FolderRef
+    config: dict[str, Any]
+    data: TableRef | None = None
+    held_out: TableRef | None = None
+    value_model: FolderRef | None = None
+    value_scale: float = 1.0
+    value_offset: float = 0.0
+
+
+async def begin_stage(run: JobRun, stage: str) -> None:
+    """Records the start of a stage once."""
+    if run.view.stage != stage:
+        await run.append("stage_started", {"stage": stage, "total_steps": run.plan.total_steps(stage)})
+
+
+async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
+    """Opens a learner from the stage's last checkpoint, waiting until one is free. A new attempt begins with an event."""
+    if run.session is not None:
+        await run.session.abandon()
+        run.session = None
+    checkpoint = run.view.newest_checkpoint(opening.stage)
+    from_step = checkpoint["step"] if checkpoint else 0
+    run.attempt = run.view.attempt + 1
+    await run.append(
+        "learner_opened", {"learner_id": "", "address": "", "stage": opening.stage, "from_step": from_step}
+    )
+    request = _open_request(run, opening, checkpoint)
+    while True:
+        try:
+            run.session = await run.around.learners.open(request)
+            break
+        except (LearnerBusy, Unavailable) as error:
+            await run.set_state("QUEUED", error.message)
+            await run.condition("learner", error.message)
+            await asyncio.sleep(LEARNER_WAIT_SECONDS)
+            await run.refresh()
+            run.obey()
+    await run.condition("learner", None)
+    log.info("learner opened", job=run.plan.job, stage=opening.stage, address=run.session.address, step=from_step)
+    await run.set_state("RUNNING")
+    return run.session
+
+
+def _open_request(run: JobRun, opening: Opening, checkpoint: dict[str, Any] | None) -> learner_pb2.OpenRequest:
+    plan = run.plan
+    request = learner_pb2.OpenRequest(
+        token=run.token(),
+        stage=STAGE_IDS[opening.stage],
+        config_json=canonical_json(opening.config).decode(),
+        model=opening.model.to_proto(),
+        value_scale=opening.value_scale,
+        value_offset=opening.value_offset,
+        total_steps=plan.total_steps(opening.stage),
+        seed=plan.seed,
+        dtype=plan.dtype,
+        deterministic=bool(plan.spec["deterministic"]),
+        tokenizer=plan.model.to_proto(),
+        exact_logprobs=run.exact_logprobs,
+        temperature=float(plan.ppo["generation"]["temperature"]),
+    )
+    if opening.value_model is not None:
+        request.value_model.CopyFrom(opening.value_model.to_proto())
+    if opening.data is not None:
+        request.data.CopyFrom(opening.data.to_proto())
+    if opening.held_out is not None:
+        request.held_out.CopyFrom(opening.held_out.to_proto())
+    if checkpoint is not None:
+        request.checkpoint.CopyFrom(
+            common_pb2.ObjectRef(key=checkpoint["key"], sha256=checkpoint["sha256"], size=checkpoint.get("size", 0))
+        )
+    return request
+
+
+async def save_checkpoint(run: JobRun, session: LearnerSession, stage: str, step: int) -> float:
+    """Saves all state and commits it by an event. Returns the seconds that it took."""
+    started = time.monotonic()
+    manifest = await session.save(step)
+    await run.append(
+        "checkpoint",
+        {"stage": stage, "step": step, "key": manifest.key, "sha256": manifest.sha256, "size": manifest.size},
+    )
+    return time.monotonic() - started
+
+
+def checkpoint_due(run: JobRun, stage: str, step: int) -> bool:
+    """True at every `checkpoint.every_steps` and at the last step, unless the log names one for this step already."""
+    last = run.view.newest_checkpoint(stage)
+    if last is not None and last["step"] >= step:
+        return False
+    return step % run.plan.every_steps == 0 or step == run.plan.total_steps(stage)
+
+
+def metrics_of(result: learner_pb2.StepResult) -> dict[str, float | None]:
+    """Metrics as they stand in events."""
+    return {value.name: value.value if value.HasField("value") else None for value in result.metrics}
+
+
+async def train_rows(run: JobRun, session: LearnerSession, stage: str) -> dict[str, float | None]:
+    """All remaining steps of sft or reward: batches are a function of data, seed and step, so only the step is kept."""
+    metrics: dict[str, float | None] = {}
+    for step in range(session.step + 1, run.plan.total_steps(stage) + 1):
+        run.obey()
+        started = time.monotonic()
+        result = await session.train(step, None)
+        metrics = metrics_of(result)
+        metrics["time/train"] = result.compute_seconds
+        metrics["time/step"] = time.monotonic() - started
+        if step > run.view.completed.get(stage, 0):
+            await run.append(
+                "step_completed", {"stage": stage, "step": step, "metrics": metrics, "tokens": None, "policy": None}
+            )
+        if checkpoint_due(run, stage, step):
+            await save_checkpoint(run, session, stage, step)
+    return metrics
+
+
+async def export(
+    run: JobRun, session: LearnerSession, stage: str, extra_files: dict[str, bytes], report: dict[str, Any]
+) -> None:
+    """Writes the finished model and ends the stage."""
+    exported = await session.export(extra_files)
+    await run.append(
+        "stage_completed",
+        {
+            "stage": stage,
+            "model": {"uri": exported.model.uri, "digest": exported.model.digest},
+            "weights_sha256": exported.weights_sha256,
+            "report": report,
+        },
+    )
