@@ -1,0 +1,10 @@
+"""Work in flight: tasks of a pool and results of a job, on Redis Streams or in memory.
+
+Nothing here lasts and nothing here decides: a wiped queue costs time, because the owner of a job enqueues what is
+missing again, and duplicates are harmless, because the owner collects by rollout id.
+"""
+
+from quatrain.queue.opening import QueueSettings, open_queue
+from quatrain.queue.protocol import Lease, RolloutQueue
+
+__all__ = ["Lease", "QueueSettings", "RolloutQueue", "open_queue"]

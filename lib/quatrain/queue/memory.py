@@ -1,0 +1,172 @@
+"""The queue inside one process and one event loop, for tests and for trying out. Nothing lasts."""
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from quatrain.queue.names import check_name
+from quatrain.queue.protocol import Lease
+
+
+@dataclass
+class _Held:
+    worker: str
+    since: float
+    deliveries: int
+
+
+@dataclass
+class _Pool:
+    tasks: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    waiting: deque[str] = field(default_factory=deque)
+    held: dict[str, _Held] = field(default_factory=dict)
+
+
+class MemoryQueue:
+    """A `RolloutQueue` in dicts. Share one instance; two instances share nothing. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._count = 0
+        self.wipe()
+
+    def wipe(self) -> None:
+        """Forget everything, as FLUSHALL does."""
+        self._pools: dict[str, _Pool] = {}
+        self._jobs: dict[str, dict[str, bytes]] = {}
+        self._owners: dict[str, tuple[str, float]] = {}
+        self._sentinel = secrets.token_hex(8)
+
+    async def check(self) -> None:
+        """Always fit."""
+
+    async def open_job(self, job: str) -> None:
+        """See `RolloutQueue.open_job`."""
+        self._jobs.setdefault(check_name("job", job), {})
+
+    async def close_job(self, job: str) -> None:
+        """See `RolloutQueue.close_job`."""
+        self._jobs.pop(check_name("job", job), None)
+        self._owners.pop(job, None)
+
+    async def add_task(self, pool: str, job: str, payload: bytes) -> str:
+        """See `RolloutQueue.add_task`."""
+        check_name("job", job)
+        entry_id = self._next_id()
+        self._pool(pool).tasks[entry_id] = (job, bytes(payload))
+        self._pool(pool).waiting.append(entry_id)
+        await self._announce()
+        return entry_id
+
+    async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
+        """See `RolloutQueue.lease`."""
+        check_name("worker", worker)
+        check_name("pool", pool)
+        await self._wait(lambda: bool(self._pool(pool).waiting), block)
+        state = self._pool(pool)
+        taken = [state.waiting.popleft() for _ in range(min(count, len(state.waiting)))]
+        return [self._hold_task(pool, entry_id, worker, 1) for entry_id in taken]
+
+    async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
+        """See `RolloutQueue.reclaim`."""
+        check_name("worker", worker)
+        now = time.monotonic()
+        stale = [(entry_id, held) for entry_id, held in self._pool(pool).held.items() if now - held.since >= idle]
+        return [self._hold_task(pool, entry_id, worker, held.deliveries + 1) for entry_id, held in stale[:count]]
+
+    async def renew(self, lease: Lease) -> bool:
+        """See `RolloutQueue.renew`."""
+        held = self._pool(lease.pool).held.get(lease.entry_id)
+        if held is None or held.worker != lease.worker:
+            return False
+        held.since = time.monotonic()
+        return True
+
+    async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
+        """See `RolloutQueue.complete`."""
+        state = self._pool(lease.pool)
+        held = state.held.get(lease.entry_id)
+        if held is None or held.worker != lease.worker:
+            return False
+        del state.held[lease.entry_id], state.tasks[lease.entry_id]
+        if lease.job in self._jobs:
+            self._jobs[lease.job].update((self._next_id(), bytes(result)) for result in results)
+            await self._announce()
+        return True
+
+    async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
+        """See `RolloutQueue.read_results`."""
+        check_name("job", job)
+        await self._wait(lambda: bool(self._after(job, after)), block)
+        return self._after(job, after)[:count]
+
+    async def delete_results(self, job: str, entry_ids: Sequence[str]) -> None:
+        """See `RolloutQueue.delete_results`."""
+        for entry_id in entry_ids:
+            self._jobs.get(job, {}).pop(entry_id, None)
+
+    async def hold(self, job: str, owner: str, ttl: float) -> bool:
+        """See `RolloutQueue.hold`."""
+        check_name("owner", owner)
+        if await self.holder(job) not in (None, owner):
+            return False
+        self._owners[job] = (owner, time.monotonic() + ttl)
+        return True
+
+    async def holder(self, job: str) -> str | None:
+        """See `RolloutQueue.holder`."""
+        owner, until = self._owners.get(check_name("job", job), ("", 0.0))
+        return owner if time.monotonic() < until else None
+
+    async def release(self, job: str, owner: str) -> None:
+        """See `RolloutQueue.release`."""
+        if await self.holder(job) == owner:
+            del self._owners[job]
+
+    async def sentinel(self) -> str:
+        """See `RolloutQueue.sentinel`."""
+        return self._sentinel
+
+    async def lag(self, pool: str) -> int:
+        """See `RolloutQueue.lag`."""
+        return len(self._pool(pool).waiting)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    def _pool(self, pool: str) -> _Pool:
+        return self._pools.setdefault(check_name("pool", pool), _Pool())
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return f"{self._count}-0"
+
+    def _hold_task(self, pool: str, entry_id: str, worker: str, deliveries: int) -> Lease:
+        state = self._pool(pool)
+        state.held[entry_id] = _Held(worker, time.monotonic(), deliveries)
+        job, payload = state.tasks[entry_id]
+        return Lease(pool, entry_id, worker, job, payload, deliveries)
+
+    def _after(self, job: str, after: str) -> list[tuple[str, bytes]]:
+        bound = _order(after)
+        return [(entry_id, data) for entry_id, data in self._jobs.get(job, {}).items() if _order(entry_id) > bound]
+
+    async def _announce(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _wait(self, ready: Callable[[], bool], block: float) -> None:
+        if block <= 0 or ready():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(block), self._changed:
+                await self._changed.wait_for(ready)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    first, _, second = entry_id.partition("-")
+    return int(first), int(second or 0)

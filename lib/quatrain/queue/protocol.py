@@ -1,0 +1,100 @@
+"""What Quatrain needs of a queue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A task that a worker holds. `deliveries` counts how often it was handed out, this time included.
+
+    `nonce` tells the task from one that got the same entry id after a wipe; the queue fills it in.
+    """
+
+    pool: str
+    entry_id: str
+    worker: str
+    job: str
+    payload: bytes
+    deliveries: int
+    nonce: str = ""
+
+
+class RolloutQueue(Protocol):
+    """Tasks of pools, results of jobs, and the hint who owns a job. At-least-once; results are stored once per lease.
+
+    Every method raises Unavailable when the queue cannot be reached within its time-out, and InvalidInput for a name
+    that is not plain. Blocking reads (`lease`, `read_results`) must not be cancelled: keep `block` short instead. One
+    `lease` and one `read_results` may be under way at a time per worker and job; they do not hinder other calls.
+    """
+
+    async def check(self) -> None:
+        """Reachable and fit: one server (no cluster), version 7 or newer, never evicting. Else raises InvalidInput."""
+        ...
+
+    async def open_job(self, job: str) -> None:
+        """Accept results of this job from now on. Idempotent."""
+        ...
+
+    async def close_job(self, job: str) -> None:
+        """Refuse further results and delete everything of this job but its tasks, which vanish when completed."""
+        ...
+
+    async def add_task(self, pool: str, job: str, payload: bytes) -> str:
+        """Append a task to the pool's stream; returns its entry id."""
+        ...
+
+    async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
+        """Take up to `count` tasks that nobody holds, waiting up to `block` seconds (Redis: at most 2) for one."""
+        ...
+
+    async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
+        """Take over up to `count` tasks whose holder has not renewed them for `idle` seconds."""
+        ...
+
+    async def renew(self, lease: Lease) -> bool:
+        """Start the lease's idle time again. False: the worker is not the holder any more and must drop the work."""
+        ...
+
+    async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
+        """Store the results and remove the task, atomically. False: not the holder any more, nothing was changed.
+
+        When the job is closed nothing is stored, the task is removed and the answer is True.
+        """
+        ...
+
+    async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
+        """Results with their entry ids in the order they came, after an id (`0`: from the start).
+
+        Waits up to `block` seconds (Redis: at most 2) for the first. After a wipe read from `0` again.
+        """
+        ...
+
+    async def delete_results(self, job: str, entry_ids: Sequence[str]) -> None:
+        """Forget results that are sealed."""
+        ...
+
+    async def hold(self, job: str, owner: str, ttl: float) -> bool:
+        """Say for `ttl` seconds that `owner` owns the job, or renew that. False: someone else holds it."""
+        ...
+
+    async def holder(self, job: str) -> str | None:
+        """Who owns the job, None when nobody said so within its ttl. A hint: only the epoch event decides."""
+        ...
+
+    async def release(self, job: str, owner: str) -> None:
+        """Stop holding, if `owner` still does."""
+        ...
+
+    async def sentinel(self) -> str:
+        """A random word that lives as long as the queue's contents: another word means that everything was wiped."""
+        ...
+
+    async def lag(self, pool: str) -> int:
+        """Tasks of the pool that nobody holds yet."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...

@@ -1,0 +1,271 @@
+"""The queue on Redis 7.0 or newer, or Valkey: streams with one consumer group a pool.
+
+Blocking reads have connections of their own, wait for less than the socket time-out, and are shielded: a cancelled
+caller leaves the read to end by itself, because a connection whose reply is still to come would answer the next
+command with it.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from quatrain.errors import InvalidInput, Unavailable
+from quatrain.queue.names import GROUP, SENTINEL, check_name, job_key, owner_key, rollouts_key, tasks_key
+from quatrain.queue.protocol import Lease
+from quatrain.queue.scripts import COMPLETE, HOLD, RELEASE, RENEW
+
+MAX_BLOCK = 2.0  # seconds; a longer wait ends early with nothing, the caller asks again
+_BLOCKING_TIMEOUT = 8.0  # a server may block longer than it was told
+_COMMAND_TIMEOUT = 2.0
+_CONNECT_TIMEOUT = 2.0
+_RETRIES = 2
+_DELETE_AT_ONCE = 1000
+
+T = TypeVar("T")
+
+
+class RedisQueue:
+    """A `RolloutQueue` on one Redis server. Connects when first used. Use it from one event loop and close it there."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._redis = _client(url, _COMMAND_TIMEOUT)
+            self._blocking = _client(url, _BLOCKING_TIMEOUT)
+        except ValueError as error:
+            raise InvalidInput(f"queue.url is no Redis address: {error}") from error
+        settings = self._redis.connection_pool.connection_kwargs
+        self._name = f"Redis at {settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+        self._complete = self._redis.register_script(COMPLETE)
+        self._renew = self._redis.register_script(RENEW)
+        self._hold = self._redis.register_script(HOLD)
+        self._release = self._redis.register_script(RELEASE)
+        self._reads: set[asyncio.Task[Any]] = set()
+
+    async def check(self) -> None:
+        """See `RolloutQueue.check`."""
+        info = await self._run("INFO")
+        version = str(info.get("redis_version", "0"))
+        if int(version.partition(".")[0]) < 7:
+            raise InvalidInput(f"{self._name} has version {version}; Redis 7.0 or newer, or Valkey, is needed")
+        if info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
+            raise InvalidInput(f"{self._name} is a Redis Cluster, which is not supported; use a single server")
+        if info.get("role") == "slave":
+            raise InvalidInput(f"{self._name} is a replica; name the primary")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if info.get("maxmemory") and policy != "noeviction":
+            raise InvalidInput(f"{self._name} evicts keys ({policy}); set maxmemory-policy to noeviction")
+
+    async def open_job(self, job: str) -> None:
+        """See `RolloutQueue.open_job`."""
+        await self._run("SET", job_key(job), "open")
+
+    async def close_job(self, job: str) -> None:
+        """See `RolloutQueue.close_job`."""
+        await self._run("DEL", job_key(job), rollouts_key(job), owner_key(job))
+
+    async def add_task(self, pool: str, job: str, payload: bytes) -> str:
+        """See `RolloutQueue.add_task`."""
+        fields = ("job", check_name("job", job), "nonce", secrets.token_hex(8), "payload", payload)
+        entry_id: bytes = await self._run("XADD", tasks_key(pool), "*", *fields)
+        return entry_id.decode()
+
+    async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
+        """See `RolloutQueue.lease`."""
+        key = tasks_key(pool)
+        command = ["XREADGROUP", "GROUP", GROUP, check_name("worker", worker), "COUNT", count]
+        command += [*_block(block), "STREAMS", key, ">"]
+        streams = await self._read(command)
+        if streams is None:  # never made, or wiped: with id 0 the group is given what was added meanwhile
+            await self._make_group(key)
+            streams = await self._read(command)
+        return [_lease(pool, worker, entry, 1) for _, entries in streams or () for entry in entries]
+
+    async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
+        """See `RolloutQueue.reclaim`."""
+        key, cursor = tasks_key(pool), b"0-0"
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = []
+        command = ("XAUTOCLAIM", key, GROUP, check_name("worker", worker), max(0, round(idle * 1000)))
+        while len(entries) < count:
+            reply = await self._run_in_group(*command, cursor, "COUNT", count - len(entries))
+            if reply is None:
+                break
+            cursor = reply[0]
+            entries += reply[1]
+            if cursor == b"0-0":
+                break
+        if not entries:
+            return []
+        deliveries = await self._deliveries(key, worker, [entry_id for entry_id, _ in entries])
+        return [_lease(pool, worker, entry, deliveries.get(entry[0], 1)) for entry in entries]
+
+    async def renew(self, lease: Lease) -> bool:
+        """See `RolloutQueue.renew`."""
+        with self._errors():
+            return bool(await self._renew(keys=[tasks_key(lease.pool)], args=_holder(lease)))
+
+    async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
+        """See `RolloutQueue.complete`."""
+        keys = [tasks_key(lease.pool), rollouts_key(lease.job), job_key(lease.job)]
+        with self._errors():
+            return bool(await self._complete(keys=keys, args=[*_holder(lease), *results]))
+
+    async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
+        """See `RolloutQueue.read_results`."""
+        streams = await self._read(["XREAD", "COUNT", count, *_block(block), "STREAMS", rollouts_key(job), after])
+        return [(entry_id.decode(), fields[b"result"]) for _, entries in streams or () for entry_id, fields in entries]
+
+    async def delete_results(self, job: str, entry_ids: Sequence[str]) -> None:
+        """See `RolloutQueue.delete_results`."""
+        for start in range(0, len(entry_ids), _DELETE_AT_ONCE):
+            await self._run("XDEL", rollouts_key(job), *entry_ids[start : start + _DELETE_AT_ONCE])
+
+    async def hold(self, job: str, owner: str, ttl: float) -> bool:
+        """See `RolloutQueue.hold`."""
+        with self._errors():
+            args = [check_name("owner", owner), max(1, round(ttl * 1000))]
+            return bool(await self._hold(keys=[owner_key(job)], args=args))
+
+    async def holder(self, job: str) -> str | None:
+        """See `RolloutQueue.holder`."""
+        owner: bytes | None = await self._run("GET", owner_key(job))
+        return None if owner is None else owner.decode()
+
+    async def release(self, job: str, owner: str) -> None:
+        """See `RolloutQueue.release`."""
+        with self._errors():
+            await self._release(keys=[owner_key(job)], args=[owner])
+
+    async def sentinel(self) -> str:
+        """See `RolloutQueue.sentinel`."""
+        for _ in range(_RETRIES + 1):
+            await self._run("SET", SENTINEL, secrets.token_hex(8), "NX")
+            word: bytes | None = await self._run("GET", SENTINEL)
+            if word is not None:
+                return word.decode()
+        raise Unavailable(f"{self._name} loses {SENTINEL} as soon as it is written; who wipes it?")
+
+    async def lag(self, pool: str) -> int:
+        """See `RolloutQueue.lag`."""
+        key = tasks_key(pool)
+        for group in await self._run_in_group("XINFO GROUPS", key) or ():
+            if group["name"] == GROUP.encode():
+                # Completed tasks are deleted, so what is in the stream and not pending waits.
+                return max(0, int(await self._run("XLEN", key)) - int(group["pending"]))
+        return int(await self._run("XLEN", key))
+
+    async def close(self) -> None:
+        """See `RolloutQueue.close`. Waits for blocking reads under way, at most their block time."""
+        if self._reads:
+            await asyncio.wait(self._reads, timeout=MAX_BLOCK + 1)
+        for read in self._reads:
+            read.cancel()
+        await self._redis.aclose()
+        await self._blocking.aclose()
+
+    async def _run(self, *command: Any) -> Any:
+        with self._errors():
+            return await self._redis.execute_command(*command)
+
+    async def _run_in_group(self, *command: Any) -> Any:
+        """None when the stream or its group is not there."""
+        with self._errors():
+            try:
+                return await self._redis.execute_command(*command)
+            except ResponseError as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    async def _read(self, command: list[Any]) -> Any:
+        """A read on its own connection. None when the stream or its group is not there, or went away meanwhile."""
+        with self._errors():
+            try:
+                return await self._shielded(self._blocking.execute_command(*command)) or ()
+            except ResponseError as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    async def _shielded(self, read: Awaitable[T]) -> T:
+        task = asyncio.ensure_future(read)
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+        return await asyncio.shield(task)
+
+    async def _make_group(self, key: str) -> None:
+        with self._errors():
+            try:
+                await self._redis.execute_command("XGROUP CREATE", key, GROUP, "0", "MKSTREAM")
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def _deliveries(self, key: str, worker: str, entry_ids: list[bytes]) -> dict[bytes, int]:
+        with self._errors():
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for entry_id in entry_ids:
+                    pipeline.execute_command("XPENDING", key, GROUP, entry_id, entry_id, 1, worker, parse_detail=True)
+                replies = await pipeline.execute(raise_on_error=False)
+        found = [row for reply in replies if isinstance(reply, list) for row in reply]
+        return {row["message_id"]: int(row["times_delivered"]) for row in found}
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what redis-py raises into our errors."""
+        try:
+            yield
+        except (AuthenticationError, AuthorizationError) as error:
+            raise Unavailable(f"{self._name} refuses the user or password of queue.url: {error}") from error
+        except (ConnectionError, TimeoutError, OSError) as error:
+            raise Unavailable(f"{self._name} cannot be reached: {error or type(error).__name__}") from error
+        except OutOfMemoryError as error:
+            raise Unavailable(f"{self._name} is full (maxmemory): give it more, or lower the staleness") from error
+        except RedisError as error:
+            raise Unavailable(f"{self._name} refused a command: {error}") from error
+
+
+def _client(url: str, timeout: float) -> Any:
+    """A client with its own pool. Any: redis-py leaves `execute_command` without types."""
+    return Redis.from_url(
+        url,
+        protocol=2,
+        socket_timeout=timeout,
+        socket_connect_timeout=_CONNECT_TIMEOUT,
+        health_check_interval=0,
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), _RETRIES),
+    )
+
+
+def _block(seconds: float) -> list[Any]:
+    """Redis takes BLOCK 0 for ever, so no wait is no BLOCK."""
+    return ["BLOCK", max(1, round(min(seconds, MAX_BLOCK) * 1000))] if seconds > 0 else []
+
+
+def _holder(lease: Lease) -> list[Any]:
+    return [GROUP, lease.entry_id, lease.worker, lease.nonce]
+
+
+def _lease(pool: str, worker: str, entry: tuple[bytes, dict[bytes, bytes]], deliveries: int) -> Lease:
+    entry_id, fields = entry
+    job, nonce = fields[b"job"].decode(), fields[b"nonce"].decode()
+    return Lease(pool, entry_id.decode(), worker, job, fields[b"payload"], deliveries, nonce)
+
+
+def _is_missing(error: ResponseError) -> bool:
+    """NOGROUP or no such key; UNBLOCKED when the stream was deleted under a blocked reader."""
+    return any(word in str(error) for word in ("NOGROUP", "UNBLOCKED", "no such key"))

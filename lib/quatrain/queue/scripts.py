@@ -1,0 +1,58 @@
+"""The Lua scripts of the Redis queue: each checks first, then writes, because Lua in Redis has no rollback.
+
+KEYS and ARGV are listed above each. Only commands of Redis 7.0 are used.
+"""
+
+# Is ARGV[3] still the holder of entry ARGV[2] in group ARGV[1] of stream KEYS[1], and is it still the task with nonce
+# ARGV[4]? A missing stream or group (a wipe) means no; ids can repeat after a wipe, nonces do not.
+_HOLDER_OR_RETURN_0 = """
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
+if pending['err'] then
+  if string.find(pending['err'], 'NOGROUP', 1, true) then return 0 end
+  return pending
+end
+if #pending == 0 or pending[1][2] ~= ARGV[3] then return 0 end
+local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
+if #entry == 0 then return 0 end
+local nonce = nil
+for i = 1, #entry[1][2], 2 do
+  if entry[1][2][i] == 'nonce' then nonce = entry[1][2][i + 1] end
+end
+if nonce ~= ARGV[4] then return 0 end
+"""
+
+# KEYS: tasks stream, rollouts stream, job key. ARGV: group, entry id, worker, nonce, results...
+# A job that is closed gets no results, so that a late one never makes its stream again.
+COMPLETE = (
+    _HOLDER_OR_RETURN_0
+    + """
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  for i = 5, #ARGV do redis.call('XADD', KEYS[2], '*', 'result', ARGV[i]) end
+end
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+redis.call('XDEL', KEYS[1], ARGV[2])
+return 1
+"""
+)
+
+# KEYS: tasks stream. ARGV: group, entry id, worker, nonce. JUSTID leaves the delivery count as it is.
+RENEW = (
+    _HOLDER_OR_RETURN_0
+    + """
+return #redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID')
+"""
+)
+
+# KEYS: owner key. ARGV: owner, time to live in milliseconds.
+HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+# KEYS: owner key. ARGV: owner.
+RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
