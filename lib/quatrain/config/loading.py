@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +110,3 @@ def _help(process: str, fields: Mapping[str, FieldInfo]) -> str:
     ]
     lines += [f"  --{key}\n      {field.description or ''}" for key, field in fields.items()]
     return "\n".join(lines)
-
-
-def exit_on_error(error: InvalidInput) -> int:
-    """Prints a configuration error as people read it; returns the exit code of wrong usage."""
-    print(error.message, file=sys.stderr)
-    return 2

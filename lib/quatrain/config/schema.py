@@ -36,40 +36,47 @@ class Section(BaseModel):
 class ServerConfig(Section):
     """Where and how the process serves gRPC."""
 
-    host: str = Field("127.0.0.1", description="address to bind; loopback unless told otherwise")
-    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 takes a free one")
+    host: str = Field(default="127.0.0.1", description="address to bind; loopback unless told otherwise")
+    port: int = Field(default=0, ge=0, le=65535, description="gRPC port; 0 takes a free one")
     health_port: int | None = Field(
-        None, ge=0, le=65535, description="second, always plaintext port with health only, for probes; null: none"
+        default=None,
+        ge=0,
+        le=65535,
+        description="second, always plaintext port with health only, for probes; null: none",
     )
-    metrics_port: int | None = Field(None, ge=0, le=65535, description="HTTP port of /metrics; null: none")
-    max_message_mib: int = Field(64, ge=1, le=1024, description="largest message in MiB, both ways")
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="HTTP port of /metrics; null: none")
+    max_message_mib: int = Field(default=64, ge=1, le=1024, description="largest message in MiB, both ways")
     port_file: Path | None = Field(
-        None, description="written once the process serves: JSON with port, health_port, metrics_port"
+        default=None, description="written once the process serves: JSON with port, health_port, metrics_port"
     )
-    shutdown_grace: float = Field(10.0, ge=0, description="seconds that calls in flight get after SIGTERM")
+    shutdown_grace: float = Field(default=10.0, ge=0, description="seconds that calls in flight get after SIGTERM")
     max_connection_age: float = Field(
-        300.0, gt=0, description="seconds after which clients reconnect (and look addresses up again); calls go on"
+        default=300.0,
+        gt=0,
+        description="seconds after which clients reconnect (and look addresses up again); calls go on",
     )
 
 
 class StorageConfig(Section):
     """The object store."""
 
-    kind: Literal["local", "s3", "memory"] = Field("local", description="local folder, S3 API (MinIO), or memory")
-    root: Path | None = Field(None, description="folder of the local store")
-    endpoint: str = Field("", description="host:port of the S3 API")
-    bucket: str = Field("quatrain", description="S3 bucket")
-    access_key: str = Field("", repr=False, json_schema_extra=SECRET, description="S3 access key")
-    secret_key: str = Field("", repr=False, json_schema_extra=SECRET, description="S3 secret key")
-    secure: bool = Field(True, description="use TLS towards the S3 API")
-    region: str = Field("us-east-1", description="S3 region")
+    kind: Literal["local", "s3", "memory"] = Field(
+        default="local", description="local folder, S3 API (MinIO), or memory"
+    )
+    root: Path | None = Field(default=None, description="folder of the local store")
+    endpoint: str = Field(default="", description="host:port of the S3 API")
+    bucket: str = Field(default="quatrain", description="S3 bucket")
+    access_key: str = Field(default="", repr=False, json_schema_extra=SECRET, description="S3 access key")
+    secret_key: str = Field(default="", repr=False, json_schema_extra=SECRET, description="S3 secret key")
+    secure: bool = Field(default=True, description="use TLS towards the S3 API")
+    region: str = Field(default="us-east-1", description="S3 region")
 
 
 class QueueConfig(Section):
     """The rollout queue."""
 
     url: str = Field(
-        "redis://127.0.0.1:6379/0",
+        default="redis://127.0.0.1:6379/0",
         repr=False,
         json_schema_extra=SECRET,
         description="redis://[:password@]host:port/db, or memory:// inside one process",
@@ -79,50 +86,62 @@ class QueueConfig(Section):
 class TelemetryConfig(Section):
     """Logs."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
-    format: Literal["console", "json"] = Field("console", description="for people or for a log store; always stderr")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+    format: Literal["console", "json"] = Field(
+        default="console", description="for people or for a log store; always stderr"
+    )
 
 
 class ComputeConfig(Section):
     """Device and local model cache."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is one")
-    threads: int = Field(0, ge=0, description="CPU threads of the tensor library; 0 leaves its default")
-    cache_dir: Path | None = Field(None, description="folder of verified model copies; null: a temporary one")
-    cache_bytes: int = Field(20 * 2**30, ge=0, description="size that the cache is kept under, in bytes")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
+    threads: int = Field(default=0, ge=0, description="CPU threads of the tensor library; 0 leaves its default")
+    cache_dir: Path | None = Field(default=None, description="folder of verified model copies; null: a temporary one")
+    cache_bytes: int = Field(default=20 * 2**30, ge=0, description="size that the cache is kept under, in bytes")
 
 
 class GenerationConfig(Section):
     """The generation service."""
 
-    engine: Literal["transformers", "fake"] = Field("transformers", description="inference engine")
-    job_slots: int = Field(1, ge=1, description="jobs whose policies fit at the same time")
-    fake_latency: float = Field(0.0, ge=0, description="seconds that the fake engine takes for a call")
-    queue_size: int = Field(8, ge=1, description="calls that may wait for the model; more are refused as overloaded")
+    engine: Literal["transformers", "fake"] = Field(default="transformers", description="inference engine")
+    job_slots: int = Field(default=1, ge=1, description="jobs whose policies fit at the same time")
+    fake_latency: float = Field(default=0.0, ge=0, description="seconds that the fake engine takes for a call")
+    queue_size: int = Field(
+        default=8, ge=1, description="calls that may wait for the model; more are refused as overloaded"
+    )
 
 
 class RewardConfig(Section):
     """The reward service."""
 
-    memory_bytes: int = Field(8 * 2**30, ge=0, description="budget of loaded reward models in bytes")
-    allow_code: bool = Field(False, description="run uploaded reward functions; trusted users only")
-    queue_size: int = Field(8, ge=1, description="calls that may wait for the model; more are refused as overloaded")
+    memory_bytes: int = Field(default=8 * 2**30, ge=0, description="budget of loaded reward models in bytes")
+    allow_code: bool = Field(default=False, description="run uploaded reward functions; trusted users only")
+    queue_size: int = Field(
+        default=8, ge=1, description="calls that may wait for the model; more are refused as overloaded"
+    )
 
 
 class ReferenceConfig(Section):
     """The reference service."""
 
-    memory_bytes: int = Field(32 * 2**30, ge=0, description="budget of loaded reference models in bytes")
-    queue_size: int = Field(8, ge=1, description="calls that may wait for the model; more are refused as overloaded")
+    memory_bytes: int = Field(default=32 * 2**30, ge=0, description="budget of loaded reference models in bytes")
+    queue_size: int = Field(
+        default=8, ge=1, description="calls that may wait for the model; more are refused as overloaded"
+    )
 
 
 class LearnerConfig(Section):
     """The learner, and where the learners are."""
 
     id: str = Field(default_factory=_process_id, min_length=1, description="name of this learner in events and logs")
-    owner_timeout: float = Field(60.0, gt=0, description="seconds without a sign of the owner before it closes itself")
+    owner_timeout: float = Field(
+        default=60.0, gt=0, description="seconds without a sign of the owner before it closes itself"
+    )
     targets: Addresses = Field(
-        ("127.0.0.1:50054",),
+        default=("127.0.0.1:50054",),
         description="read by the orchestrator: learners as host:port,... or one dns:///name:port or targets-file:/PATH",
     )
 
@@ -131,25 +150,31 @@ class OrchestratorConfig(Section):
     """The job API and the job loop."""
 
     id: str = Field(default_factory=_process_id, min_length=1, description="name of this replica in events and logs")
-    generation: str = Field("127.0.0.1:50051", description="target of the generation pool")
-    reward: str = Field("127.0.0.1:50052", description="target of the reward service")
-    reference: str = Field("127.0.0.1:50053", description="target of the reference service")
-    pool: str = Field("default", min_length=1, description="generation pool whose task stream jobs use")
-    lease: float = Field(3.0, gt=0, description="seconds without renewal after which a job's owner counts as gone")
-    poll: float = Field(0.5, gt=0, description="seconds between looks at the log of a job that another replica owns")
-    local_files: bool = Field(False, description="accept absolute file:/// URIs in specs (process mode)")
+    generation: str = Field(default="127.0.0.1:50051", description="target of the generation pool")
+    reward: str = Field(default="127.0.0.1:50052", description="target of the reward service")
+    reference: str = Field(default="127.0.0.1:50053", description="target of the reference service")
+    pool: str = Field(default="default", min_length=1, description="generation pool whose task stream jobs use")
+    lease: float = Field(
+        default=3.0, gt=0, description="seconds without renewal after which a job's owner counts as gone"
+    )
+    poll: float = Field(
+        default=0.5, gt=0, description="seconds between looks at the log of a job that another replica owns"
+    )
+    local_files: bool = Field(default=False, description="accept absolute file:/// URIs in specs (process mode)")
 
 
 class RolloutConfig(Section):
     """The rollout worker."""
 
     id: str = Field(default_factory=_process_id, min_length=1, description="consumer name in the queue")
-    pool: str = Field("default", min_length=1, description="generation pool whose tasks it takes")
-    concurrency: int = Field(2, ge=1, description="tasks in work at once")
-    idle: float = Field(6.0, gt=0, description="seconds without renewal after which a task is given to another worker")
-    generation: str = Field("127.0.0.1:50051", description="target of the generation pool")
-    reward: str = Field("127.0.0.1:50052", description="target of the reward service")
-    reference: str = Field("127.0.0.1:50053", description="target of the reference service")
+    pool: str = Field(default="default", min_length=1, description="generation pool whose tasks it takes")
+    concurrency: int = Field(default=2, ge=1, description="tasks in work at once")
+    idle: float = Field(
+        default=6.0, gt=0, description="seconds without renewal after which a task is given to another worker"
+    )
+    generation: str = Field(default="127.0.0.1:50051", description="target of the generation pool")
+    reward: str = Field(default="127.0.0.1:50052", description="target of the reward service")
+    reference: str = Field(default="127.0.0.1:50053", description="target of the reference service")
 
 
 class ProcessConfig(Section):

@@ -106,8 +106,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str, target: str) ->
 def _explained(code: grpc.StatusCode, text: str) -> str:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and text.lower().startswith("deadline exceeded"):
         return "no answer within the deadline"
-    if code is grpc.StatusCode.UNAVAILABLE and "failed to connect" in text.lower():
-        return f"cannot be reached ({text.rsplit(': ', 2)[-2] if text.count(': ') >= 2 else text})"
+    if code is grpc.StatusCode.UNAVAILABLE and "ailed to connect" in text:
+        return f"cannot be reached ({text.rpartition(': ')[2].lower()})"
     return text
 
 

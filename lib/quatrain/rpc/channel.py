@@ -1,0 +1,118 @@
+"""Client channels.
+
+A call that cannot be delivered fails fast (waitForReady off): the caller, who knows its deadline, decides what next.
+Calls of idempotent services are tried again by gRPC itself while the address answers UNAVAILABLE, within the deadline.
+"""
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import grpc.aio
+
+from quatrain.errors import InvalidInput
+
+MIB = 2**20
+
+# Every method of these services may be sent twice. A learner is a stateful peer whose owner decides about each retry;
+# uploads resume by offset.
+IDEMPOTENT_SERVICES = frozenset(
+    {
+        "quatrain.v1.GenerationService",
+        "quatrain.v1.RewardService",
+        "quatrain.v1.ReferenceService",
+        "quatrain.v1.JobService",
+    }
+)
+
+
+def open_channel(
+    target: str, *, service: str, retry: bool = True, health_check: bool = False, max_message_mib: int = 64
+) -> grpc.aio.Channel:
+    """Channel to all addresses of a target, in turn.
+
+    `target` is `host:port`, `ip:port,ip:port,...` or `dns:///name:port`; `service` the full name of the service that
+    will be called. `health_check` leaves out addresses whose health service says that they do not serve. Raises
+    InvalidInput for another form of target. Connects lazily and never blocks.
+    """
+    config = service_config(service, retry=retry, health_check=health_check)
+    options = [*channel_options(max_message_mib), ("grpc.service_config", json.dumps(config))]
+    return grpc.aio.insecure_channel(grpc_target(target), options=options)
+
+
+def grpc_target(target: str) -> str:
+    """The target in gRPC's own words. Raises InvalidInput if it has no port or is of an unknown form."""
+    if target.startswith("targets-file:"):
+        raise InvalidInput(f"{target}: a file of targets is followed by a TargetPool, not by a single channel")
+    if target.startswith("dns:///") and "," not in target:
+        check_address(target.removeprefix("dns:///"), target)
+        return target
+    addresses = [part.strip() for part in target.split(",")]
+    for address in addresses:
+        check_address(address, target)
+    if len(addresses) == 1:
+        return f"dns:///{addresses[0]}"
+    return _multi_address(addresses, target)
+
+
+def _multi_address(addresses: Sequence[str], target: str) -> str:
+    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
+    numeric = ["127.0.0.1" if host == "localhost" else host for host in hosts]
+    try:
+        versions = {ipaddress.ip_address(host).version for host in numeric}
+    except ValueError as error:
+        raise InvalidInput(f"{target}: a list takes IP addresses; give one dns:///name:port for names") from error
+    if len(versions) != 1:
+        raise InvalidInput(f"{target}: IPv4 and IPv6 addresses cannot stand in one list")
+    if versions == {6}:
+        return "ipv6:" + ",".join(addresses)
+    ports = [address.rpartition(":")[2] for address in addresses]
+    return "ipv4:" + ",".join(f"{host}:{port}" for host, port in zip(numeric, ports, strict=True))
+
+
+def check_address(address: str, target: str) -> None:
+    """Raises InvalidInput unless `address` is `host:port`."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise InvalidInput(f"{address!r} in target {target!r} is no host:port")
+
+
+def service_config(service: str, *, retry: bool, health_check: bool) -> dict[str, Any]:
+    """gRPC service config: round robin, and where wanted retries of UNAVAILABLE and health checking."""
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if health_check:
+        config["healthCheckConfig"] = {"serviceName": service}
+    if retry and service in IDEMPOTENT_SERVICES:
+        config["methodConfig"] = [
+            {
+                "name": [{"service": service}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "2s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+        # Stops retrying where most calls fail, so that a service that comes back is not flooded.
+        config["retryThrottling"] = {"maxTokens": 10, "tokenRatio": 0.1}
+    return config
+
+
+def channel_options(max_message_mib: int) -> list[tuple[str, Any]]:
+    """Options of every channel."""
+    return [
+        ("grpc.max_receive_message_length", max_message_mib * MIB),
+        ("grpc.max_send_message_length", max_message_mib * MIB),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 3_000),  # also the time that one attempt to connect may take
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Names are looked up again at most this often, so that replicas behind a name are found within seconds.
+        ("grpc.dns_min_time_between_resolutions_ms", 2_000),
+        # The services are inside the deployment; a proxy from the environment is meant for the internet.
+        ("grpc.enable_http_proxy", 0),
+    ]

@@ -1,0 +1,200 @@
+"""What happens around every call on the server: deadline, request id, error mapping, metrics, refusal while not ready.
+
+Health and reflection (`/grpc.`) pass untouched. Everything else, unary or streaming, goes through `CallGuard`.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+
+from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, QuatrainError, Unavailable
+from quatrain.rpc.errors import DETAILS_KEY, code_of, internal_status, to_status
+from quatrain.telemetry import metrics
+from quatrain.telemetry.logging import bound, get_logger
+
+REQUEST_ID = "x-request-id"
+PUBLIC_DEADLINE_SECONDS = 30.0
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+_STARTED = metrics.gauge("rpc_in_flight", "Calls in work", ("service", "method"))
+_HANDLED = metrics.counter("rpc_handled", "Calls by status", ("service", "method", "code"))
+_SECONDS = metrics.histogram("rpc_seconds", "Seconds that calls took", ("service", "method"))
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_log = get_logger(__name__)
+
+
+@dataclass
+class Gate:
+    """Whether calls are taken now; `closed` says why not ("it is starting", "it is stopping")."""
+
+    closed: str | None = None
+
+
+class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
+    """The one interceptor: its order of duties is fixed, and every duty sees the final status."""
+
+    def __init__(self, name: str, gate: Gate, *, public: bool, services: Callable[[], list[str]]) -> None:
+        self._name = name
+        self._gate = gate
+        self._public = public
+        self._services = services
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Wraps the handler of the method, or makes one that says what is served here."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if method.startswith("/grpc."):
+            return handler
+        if handler is None:
+            return grpc.stream_stream_rpc_method_handler(self._unknown(method))
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(method, handler.stream_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._unary(method, handler.stream_unary, unary=False),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(method, handler.unary_unary, unary=True),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _unary(self, method: str, inner: Any, *, unary: bool) -> Any:
+        async def call(request: Any, context: Context) -> Any:
+            async with self._around(method, context):
+                if not unary:
+                    return await inner(request, context)
+                limit = self._limit(method, context)
+                try:
+                    async with asyncio.timeout(limit) as clock:
+                        return await inner(request, context)
+                except TimeoutError as error:
+                    if not clock.expired():
+                        raise
+                    raise DeadlineExpired(
+                        f"{method} took longer than {limit:g} s, set for calls without one"
+                    ) from error
+
+        return call
+
+    def _streaming(self, method: str, inner: Any) -> Any:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context):
+                result = inner(request, context)
+                if not hasattr(result, "__aiter__"):  # a handler in the style of `await context.write(...)`
+                    await result
+                    return
+                async with contextlib.aclosing(result) as messages:
+                    async for message in messages:
+                        yield message
+
+        return call
+
+    def _unknown(self, method: str) -> Any:
+        async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context, known=False):
+                served = ", ".join(sorted(self._services())) or "nothing yet"
+                raise NotBuilt(f"{self._name} does not serve {method}; it serves {served}")
+            yield b""  # makes this a generator
+
+        return call
+
+    def _limit(self, method: str, context: Context) -> float | None:
+        """Seconds to impose on a unary call, None where the caller set some. Raises InvalidInput if he had to."""
+        if context.time_remaining() is not None:
+            return None
+        if self._public:
+            return PUBLIC_DEADLINE_SECONDS
+        raise InvalidInput(f"{method} needs a deadline; set a timeout on the call", reason="DEADLINE_REQUIRED")
+
+    @contextlib.asynccontextmanager
+    async def _around(self, method: str, context: Context, *, known: bool = True) -> AsyncIterator[None]:
+        request_id = _request_id(context)
+        context.set_trailing_metadata(((REQUEST_ID, request_id),))
+        outcome = _Outcome()
+        with _measured(method if known else "/unknown/unknown", outcome), bound(request_id=request_id):
+            try:
+                if self._gate.closed is not None:
+                    raise Unavailable(f"{self._name} takes no calls: {self._gate.closed}")
+                yield
+                return
+            except grpc.aio.AbortError:
+                outcome.code = str(context.code())
+                raise
+            except QuatrainError as error:
+                _log.info("call refused", method=method, code=code_of(error).name, error=error.message)
+                status = to_status(error, request_id)
+            except NotImplementedError:
+                missing = NotBuilt(f"{method} is in the contract, but this version does not have it yet")
+                status = to_status(missing, request_id)
+            except Exception:  # noqa: BLE001 - the one place: what nobody foresaw is logged and told to nobody
+                _log.exception("call failed", method=method)
+                status = internal_status(request_id)
+            outcome.code = _CODES[status.code].name
+            await _abort(context, status, request_id)
+
+
+@dataclass
+class _Outcome:
+    code: str = "CANCELLED"
+
+
+@contextlib.contextmanager
+def _measured(path: str, outcome: _Outcome) -> Iterator[None]:
+    _, service, method = path.split("/", 2)
+    started = time.monotonic()
+    _STARTED.labels(service, method).inc()
+    try:
+        yield
+        outcome.code = "OK"
+    finally:
+        _STARTED.labels(service, method).dec()
+        _HANDLED.labels(service, method, outcome.code).inc()
+        _SECONDS.labels(service, method).observe(time.monotonic() - started)
+
+
+async def _abort(context: Context, status: status_pb2.Status, request_id: str) -> None:
+    """Ends the call. Raises AbortError, as gRPC wants it."""
+    # HTTP/2 metadata is limited to some KiB: a long list of violations travels in the message's first part only.
+    trailing = ((DETAILS_KEY, _bounded(status).SerializeToString()), (REQUEST_ID, request_id))
+    await context.abort(_CODES[status.code], status.message[:2000], trailing)
+
+
+def _bounded(status: status_pb2.Status, limit: int = 6000) -> status_pb2.Status:
+    if status.ByteSize() <= limit:
+        return status
+    kept = status_pb2.Status(code=status.code, message=status.message[:2000])
+    for detail in status.details:
+        if kept.ByteSize() + detail.ByteSize() + 8 <= limit:
+            kept.details.append(detail)
+    return kept
+
+
+def _request_id(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and isinstance(value, str) and 0 < len(value) <= 128:
+            return value
+    return uuid.uuid4().hex
