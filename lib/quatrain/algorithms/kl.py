@@ -36,7 +36,7 @@ def kl_reward(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, beta: float, mask_BT
 
 
 def adaptive_kl(beta: float, kl: float, target: float, n: int, horizon: float) -> float:
-    """Return the coefficient of the next step (Ziegler et al., arXiv:1909.08593, section 2.2).
+    """Return the coefficient of the next step (Ziegler et al., arXiv:1909.08593).
 
     e = clip(kl / target - 1, -0.2, 0.2); beta * (1 + e * n / horizon).
 
