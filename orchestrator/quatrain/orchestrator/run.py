@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.data.tables import PromptTable, read_prompts
-from quatrain.errors import Fenced, QuatrainError
+from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerPool, LearnerSession
@@ -21,6 +21,7 @@ from quatrain.v1 import common_pb2, learner_pb2
 
 log = get_logger("run")
 
+STORE_RETRY_SECONDS = 2.0
 STAGE_IDS = {"sft": learner_pb2.STAGE_SFT, "reward": learner_pb2.STAGE_REWARD, "ppo": learner_pb2.STAGE_PPO}
 
 
@@ -71,16 +72,20 @@ class JobRun:
         return self.log.view
 
     async def append(self, kind: str, data: dict[str, Any]) -> Event:
-        """Writes an owner event. Intents that came in between are folded and obeyed later; a higher epoch raises Fenced."""
+        """Writes an owner event. Intents that came in between are folded and obeyed later; a higher epoch raises Fenced.
+
+        While the store is away the same event is tried again: its nonce tells whether an earlier try has landed.
+        """
+        event = Event(type=kind, data=data, actor=self.around.name, epoch=self.epoch, attempt=self.attempt)
         async with self.pen:
             while True:
-                event = Event(
-                    type=kind, data=data, actor=self.around.name, epoch=self.epoch, attempt=self.attempt
-                )
                 try:
                     return await asyncio.to_thread(self.log.append, event)
                 except LogConflict:
                     self.check_ownership()
+                except Unavailable as error:
+                    log.warning("object store is away, event kept", job=self.plan.job, kind=kind, error=error.message)
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def refresh(self) -> None:
         """Folds what others wrote."""

@@ -1,0 +1,85 @@
+"""Pinning models: from a URI of the spec to a folder by content, opened and checked."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, InvalidSpec, NotFound, QuatrainError
+from quatrain.orchestrator.names import resolve_name
+from quatrain.orchestrator.plan import FolderRef
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import FolderCache, upload_model_folder
+from quatrain.text import Tokenizer
+from quatrain.text.model_folder import ModelFacts, check_model_folder, local_folder
+
+
+@dataclass(frozen=True)
+class PinnedModel:
+    """A model that the job depends on, as it was when the job was created."""
+
+    folder: FolderRef
+    facts: ModelFacts
+    tokenizer: Tokenizer
+
+
+class ModelPinner:
+    """Pins models for one deployment. `local_files`: absolute file:/// URIs are imported (process mode)."""
+
+    def __init__(self, store: ObjectStore, folders: FolderCache, *, local_files: bool) -> None:
+        self._store = store
+        self._folders = folders
+        self._local_files = local_files
+
+    async def pin(self, uri: str, field: str) -> PinnedModel:
+        """Resolves, fetches and opens a model. Raises InvalidSpec or InvalidData naming the field of the spec."""
+        try:
+            return await asyncio.to_thread(self._pin, uri)
+        except InvalidSpec:
+            raise
+        except (InvalidInput, NotFound, Corrupt) as error:
+            raise _at_field(error, field) from error
+
+    def _pin(self, uri: str) -> PinnedModel:
+        folder = self._resolve(uri)
+        path = self._folders.fetch(folder.uri, folder.digest)
+        return PinnedModel(folder, check_model_folder(path), Tokenizer.load(path))
+
+    def _resolve(self, uri: str) -> FolderRef:
+        if uri.startswith("sha256:"):
+            return FolderRef(uri, uri.removeprefix("sha256:"))
+        if uri.startswith("models://"):
+            digest = resolve_name(self._store, uri)
+            return FolderRef(f"sha256:{digest}", digest)
+        if uri.startswith("file:///") and self._local_files:
+            path = local_folder(uri)
+            check_model_folder(path)
+            folder = upload_model_folder(self._store, path)
+            return FolderRef(f"sha256:{folder.digest}", folder.digest)
+        raise InvalidInput(
+            f"{uri!r} cannot be read here: give sha256:DIGEST or models://NAME[@N]"
+            + (", or file:///ABSOLUTE/PATH" if self._local_files else "; clients upload file:// paths by themselves")
+        )
+
+
+def _at_field(error: QuatrainError, field: str) -> InvalidData:
+    return InvalidData(f"{field}: {error.message}", [FieldViolation(field, error.message)])
+
+
+def check_same_tokens(policy: PinnedModel, other: PinnedModel, field: str) -> None:
+    """The reference must read the policy's ids as they are. Raises InvalidSpec naming both values."""
+    problems = []
+    if other.tokenizer.digest != policy.tokenizer.digest:
+        problems.append(f"its tokenizer is {other.tokenizer.digest[:12]}, the policy's is {policy.tokenizer.digest[:12]}")
+    if other.facts.vocab_size != policy.facts.vocab_size:
+        problems.append(f"its vocabulary has {other.facts.vocab_size} entries, the policy's {policy.facts.vocab_size}")
+    if problems:
+        text = " and ".join(problems) + ": both must be the same"
+        raise InvalidSpec(f"{field}: {text}", [FieldViolation(field, text)])
+
+
+def read_offset(folders: FolderCache, model: FolderRef) -> float:
+    """The centring offset that stands beside a reward model made by Quatrain; 0 without one."""
+    path = folders.fetch(model.uri, model.digest) / "quatrain.json"
+    if not path.exists():
+        return 0.0
+    return float(json.loads(path.read_text())["offset"])

@@ -1,0 +1,97 @@
+"""Pinning rewards: the section that ScoreRequest carries, and a trial of it on four rows before anything is queued."""
+
+import json
+from typing import Any
+
+from quatrain.data.tables import PromptTable
+from quatrain.digests import canonical_json
+from quatrain.errors import FieldViolation, InvalidSpec, NotFound, QuatrainError
+from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, read_offset
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import FolderCache
+from quatrain.v1 import common_pb2, reward_pb2
+
+TRIAL_ROWS = 4
+TRIAL_TOKENS = 16
+CLASSIFIER = "ForSequenceClassification"
+
+
+async def pin_reward(
+    section: dict[str, Any], field: str, pinner: ModelPinner, folders: FolderCache, store: ObjectStore
+) -> tuple[dict[str, Any], PinnedModel | None]:
+    """The reward section by content, and the model if it is one. Raises InvalidSpec or InvalidData naming the field."""
+    reward: dict[str, Any] = {
+        "models": [],
+        "functions": [],
+        "service": section["service"],
+        "offset": 0.0,
+        "scale": float(section["scale"]),
+        "clip": section["clip"],
+        "timeout_s": float(section["timeout"]),
+    }
+    model = None
+    if section["model"] is not None:
+        model = await pinner.pin(section["model"], f"{field}.model")
+        if not any(CLASSIFIER in name for name in model.facts.architectures):
+            text = f"the model is a {'/'.join(model.facts.architectures)}, not a reward model (...{CLASSIFIER})"
+            raise InvalidSpec(f"{field}.model: {text}", [FieldViolation(f"{field}.model", text)])
+        offset = read_offset(folders, model.folder)
+        reward["models"] = [{**model.folder.to_json(), "weight": 1.0, "offset": offset, "name": "reward_model"}]
+    for index, function in enumerate(section["functions"]):
+        reward["functions"].append(_function(function, f"{field}.functions[{index}]", store))
+    return reward, model
+
+
+def _function(function: dict[str, Any], field: str, store: ObjectStore) -> dict[str, Any]:
+    path, digest = function["path"], function["code_digest"]
+    file = path.rpartition(":")[0]
+    if file.endswith(".py") and digest is None:
+        text = f"{path!r} is a file: the client uploads it and sends its digest; give code_digest, or a module"
+        raise InvalidSpec(f"{field}.path: {text}", [FieldViolation(f"{field}.path", text)])
+    if digest is not None and store.stat(f"data/sha256/{digest}") is None:
+        text = f"no file with digest {digest} was uploaded"
+        raise NotFound(f"{field}.code_digest: {text}")
+    return {
+        "path": path,
+        "code_digest": digest or "",
+        "weight": float(function["weight"]),
+        "name": function["name"] or path.rpartition(":")[2],
+    }
+
+
+async def try_reward(
+    reward: dict[str, Any], field: str, prompts: PromptTable, policy: PinnedModel, services: Services, timeout: float
+) -> None:
+    """Scores four prompts with made-up completions. Raises InvalidSpec naming the field when the reward is wrong."""
+    count = min(TRIAL_ROWS, len(prompts.prompt_ids))
+    samples = []
+    for index in range(count):
+        completion = prompts.prompt_ids[(index + 1) % count][:TRIAL_TOKENS]
+        samples.append(
+            reward_pb2.ScoreSample(
+                prompt_ids=prompts.prompt_ids[index].tolist(),
+                completion_ids=completion.tolist(),
+                prompt_json=prompts.prompt_json[index],
+                finish_reason=common_pb2.FINISH_REASON_LENGTH,
+                extra_json=prompts.extra_json[index],
+            )
+        )
+    request = reward_pb2.ScoreRequest(
+        job="trial",
+        samples=samples,
+        reward_json=canonical_json(reward).decode(),
+        trainer_state_json=json.dumps({"job": "trial", "step": 0, "global_step": 0, "max_steps": 0}),
+        tokenizer=policy.folder.to_proto(),
+    )
+    try:
+        response = await services.score(request, timeout)
+    except QuatrainError as error:
+        raise _refusal(error.message, field, error.code_reason) from error
+    refused = [score.reason for score in response.scores if score.outcome == reward_pb2.SampleScore.OUTCOME_REFUSED]
+    if refused:
+        raise _refusal(f"the trial on {count} rows gave no usable score: {refused[0]}", field, "REWARD_FUNCTION_FAILED")
+
+
+def _refusal(text: str, field: str, reason: str) -> InvalidSpec:
+    return InvalidSpec(f"{field}: {text}", [FieldViolation(field, text)], reason=reason)

@@ -1,0 +1,192 @@
+"""CreateJob: from a document to an accepted job, or to an error that names each wrong field and leaves nothing behind."""
+
+import asyncio
+import datetime
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from quatrain.data.tables import read_prompts
+from quatrain.digests import canonical_json, sha256_hex
+from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavailable
+from quatrain.joblog import jobs
+from quatrain.jobspec import JobSpec, parse_spec, resolved_document
+from quatrain.orchestrator.plan import FolderRef, TableRef
+from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, check_same_tokens
+from quatrain.orchestrator.submission.rewards import pin_reward, try_reward
+from quatrain.orchestrator.submission.tables import DataPinner
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import FolderCache, read_object
+
+JOB_ID = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+TRIAL_SLACK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a client asked for."""
+
+    document: dict[str, Any]
+    owner: str
+    job_id: str = ""
+    request_id: str = ""
+    validate_only: bool = False
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """Checks and accepts jobs for one deployment."""
+
+    store: ObjectStore
+    folders: FolderCache
+    services: Services
+    local_files: bool
+
+    async def submit(self, submission: Submission) -> tuple[str, dict[str, Any]]:
+        """Job id (empty with validate_only) and the document of spec.json.
+
+        Raises InvalidSpec, InvalidData, AlreadyExists (the id is another request's), Unavailable.
+        """
+        spec = parse_spec(submission.document)
+        job = "" if submission.validate_only else _job_id(submission)
+        fingerprint = sha256_hex(canonical_json([submission.owner, submission.request_id, resolved_document(spec)]))
+        if job:
+            existing = await self._existing(job, fingerprint)
+            if existing is not None:
+                return job, existing
+        document = await self._resolve(spec)
+        document |= {
+            "request": submission.document,
+            "fingerprint": fingerprint,
+            "owner": submission.owner,
+            "create_time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        }
+        if not job:
+            return "", document
+        if not await asyncio.to_thread(jobs.create_job, self.store, job, document):
+            existing = await self._existing(job, fingerprint)
+            if existing is None:
+                raise Unavailable(f"job {job!r} was being created by somebody else; send the request again")
+            return job, existing
+        return job, document
+
+    async def _existing(self, job: str, fingerprint: str) -> dict[str, Any] | None:
+        """The document of the same request's earlier try, None when the id is free."""
+        if await asyncio.to_thread(self.store.stat, f"jobs/{job}/spec.json") is None:
+            return None
+        document = await asyncio.to_thread(jobs.read_spec, self.store, job)
+        if document["fingerprint"] != fingerprint:
+            raise AlreadyExists(
+                f"job {job!r} exists and was made by another request: choose another job_id, or leave it out"
+            )
+        return document
+
+    async def _resolve(self, spec: JobSpec) -> dict[str, Any]:
+        resolved = resolved_document(spec)
+        pinner = ModelPinner(self.store, self.folders, local_files=self.local_files)
+        policy = await pinner.pin(resolved["model"]["uri"], "model.uri")
+        resolved["model"] = {"uri": policy.folder.uri, "dtype": resolved["model"]["dtype"] or await self._dtype()}
+        data = DataPinner(self.store, policy.tokenizer, self.local_files)
+        ppo = resolved["ppo"]
+        prompts = await data.prompts("ppo.prompts", ppo["prompts"], ppo)
+        eval_prompts = None
+        if ppo["eval_prompts"] is not None:
+            eval_prompts = await data.prompts("ppo.eval_prompts", ppo["eval_prompts"], ppo)
+        _check_lengths(ppo, policy)
+        sft = await data.sft(resolved["sft"]) if resolved["sft"] is not None else None
+        rewards = await self._rewards(resolved, data, pinner, policy, prompts)
+        reference = None
+        if resolved["reference"] is not None and resolved["reference"]["model"] is not None:
+            pinned = await pinner.pin(resolved["reference"]["model"], "reference.model")
+            check_same_tokens(policy, pinned, "reference.model")
+            reference = pinned.folder
+        if ppo["value_init"] is None:
+            local = resolved["reward"]["data"] is not None or rewards["reward_is_local_model"]
+            ppo["value_init"] = "reward" if local else "sft"
+        return {
+            "spec": resolved,
+            "warnings": data.warnings,
+            "pinned": {
+                "model": policy.folder.to_json(),
+                "tokenizer_digest": policy.tokenizer.digest,
+                "vocab_size": policy.facts.vocab_size,
+                "eos_token_ids": list(policy.tokenizer.eos_token_ids),
+                "sft_data": _table(sft),
+                "prompts": _table(prompts),
+                "eval_prompts": _table(eval_prompts),
+                "reference": _folder(reference),
+                **rewards,
+            },
+        }
+
+    async def _rewards(
+        self,
+        resolved: dict[str, Any],
+        data: DataPinner,
+        pinner: ModelPinner,
+        policy: PinnedModel,
+        prompts: TableRef,
+    ) -> dict[str, Any]:
+        """The pinned reward entries: trained here, or named and tried; and the gold reward of evaluations."""
+        section, gold_section = resolved["reward"], resolved["ppo"]["eval_gold"]
+        pinned: dict[str, Any] = {
+            "reward": None,
+            "reward_data": None,
+            "reward_held_out": None,
+            "reward_is_local_model": False,
+            "eval_gold": None,
+        }
+        table = read_prompts(await asyncio.to_thread(read_object, self.store, prompts.key, prompts.sha256))
+        if section["data"] is not None:
+            train, held_out = await data.pairs(section, int(resolved["seed"]))
+            pinned |= {"reward_data": _table(train), "reward_held_out": _table(held_out)}
+        else:
+            reward, model = await pin_reward(section, "reward", pinner, self.folders, self.store)
+            timeout = reward["timeout_s"] * max(1, len(reward["functions"])) + TRIAL_SLACK_SECONDS
+            await try_reward(reward, "reward", table, policy, self.services, timeout)
+            same = model is not None and model.tokenizer.digest == policy.tokenizer.digest
+            pinned |= {"reward": reward, "reward_is_local_model": same}
+        if gold_section is not None:
+            gold, _ = await pin_reward(gold_section, "ppo.eval_gold", pinner, self.folders, self.store)
+            timeout = gold["timeout_s"] * max(1, len(gold["functions"])) + TRIAL_SLACK_SECONDS
+            await try_reward(gold, "ppo.eval_gold", table, policy, self.services, timeout)
+            pinned["eval_gold"] = gold
+        return pinned
+
+    async def _dtype(self) -> str:
+        """float32 on CPU, bfloat16 where generation has a GPU."""
+        capabilities = await self.services.capabilities(TRIAL_SLACK_SECONDS)
+        return "bfloat16" if capabilities.device.startswith("cuda") else "float32"
+
+
+def _job_id(submission: Submission) -> str:
+    if submission.job_id:
+        if not JOB_ID.match(submission.job_id):
+            text = f"{submission.job_id!r}: use 1 to 63 of a-z, 0-9 and '-', not at the ends"
+            raise InvalidSpec(f"job_id: {text}", [FieldViolation("job_id", text)])
+        return submission.job_id
+    if submission.request_id:
+        return sha256_hex(canonical_json([submission.owner, submission.request_id]))[:20]
+    return uuid.uuid4().hex[:20]
+
+
+def _check_lengths(ppo: dict[str, Any], policy: PinnedModel) -> None:
+    """Prompt and completion together must fit into the model."""
+    positions = policy.facts.max_positions
+    longest = int(ppo["max_prompt_length"]) + int(ppo["generation"]["max_new_tokens"])
+    if positions is not None and longest > positions:
+        text = (
+            f"ppo.max_prompt_length {ppo['max_prompt_length']} and ppo.generation.max_new_tokens "
+            f"{ppo['generation']['max_new_tokens']} make {longest} tokens, the model takes {positions}: lower one of them"
+        )
+        raise InvalidSpec(text, [FieldViolation("ppo.max_prompt_length", text)])
+
+
+def _table(table: TableRef | None) -> dict[str, Any] | None:
+    return None if table is None else table.to_json()
+
+
+def _folder(folder: FolderRef | None) -> dict[str, Any] | None:
+    return None if folder is None else folder.to_json()

@@ -1,0 +1,112 @@
+"""Pinning data: from a URI of the spec to a prepared table by content."""
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
+from quatrain.data.tables import prepare_pairs, prepare_prompts, prepare_sft
+from quatrain.digests import sha256_hex
+from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
+from quatrain.orchestrator.plan import TableRef
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import read_object
+from quatrain.text import Tokenizer
+
+T = TypeVar("T")
+
+
+@dataclass
+class DataPinner:
+    """Reads, checks and tokenises the data sets of one spec. `warnings` collects what people should know."""
+
+    store: ObjectStore
+    tokenizer: Tokenizer
+    local_files: bool
+    warnings: list[str] = field(default_factory=list)
+
+    async def sft(self, section: dict[str, Any]) -> TableRef:
+        """The prepared rows of sft.data."""
+
+        def prepare(path: Path) -> TableRef:
+            records, report = load_sft(path, section["data"]["format"], section["data"]["columns"] or None)
+            self._note("sft.data", report)
+            return self._put(*prepare_sft(records, self.tokenizer, int(section["max_length"])), name="sft.data")
+
+        return await self._with_file("sft.data", section["data"], prepare)
+
+    async def pairs(self, section: dict[str, Any], seed: int) -> tuple[TableRef, TableRef | None]:
+        """The prepared training and held-out pairs of reward.data; the split is a function of the seed."""
+
+        def prepare(path: Path) -> tuple[TableRef, TableRef | None]:
+            records, report = load_pairs(path, section["data"]["format"], section["data"]["columns"] or None)
+            self._note("reward.data", report)
+            train, held_out = _split(records, float(section["held_out_share"]), seed)
+            longest = int(section["max_length"])
+            table = self._put(*prepare_pairs(train, self.tokenizer, longest), name="reward.data")
+            if not held_out:
+                return table, None
+            return table, self._put(*prepare_pairs(held_out, self.tokenizer, longest), name="reward.data")
+
+        return await self._with_file("reward.data", section["data"], prepare)
+
+    async def prompts(self, name: str, data: dict[str, Any], ppo: dict[str, Any]) -> TableRef:
+        """A prepared prompt table."""
+
+        def prepare(path: Path) -> TableRef:
+            records, report = load_prompts(path, data["format"], data["columns"] or None)
+            self._note(name, report)
+            longest, truncate = int(ppo["max_prompt_length"]), str(ppo["truncate_prompt"])
+            return self._put(*prepare_prompts(records, self.tokenizer, longest, truncate), name=name)
+
+        return await self._with_file(name, data, prepare)
+
+    async def _with_file(self, name: str, data: dict[str, Any], prepare: Callable[[Path], T]) -> T:
+        try:
+            return await asyncio.to_thread(self._read, data, prepare)
+        except (InvalidInput, NotFound, Corrupt) as error:
+            violations = [FieldViolation(name, error.message)]
+            raise InvalidData(f"{name}: {error.message}", violations) from error
+
+    def _read(self, data: dict[str, Any], prepare: Callable[[Path], T]) -> T:
+        uri = str(data["uri"])
+        if uri.startswith("file:///") and self.local_files:
+            path = Path(uri.removeprefix("file://"))
+            if not path.is_file():
+                raise NotFound(f"there is no file {path}")
+            return prepare(path)
+        if not uri.startswith("sha256:"):
+            raise InvalidInput(f"{uri!r} cannot be read here: upload the file and give sha256:DIGEST")
+        digest = uri.removeprefix("sha256:")
+        content = read_object(self.store, f"data/sha256/{digest}", digest)
+        with tempfile.TemporaryDirectory(prefix="quatrain-data-") as folder:
+            path = Path(folder) / f"data.{data['format'] or 'jsonl'}"
+            path.write_bytes(content)
+            return prepare(path)
+
+    def _note(self, name: str, report: Report) -> None:
+        if report.dropped:
+            first = report.dropped[0]
+            self.warnings.append(
+                f"{name}: {len(report.dropped)} of {report.rows} rows dropped, the first at line {first.line}: {first.reason}"
+            )
+
+    def _put(self, data: bytes, rows: int, notes: Sequence[str], *, name: str) -> TableRef:
+        self.warnings.extend(f"{name}: {note}" for note in notes)
+        digest = sha256_hex(data)
+        key = f"data/sha256/{digest}"
+        self.store.put_if_absent(key, data)
+        return TableRef(key, digest, len(data), rows)
+
+
+def _split(records: Sequence[PairRecord], share: float, seed: int) -> tuple[list[PairRecord], list[PairRecord]]:
+    order = list(range(len(records)))
+    random.Random(f"held-out:{seed}").shuffle(order)
+    count = min(int(len(records) * share), len(records) - 1)
+    held_out = set(order[:count])
+    train = [record for index, record in enumerate(records) if index not in held_out]
+    return train, [record for index, record in enumerate(records) if index in held_out]
