@@ -84,10 +84,19 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[NamedModel, _Mapping]]] = ...) -> None: ...
 
 class DownloadRequest(_message.Message):
-    __slots__ = ("uri",)
+    __slots__ = ("uri", "received")
+    class ReceivedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     URI_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
     uri: str
-    def __init__(self, uri: _Optional[str] = ...) -> None: ...
+    received: _containers.ScalarMap[str, int]
+    def __init__(self, uri: _Optional[str] = ..., received: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class DownloadResponse(_message.Message):
     __slots__ = ("path", "offset", "data", "size", "sha256")

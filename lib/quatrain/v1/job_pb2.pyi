@@ -477,14 +477,23 @@ class ChatResponse(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class DownloadCheckpointRequest(_message.Message):
-    __slots__ = ("job_id", "what", "step")
+    __slots__ = ("job_id", "what", "step", "received")
+    class ReceivedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     WHAT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     what: str
     step: int
-    def __init__(self, job_id: _Optional[str] = ..., what: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
+    received: _containers.ScalarMap[str, int]
+    def __init__(self, job_id: _Optional[str] = ..., what: _Optional[str] = ..., step: _Optional[int] = ..., received: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class DownloadCheckpointResponse(_message.Message):
     __slots__ = ("path", "offset", "data", "size", "sha256")
