@@ -1,0 +1,133 @@
+"""Builds the `tokenizers.Tokenizer` of a folder so that it gives exactly the ids of transformers' AutoTokenizer.
+
+AutoTokenizer does not always use tokenizer.json as it stands. Three byte-level BPE classes take only vocabulary and
+merges from it and bring their own normaliser and pre-tokeniser, and which class is used follows from `tokenizer_class`
+and the model type. Special tokens that the configuration names are added when tokenizer.json does not list them. Both
+are done here too; a test compares the tables and the ids with transformers itself.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+
+from quatrain.errors import InvalidData
+from quatrain.text.folder_files import TokenizerFiles, token_fields
+
+_QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True)
+class _Rebuild:
+    """A tokenizer class that keeps only vocabulary and merges of tokenizer.json."""
+
+    nfc: bool
+    words: str | None
+    defaults: dict[str, str]
+
+
+_END = "<|endoftext|>"
+REBUILDS = {
+    "Qwen2Tokenizer": _Rebuild(True, _QWEN2_WORDS, {"eos_token": _END, "unk_token": _END, "pad_token": _END}),
+    "GPT2Tokenizer": _Rebuild(False, None, {"bos_token": _END, "eos_token": _END, "unk_token": _END}),
+    "GPTNeoXTokenizer": _Rebuild(
+        True, None, {"bos_token": _END, "eos_token": _END, "unk_token": _END, "pad_token": "<|padding|>"}
+    ),
+}
+MODEL_CLASSES = {
+    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"), "Qwen2Tokenizer"),
+    **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt", "phi", "codegen", "starcoder2"), "GPT2Tokenizer"),
+    **dict.fromkeys(("gpt_neox", "olmo", "olmoe", "mpt", "mamba"), "GPTNeoXTokenizer"),
+}
+OVERRULED_MODELS = ("qwen2",)
+"""Model types whose class wins over the folder's `tokenizer_class`."""
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Two views of one tokenizer.
+
+    encoder gives AutoTokenizer's ids. decoder leaves those tokens in the text that are ordinary symbols of the
+    vocabulary and only named as special by the configuration (a pad token that is a letter, say).
+    """
+
+    encoder: Tokenizer
+    decoder: Tokenizer
+    named_tokens: dict[str, str]
+
+
+def build_backends(files: TokenizerFiles) -> Backends:
+    """Raises InvalidData when tokenizer.json cannot be read as a tokenizer."""
+    rebuild = _rebuild_of(files)
+    named = dict(files.named_tokens)
+    if rebuild is not None:
+        named = {**{name: {"content": content} for name, content in rebuild.defaults.items()}, **named}
+    wanted = [*_config_tokens(files), *(AddedToken(**_special(fields)) for fields in named.values())]
+    wanted += [AddedToken(**_special(fields)) for fields in files.extra_tokens]
+    encoder, decoder = _load(files, rebuild), _load(files, rebuild)
+    vocabulary = decoder.get_vocab(with_added_tokens=True)
+    _add(encoder, wanted)
+    _add(decoder, [token for token in wanted if token.content not in vocabulary])
+    return Backends(encoder, decoder, {name: fields["content"] for name, fields in named.items()})
+
+
+def _rebuild_of(files: TokenizerFiles) -> _Rebuild | None:
+    model = files.tokenizer.get("model", {})
+    if not isinstance(model, dict) or model.get("type") != "BPE":
+        return None
+    model_type = files.model_config.get("model_type")
+    declared = files.tokenizer_config.get("tokenizer_class") or files.model_config.get("tokenizer_class")
+    registered = MODEL_CLASSES.get(str(model_type))
+    if not isinstance(declared, str) or (registered and model_type in OVERRULED_MODELS):
+        return REBUILDS.get(registered) if registered else None
+    return REBUILDS.get(declared.removesuffix("Fast"))
+
+
+def _load(files: TokenizerFiles, rebuild: _Rebuild | None) -> Tokenizer:
+    content = {**files.tokenizer, "truncation": None, "padding": None}
+    if rebuild is not None:
+        content["model"] = {
+            **content["model"],
+            "dropout": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+        }
+    try:
+        tokenizer = Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
+    except Exception as error:  # noqa: BLE001  the binding raises bare Exception for a malformed tokenizer
+        raise InvalidData(f"{files.folder / 'tokenizer.json'} is not a tokenizer: {error}.") from None
+    if rebuild is not None:
+        prefix = bool(files.tokenizer_config.get("add_prefix_space"))
+        tokenizer.normalizer = normalizers.NFC() if rebuild.nfc else normalizers.Sequence([])
+        if rebuild.words is None:
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+        else:
+            split = pre_tokenizers.Split(Regex(rebuild.words), behavior="isolated", invert=False)
+            byte_level = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False)
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+        tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.encode_special_tokens = bool(files.tokenizer_config.get("split_special_tokens"))
+    return tokenizer
+
+
+def _config_tokens(files: TokenizerFiles) -> list[AddedToken]:
+    decoder = files.tokenizer_config.get("added_tokens_decoder") or {}
+    if not isinstance(decoder, dict):
+        raise InvalidData(f"{files.folder / 'tokenizer_config.json'}: added_tokens_decoder must be a mapping.")
+    ordered = sorted(decoder.items(), key=lambda item: int(item[0]))
+    return [AddedToken(**{**token_fields(value), "special": bool(value.get("special"))}) for _, value in ordered]
+
+
+def _special(fields: dict[str, Any]) -> dict[str, Any]:
+    return {**fields, "special": True}
+
+
+def _add(tokenizer: Tokenizer, tokens: list[AddedToken]) -> None:
+    """Adds those that are not added tokens yet, each once, in order."""
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    fresh = list({token.content: token for token in reversed(tokens) if token.content not in known}.values())
+    tokenizer.add_tokens(fresh[::-1])

@@ -1,0 +1,101 @@
+"""Chat templates: rendered in a sandbox, with the names and filters that transformers gives to a template.
+
+One departure: `strftime_now` answers with a fixed day, not today. A template that writes the date into the prompt would
+otherwise make two runs of one spec differ.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from quatrain.errors import InvalidData
+
+Messages = Sequence[Mapping[str, Any]]
+
+SIMPLE_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '\\n\\n' + {'user': 'Human', 'assistant': 'Assistant'}.get(message.role, message.role | capitalize) + ': ' }}"
+    "{{ message.content }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\\n\\nAssistant:' }}{% endif %}"
+)
+"""Used, and stored with the model, when a folder has no template: turns as hh-rlhf writes them."""
+
+TEMPLATE_DAY = datetime(2024, 7, 26, tzinfo=UTC)
+
+_RUN_ERRORS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class _GenerationBlock(jinja2.ext.Extension):
+    """Accepts `{% generation %}...{% endgeneration %}`, which marks text for training, and writes its body."""
+
+    tags = {"generation"}  # noqa: RUF012  jinja2 reads it from the class
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        """The statements between the tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class ChatTemplate:
+    """One compiled template."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        """source: Jinja2 text; special_tokens: `bos_token` and the like, visible to it. Raises InvalidData."""
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = TEMPLATE_DAY.strftime
+        try:
+            self._template = environment.from_string(source)
+        except _RUN_ERRORS as error:
+            raise InvalidData(f"The chat template cannot be compiled: {error}.") from None
+        self._special_tokens = dict(special_tokens)
+
+    def render(self, messages: Messages, add_generation_prompt: bool) -> str:
+        """The conversation as text. Raises InvalidData when the template refuses it or fails."""
+        if not messages:
+            raise InvalidData("A conversation needs at least one message.")
+        # A key with null and an absent key mean the same in chat data, but templates test for presence.
+        given = [{key: value for key, value in message.items() if value is not None} for message in messages]
+        try:
+            return self._template.render(
+                messages=given,
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special_tokens,
+            )
+        except _RUN_ERRORS as error:
+            raise InvalidData(f"The chat template cannot render a conversation: {error}.") from None
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

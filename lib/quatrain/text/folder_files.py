@@ -1,0 +1,103 @@
+"""The JSON and text files of a tokenizer folder, read once and checked for shape."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quatrain.errors import InvalidData
+
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""The special tokens that have a name of their own, in the order in which transformers registers them."""
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What stands in a folder; absent files are empty dicts or None.
+
+    named_tokens: name to AddedToken fields (`content` and flags) for the named special tokens that are given.
+    """
+
+    folder: Path
+    tokenizer: dict[str, Any]
+    tokenizer_config: dict[str, Any]
+    model_config: dict[str, Any]
+    generation_config: dict[str, Any]
+    named_tokens: dict[str, dict[str, Any]]
+    extra_tokens: tuple[dict[str, Any], ...]
+    template: str | None
+
+
+def read_files(folder: Path) -> TokenizerFiles:
+    """Reads a folder. Raises InvalidData naming the file that is missing, unreadable or of the wrong shape."""
+    if not (folder / "tokenizer.json").is_file():
+        raise InvalidData(
+            f"The model folder {folder} has no tokenizer.json. Save the tokenizer beside the model "
+            "(AutoTokenizer.from_pretrained(...).save_pretrained(folder))."
+        )
+    tokenizer_config = read_json(folder / "tokenizer_config.json")
+    if tokenizer_config.get("auto_map"):
+        raise InvalidData(
+            f"{folder / 'tokenizer_config.json'} asks for remote code (auto_map), which is never run. "
+            "Use a tokenizer that tokenizer.json describes in full and remove auto_map."
+        )
+    specials = {} if "added_tokens_decoder" in tokenizer_config else read_json(folder / "special_tokens_map.json")
+    merged = {**tokenizer_config, **specials}
+    named = {name: token_fields(merged[name]) for name in NAMED_TOKENS if merged.get(name)}
+    return TokenizerFiles(
+        folder=folder,
+        tokenizer=read_json(folder / "tokenizer.json"),
+        tokenizer_config=tokenizer_config,
+        model_config=read_json(folder / "config.json"),
+        generation_config=read_json(folder / "generation_config.json"),
+        named_tokens=named,
+        extra_tokens=_extra_tokens(merged),
+        template=_template(folder, tokenizer_config),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty when there is no such file. Raises InvalidData."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InvalidData(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidData(f"{path} must hold a JSON object, not a {type(value).__name__}.")
+    return value
+
+
+def token_fields(value: Any) -> dict[str, Any]:
+    """Fields of an AddedToken from a token as the files write it: a string or a mapping with `content`."""
+    if isinstance(value, str):
+        return {"content": value}
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        flags = ("single_word", "lstrip", "rstrip", "normalized")
+        return {"content": value["content"], **{flag: bool(value[flag]) for flag in flags if flag in value}}
+    raise InvalidData(f"A special token must be a string or a mapping with content, not {value!r:.80}.")
+
+
+def _extra_tokens(config: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
+    if isinstance(extra, dict):
+        extra = list(extra.values())
+    own_names = [value for key, value in config.items() if key.endswith("_token") and key not in NAMED_TOKENS]
+    own_names = [value for value in own_names if isinstance(value, str)]
+    return tuple(token_fields(value) for value in [*own_names, *extra])
+
+
+def _template(folder: Path, tokenizer_config: dict[str, Any]) -> str | None:
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InvalidData(f"{path} is not UTF-8 text.") from None
+    template = tokenizer_config.get("chat_template")
+    if isinstance(template, list):
+        template = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else None

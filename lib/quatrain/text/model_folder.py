@@ -1,0 +1,115 @@
+"""Checks a Hugging Face model folder before anything loads it: no torch, no code from the folder, no pickle."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quatrain.errors import InvalidData
+from quatrain.text.folder_files import read_json
+from quatrain.text.safetensors_header import TensorEntry, read_header
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What config.json and the weight files say.
+
+    vocab_size: rows of the embedding; max_positions: longest input in tokens, None when the architecture has no bound;
+    parameters: numbers in all weight files.
+    """
+
+    vocab_size: int
+    max_positions: int | None
+    model_type: str
+    architectures: tuple[str, ...]
+    parameters: int
+
+
+def check_model_folder(folder: Path) -> ModelFacts:
+    """Raises InvalidData naming the file and what is wrong: missing or broken config, weights that are pickles, absent,
+    corrupt or not all there, or code that the folder wants to run."""
+    if not folder.is_dir():
+        raise InvalidData(f"The model folder {folder} does not exist.")
+    config = read_json(folder / "config.json")
+    if not config:
+        raise InvalidData(f"The folder {folder} has no config.json, so it is not a Hugging Face model.")
+    for name in ("config.json", "tokenizer_config.json"):
+        if read_json(folder / name).get("auto_map"):
+            raise InvalidData(
+                f"{folder / name} asks for remote code (auto_map), which is never run. Use an architecture that "
+                "transformers has built in and remove auto_map."
+            )
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        raise InvalidData(f"{folder / 'config.json'} names no model_type.")
+    tensors = _read_weights(folder)
+    architectures = config.get("architectures") or []
+    return ModelFacts(
+        vocab_size=_number(folder, config, ("vocab_size",)) or _refuse_vocab(folder),
+        max_positions=_number(folder, config, _POSITION_KEYS),
+        model_type=model_type,
+        architectures=tuple(str(name) for name in architectures),
+        parameters=sum(math.prod(entry.shape) for entry in tensors.values()),
+    )
+
+
+def _read_weights(folder: Path) -> dict[str, TensorEntry]:
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        tensors = read_header(folder / "model.safetensors")
+    elif index.is_file():
+        tensors = _read_shards(folder, index)
+    else:
+        raise _no_weights(folder)
+    if not tensors:
+        raise InvalidData(f"The weights in {folder} hold no tensor.")
+    return tensors
+
+
+def _read_shards(folder: Path, index: Path) -> dict[str, TensorEntry]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InvalidData(f"{index} has no weight_map.")
+    shards: dict[str, dict[str, TensorEntry]] = {}
+    tensors: dict[str, TensorEntry] = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise InvalidData(f"{index}: {shard!r} is not the name of a safetensors file in the folder.")
+        if shard not in shards:
+            if not (folder / shard).is_file():
+                raise InvalidData(f"{index} names {shard}, which is not in the folder.")
+            shards[shard] = read_header(folder / shard)
+        if name not in shards[shard]:
+            raise InvalidData(f"{folder / shard} lacks the tensor {name!r} that {index.name} places there.")
+        tensors[name] = shards[shard][name]
+    return tensors
+
+
+def _no_weights(folder: Path) -> InvalidData:
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        return InvalidData(
+            f"The weights in {folder} are pickle files ({', '.join(pickles[:5])}), which can run code when they are "
+            "opened and are never read. Save the model as safetensors (save_pretrained does)."
+        )
+    return InvalidData(f"The folder {folder} has no weights: model.safetensors, or shards with an index, are needed.")
+
+
+def _number(folder: Path, config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
+    inner = config.get("text_config")
+    for section in (config, inner if isinstance(inner, dict) else {}):
+        for key in keys:
+            value = section.get(key)
+            if value is None:
+                continue
+            if type(value) is not int or value < 1:
+                raise InvalidData(f"{folder / 'config.json'}: {key} must be a whole number from 1, not {value!r}.")
+            return value
+    return None
+
+
+def _refuse_vocab(folder: Path) -> int:
+    raise InvalidData(f"{folder / 'config.json'} names no vocab_size.")

@@ -1,0 +1,102 @@
+"""A model's tokenizer without transformers: the same ids, the same chat prompts, in processes that import no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from quatrain.digests import canonical_json, sha256_hex
+from quatrain.errors import InvalidData
+from quatrain.text.backend import Backends, build_backends
+from quatrain.text.chat_template import SIMPLE_TEMPLATE, ChatTemplate, Messages
+from quatrain.text.folder_files import TokenizerFiles, read_files
+
+
+class Tokenizer:
+    """Text to ids and back, chat prompts, and the ids that end a completion. Immutable and thread-safe.
+
+    digest: sha256 over tokenizer.json (without its padding and truncation), special tokens and template; equal digests
+        mean equal ids for every text.
+    vocab_size: number of tokens, added ones included (the model's embedding may be larger).
+    eos_token_ids: ids that end a completion, ascending in the order of the file that names them.
+    eos_token_id: the one that training data ends with: the tokenizer's own end token if it is in the set.
+    template: the chat template in use; has_own_template tells whether it came with the folder.
+    """
+
+    def __init__(self, files: TokenizerFiles, backends: Backends) -> None:
+        """Use `Tokenizer.load`."""
+        self._backends = backends
+        self.vocab_size: int = backends.encoder.get_vocab_size(with_added_tokens=True)
+        self.has_own_template = files.template is not None
+        self.template = SIMPLE_TEMPLATE if files.template is None else files.template
+        self._chat = ChatTemplate(self.template, backends.named_tokens)
+        self.eos_token_ids = _eos_token_ids(files, backends, self.vocab_size)
+        own_end = _token_id(backends, files, "eos_token")
+        self.eos_token_id = own_end if own_end in self.eos_token_ids else self.eos_token_ids[0]
+        content = {**files.tokenizer, "truncation": None, "padding": None}
+        self.digest = sha256_hex(
+            canonical_json({"tokenizer": content, "special": files.named_tokens, "template": self.template})
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """Reads a model folder.
+
+        Raises:
+            InvalidData: no tokenizer.json, a broken file, remote code, or no end of sequence anywhere.
+        """
+        files = read_files(folder)
+        return cls(files, build_backends(files))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text as it is: no template, no special tokens added."""
+        ids: list[int] = self._backends.encoder.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids, special tokens left out."""
+        return self._backends.decoder.decode(list(ids), skip_special_tokens=True)
+
+    def render(self, messages: Messages, add_generation_prompt: bool) -> str:
+        """The conversation as the chat template writes it. Raises InvalidData."""
+        return self._chat.render(messages, add_generation_prompt)
+
+    def encode_prompt(self, prompt: str | Messages) -> list[int]:
+        """Ids of a prompt: a string as it is, messages through the template with the generation prompt."""
+        if isinstance(prompt, str):
+            return self.encode(prompt)
+        return self.encode(self.render(prompt, add_generation_prompt=True))
+
+
+def _token_id(backends: Backends, files: TokenizerFiles, name: str) -> int | None:
+    fields = files.named_tokens.get(name)
+    return None if fields is None else backends.encoder.token_to_id(fields["content"])
+
+
+def _eos_token_ids(files: TokenizerFiles, backends: Backends, vocab_size: int) -> tuple[int, ...]:
+    inner = files.model_config.get("text_config")
+    sources = (
+        ("generation_config.json", files.generation_config.get("eos_token_id")),
+        ("config.json", files.model_config.get("eos_token_id")),
+        ("config.json", inner.get("eos_token_id") if isinstance(inner, dict) else None),
+        ("tokenizer_config.json", _token_id(backends, files, "eos_token")),
+    )
+    for name, value in sources:
+        if value is None or value == []:
+            continue
+        ids = value if isinstance(value, list) else [value]
+        if not all(type(item) is int and item >= 0 for item in ids):
+            raise InvalidData(f"{files.folder / name}: eos_token_id must be whole numbers from 0, not {value!r}.")
+        limit = max(vocab_size, _config_vocab_size(files))
+        if max(ids) >= limit:
+            raise InvalidData(
+                f"{files.folder / name}: eos_token_id {max(ids)} is not in the vocabulary of {limit} tokens."
+            )
+        return tuple(dict.fromkeys(ids))
+    raise InvalidData(
+        f"The tokenizer in {files.folder} has no end-of-sequence token, so no completion could end. Name one as "
+        "eos_token_id in generation_config.json or as eos_token in tokenizer_config.json."
+    )
+
+
+def _config_vocab_size(files: TokenizerFiles) -> int:
+    size = files.model_config.get("vocab_size")
+    return size if type(size) is int else 0
