@@ -18,6 +18,7 @@ from quatrain import errors
 
 DOMAIN = "quatrain"
 DETAILS_KEY = "grpc-status-details-bin"
+REQUEST_ID = "x-request-id"
 
 STATUS: dict[type[errors.QuatrainError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,

@@ -16,11 +16,10 @@ import grpc.aio
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, QuatrainError, Unavailable
-from quatrain.rpc.errors import DETAILS_KEY, code_of, internal_status, to_status
+from quatrain.rpc.errors import DETAILS_KEY, REQUEST_ID, code_of, internal_status, to_status
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import bound, get_logger
 
-REQUEST_ID = "x-request-id"
 PUBLIC_DEADLINE_SECONDS = 30.0
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 

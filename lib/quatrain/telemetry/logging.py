@@ -76,3 +76,9 @@ def bound(**values: Any) -> Iterator[None]:
     """Binds values (job, stage, step, attempt, request_id) to every line that the current task logs inside."""
     with structlog.contextvars.bound_contextvars(**values):
         yield
+
+
+def bound_value(name: str) -> str | None:
+    """A value that `bound` holds for the current task, for example `request_id`."""
+    value = structlog.contextvars.get_contextvars().get(name)
+    return None if value is None else str(value)

@@ -1,0 +1,142 @@
+"""One address of a pool: its channel, how busy it is, whether it can be called, and the task that brings it back."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from quatrain.errors import QuatrainError, Unavailable
+from quatrain.rpc.channel import channel_options, grpc_target
+from quatrain.rpc.errors import from_rpc_error
+from quatrain.telemetry.logging import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """How a pool behaves; times in seconds."""
+
+    refresh: float = 1.0  # between two looks at the target
+    probe_timeout: float = 3.0  # that an address gets to connect and say that it serves
+    first_backoff: float = 0.2  # before an address that failed is looked at again; doubles with each failure
+    max_backoff: float = 2.0
+    keepalive: float = 60.0  # between pings; 10 or more. A replica that hangs is noticed 20 s after an unanswered one
+    max_message_mib: int = 64
+
+
+class Peer:
+    """An address. It is handed out only after its health service has said that it serves."""
+
+    def __init__(self, address: str, service: str, options: PoolOptions, on_change: Callable[[], None]) -> None:
+        self.address = address
+        self.usable = False
+        self.in_flight = 0
+        # Addresses that were never used come first, in random order, so that many clients do not begin with the same.
+        self.last_used = -random.random()
+        self.not_before = 0.0
+        self.last_error = "not tried yet"
+        self._service = service
+        self._options = options
+        self._on_change = on_change
+        self._failures = 0
+        self._retired = False
+        self._closing: asyncio.Task[None] | None = None
+        # The pool itself tries again, elsewhere, so the channel must not; and it must be quick to notice a restart.
+        changed = {
+            "grpc.initial_reconnect_backoff_ms": 100,
+            "grpc.max_reconnect_backoff_ms": 1_000,
+            "grpc.keepalive_time_ms": int(options.keepalive * 1000),
+            "grpc.use_local_subchannel_pool": 1,
+        }
+        merged = dict(channel_options(options.max_message_mib)) | changed
+        self.channel = grpc.aio.insecure_channel(grpc_target(address), options=list(merged.items()))
+        self._probing: asyncio.Task[None] | None = asyncio.create_task(self._probe_until_usable(0.0))
+
+    def eject(self, error: QuatrainError) -> None:
+        """Takes the address out until it answers a health check, at the earliest after a back-off."""
+        if self.usable:
+            _log.warning("address left out", service=self._service, address=self.address, error=error.message)
+        self.usable = False
+        self.last_error = error.message
+        self._failures += 1
+        if not self._retired and (self._probing is None or self._probing.done()):
+            self._probing = asyncio.create_task(self._probe_until_usable(self._backoff()))
+
+    def succeeded(self) -> None:
+        """A call went well: the next failure starts with the shortest back-off."""
+        self._failures = 0
+
+    def begin(self) -> None:
+        """A call begins."""
+        self.in_flight += 1
+        self.last_used = time.monotonic()
+
+    def end(self) -> None:
+        """A call has ended."""
+        self.in_flight -= 1
+        if self._retired and not self.in_flight:
+            self._closing = asyncio.create_task(self.channel.close(None))
+
+    async def retire(self) -> None:
+        """The address is in the target no more: calls in work finish, then the channel is closed."""
+        self._retired = True
+        self.usable = False
+        await self._stop_probing()
+        if not self.in_flight:
+            await self.channel.close(None)
+
+    async def close(self) -> None:
+        """Cancels everything."""
+        self._retired = True
+        self.usable = False
+        await self._stop_probing()
+        await self.channel.close(None)
+        if self._closing is not None:
+            await self._closing
+
+    async def _stop_probing(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._probing
+
+    def _backoff(self) -> float:
+        doubled = self._options.first_backoff * 2.0 ** min(self._failures - 1, 10)
+        # Jitter, so that many clients of a replica that died do not come back in step.
+        return min(doubled, self._options.max_backoff) * random.uniform(0.8, 1.2)
+
+    async def _probe_until_usable(self, delay: float) -> None:
+        while True:
+            await asyncio.sleep(delay)
+            try:
+                await self._probe()
+            except Unavailable as error:
+                self.last_error = error.message
+                self._failures += 1
+                delay = self._backoff()
+            else:
+                self.usable = True
+                self._on_change()
+                return
+
+    async def _probe(self) -> None:
+        """Raises Unavailable unless the address is connected and says that it serves, or knows no health service."""
+        check = health_pb2_grpc.HealthStub(self.channel).Check
+        request = health_pb2.HealthCheckRequest(service=self._service)
+        try:
+            answer = await check(request, timeout=self._options.probe_timeout)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise Unavailable(f"{self.address} is another server: it does not know {self._service}") from error
+            raise Unavailable(from_rpc_error(error, service=self._service, target=self.address).message) from error
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            raise Unavailable(f"{self._service} at {self.address}: not serving (it starts or stops)")
