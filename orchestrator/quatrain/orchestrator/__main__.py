@@ -1,0 +1,83 @@
+"""The orchestrator process: `python -m quatrain.orchestrator --server.port=50050`. Serves the job API and owns jobs."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc
+
+from quatrain.config import ProcessConfig, load_config
+from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
+from quatrain.orchestrator.api.job_servicer import JobServicer
+from quatrain.orchestrator.api.reading import JobReader
+from quatrain.orchestrator.api.uploads import Uploads
+from quatrain.orchestrator.learners import LearnerPool
+from quatrain.orchestrator.run import Surroundings
+from quatrain.orchestrator.scheduler import Scheduler
+from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.submission.submit import Submitter
+from quatrain.queue import open_queue
+from quatrain.rpc.server import run_server
+from quatrain.rpc.targets import TargetPool
+from quatrain.storage import open_store, probe_store
+from quatrain.storage.folders import FolderCache
+from quatrain.telemetry.logging import configure
+from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc
+
+JOB_SERVICE = "quatrain.v1.JobService"
+ARTIFACT_SERVICE = "quatrain.v1.ArtifactService"
+
+
+async def serve(config: ProcessConfig, scratch: Path) -> None:
+    """Runs until SIGTERM."""
+    section = config.orchestrator
+    store = open_store(config.storage)
+    await asyncio.to_thread(probe_store, store)
+    queue = open_queue(config.queue)
+    await queue.check()
+    services = Services(
+        generation=TargetPool(section.generation, service="quatrain.v1.GenerationService"),
+        reward=TargetPool(section.reward, service="quatrain.v1.RewardService"),
+        reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService"),
+    )
+    folders = FolderCache(store, scratch / "folders", config.compute.cache_bytes)
+    learners = LearnerPool(",".join(config.learner.targets))
+    around = Surroundings(section.id, store, queue, services, learners, folders, scratch)
+    scheduler = Scheduler(around, lease=section.lease, poll=section.poll)
+    jobs = JobServicer(
+        store=store,
+        reader=JobReader(store),
+        submitter=Submitter(store, folders, services, section.local_files),
+        poll=section.poll,
+    )
+    artifacts = ArtifactServicer(store, Uploads(store, scratch), scratch)
+
+    def register(server: grpc.aio.Server) -> list[str]:
+        job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
+        artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server)
+        return [JOB_SERVICE, ARTIFACT_SERVICE]
+
+    working = asyncio.create_task(scheduler.run())
+    try:
+        await run_server(config, "orchestrator", register, public=True)
+    finally:
+        await scheduler.stop()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await services.close()
+        await queue.close()
+
+
+def main() -> None:
+    """Entry point."""
+    config = load_config("orchestrator", sys.argv[1:]).config
+    configure(config.telemetry)
+    with tempfile.TemporaryDirectory(prefix="quatrain-orchestrator-") as temporary:
+        scratch = config.compute.cache_dir or Path(temporary)
+        scratch.mkdir(parents=True, exist_ok=True)
+        asyncio.run(serve(config, scratch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""ArtifactService: uploads, model imports and downloads."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import grpc
+
+from quatrain.errors import InvalidData, InvalidInput, NotFound
+from quatrain.orchestrator import names
+from quatrain.orchestrator.api.downloads import stream_folder, stream_object
+from quatrain.orchestrator.api.uploads import Uploads, data_key
+from quatrain.orchestrator.plan import FolderRef
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import Folder, upload_model_folder
+from quatrain.text import Tokenizer
+from quatrain.text.model_folder import check_model_folder
+from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
+
+Context = grpc.aio.ServicerContext
+MOST_FILES = 2000
+
+
+@dataclass
+class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
+    """Everything by content: the same bytes twice are one object."""
+
+    store: ObjectStore
+    uploads: Uploads
+    scratch: Path
+
+    async def GetUpload(
+        self, request: artifact_pb2.GetUploadRequest, context: Context
+    ) -> artifact_pb2.GetUploadResponse:
+        """See the proto."""
+        complete, received = await self.uploads.received(request.sha256)
+        return artifact_pb2.GetUploadResponse(complete=complete, received=received)
+
+    async def Upload(
+        self, request_iterator: AsyncIterator[artifact_pb2.UploadRequest], context: Context
+    ) -> artifact_pb2.UploadResponse:
+        """See the proto."""
+        messages = aiter(request_iterator)
+        first = await anext(messages, None)
+        if first is None:
+            raise InvalidInput("an upload without a message: send sha256 and size first")
+
+        async def chunks() -> AsyncIterator[tuple[int, bytes]]:
+            yield first.offset, first.data
+            async for message in messages:
+                yield message.offset, message.data
+
+        size = await self.uploads.take(first.sha256, first.size, chunks())
+        complete, received = await self.uploads.received(first.sha256)
+        if not complete:
+            raise InvalidInput(f"the upload ended after {received} of {size} bytes: go on from there")
+        return artifact_pb2.UploadResponse(
+            object=common_pb2.ObjectRef(key=data_key(first.sha256), sha256=first.sha256, size=size)
+        )
+
+    async def ImportModel(
+        self, request: artifact_pb2.ImportModelRequest, context: Context
+    ) -> artifact_pb2.ImportModelResponse:
+        """See the proto."""
+        folder = await asyncio.to_thread(self._import, list(request.files))
+        number = 0
+        if request.name:
+            number = (await asyncio.to_thread(names.register, self.store, request.name, folder.digest)).number
+        model = common_pb2.ModelRef(uri=f"sha256:{folder.digest}", digest=folder.digest)
+        return artifact_pb2.ImportModelResponse(model=model, number=number)
+
+    async def ListModels(
+        self, request: artifact_pb2.ListModelsRequest, context: Context
+    ) -> artifact_pb2.ListModelsResponse:
+        """See the proto."""
+        entries = await asyncio.to_thread(names.list_models, self.store)
+        return artifact_pb2.ListModelsResponse(
+            models=[
+                artifact_pb2.NamedModel(
+                    name=entry.name,
+                    number=entry.number,
+                    model=common_pb2.ModelRef(uri=f"sha256:{entry.digest}", digest=entry.digest),
+                )
+                for entry in entries
+            ]
+        )
+
+    async def Download(
+        self, request: artifact_pb2.DownloadRequest, context: Context
+    ) -> AsyncIterator[artifact_pb2.DownloadResponse]:
+        """See the proto."""
+        uri = request.uri
+        if uri.startswith("data:"):
+            digest = uri.removeprefix("data:")
+            stat = await asyncio.to_thread(self.store.stat, data_key(digest))
+            if stat is None:
+                raise NotFound(f"no file with digest {digest} was uploaded")
+            chunks = stream_object(self.store, data_key(digest), "", stat.size, digest)
+        else:
+            if uri.startswith("models://"):
+                digest = await asyncio.to_thread(names.resolve_name, self.store, uri)
+            else:
+                digest = uri.removeprefix("sha256:")
+            chunks = stream_folder(self.store, FolderRef(f"sha256:{digest}", digest))
+        async for chunk in chunks:
+            yield artifact_pb2.DownloadResponse(
+                path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
+            )
+
+    def _import(self, files: list[artifact_pb2.ModelFile]) -> Folder:
+        """Puts the uploaded files together, opens them as a model, and stores the folder under its digest."""
+        if not files or len(files) > MOST_FILES:
+            raise InvalidInput(f"a model of {len(files)} files: 1 to {MOST_FILES} are taken")
+        with tempfile.TemporaryDirectory(prefix="import-", dir=self.scratch) as temporary:
+            root = Path(temporary)
+            for file in files:
+                target = root / _safe_path(file.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    self.store.get_file(data_key(file.sha256), target)
+                except NotFound as error:
+                    raise InvalidData(f"file {file.path!r} was not uploaded: no data with its digest") from error
+            check_model_folder(root)
+            Tokenizer.load(root)
+            return upload_model_folder(self.store, root)
+
+
+def _safe_path(path: str) -> PurePosixPath:
+    parts = PurePosixPath(path)
+    if not path or "\\" in path or "\0" in path or parts.is_absolute() or ".." in parts.parts:
+        raise InvalidInput(f"file path {path[:200]!r}: use a relative path without '..'")
+    return parts

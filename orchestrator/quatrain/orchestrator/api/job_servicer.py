@@ -1,0 +1,188 @@
+"""JobService: translation between protobuf and the modules that know."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+
+from quatrain.errors import InvalidInput, NotFound
+from quatrain.joblog import JobLog
+from quatrain.jobspec import spec_from_proto
+from quatrain.orchestrator.api.downloads import stream_folder
+from quatrain.orchestrator.api.messages import (
+    event_message,
+    job_message,
+    named_values,
+    preview_message,
+    rollout_message,
+)
+from quatrain.orchestrator.api.reading import JobReader, JobRecord
+from quatrain.orchestrator.api.watching import watch
+from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.submission.submit import Submission, Submitter
+from quatrain.storage import ObjectStore
+from quatrain.v1 import common_pb2, job_pb2, job_pb2_grpc
+
+Context = grpc.aio.ServicerContext
+OWNER = "local"
+"""Who submits where no tokens are configured."""
+
+EVENTS_PAGE = 1000
+JOBS_PAGE = 100
+STAGE_OF = {"model": "ppo", "": "ppo", "reward_model": "reward", "sft_model": "sft"}
+
+
+@dataclass
+class JobServicer(job_pb2_grpc.JobServiceServicer):
+    """Methods that are not here answer UNIMPLEMENTED."""
+
+    store: ObjectStore
+    reader: JobReader
+    submitter: Submitter
+    poll: float
+
+    async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.CreateJobResponse:
+        """See the proto."""
+        submission = Submission(
+            document=spec_from_proto(request.spec),
+            owner=OWNER,
+            job_id=request.job_id,
+            request_id=request.request_id,
+            validate_only=request.validate_only,
+        )
+        job, document = await self.submitter.submit(submission)
+        if not job:
+            return job_pb2.CreateJobResponse(job=preview_message(document))
+        return job_pb2.CreateJobResponse(job=await self._job(job))
+
+    async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.GetJobResponse:
+        """See the proto."""
+        return job_pb2.GetJobResponse(job=await self._job(request.job_id))
+
+    async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
+        """See the proto."""
+        start = int(request.page_token) if request.page_token.isdigit() else 0
+        size = min(request.page_size or JOBS_PAGE, 1000)
+        messages = [
+            job_message(record.job, record.document, record.log.view, with_spec=False)
+            for record in await self.reader.list()
+        ]
+        if request.states:
+            messages = [message for message in messages if message.state in request.states]
+        for message in messages:
+            message.ClearField("metrics")
+        following = str(start + size) if start + size < len(messages) else ""
+        return job_pb2.ListJobsResponse(jobs=messages[start : start + size], next_page_token=following)
+
+    async def WatchJob(
+        self, request: job_pb2.WatchJobRequest, context: Context
+    ) -> AsyncIterator[job_pb2.WatchJobResponse]:
+        """See the proto."""
+        async for message in watch(self.store, request.job_id, request.after_revision, self.poll):
+            yield message
+
+    async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:
+        """See the proto."""
+        record = await self.reader.read(request.job_id)
+        wish = record.log.view.intents.get("cancel")
+        if not record.log.view.finished and (wish is None or (request.now and not wish.get("now"))):
+            data = {"now": request.now, "reason": request.reason}
+            await asyncio.to_thread(record.log.append_intent, "cancel_requested", data, OWNER)
+        return job_pb2.CancelJobResponse(job=await self._job(request.job_id))
+
+    async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:
+        """See the proto."""
+        await self.reader.read(request.job_id)
+        log = JobLog(self.store, request.job_id)
+        events = await asyncio.to_thread(log.refresh)
+        wanted = [event for event in events if event.revision > request.after_revision]
+        size = min(request.page_size or EVENTS_PAGE, EVENTS_PAGE)
+        return job_pb2.ListEventsResponse(
+            events=[event_message(event) for event in wanted[:size]], revision=log.view.revision
+        )
+
+    async def QueryMetrics(
+        self, request: job_pb2.QueryMetricsRequest, context: Context
+    ) -> job_pb2.QueryMetricsResponse:
+        """See the proto. The evaluation before the first step is step 0, sent only when from_step is negative."""
+        record = await self.reader.read(request.job_id)
+        stage = request.stage or "ppo"
+        first = request.from_step or 1
+        last = request.to_step or 2**62
+        steps = []
+        for row in record.log.view.metrics.get(stage, []):
+            if first <= row["step"] <= last:
+                values = row if not request.names else {name: row.get(name) for name in request.names}
+                steps.append(
+                    job_pb2.StepMetrics(
+                        stage=stage, step=row["step"], attempt=row.get("attempt", 0), values=named_values(values)
+                    )
+                )
+        return job_pb2.QueryMetricsResponse(steps=steps)
+
+    async def ListRollouts(
+        self, request: job_pb2.ListRolloutsRequest, context: Context
+    ) -> job_pb2.ListRolloutsResponse:
+        """See the proto."""
+        record = await self.reader.read(request.job_id)
+        wanted = request.step if request.HasField("step") else None
+        step, rows = await self.reader.rows(record, wanted, evaluation=request.evaluation)
+        if request.order_by in ("score", "-score"):
+            falling = request.order_by == "-score"
+            rows = [row for row in rows if row.score is not None]
+            rows.sort(key=lambda row: row.score or 0.0, reverse=falling)
+        elif request.order_by:
+            raise InvalidInput(f"order_by {request.order_by!r}: use score, -score or nothing")
+        rows = rows[: request.limit] if request.limit else rows
+        return job_pb2.ListRolloutsResponse(rollouts=[rollout_message(row, step) for row in rows], step=step)
+
+    async def ListCheckpoints(
+        self, request: job_pb2.ListCheckpointsRequest, context: Context
+    ) -> job_pb2.ListCheckpointsResponse:
+        """See the proto."""
+        view = (await self.reader.read(request.job_id)).log.view
+        messages = []
+        for ref in view.checkpoints:
+            manifest = common_pb2.ObjectRef(key=ref["key"], sha256=ref["sha256"], size=ref.get("size", 0))
+            policy = view.policies.get(ref["step"]) if ref["stage"] == "ppo" else None
+            messages.append(
+                job_pb2.Checkpoint(
+                    stage=ref["stage"],
+                    step=ref["step"],
+                    attempt=ref["attempt"],
+                    manifest=manifest,
+                    revision=ref["revision"],
+                    policy=None if policy is None else FolderRef.from_json(policy).to_proto(ref["step"]),
+                )
+            )
+        return job_pb2.ListCheckpointsResponse(checkpoints=messages)
+
+    async def DownloadCheckpoint(
+        self, request: job_pb2.DownloadCheckpointRequest, context: Context
+    ) -> AsyncIterator[job_pb2.DownloadCheckpointResponse]:
+        """See the proto."""
+        folder = _folder_to_download(await self.reader.read(request.job_id), request)
+        async for chunk in stream_folder(self.store, folder):
+            yield job_pb2.DownloadCheckpointResponse(
+                path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
+            )
+
+    async def _job(self, job: str) -> job_pb2.Job:
+        record = await self.reader.read(job)
+        return job_message(job, record.document, record.log.view, with_spec=True)
+
+
+def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRequest) -> FolderRef:
+    view = record.log.view
+    if request.what == "checkpoint":
+        step = request.step if request.HasField("step") else view.policy_version
+        if step not in view.policies:
+            raise NotFound(f"job {record.job!r} has no policy of step {step}; the newest is {view.policy_version}")
+        return FolderRef.from_json(view.policies[step])
+    if request.what not in STAGE_OF:
+        raise InvalidInput(f"what {request.what!r}: use {', '.join(name for name in STAGE_OF if name)} or checkpoint")
+    result = view.stage_results.get(STAGE_OF[request.what])
+    if result is None:
+        raise NotFound(f"job {record.job!r} has no finished {request.what or 'model'} (state {view.state})")
+    return FolderRef.from_json(result["model"])

@@ -1,0 +1,62 @@
+"""Reads jobs for the API: any replica folds the log for itself."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from quatrain.batches import BatchRow, read_batch
+from quatrain.errors import NotFound
+from quatrain.joblog import JobLog, jobs
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import read_object
+
+LOGS_KEPT = 256
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job's document and its log, folded up to now."""
+
+    job: str
+    document: dict[str, Any]
+    log: JobLog
+
+
+class JobReader:
+    """Keeps the logs of the jobs that were asked for last, so that a call folds only what is new."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._records: OrderedDict[str, JobRecord] = OrderedDict()
+
+    async def read(self, job: str) -> JobRecord:
+        """A job as it is now. Raises NotFound, Unavailable."""
+        record = self._records.get(job)
+        if record is None:
+            document = await asyncio.to_thread(jobs.read_spec, self._store, job)
+            record = self._records.setdefault(job, JobRecord(job, document, JobLog(self._store, job)))
+            while len(self._records) > LOGS_KEPT:
+                self._records.popitem(last=False)
+        self._records.move_to_end(job)
+        await asyncio.to_thread(record.log.refresh)
+        return record
+
+    async def list(self) -> list[JobRecord]:
+        """All jobs, newest first."""
+        names = await asyncio.to_thread(jobs.list_jobs, self._store)
+        records = [await self.read(name) for name in names]
+        return sorted(records, key=lambda record: (record.document["create_time"], record.job), reverse=True)
+
+    async def rows(self, record: JobRecord, step: int | None, *, evaluation: bool) -> tuple[int, list[BatchRow]]:
+        """Samples of a step (absent: the newest), in the order of the batch. Raises NotFound naming what there is."""
+        view = record.log.view
+        refs = view.evaluations if evaluation else view.sealed
+        what = "evaluation" if evaluation else "sealed batch"
+        wanted = max(refs, default=None) if step is None else step
+        if wanted is None or wanted not in refs:
+            there = f"steps {min(refs)} to {max(refs)}" if refs else "none yet"
+            raise NotFound(f"job {record.job!r} has no {what} of step {wanted}; there: {there}")
+        ref = refs[wanted]
+        data = await asyncio.to_thread(read_object, self._store, ref["key"], ref["sha256"])
+        return wanted, await asyncio.to_thread(read_batch, data)

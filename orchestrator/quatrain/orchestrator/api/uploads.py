@@ -1,0 +1,75 @@
+"""Uploads: chunks into a part file, then, once the digest is right, into the store. A broken upload goes on where it was."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from quatrain.errors import Corrupt, InvalidInput
+from quatrain.storage import ObjectStore
+
+DIGEST = re.compile(r"^[0-9a-f]{64}$")
+CHUNK_LIMIT = 1024 * 1024
+
+
+def data_key(sha256: str) -> str:
+    """Where an uploaded file lies."""
+    return f"data/sha256/{sha256}"
+
+
+class Uploads:
+    """Part files of one replica. A client that meets another replica starts again: nothing else is lost."""
+
+    def __init__(self, store: ObjectStore, scratch: Path) -> None:
+        self._store = store
+        self._parts = scratch / "uploads"
+        self._parts.mkdir(parents=True, exist_ok=True)
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def received(self, sha256: str) -> tuple[bool, int]:
+        """Whether the file is stored, and how many of its bytes have arrived."""
+        _check_digest(sha256)
+        stat = await asyncio.to_thread(self._store.stat, data_key(sha256))
+        if stat is not None:
+            return True, stat.size
+        part = self._part(sha256)
+        return False, part.stat().st_size if part.exists() else 0
+
+    async def take(self, sha256: str, size: int, chunks: AsyncIterator[tuple[int, bytes]]) -> int:
+        """Appends (offset, bytes) chunks and stores the file when it is whole. Returns its size.
+
+        Raises InvalidInput when a chunk does not follow on, Corrupt when the digest is wrong (the part is thrown away).
+        """
+        _check_digest(sha256)
+        async with self._locks.setdefault(sha256, asyncio.Lock()):
+            part = self._part(sha256)
+            with part.open("ab") as file:
+                async for offset, data in chunks:
+                    if len(data) > CHUNK_LIMIT:
+                        raise InvalidInput(f"a chunk of {len(data)} bytes: at most {CHUNK_LIMIT} are taken")
+                    if offset != file.tell():
+                        raise InvalidInput(f"chunk at {offset}, but {file.tell()} bytes have arrived: ask GetUpload")
+                    if offset + len(data) > size:
+                        raise InvalidInput(f"more bytes than the {size} that were announced")
+                    await asyncio.to_thread(file.write, data)
+            if part.stat().st_size == size:
+                await asyncio.to_thread(self._store_part, part, sha256)
+            return size
+
+    def _store_part(self, part: Path, sha256: str) -> None:
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != sha256:
+            part.unlink()
+            raise Corrupt(f"the uploaded bytes have sha256 {digest}, {sha256} was announced: upload again")
+        self._store.put_file(data_key(sha256), part)
+        part.unlink()
+
+    def _part(self, sha256: str) -> Path:
+        return self._parts / f"{sha256}.part"
+
+
+def _check_digest(sha256: str) -> None:
+    if not DIGEST.match(sha256):
+        raise InvalidInput(f"{sha256[:80]!r} is not a lower-case hex sha256")

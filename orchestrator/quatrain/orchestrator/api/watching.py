@@ -1,0 +1,55 @@
+"""The watch stream: a snapshot, then every event in order, then the end after the terminal one."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from quatrain.joblog import JobLog, JobView, apply, jobs
+from quatrain.orchestrator.api.messages import event_message, job_message
+from quatrain.storage import ObjectStore
+from quatrain.v1 import job_pb2
+
+HEARTBEAT_SECONDS = 5.0
+
+
+async def watch(store: ObjectStore, job: str, after: int, poll: float) -> AsyncIterator[job_pb2.WatchJobResponse]:
+    """Messages of one watcher. With `after` 0 it begins with a snapshot, else with the first event after that revision."""
+    document = await asyncio.to_thread(jobs.read_spec, store, job)
+    log = JobLog(store, job)
+    view = JobView(job)
+    events = await asyncio.to_thread(log.refresh)
+    if after == 0:
+        snapshot = job_message(job, document, log.view, with_spec=True)
+        after = log.view.revision
+        yield job_pb2.WatchJobResponse(snapshot=snapshot, revision=after)
+    spoken = time.monotonic()
+    while True:
+        for message in _deltas(job, document, view, events, after):
+            spoken = time.monotonic()
+            yield message
+        if view.finished:
+            return
+        if time.monotonic() - spoken > HEARTBEAT_SECONDS:
+            spoken = time.monotonic()
+            yield job_pb2.WatchJobResponse(heartbeat=job_pb2.WatchHeartbeat(), revision=view.revision)
+        await asyncio.sleep(poll)
+        events = await asyncio.to_thread(log.refresh)
+
+
+def _deltas(
+    job: str, document: dict[str, Any], view: JobView, events: list[Any], after: int
+) -> list[job_pb2.WatchJobResponse]:
+    """Folds the events one by one, so that each message carries the job as it was right after its event."""
+    messages = []
+    for event in events:
+        apply(view, event)
+        if event.revision > after:
+            messages.append(
+                job_pb2.WatchJobResponse(
+                    event=event_message(event),
+                    job=job_message(job, document, view, with_spec=False),
+                    revision=event.revision,
+                )
+            )
+    return messages

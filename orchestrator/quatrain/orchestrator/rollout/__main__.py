@@ -1,0 +1,61 @@
+"""The rollout worker process: `python -m quatrain.orchestrator.rollout`. Any number of them may run."""
+
+import asyncio
+import sys
+
+import grpc
+
+from quatrain.config import ProcessConfig, load_config
+from quatrain.orchestrator.rollout.worker import RolloutWorker
+from quatrain.orchestrator.services import Services
+from quatrain.queue import open_queue
+from quatrain.rpc.server import run_server
+from quatrain.rpc.targets import TargetPool
+from quatrain.storage import open_store
+from quatrain.telemetry.logging import configure
+
+
+async def serve(config: ProcessConfig) -> None:
+    """Works until SIGTERM; its gRPC port offers health only."""
+    section = config.rollout
+    queue = open_queue(config.queue)
+    await queue.check()
+    services = Services(
+        generation=TargetPool(section.generation, service="quatrain.v1.GenerationService"),
+        reward=TargetPool(section.reward, service="quatrain.v1.RewardService"),
+        reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService"),
+    )
+    worker = RolloutWorker(
+        name=section.id,
+        pool=section.pool,
+        concurrency=section.concurrency,
+        idle=section.idle,
+        store=open_store(config.storage),
+        queue=queue,
+        services=services,
+    )
+
+    def register(server: grpc.aio.Server) -> list[str]:
+        return []
+
+    working = asyncio.create_task(worker.run())
+    try:
+        await run_server(config, "rollout", register)
+    finally:
+        worker.stop()
+        await asyncio.wait({working}, timeout=config.server.shutdown_grace)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await services.close()
+        await queue.close()
+
+
+def main() -> None:
+    """Entry point."""
+    config = load_config("rollout", sys.argv[1:]).config
+    configure(config.telemetry)
+    asyncio.run(serve(config))
+
+
+if __name__ == "__main__":
+    main()
