@@ -7,6 +7,7 @@ from quatrain.errors import InvalidInput
 from quatrain.storage.local import LocalStore
 from quatrain.storage.memory import MemoryStore
 from quatrain.storage.protocol import ObjectStore
+from quatrain.storage.s3 import S3Address, S3Store
 
 
 class StorageSettings(Protocol):
@@ -61,4 +62,13 @@ def open_store(config: StorageSettings, *, create_bucket: bool = False) -> Objec
         if not config.root:
             raise InvalidInput("storage.kind is local, but storage.root names no folder")
         return LocalStore(Path(config.root))
+    if config.kind == "s3":
+        if not config.endpoint or not config.bucket:
+            raise InvalidInput("storage.kind is s3, but storage.endpoint or storage.bucket is empty")
+        address = S3Address(
+            config.endpoint, config.bucket, config.access_key, config.secret_key, config.secure, config.region
+        )
+        store = S3Store(address)
+        store.ensure_bucket(create=create_bucket)
+        return store
     raise InvalidInput(f"storage.kind is {config.kind!r}; local, s3 and memory are known")

@@ -1,0 +1,98 @@
+"""Which answers of an S3 server are worth another try, how long to go on, and what the others mean."""
+
+import random
+import time
+from xml.etree.ElementTree import ParseError
+
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from quatrain.errors import QuatrainError, Unavailable
+
+# What a request may raise: the network, the server, or an answer that was cut off.
+S3_FAILURES = (HTTPError, MinioException, ParseError, OSError)
+
+_TRANSIENT_CODES = frozenset(
+    {
+        "ConditionalRequestConflict",
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "SlowDownRead",
+        "SlowDownWrite",
+        "TooManyRequests",
+        "XMinioServerNotInitialized",
+    }
+)
+_FULL_CODES = frozenset({"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+
+class Patience:
+    """Decides after each failure of one operation whether to go on: pauses, or raises Unavailable.
+
+    Pauses double from 0.1 s to 2 s with jitter; `total_wait` seconds after the first failure it is over.
+    """
+
+    def __init__(self, store: str, operation: str, total_wait: float) -> None:
+        self._store = store
+        self._operation = operation
+        self._total_wait = total_wait
+        self._until: float | None = None
+        self._pause = _FIRST_PAUSE
+
+    def after(self, error: Exception) -> None:
+        """Sleep before another try. Raises Unavailable when another try is pointless or the time is up."""
+        if not is_transient(error):
+            raise self.refusal(error) from error
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._total_wait
+        pause = self._pause * random.uniform(0.5, 1.5)
+        if now + pause > self._until:
+            raise self.refusal(error) from error
+        time.sleep(pause)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def progressed(self) -> None:
+        """Part of the work is done: the next failure is a first one."""
+        self._until = None
+        self._pause = _FIRST_PAUSE
+
+    def refusal(self, error: Exception) -> QuatrainError:
+        """What to tell the caller."""
+        return Unavailable(f"{self._store}: {self._operation}: {_explain(error)}")
+
+
+def is_transient(error: Exception) -> bool:
+    """True when the same request may succeed a little later."""
+    if isinstance(error, S3Error):
+        if error.code in _FULL_CODES:
+            return False
+        return error.code in _TRANSIENT_CODES or error.response.status in (429, 500, 502, 503, 504)
+    if isinstance(error, ServerError):
+        return error.status_code >= 500 or error.status_code == 429
+    return isinstance(error, HTTPError | InvalidResponseError | ParseError | OSError)
+
+
+def is_missing(error: Exception) -> bool:
+    """True when the object is not there."""
+    return isinstance(error, S3Error) and error.code in ("NoSuchKey", "NotFound")
+
+
+def _explain(error: Exception) -> str:
+    code = error.code if isinstance(error, S3Error) else None
+    if code in _FULL_CODES:
+        return f"the store is full ({code}); free or add space"
+    if code == "NoSuchBucket":
+        return "the bucket is not there; create it, or correct storage.bucket"
+    if code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        return f"access refused ({code}); check storage.access_key, storage.secret_key and the bucket's policy"
+    if code == "RequestTimeTooSkewed":
+        return "this machine's clock and the store's differ too much; set the clock"
+    if code is not None and isinstance(error, S3Error):
+        return f"the store answered {code}: {error.message}"
+    return f"the store cannot be reached or answers wrongly: {type(error).__name__}: {error}"

@@ -1,0 +1,27 @@
+"""Fixtures that every test may use: real servers, started once a session when first asked for."""
+
+from contextlib import suppress
+
+import pytest
+from tests.servers.binaries import MINIO, VERSITYGW, find_program, require_program
+from tests.servers.redis import redis_server, valkey_server
+from tests.servers.s3 import minio_server, versitygw_server
+
+__all__ = ["minio_server", "redis_server", "valkey_server", "versitygw_server"]
+
+_BUILT = {"minio": MINIO, "versitygw": VERSITYGW}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build missing servers before the first test, because a build outlasts the time-out of a test."""
+    wanted = {name for item in session.items for name in _servers_of(item)}
+    for name, program in _BUILT.items():
+        if name in wanted and find_program(program) is None and not session.config.option.collectonly:
+            with suppress(RuntimeError):  # the tests that need it try again and fail saying how to get it
+                require_program(program)
+
+
+def _servers_of(item: pytest.Item) -> set[str]:
+    fixtures = {name.removesuffix("_server") for name in getattr(item, "fixturenames", ())}
+    parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+    return fixtures | {value for value in parameters if isinstance(value, str)}
