@@ -1,0 +1,142 @@
+"""Everything that the learner reads from and writes to the object store. Blocking: called from worker threads only.
+
+Names under jobs/ carry the attempt, so nobody else writes them; they mean nothing until an event names them.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from quatrain.digests import sha256_hex
+from quatrain.errors import InvalidInput
+from quatrain.learner.backends import Inputs
+from quatrain.learner.plans import Exported, FolderRef, ObjectAt, OpenPlan, Stage
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import FolderCache, read_object, upload_folder, upload_model_folder
+
+_MANIFEST = "manifest.json"
+_SUMS = "SHA256SUMS"
+
+# Copied from the tokenizer folder into exports, where they exist.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+class Artefacts:
+    """The learner's store side: inputs in, versions, checkpoints and exports out. Files wait in `scratch` meanwhile."""
+
+    def __init__(self, store: ObjectStore, cache: FolderCache, scratch: Path) -> None:
+        self._store = store
+        self._cache = cache
+        self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """An empty folder that is removed afterwards."""
+        with tempfile.TemporaryDirectory(dir=self._scratch) as path:
+            yield Path(path)
+
+    def fetch(self, plan: OpenPlan) -> Inputs:
+        """Local, verified copies of what the plan names, checkpoint included. Raises NotFound, Corrupt, Unavailable."""
+        if plan.checkpoint is not None:
+            self.checkpoint_folder(plan.checkpoint)
+        return Inputs(
+            model=self._cache.fetch(plan.model.uri, plan.model.digest),
+            value_model=self._optional(plan.value_model),
+            tokenizer=self._optional(plan.tokenizer),
+            data=None if plan.data is None else self.read(plan.data),
+            held_out=None if plan.held_out is None else self.read(plan.held_out),
+        )
+
+    def checkpoint_folder(self, checkpoint: ObjectAt) -> Path:
+        """Local, verified copy of a checkpoint that `save` wrote."""
+        prefix, _, name = checkpoint.key.rpartition("/")
+        if name != _MANIFEST:
+            raise InvalidInput(f"A checkpoint is named by its {_MANIFEST}, not by {checkpoint.key}.")
+        return self._cache.fetch(f"store:{prefix}", checkpoint.sha256)
+
+    def read(self, source: ObjectAt) -> bytes:
+        """Verified bytes of an object."""
+        return read_object(self._store, source.key, source.sha256)
+
+    def write_tokens(self, plan: OpenPlan, step: int, data: bytes) -> ObjectAt:
+        """Stores the per-token results of a step."""
+        key = f"jobs/{plan.token.job}/ppo/tokens/{step}-{plan.token.attempt}.parquet"
+        self._store.put(key, data)
+        return ObjectAt(key, sha256_hex(data), len(data))
+
+    def publish(self, plan: OpenPlan, step: int, folder: Path) -> FolderRef:
+        """Stores the current weights; a reward model goes with its tokenizer, so that it can score text."""
+        if plan.stage is Stage.REWARD:
+            self._copy_tokenizer(plan, folder)
+        version = plan.first_policy_version + step if plan.stage is Stage.PPO else step
+        prefix = f"jobs/{plan.token.job}/{plan.stage.value}/policy/{version}-{plan.token.attempt}"
+        stored = upload_folder(self._store, prefix, folder)
+        return FolderRef(f"store:{stored.prefix}", stored.digest, version if plan.stage is Stage.PPO else None)
+
+    def save(self, plan: OpenPlan, step: int, folder: Path) -> ObjectAt:
+        """Stores a checkpoint and gives its manifest."""
+        prefix = f"jobs/{plan.token.job}/{plan.stage.value}/checkpoints/{step}-{plan.token.attempt}"
+        stored = upload_folder(self._store, prefix, folder)
+        key = f"{stored.prefix}/{_MANIFEST}"
+        found = self._store.stat(key)
+        return ObjectAt(key, stored.digest, 0 if found is None else found.size)
+
+    def export(self, plan: OpenPlan, folder: Path, extra_files: Mapping[str, bytes]) -> Exported:
+        """Completes a model folder with tokenizer, extra files and SHA256SUMS and stores it under models/DIGEST."""
+        self._copy_tokenizer(plan, folder)
+        _add_extra_files(folder, extra_files)
+        _write_sums(folder)
+        stored = upload_model_folder(self._store, folder)
+        return Exported(FolderRef(f"store:{stored.prefix}", stored.digest), weights_sha256(folder))
+
+    def _optional(self, ref: FolderRef | None) -> Path | None:
+        return None if ref is None else self._cache.fetch(ref.uri, ref.digest)
+
+    def _copy_tokenizer(self, plan: OpenPlan, folder: Path) -> None:
+        source = plan.tokenizer or plan.model
+        path = self._cache.fetch(source.uri, source.digest)
+        for name in TOKENIZER_FILES:
+            if (path / name).is_file():
+                shutil.copyfile(path / name, folder / name)
+
+
+def weights_sha256(folder: Path) -> str:
+    """sha256 over the contents of the weight files (*.safetensors) in name order."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _add_extra_files(folder: Path, extra_files: Mapping[str, bytes]) -> None:
+    for name, content in extra_files.items():
+        if name in (_MANIFEST, _SUMS) or Path(name).name != name or (folder / name).exists():
+            raise InvalidInput(
+                f"An export cannot take the extra file {name!r}: not a plain name, or taken by the model."
+            )
+        (folder / name).write_bytes(content)
+
+
+def _write_sums(folder: Path) -> None:
+    lines = []
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    (folder / _SUMS).write_text("".join(lines), encoding="utf-8")

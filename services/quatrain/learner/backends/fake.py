@@ -1,0 +1,113 @@
+"""A backend without a model, for tests of everything around the learner. It learns nothing, and says so by its name.
+
+Deterministic: its whole state is one digest, folded over what it was fed; metrics and weights are functions of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+from quatrain.batches import TokenRow, read_batch, write_tokens
+from quatrain.digests import canonical_json
+from quatrain.errors import Corrupt, WrongState
+from quatrain.learner.backends import Check, Inputs, Trained, Trainer
+from quatrain.learner.plans import OpenPlan, Stage
+
+_STATE = "state.json"
+
+
+class FakeTrainer:
+    """Counts steps and folds a digest; `number` is a value in 0..1 drawn from it."""
+
+    def __init__(self, plan: OpenPlan) -> None:
+        self._plan = plan
+        self._step = 0
+        self._digest = _fold("start", plan.stage.value, str(plan.seed), plan.model.digest)
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self._step
+
+    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+        """Folds the step into the digest."""
+        check()
+        fed = hashlib.sha256(batch or b"").hexdigest()
+        self._digest = _fold(self._digest, str(step), fed)
+        self._step = step
+        number = int(self._digest[:8], 16) / 2**32
+        metrics: Mapping[str, float | None] = {"loss": number, "accuracy": number, "tokens": 1.0}
+        if batch is None or self._plan.stage is not Stage.PPO:
+            return Trained(metrics)
+        rows = [row for row in read_batch(batch) if row.status == "rollout"]
+        scores = [row.score for row in rows if row.score is not None]
+        metrics = {
+            "reward/score_mean": sum(scores) / len(scores) if scores else None,
+            "kl/ref_seq": number,
+            "kl/coef": 0.0,
+            "policy/loss": -number,
+            "policy/clip_fraction": 0.0,
+            "value/loss": number,
+            "value/explained_variance": None,
+            "loss/total": 0.0,
+            "optim/skipped": 0.0,
+        }
+        return Trained(metrics, write_tokens([_token_row(row.rollout_id, row.logprobs) for row in rows]))
+
+    def logprobs(
+        self,
+        prompts: Sequence[npt.NDArray[np.int32]],
+        completions: Sequence[npt.NDArray[np.int32]],
+        temperature: float,
+    ) -> list[npt.NDArray[np.float32]]:
+        """Minus one for every completion token."""
+        if self._plan.stage is Stage.REWARD:
+            raise WrongState("The reward stage trains no policy.")
+        return [np.full(len(completion), -1.0, dtype=np.float32) for completion in completions]
+
+    def write_model(self, folder: Path) -> None:
+        """Writes a folder of the usual shape whose weights are the digest."""
+        (folder / "config.json").write_bytes(canonical_json({"model_type": "quatrain-fake"}))
+        (folder / "generation_config.json").write_bytes(canonical_json({}))
+        weights = np.frombuffer(bytes.fromhex(self._digest), dtype=np.uint8)
+        save_file({"digest": weights.copy()}, folder / "model.safetensors")
+
+    def save(self, folder: Path) -> None:
+        """Writes step and digest."""
+        (folder / _STATE).write_bytes(canonical_json({"step": self._step, "digest": self._digest}))
+
+    def load(self, folder: Path) -> None:
+        """Takes over what `save` wrote."""
+        try:
+            values = json.loads((folder / _STATE).read_bytes())
+            self._step, self._digest = int(values["step"]), str(values["digest"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"The checkpoint is none of the fake backend's: {error}") from error
+
+
+class FakeBackend:
+    """Makes fake trainers."""
+
+    @property
+    def device(self) -> str:
+        """No device."""
+        return "none (fake)"
+
+    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
+        """A fake trainer at step 0; the inputs are not looked at."""
+        del inputs
+        return FakeTrainer(plan)
+
+
+def _fold(*parts: str) -> str:
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()
+
+
+def _token_row(rollout_id: str, logprobs: npt.NDArray[np.float32]) -> TokenRow:
+    zeros = np.zeros_like(logprobs)
+    return TokenRow(rollout_id, logprobs, zeros, zeros, zeros, zeros)

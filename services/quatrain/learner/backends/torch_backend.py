@@ -1,0 +1,58 @@
+"""The real backend: torch and transformers on one device."""
+
+import platform
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from pydantic import ValidationError
+
+from quatrain.errors import FieldViolation, InvalidInput
+from quatrain.jobspec.sections import PpoSpec, RewardSpec, Section, SftSpec
+from quatrain.learner.backends import Inputs, Trainer
+from quatrain.learner.backends.ppo import PpoTrainer
+from quatrain.learner.backends.reward_model import RewardModelTrainer
+from quatrain.learner.backends.sft import SftTrainer
+from quatrain.learner.plans import OpenPlan, Stage
+from quatrain.models.device import pick_device, set_determinism, set_threads
+
+S = TypeVar("S", bound=Section)
+
+
+class TorchBackend:
+    """Trains on `device` (auto, cpu, cuda); `threads` 0 leaves torch's choice."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self._device = pick_device(device)
+        self._threads = threads
+
+    @property
+    def device(self) -> str:
+        """The device in words."""
+        if self._device.type == "cuda":
+            return f"cuda {torch.cuda.get_device_name(self._device)}"
+        return f"cpu {platform.machine()}, {self._threads or torch.get_num_threads()} threads"
+
+    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
+        """A trainer of the plan's stage at step 0."""
+        set_threads(self._threads)
+        torch.manual_seed(plan.seed)
+        if plan.deterministic:
+            set_determinism()
+        if plan.stage is Stage.SFT:
+            return SftTrainer(plan, read_settings(SftSpec, plan.settings), inputs, self._device)
+        if plan.stage is Stage.REWARD:
+            return RewardModelTrainer(plan, read_settings(RewardSpec, plan.settings), inputs, self._device)
+        return PpoTrainer(plan, read_settings(PpoSpec, plan.settings), inputs, self._device)
+
+
+def read_settings(section: type[S], settings: Mapping[str, Any]) -> S:
+    """A resolved section of the job spec. Raises InvalidInput naming the wrong fields."""
+    try:
+        return section.model_validate(dict(settings))
+    except ValidationError as error:
+        violations = [
+            FieldViolation(".".join(str(part) for part in wrong["loc"]), wrong["msg"]) for wrong in error.errors()
+        ]
+        fields = "; ".join(f"{violation.field}: {violation.description}" for violation in violations)
+        raise InvalidInput(f"config_json is not a resolved section: {fields}.", violations) from error

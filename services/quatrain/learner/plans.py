@@ -1,0 +1,104 @@
+"""What goes into the learner and comes out of it, as plain dataclasses; the servicer translates them to protobuf."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Stage(StrEnum):
+    """The stages of a job, named as in object keys."""
+
+    SFT = "sft"
+    REWARD = "reward"
+    PPO = "ppo"
+
+
+@dataclass(frozen=True)
+class Token:
+    """Proof of ownership of a job. Of two tokens of one job the one with the higher `rank` is the newer."""
+
+    job: str
+    epoch: int
+    attempt: int
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Owner epoch first, learner attempt second."""
+        return (self.epoch, self.attempt)
+
+    def __str__(self) -> str:
+        return f"job {self.job} epoch {self.epoch} attempt {self.attempt}"
+
+
+@dataclass(frozen=True)
+class FolderRef:
+    """An immutable folder of files (model, policy version, tokenizer) and the sha256 of its manifest."""
+
+    uri: str
+    digest: str
+    policy_version: int | None = None
+
+
+@dataclass(frozen=True)
+class ObjectAt:
+    """An immutable object of the store and its sha256; size in bytes."""
+
+    key: str
+    sha256: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class OpenPlan:
+    """Everything that opening a stage needs; the meaning of each field stands in learner.proto, OpenRequest."""
+
+    token: Token
+    stage: Stage
+    settings: Mapping[str, Any]
+    model: FolderRef
+    total_steps: int
+    seed: int
+    value_model: FolderRef | None = None
+    value_scale: float = 1.0
+    value_offset: float = 0.0
+    data: ObjectAt | None = None
+    held_out: ObjectAt | None = None
+    dtype: str = ""
+    deterministic: bool = False
+    checkpoint: ObjectAt | None = None
+    first_policy_version: int = 0
+    tokenizer: FolderRef | None = None
+    exact_logprobs: bool = False
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """Result of one step: metrics under the names of algorithms section 5 (None: not defined for this step)."""
+
+    step: int
+    metrics: Mapping[str, float | None]
+    tokens: ObjectAt | None
+    compute_seconds: float
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported folder; `weights_sha256` is over the weight files in name order."""
+
+    model: FolderRef
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """Who holds the learner and where it is. `running_step` 0 means that no step runs."""
+
+    learner_id: str
+    device: str
+    token: Token | None = None
+    stage: Stage | None = None
+    step: int = 0
+    policy_version: int = 0
+    running_step: int = 0

@@ -1,0 +1,317 @@
+"""The learner without gRPC: one session at a time, fenced by the owner's token; the model thread does the work.
+
+Long operations are tasks that outlive the call that started them: a caller that lost its stream calls again and
+attaches. All methods run on the event loop; torch runs only in the model thread, store I/O only in worker threads.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from quatrain.errors import Fenced, InvalidInput, LearnerBusy, WrongState
+from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.backends import Backend, Inputs, Trainer
+from quatrain.learner.plans import Exported, FolderRef, ObjectAt, OpenPlan, Stage, Status, StepOutcome, Token
+from quatrain.learner.session import Session, Work, require_token
+from quatrain.rpc.worker import ModelThread
+from quatrain.telemetry.logging import get_logger
+
+T = TypeVar("T")
+
+# Jobs whose newest token is remembered after their session: enough for the zombies of one process's recent past.
+_REMEMBERED_JOBS = 256
+
+_log = get_logger("quatrain.learner")
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a learner process is: its stable name and the seconds after which a silent owner loses the session."""
+
+    learner_id: str
+    owner_timeout: float
+
+
+class LearnerService:
+    """Serves one token at a time. `log_check` raises Fenced for a token that the job's log has superseded."""
+
+    def __init__(
+        self,
+        host: Host,
+        backend: Backend,
+        artefacts: Artefacts,
+        thread: ModelThread,
+        *,
+        log_check: Callable[[Token], None] = lambda token: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._backend = backend
+        self._artefacts = artefacts
+        self._thread = thread
+        self._log_check = log_check
+        self._clock = clock
+        self._session: Session | None = None
+        self._newest: OrderedDict[str, Token] = OrderedDict()
+
+    async def open(self, plan: OpenPlan) -> Status:
+        """Opens a stage and waits until it is loaded; the same token again attaches or returns the status.
+
+        Raises LearnerBusy for another job, Fenced for an older token, and what loading raises.
+        """
+        _check_plan(plan)
+        await asyncio.to_thread(self._log_check, plan.token)
+        session = self._claim(plan)
+        if session.opening is not None:
+            await asyncio.shield(session.opening)
+        session.last_sign = self._clock()
+        return self.status(plan.token)
+
+    def status(self, token: Token | None = None) -> Status:
+        """Who holds the learner and where it is; the session's own token renews the owner's sign of life."""
+        session = self._session
+        if session is None:
+            return Status(self._host.learner_id, self._backend.device)
+        if token == session.token:
+            session.last_sign = self._clock()
+        running = session.running
+        return Status(
+            learner_id=self._host.learner_id,
+            device=self._backend.device,
+            token=session.token,
+            stage=session.plan.stage,
+            step=session.step,
+            policy_version=session.policy_version,
+            running_step=running.step if running is not None and running.kind == "step" else 0,
+        )
+
+    def step(self, token: Token, step: int, batch: ObjectAt | None) -> asyncio.Future[StepOutcome]:
+        """Trains step `step`, attaches to it while it runs, or gives the recorded result of the last one."""
+        session = self._require(token)
+        session.ready()
+        attached = self._attach(session, "step", step)
+        if attached is not None:
+            return attached
+        if step != session.step + 1:
+            raise WrongState(f"The learner is at step {session.step} of {token}; step {step} does not follow it.")
+        if step > session.plan.total_steps:
+            raise WrongState(f"The stage has {session.plan.total_steps} steps; there is no step {step}.")
+        if (batch is None) == (session.plan.stage is Stage.PPO):
+            raise InvalidInput("A sealed batch goes with every PPO step and with no other step.")
+        return self._start(session, "step", step, self._train(session, step, batch))
+
+    def publish(self, token: Token, step: int) -> asyncio.Future[FolderRef]:
+        """Writes the weights of version `first_policy_version + step`; step 0 is the start version."""
+        session = self._require_at(token, "publish", step)
+        attached = self._attach(session, "publish", step)
+        return attached or self._start(session, "publish", step, self._publish(session))
+
+    def save(self, token: Token, step: int) -> asyncio.Future[ObjectAt]:
+        """Writes all state after step `step` as a checkpoint folder and gives its manifest."""
+        session = self._require_at(token, "save", step)
+        attached = self._attach(session, "save", step)
+        return attached or self._start(session, "save", step, self._save(session))
+
+    def export(self, token: Token, extra_files: dict[str, bytes]) -> asyncio.Future[Exported]:
+        """Writes the current model as a Hugging Face folder under models/DIGEST; equal content, equal digest."""
+        session = self._require(token)
+        session.ready()
+        running = session.running
+        if running is not None and running.kind == "export":
+            return running.task
+        return self._start(session, "export", session.step, self._export(session, dict(extra_files)))
+
+    async def logprobs(
+        self,
+        token: Token,
+        prompts: Sequence[npt.NDArray[np.int32]],
+        completions: Sequence[npt.NDArray[np.int32]],
+        temperature: float,
+    ) -> tuple[list[npt.NDArray[np.float32]], int]:
+        """Logprobs under the policy in training, and its version. Raises WrongState while something runs."""
+        session = self._require(token)
+        trainer = session.ready()
+        _refuse_running(session, "logprobs")
+        version = session.policy_version
+        return await self._thread.run(trainer.logprobs, prompts, completions, temperature), version
+
+    def close(self, token: Token) -> None:
+        """Ends the session of `token`; without one it does nothing. Raises Fenced for an older token."""
+        session = self._session
+        if session is None or session.token.job != token.job:
+            return
+        self._end(require_token(session, token, self._newest.get(token.job)), "closed by its owner")
+
+    def touch(self, token: Token) -> None:
+        """A sign of life of the owner, given at each heartbeat that reached it. Raises as every other call does."""
+        self._require(token)
+
+    def close_if_silent(self) -> bool:
+        """Ends the session when its owner gave no sign of life for `owner_timeout` seconds."""
+        session = self._session
+        if session is None or self._clock() - session.last_sign <= self._host.owner_timeout:
+            return False
+        self._end(session, f"no sign of life from its owner for {self._host.owner_timeout:g} s")
+        return True
+
+    async def watch(self) -> None:
+        """Calls close_if_silent for as long as the process lives."""
+        while True:
+            await asyncio.sleep(min(1.0, self._host.owner_timeout / 4))
+            self.close_if_silent()
+
+    # -- the session
+
+    def _claim(self, plan: OpenPlan) -> Session:
+        session, token = self._session, plan.token
+        newest = self._newest.get(token.job)
+        if newest is not None and token.rank < newest.rank:
+            raise Fenced(f"{token} is superseded by epoch {newest.epoch} attempt {newest.attempt}; stop this owner.")
+        if session is not None:
+            if session.token.job != token.job:
+                raise LearnerBusy(
+                    f"Learner {self._host.learner_id} serves {session.token}, not job {token.job}; "
+                    "use another learner or wait until it is free."
+                )
+            if session.token.rank == token.rank:
+                return session
+            self._end(session, f"taken over by {token}")
+        self._newest[token.job] = token
+        self._newest.move_to_end(token.job)
+        if len(self._newest) > _REMEMBERED_JOBS:
+            self._newest.popitem(last=False)
+        claimed = Session(plan, self._clock())
+        self._session = claimed
+        claimed.opening = _task(self._load(claimed))
+        return claimed
+
+    async def _load(self, session: Session) -> None:
+        try:
+            inputs = await asyncio.to_thread(self._artefacts.fetch, session.plan)
+            trainer = await self._thread.run(self._build, session, inputs)
+            session.check()
+            session.step = trainer.step
+            session.trainer = trainer
+        finally:
+            if session.trainer is None and self._session is session:
+                self._session = None
+        session.last_sign = self._clock()
+        _log.info("stage opened", job=session.token.job, stage=session.plan.stage.value, step=session.step)
+
+    def _build(self, session: Session, inputs: Inputs) -> Trainer:
+        session.check()
+        trainer = self._backend.open(session.plan, inputs)
+        if session.plan.checkpoint is not None:
+            trainer.load(self._artefacts.checkpoint_folder(session.plan.checkpoint))
+        return trainer
+
+    def _end(self, session: Session, why: str) -> None:
+        session.end()
+        if self._session is session:
+            self._session = None
+        _log.info("session ended", job=session.token.job, stage=session.plan.stage.value, why=why)
+
+    def _require(self, token: Token) -> Session:
+        session = require_token(self._session, token, self._newest.get(token.job))
+        session.last_sign = self._clock()
+        return session
+
+    def _require_at(self, token: Token, kind: str, step: int) -> Session:
+        session = self._require(token)
+        session.ready()
+        running = session.running
+        if (running is None or running.kind != kind) and step != session.step:
+            raise WrongState(f"The learner is at step {session.step} of {token}; it cannot {kind} step {step}.")
+        return session
+
+    # -- long operations
+
+    def _attach(self, session: Session, kind: str, step: int) -> asyncio.Future[Any] | None:
+        running = session.running
+        if running is not None and (running.kind, running.step) == (kind, step):
+            return running.task
+        answered = session.answers.get(kind)
+        if answered is not None and answered[0] == step:
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future.set_result(answered[1])
+            return future
+        return None
+
+    def _start(self, session: Session, kind: str, step: int, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        running = session.running
+        if running is not None:
+            work.close()
+            _refuse_running(session, f"{kind} of step {step}")
+        task = _task(work)
+        session.work = Work(kind, step, task)
+        return task
+
+    async def _train(self, session: Session, step: int, batch: ObjectAt | None) -> StepOutcome:
+        computed = session.computed
+        if computed is None or computed.step != step:
+            data = None if batch is None else await asyncio.to_thread(self._artefacts.read, batch)
+            computed = await self._thread.run(session.train, step, data)
+            session.check()
+            session.computed = computed
+        tokens = None
+        if computed.trained.tokens is not None:
+            tokens = await asyncio.to_thread(self._artefacts.write_tokens, session.plan, step, computed.trained.tokens)
+        session.check()
+        outcome = StepOutcome(step, computed.trained.metrics, tokens, computed.seconds)
+        session.computed = None
+        session.step = step
+        session.answers = {"step": (step, outcome)}
+        return outcome
+
+    async def _publish(self, session: Session) -> FolderRef:
+        with self._artefacts.folder() as folder:
+            await self._thread.run(session.ready().write_model, folder)
+            published = await asyncio.to_thread(self._artefacts.publish, session.plan, session.step, folder)
+        session.check()
+        session.answers["publish"] = (session.step, published)
+        return published
+
+    async def _save(self, session: Session) -> ObjectAt:
+        with self._artefacts.folder() as folder:
+            await self._thread.run(session.ready().save, folder)
+            manifest = await asyncio.to_thread(self._artefacts.save, session.plan, session.step, folder)
+        session.check()
+        session.answers["save"] = (session.step, manifest)
+        return manifest
+
+    async def _export(self, session: Session, extra_files: dict[str, bytes]) -> Exported:
+        with self._artefacts.folder() as folder:
+            await self._thread.run(session.ready().write_model, folder)
+            exported = await asyncio.to_thread(self._artefacts.export, session.plan, folder, extra_files)
+        session.check()
+        return exported
+
+
+def _check_plan(plan: OpenPlan) -> None:
+    if not plan.token.job or plan.token.epoch < 1 or plan.token.attempt < 1:
+        raise InvalidInput(f"A token needs a job, an epoch of 1 or more and an attempt of 1 or more, not {plan.token}.")
+    if plan.total_steps < 1:
+        raise InvalidInput(f"total_steps must be 1 or more, not {plan.total_steps}.")
+    if plan.stage is not Stage.PPO and plan.data is None:
+        raise InvalidInput(f"Stage {plan.stage.value} needs its prepared rows (field data).")
+    if plan.stage is Stage.PPO and not plan.temperature > 0:
+        raise InvalidInput(f"temperature must be above 0, not {plan.temperature}.")
+
+
+def _refuse_running(session: Session, wanted: str) -> None:
+    running = session.running
+    if running is not None:
+        raise WrongState(f"The learner is busy with {running.kind} of step {running.step}; {wanted} has to wait.")
+
+
+def _task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    task = asyncio.get_running_loop().create_task(work)
+    # The caller may be gone when the task fails; its error is then told by the next call, not by the loop's log.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -1,0 +1,109 @@
+"""The one session that a learner holds: its token, its trainer, what runs and what was answered last."""
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from quatrain.errors import Fenced, LearnerBusy, QuatrainError, WrongState
+from quatrain.learner.backends import Trained, Trainer
+from quatrain.learner.plans import OpenPlan, Token
+
+
+@dataclass(frozen=True)
+class Work:
+    """One long operation of a session; a second call for the same (kind, step) attaches to its task."""
+
+    kind: str
+    step: int
+    task: asyncio.Task[Any]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A step that is trained but whose per-token results are not stored yet: a repeated call only stores them."""
+
+    step: int
+    trained: Trained
+    seconds: float
+
+
+@dataclass
+class Session:
+    """State of one opened stage. Touched by the event loop only, except `ended`, `failure` and the trainer's inside."""
+
+    plan: OpenPlan
+    last_sign: float
+    opening: asyncio.Task[None] | None = None
+    trainer: Trainer | None = None
+    step: int = 0
+    work: Work | None = None
+    computed: Computed | None = None
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    failure: QuatrainError | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def token(self) -> Token:
+        """The token that opened the session."""
+        return self.plan.token
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the policy in memory."""
+        return self.plan.first_policy_version + self.step
+
+    @property
+    def running(self) -> Work | None:
+        """The operation that runs now."""
+        return self.work if self.work is not None and not self.work.task.done() else None
+
+    def end(self) -> None:
+        """Ends the session: what runs stops at its next check, the trainer is freed when nothing uses it any more."""
+        self.ended.set()
+        self.trainer = None
+        self.computed = None
+
+    def check(self) -> None:
+        """Raises Fenced once the session has ended."""
+        if self.ended.is_set():
+            raise Fenced(f"The session of {self.token} has ended; a newer owner or a time-out closed it.")
+
+    def ready(self) -> Trainer:
+        """The trainer. Raises WrongState while the stage is being opened, and the failure that made it unusable."""
+        if self.failure is not None:
+            raise self.failure
+        if self.trainer is None:
+            raise WrongState(f"The learner is still opening {self.token}; call Open again and wait for its answer.")
+        return self.trainer
+
+    def train(self, step: int, batch: bytes | None) -> Computed:
+        """Trains one step on the model thread; a failure makes the session unusable, since state is half changed."""
+        trainer = self.ready()
+        self.failure = WrongState(f"Step {step} of {self.token} broke off halfway; open the stage again to go on.")
+        started = time.perf_counter()
+        try:
+            trained = trainer.train(step, batch, self.check)
+        except QuatrainError as error:
+            self.failure = error
+            raise
+        self.failure = None
+        return Computed(step, trained, time.perf_counter() - started)
+
+
+def require_token(session: Session | None, token: Token, newest: Token | None) -> Session:
+    """The session that `token` owns.
+
+    `newest` is the newest token of the job that this process has seen. Raises WrongState when nothing is open or the
+    token is newer than the session's, LearnerBusy for another job, Fenced for an older token.
+    """
+    if newest is not None and token.rank < newest.rank:
+        raise Fenced(f"{token} is superseded by epoch {newest.epoch} attempt {newest.attempt}; stop this owner.")
+    if session is None:
+        raise WrongState(f"The learner has no open session; open one for {token} first.")
+    if session.token.job != token.job:
+        raise LearnerBusy(f"The learner serves {session.token}, not job {token.job}; use another learner or wait.")
+    if token.rank > session.token.rank:
+        raise WrongState(f"The learner serves {session.token}; open it with {token} before using it.")
+    return session
