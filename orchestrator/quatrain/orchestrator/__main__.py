@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from quatrain.config import ProcessConfig, load_config
+from quatrain.config import ProcessConfig
 from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
 from quatrain.orchestrator.api.job_servicer import JobServicer
 from quatrain.orchestrator.api.reading import JobReader
@@ -18,11 +18,11 @@ from quatrain.orchestrator.scheduler import Scheduler
 from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.submit import Submitter
 from quatrain.queue import open_queue
+from quatrain.rpc.process import run_process
 from quatrain.rpc.server import run_server
 from quatrain.rpc.targets import TargetPool
 from quatrain.storage import open_store, probe_store
 from quatrain.storage.folders import FolderCache
-from quatrain.telemetry.logging import configure
 from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc
 
 JOB_SERVICE = "quatrain.v1.JobService"
@@ -42,7 +42,7 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService"),
     )
     folders = FolderCache(store, scratch / "folders", config.compute.cache_bytes)
-    learners = LearnerPool(",".join(config.learner.targets))
+    learners = LearnerPool(config.learner.targets)
     around = Surroundings(section.id, store, queue, services, learners, folders, scratch)
     scheduler = Scheduler(around, lease=section.lease, poll=section.poll)
     jobs = JobServicer(
@@ -69,15 +69,13 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         await queue.close()
 
 
-def main() -> None:
-    """Entry point."""
-    config = load_config("orchestrator", sys.argv[1:]).config
-    configure(config.telemetry)
+async def main(config: ProcessConfig) -> None:
+    """Gives the process its scratch folder and serves."""
     with tempfile.TemporaryDirectory(prefix="quatrain-orchestrator-") as temporary:
         scratch = config.compute.cache_dir or Path(temporary)
         scratch.mkdir(parents=True, exist_ok=True)
-        asyncio.run(serve(config, scratch))
+        await serve(config, scratch)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_process("orchestrator", main))

@@ -67,9 +67,7 @@ class Collector:
         if batch.key in self._pending:
             return
         await self._drained.wait()
-        chunk_of = {
-            row.rollout_id: number for number, rows in enumerate(chunks(self._plan, batch)) for row in rows
-        }
+        chunk_of = {row.rollout_id: number for number, rows in enumerate(chunks(self._plan, batch)) for row in rows}
         pending = _Pending(batch, chunk_of)
         self._pending[batch.key] = pending
         for entry, result in self._loose.pop(batch.key, []):

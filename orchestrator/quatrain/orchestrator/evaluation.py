@@ -1,4 +1,4 @@
-"""Evaluations on held-out prompts: the same seeds each time, sealed like batches, compared with the SFT model by prompt."""
+"""Evaluations on held-out prompts: same seeds each time, sealed like batches, paired with the SFT model by prompt."""
 
 import asyncio
 import math
@@ -71,9 +71,9 @@ async def _first_rows(run: JobRun) -> list[BatchRow]:
 def eval_metrics(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> dict[str, float | None]:
     """The eval/* metrics.
 
-    eval/score_mean and eval/gold_mean are means over the prompts that have a value. eval/gold_se is the standard error of
-    the mean difference to the SFT model (evaluation 0), paired by prompt; 0 there. eval/win_rate is the share of prompts
-    on which gold (else the score) beats the SFT model's, ties counting half.
+    eval/score_mean and eval/gold_mean are means over the prompts that have a value. eval/gold_se is the standard error
+    of the mean difference to the SFT model (evaluation 0), paired by prompt; 0 there. eval/win_rate is the share of
+    prompts on which gold (else the score) beats the SFT model's, ties counting half.
     """
     gold = [row.gold for row in rows if row.gold is not None]
     scores = [row.score for row in rows if row.score is not None]

@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from quatrain.errors import InvalidInput, LearnerBusy, QuatrainError, RunFailed, Unavailable
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import result_of
-from quatrain.rpc.targets import read_targets
+from quatrain.rpc.targets import resolve_targets
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, learner_pb2, learner_pb2_grpc
 
@@ -24,8 +23,6 @@ OPEN_TIMEOUT_SECONDS = 600.0
 LOST_AFTER_SECONDS = 30.0
 SIGN_OF_LIFE_SECONDS = 5.0
 
-Response = TypeVar("Response", bound=Message)
-
 
 class LearnerLost(QuatrainError):
     """The learner of a job is gone or no longer ours: the job goes on with a new attempt."""
@@ -34,7 +31,7 @@ class LearnerLost(QuatrainError):
 
 
 class LearnerSession:
-    """One open learner. Every method raises LearnerLost, or what the computation itself raised (RunFailed, InvalidInput)."""
+    """One open learner. Methods raise LearnerLost, or what the computation itself raised (RunFailed, InvalidInput)."""
 
     def __init__(self, address: str, learner_id: str, token: common_pb2.OwnerToken, channel: grpc.aio.Channel) -> None:
         self.address = address
@@ -49,7 +46,7 @@ class LearnerSession:
         """Trains one step."""
         request = learner_pb2.StepRequest(token=self.token, step=step, batch=batch)
         with self._losses(f"step {step}"):
-            response = await result_of(self._stub.Step(request), lost_after=LOST_AFTER_SECONDS)
+            response: learner_pb2.StepResponse = await self._result(self._stub.Step(request))
         self.step = step
         return response.result
 
@@ -57,21 +54,21 @@ class LearnerSession:
         """Writes the current weights to the store."""
         request = learner_pb2.PublishRequest(token=self.token, step=step)
         with self._losses(f"publishing step {step}"):
-            response = await result_of(self._stub.Publish(request), lost_after=LOST_AFTER_SECONDS)
+            response: learner_pb2.PublishResponse = await self._result(self._stub.Publish(request))
         return response.model
 
     async def save(self, step: int) -> common_pb2.ObjectRef:
         """Writes all state to the store; the manifest names it."""
         request = learner_pb2.SaveRequest(token=self.token, step=step)
         with self._losses(f"saving step {step}"):
-            response = await result_of(self._stub.Save(request), lost_after=LOST_AFTER_SECONDS)
+            response: learner_pb2.SaveResponse = await self._result(self._stub.Save(request))
         return response.manifest
 
     async def export(self, extra_files: Mapping[str, bytes]) -> learner_pb2.ExportedModel:
         """Writes a Hugging Face folder to the store."""
         request = learner_pb2.ExportRequest(token=self.token, extra_files=extra_files)
         with self._losses("export"):
-            response = await result_of(self._stub.Export(request), lost_after=LOST_AFTER_SECONDS)
+            response: learner_pb2.ExportResponse = await self._result(self._stub.Export(request))
         return response.exported
 
     async def logprobs(
@@ -91,12 +88,15 @@ class LearnerSession:
             await self._stub.Close(learner_pb2.CloseRequest(token=self.token), timeout=STATUS_TIMEOUT_SECONDS)
         except grpc.aio.AioRpcError as error:
             log.info("learner not closed", address=self.address, error=error.details())
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def abandon(self) -> None:
         """Ends the signs of life without a word to the learner."""
         self._alive.cancel()
-        await self._channel.close()
+        await self._channel.close(None)
+
+    async def _result(self, stream: Any) -> Any:
+        return await result_of(stream, LOST_AFTER_SECONDS, service="learner", target=self.address)
 
     async def _signs_of_life(self) -> None:
         """A learner frees itself when its owner is silent; between steps these calls are what it hears."""
@@ -127,19 +127,19 @@ class LearnerSession:
 class LearnerPool:
     """All learners that the targets name; the targets are read again at every opening, so learners may come and go."""
 
-    def __init__(self, targets: str) -> None:
-        self._targets = targets
+    def __init__(self, targets: Sequence[str]) -> None:
+        self._targets = tuple(targets)
 
     async def open(self, request: learner_pb2.OpenRequest) -> LearnerSession:
         """Opens the first learner that takes the job: one that holds it already, else a free one.
 
         Raises LearnerBusy when all are busy, Unavailable when none answers, and what Open itself refuses.
         """
-        addresses = await asyncio.to_thread(read_targets, self._targets)
+        addresses = await resolve_targets(self._targets)
         found = await asyncio.gather(*(self._status(address) for address in addresses))
         reachable = [(address, status) for address, status in zip(addresses, found, strict=True) if status is not None]
         if not reachable:
-            raise Unavailable(f"no learner answers at {self._targets}: start one, or look at its log")
+            raise Unavailable(f"no learner answers at {', '.join(self._targets)}: start one, or look at its log")
         mine = [a for a, s in reachable if s.HasField("token") and s.token.job == request.token.job]
         free = [a for a, s in reachable if not s.HasField("token")]
         for address in [*mine, *free]:
@@ -155,7 +155,7 @@ class LearnerPool:
         try:
             response = await _call(address, lambda: stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS))
         except QuatrainError:
-            await channel.close()
+            await channel.close(None)
             raise
         session = LearnerSession(address, response.status.learner_id, request.token, channel)
         session.step = response.status.step
@@ -165,14 +165,16 @@ class LearnerPool:
         channel = open_channel(address, service=SERVICE)
         try:
             stub = learner_pb2_grpc.LearnerServiceStub(channel)
-            return await _call(
-                address, lambda: stub.GetStatus(learner_pb2.GetStatusRequest(), timeout=STATUS_TIMEOUT_SECONDS)
+            request = learner_pb2.GetStatusRequest()
+            status: learner_pb2.GetStatusResponse = await _call(
+                address, lambda: stub.GetStatus(request, timeout=STATUS_TIMEOUT_SECONDS)
             )
+            return status
         except QuatrainError as error:
             log.info("learner does not answer", address=address, error=error.message)
             return None
         finally:
-            await channel.close()
+            await channel.close(None)
 
 
 async def _call(address: str, call: Callable[[], Awaitable[Any]]) -> Any:

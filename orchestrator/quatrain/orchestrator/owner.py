@@ -27,12 +27,12 @@ STORE_RETRY_SECONDS = 2.0
 STAGES: dict[str, Callable[[JobRun], Awaitable[None]]] = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo}
 
 
-class CancelNow(Exception):  # noqa: N818 - a signal between two tasks of this file, not an error
+class CancelNow(Exception):
     """Somebody asked for the end at once."""
 
 
 async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
-    """Takes the job and works on it until it ends or another owner takes it. Returns then; raises nothing of the job's."""
+    """Takes the job and works on it until it ends or another owner takes it. Raises nothing of the job's."""
     run = await _take(plan, around, job_log)
     if run is None:
         return
@@ -59,7 +59,11 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
         return None
     epoch = view.epoch + 1
     event = Event(
-        type="owner_taken", data={"owner": around.name, "address": ""}, actor=around.name, epoch=epoch, attempt=view.attempt
+        type="owner_taken",
+        data={"owner": around.name, "address": ""},
+        actor=around.name,
+        epoch=epoch,
+        attempt=view.attempt,
     )
     try:
         await asyncio.to_thread(job_log.append, event)
@@ -71,7 +75,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
 
 
 async def _hold(run: JobRun) -> None:
-    """Renews the hint in Redis that this job has a living owner. Only the epoch event decides; losing the key loses nothing."""
+    """Renews the hint in Redis that this job has a living owner. Losing it loses nothing."""
     while True:
         with contextlib.suppress(Unavailable):
             await run.around.queue.hold(run.plan.job, run.around.name, HOLD_TTL_SECONDS)

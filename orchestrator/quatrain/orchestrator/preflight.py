@@ -82,6 +82,6 @@ def _compare(dtype: str, service: str, sampled: np.ndarray, other: np.ndarray) -
         raise JobFailed(
             f"generation and {service} disagree on the logprobs of the same tokens: mean difference {mean:.2e} "
             f"(at most {most_mean:.0e} in {dtype}), largest {largest:.2e} (at most {most:.0e}), for example "
-            f"{sampled[worst]:.5f} against {other[worst]:.5f}; check that both run the same model, dtype and temperature",
+            f"{sampled[worst]:.5f} against {other[worst]:.5f}; both must run the same model, dtype and temperature",
             reason="LOGPROB_MISMATCH",
         )

@@ -9,7 +9,7 @@ from quatrain.orchestrator.training import Opening
 
 
 async def working_reward(run: JobRun) -> dict[str, Any]:
-    """The reward section for ScoreRequest: the model trained in this job, or what the spec names, centred if it asks."""
+    """The reward section for ScoreRequest: the model trained in this job, or what the spec names."""
     section = run.plan.spec["reward"]
     trained = run.view.stage_results.get("reward")
     if trained is not None:
@@ -38,7 +38,7 @@ async def _external_offset(run: JobRun, reward: dict[str, Any]) -> float:
 
 
 def value_opening(run: JobRun, reward: dict[str, Any]) -> Opening:
-    """How the learner opens PPO: the value model from the reward model where that is one local model, else from the trunk."""
+    """How the learner opens PPO: the value model from the reward model where it is a local one, else the trunk."""
     plan = run.plan
     trained = run.view.stage_results.get("reward")
     local = trained is not None or plan.reward_is_local_model

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.data.tables import PromptTable, read_prompts
+
 from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.orchestrator.collector import Collector
@@ -72,7 +73,7 @@ class JobRun:
         return self.log.view
 
     async def append(self, kind: str, data: dict[str, Any]) -> Event:
-        """Writes an owner event. Intents that came in between are folded and obeyed later; a higher epoch raises Fenced.
+        """Writes an owner event. Intents that came between are obeyed later; a higher epoch raises Fenced.
 
         While the store is away the same event is tried again: its nonce tells whether an earlier try has landed.
         """

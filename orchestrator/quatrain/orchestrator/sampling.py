@@ -83,11 +83,9 @@ def _order(seed: int, passes: int, count: int) -> list[int]:
     return _ORDERS[key]
 
 
-def _rows(
-    plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: int
-) -> tuple[rollout_pb2.TaskRow, ...]:
+def _rows(plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: int) -> tuple[rollout_pb2.TaskRow, ...]:
     met: Counter[int] = Counter()
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for prompt in prompts:
         pairs.extend((prompt, met[prompt] + sample) for sample in range(samples))
         met[prompt] += samples
@@ -133,9 +131,7 @@ def make_tasks(
             policy=batch.policy.to_proto(batch.policy_version),
             sampling=plan.sampling(),
             dtype=plan.dtype,
-            prompts=common_pb2.ObjectRef(
-                key=batch.prompts.key, sha256=batch.prompts.sha256, size=batch.prompts.size
-            ),
+            prompts=common_pb2.ObjectRef(key=batch.prompts.key, sha256=batch.prompts.sha256, size=batch.prompts.size),
             rows=cut[number],
             reference=reference,
             scorings=batch.scorings,

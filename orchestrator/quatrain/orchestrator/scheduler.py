@@ -25,7 +25,7 @@ class _Candidate:
 
 @dataclass
 class Scheduler:
-    """`run` works until `stop`. `lease` is how long a job must look unowned on this process' own clock before it is taken."""
+    """`run` works until `stop`. `lease`: how long a job must look unowned on our own clock before it is taken."""
 
     around: Surroundings
     lease: float

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
+from quatrain.data.tables import PromptTable
 
 from quatrain.batches import BatchRow
-from quatrain.data.tables import PromptTable
 from quatrain.digests import canonical_json
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.sampling import ExpectedBatch
@@ -23,7 +23,7 @@ def batch_rows(
     prompts: PromptTable,
     tokenizer: Tokenizer,
 ) -> list[BatchRow]:
-    """Rows in the order of `batch.rows`. What came over the wire is checked here: nothing unsound reaches the learner."""
+    """Rows in the order of `batch.rows`. What came over the wire is checked: nothing unsound reaches the learner."""
     return [_row(plan, batch, result, prompts, tokenizer) for result in results]
 
 

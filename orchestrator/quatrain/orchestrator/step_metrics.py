@@ -28,7 +28,7 @@ class StepClock:
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def metrics(self, known: dict[str, float | None], checkpoint_seconds: float) -> dict[str, float | None]:
-        """The time/* and throughput/* metrics. `time/checkpoint` is the checkpoint between the last step and this one."""
+        """The time/* and throughput/* metrics. `time/checkpoint`: the checkpoint before this step."""
         step = time.monotonic() - self._started + checkpoint_seconds
         tokens = known.get("completions/tokens")
         return {
@@ -43,7 +43,7 @@ class StepClock:
 
 
 def collected_metrics(results: Sequence[rollout_pb2.RolloutResult]) -> dict[str, float | None]:
-    """Compute seconds of the three services, summed over chunks, the step's completion tokens, and logged reward metrics."""
+    """Compute seconds of the three services, summed over chunks; completion tokens; logged reward metrics."""
     chunks = {result.chunk: result for result in results}
     metrics: dict[str, float | None] = {
         "time/generate": sum(result.generate_seconds for result in chunks.values()),

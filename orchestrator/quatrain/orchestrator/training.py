@@ -39,7 +39,7 @@ async def begin_stage(run: JobRun, stage: str) -> None:
 
 
 async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
-    """Opens a learner from the stage's last checkpoint, waiting until one is free. A new attempt begins with an event."""
+    """Opens a learner from the stage's last checkpoint, waiting until one is free. An event begins the attempt."""
     if run.session is not None:
         await run.session.abandon()
         run.session = None

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import grpc
 
@@ -19,7 +20,7 @@ from quatrain.text import Tokenizer
 from quatrain.text.model_folder import check_model_folder
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
 
-Context = grpc.aio.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 MOST_FILES = 2000
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -24,7 +25,7 @@ from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.storage import ObjectStore
 from quatrain.v1 import common_pb2, job_pb2, job_pb2_grpc
 
-Context = grpc.aio.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 OWNER = "local"
 """Who submits where no tokens are configured."""
 
@@ -66,7 +67,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         size = min(request.page_size or JOBS_PAGE, 1000)
         messages = [
             job_message(record.job, record.document, record.log.view, with_spec=False)
-            for record in await self.reader.list()
+            for record in await self.reader.list_all()
         ]
         if request.states:
             messages = [message for message in messages if message.state in request.states]

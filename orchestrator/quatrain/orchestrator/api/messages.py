@@ -20,7 +20,7 @@ def job_message(job: str, document: dict[str, Any], view: JobView, *, with_spec:
         id=job,
         name=document["spec"]["name"],
         owner=document["owner"],
-        state=job_pb2.JobState.Value(f"JOB_STATE_{state}"),
+        state=f"JOB_STATE_{state}",
         stage=view.stage,
         phase=view.reason,
         step=view.step,
@@ -66,9 +66,7 @@ def preview_message(document: dict[str, Any]) -> job_pb2.Job:
 
 def named_values(row: dict[str, Any]) -> list[common_pb2.NamedValue]:
     """Metrics of one step in the order of their names."""
-    return [
-        common_pb2.NamedValue(name=name, value=row[name]) for name in sorted(row) if name not in NOT_METRICS
-    ]
+    return [common_pb2.NamedValue(name=name, value=row[name]) for name in sorted(row) if name not in NOT_METRICS]
 
 
 def event_message(event: Event) -> job_pb2.JobEvent:

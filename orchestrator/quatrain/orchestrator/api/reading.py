@@ -42,7 +42,7 @@ class JobReader:
         await asyncio.to_thread(record.log.refresh)
         return record
 
-    async def list(self) -> list[JobRecord]:
+    async def list_all(self) -> list[JobRecord]:
         """All jobs, newest first."""
         names = await asyncio.to_thread(jobs.list_jobs, self._store)
         records = [await self.read(name) for name in names]

@@ -1,4 +1,4 @@
-"""Uploads: chunks into a part file, then, once the digest is right, into the store. A broken upload goes on where it was."""
+"""Uploads: chunks into a part file, then, once the digest is right, into the store. It can be resumed."""
 
 import asyncio
 import hashlib

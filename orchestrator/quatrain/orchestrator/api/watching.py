@@ -14,7 +14,7 @@ HEARTBEAT_SECONDS = 5.0
 
 
 async def watch(store: ObjectStore, job: str, after: int, poll: float) -> AsyncIterator[job_pb2.WatchJobResponse]:
-    """Messages of one watcher. With `after` 0 it begins with a snapshot, else with the first event after that revision."""
+    """Messages of one watcher. It begins with a snapshot if `after` is 0, else after that revision."""
     document = await asyncio.to_thread(jobs.read_spec, store, job)
     log = JobLog(store, job)
     view = JobView(job)

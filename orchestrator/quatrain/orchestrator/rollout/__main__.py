@@ -5,14 +5,14 @@ import sys
 
 import grpc
 
-from quatrain.config import ProcessConfig, load_config
+from quatrain.config import ProcessConfig
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.services import Services
 from quatrain.queue import open_queue
+from quatrain.rpc.process import run_process
 from quatrain.rpc.server import run_server
 from quatrain.rpc.targets import TargetPool
 from quatrain.storage import open_store
-from quatrain.telemetry.logging import configure
 
 
 async def serve(config: ProcessConfig) -> None:
@@ -50,12 +50,5 @@ async def serve(config: ProcessConfig) -> None:
         await queue.close()
 
 
-def main() -> None:
-    """Entry point."""
-    config = load_config("rollout", sys.argv[1:]).config
-    configure(config.telemetry)
-    asyncio.run(serve(config))
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(run_process("rollout", serve))

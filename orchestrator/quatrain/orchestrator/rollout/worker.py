@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 
 from quatrain.data.tables import PromptTable, read_prompts
+
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput, NotFound, Overloaded, QuatrainError, Unavailable
 from quatrain.orchestrator.rollout.task import run_task
 from quatrain.orchestrator.services import Services

@@ -1,7 +1,6 @@
 """PPO: expect, collect, seal, train, publish, checkpoint; a replay takes the sealed batches that the log names."""
 
 import asyncio
-import time
 import uuid
 from typing import Any
 
@@ -106,7 +105,7 @@ class PpoStage:
             self._checkpoint_seconds = await save_checkpoint(run, self._session, "ppo", step)
 
     async def _expect_window(self, step: int) -> None:
-        """Enqueues every unsealed step whose pinned policy version exists: step u needs version max(0, u-1-staleness)."""
+        """Enqueues every unsealed step whose pinned policy version exists: step u needs max(0, u-1-staleness)."""
         run = self._run
         last = min(step + self._staleness, run.plan.total_steps("ppo"))
         for wanted in range(step, last + 1):

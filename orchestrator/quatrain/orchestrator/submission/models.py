@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, InvalidSpec, NotFound, QuatrainError
 from quatrain.orchestrator.names import resolve_name
@@ -10,7 +11,7 @@ from quatrain.orchestrator.plan import FolderRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.text import Tokenizer
-from quatrain.text.model_folder import ModelFacts, check_model_folder, local_folder
+from quatrain.text.model_folder import ModelFacts, check_model_folder
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ModelPinner:
             digest = resolve_name(self._store, uri)
             return FolderRef(f"sha256:{digest}", digest)
         if uri.startswith("file:///") and self._local_files:
-            path = local_folder(uri)
+            path = Path(uri.removeprefix("file://"))
             check_model_folder(path)
             folder = upload_model_folder(self._store, path)
             return FolderRef(f"sha256:{folder.digest}", folder.digest)
@@ -69,7 +70,9 @@ def check_same_tokens(policy: PinnedModel, other: PinnedModel, field: str) -> No
     """The reference must read the policy's ids as they are. Raises InvalidSpec naming both values."""
     problems = []
     if other.tokenizer.digest != policy.tokenizer.digest:
-        problems.append(f"its tokenizer is {other.tokenizer.digest[:12]}, the policy's is {policy.tokenizer.digest[:12]}")
+        problems.append(
+            f"its tokenizer is {other.tokenizer.digest[:12]}, the policy's is {policy.tokenizer.digest[:12]}"
+        )
     if other.facts.vocab_size != policy.facts.vocab_size:
         problems.append(f"its vocabulary has {other.facts.vocab_size} entries, the policy's {policy.facts.vocab_size}")
     if problems:

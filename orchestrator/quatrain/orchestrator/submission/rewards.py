@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from quatrain.data.tables import PromptTable
+
 from quatrain.digests import canonical_json
 from quatrain.errors import FieldViolation, InvalidSpec, NotFound, QuatrainError
 from quatrain.orchestrator.services import Services

@@ -1,4 +1,4 @@
-"""CreateJob: from a document to an accepted job, or to an error that names each wrong field and leaves nothing behind."""
+"""CreateJob: from a document to an accepted job, or to an error that names each wrong field."""
 
 import asyncio
 import datetime
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quatrain.data.tables import read_prompts
+
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavailable
 from quatrain.joblog import jobs
@@ -179,7 +180,7 @@ def _check_lengths(ppo: dict[str, Any], policy: PinnedModel) -> None:
     if positions is not None and longest > positions:
         text = (
             f"ppo.max_prompt_length {ppo['max_prompt_length']} and ppo.generation.max_new_tokens "
-            f"{ppo['generation']['max_new_tokens']} make {longest} tokens, the model takes {positions}: lower one of them"
+            f"{ppo['generation']['max_new_tokens']} make {longest} tokens, the model takes {positions}: lower one"
         )
         raise InvalidSpec(text, [FieldViolation("ppo.max_prompt_length", text)])
 

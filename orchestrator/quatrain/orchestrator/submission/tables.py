@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
 from quatrain.data.tables import prepare_pairs, prepare_prompts, prepare_sft
+
+from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.orchestrator.plan import TableRef
@@ -92,7 +93,7 @@ class DataPinner:
         if report.dropped:
             first = report.dropped[0]
             self.warnings.append(
-                f"{name}: {len(report.dropped)} of {report.rows} rows dropped, the first at line {first.line}: {first.reason}"
+                f"{name}: {len(report.dropped)} of {report.rows} rows dropped, first line {first.line}: {first.reason}"
             )
 
     def _put(self, data: bytes, rows: int, notes: Sequence[str], *, name: str) -> TableRef:
