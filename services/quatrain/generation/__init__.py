@@ -1,0 +1,1 @@
+"""Generation service: samples completions from a named policy version."""

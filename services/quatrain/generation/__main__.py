@@ -1,0 +1,51 @@
+"""`python -m quatrain.generation`: one generation replica."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc.aio
+
+from quatrain.config import ProcessConfig
+from quatrain.generation.engines import make_engine
+from quatrain.generation.service import GenerationService
+from quatrain.generation.servicer import SERVICE, GenerationServicer
+from quatrain.rpc.process import run_process
+from quatrain.rpc.server import run_server
+from quatrain.storage.folders import FolderCache
+from quatrain.storage.opening import open_store
+from quatrain.storage.probe import probe_store
+from quatrain.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
+
+
+async def serve(config: ProcessConfig) -> None:
+    """Serves until it is told to stop; ready when the store answers and the engine is there."""
+    with tempfile.TemporaryDirectory(prefix="quatrain-generation-") as temporary:
+        store = await asyncio.to_thread(open_store, config.storage)
+        cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
+        engine = make_engine(
+            config.generation.engine,
+            device=config.compute.device,
+            threads=config.compute.threads,
+            fake_latency=config.generation.fake_latency,
+        )
+        service = GenerationService(
+            engine, cache.fetch, job_slots=config.generation.job_slots, queue_size=config.generation.queue_size
+        )
+
+        def register(server: grpc.aio.Server) -> list[str]:
+            add_GenerationServiceServicer_to_server(GenerationServicer(service), server)
+            return [SERVICE]
+
+        async def ready() -> None:
+            await asyncio.to_thread(probe_store, store)
+
+        try:
+            await run_server(config, "generation", register, on_ready=ready)
+        finally:
+            service.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run_process("generation", serve))

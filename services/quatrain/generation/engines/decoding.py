@@ -1,0 +1,156 @@
+"""Batched sampling with a key-value cache from any causal language model of transformers.
+
+Prompts are padded on the right and read without a mask; the tokens sampled go into the columns after the longest
+prompt, where a mask hides each row's padding. Position ids count real tokens only, so a row's logprobs equal those of
+the row alone. A finished row leaves the batch at once. Nothing outlives the call, so no key or value can be stale.
+
+Shape suffixes: B rows in the batch now, T new tokens, V vocabulary, D hidden width, C columns of the cache.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from quatrain.errors import RunFailed
+from quatrain.generation.engines.base import Chunk, Completion
+from quatrain.generation.engines.kv_cache import PreallocatedCache
+from quatrain.generation.engines.uniforms import uniforms
+from quatrain.models.sequences import PaddedBatch, output_head, pad_right
+
+
+@torch.inference_mode()
+def generate(model: PreTrainedModel, chunk: Chunk) -> list[Completion]:
+    """Completions in the order of the prompts. Raises RunFailed when the logits are not finite."""
+    run = _Run(model, chunk)
+    hidden_BD = run.read_prompts()
+    for step in range(chunk.sampling.max_new_tokens):
+        tokens_B = run.sample(hidden_BD, step)
+        tokens_B = run.drop_finished(tokens_B, step)
+        if step + 1 == chunk.sampling.max_new_tokens or len(tokens_B) == 0:
+            break
+        hidden_BD = run.read_tokens(tokens_B)
+    return run.completions()
+
+
+def sample_tokens(logits_BV: torch.Tensor, uniforms_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One token a row from softmax(logits) and its logprob, both [B].
+
+    The token is the first id whose cumulated probability is above u. The cumulated probabilities are float64, so an id
+    of probability p is drawn for a share p of all u to 1e-12, and one of probability 0 never.
+    """
+    log_probabilities_BV = torch.log_softmax(logits_BV, dim=-1)
+    cumulated_BV = log_probabilities_BV.exp().cumsum(dim=-1, dtype=torch.float64)
+    total_B1 = cumulated_BV[:, -1:]
+    # Rounding may carry u * total up to total itself, beyond the last id of positive probability.
+    threshold_B1 = torch.minimum(uniforms_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
+    tokens_B1 = torch.searchsorted(cumulated_BV, threshold_B1, right=True).clamp_(max=logits_BV.shape[1] - 1)
+    return tokens_B1[:, 0], log_probabilities_BV.gather(1, tokens_B1)[:, 0]
+
+
+@dataclass
+class _Rows:
+    """The rows still in the batch: which prompt each is, the position of its next token, and what it may attend to."""
+
+    prompt_B: torch.Tensor
+    position_B1: torch.Tensor
+    mask_B11C: torch.Tensor | None
+
+    def take(self, index: torch.Tensor) -> "_Rows":
+        mask = None if self.mask_B11C is None else self.mask_B11C[index]
+        return _Rows(self.prompt_B[index], self.position_B1[index], mask)
+
+
+class _Run:
+    """The state of one chunk while it is sampled."""
+
+    def __init__(self, model: PreTrainedModel, chunk: Chunk) -> None:
+        self._model = model
+        self._head = output_head(model)
+        self._sampling = chunk.sampling
+        device = model.device
+        count, new_tokens = len(chunk.prompts), chunk.sampling.max_new_tokens
+        self._batch: PaddedBatch = pad_right(chunk.prompts, device=device)
+        self._longest = self._batch.input_ids_BT.shape[1]
+        self._cache = PreallocatedCache(model.config.get_text_config().num_hidden_layers, self._longest + new_tokens)
+        lengths_B1 = self._batch.lengths_B[:, None]
+        self._rows = _Rows(torch.arange(count, device=device), lengths_B1, self._padding_mask(lengths_B1))
+        table = np.stack([uniforms(seed, new_tokens) for seed in chunk.seeds])
+        self._uniforms = torch.from_numpy(table).to(device)
+        self._eos = torch.tensor(() if chunk.sampling.ignore_eos else chunk.sampling.eos_token_ids, device=device)
+        self._tokens = torch.zeros((count, new_tokens), dtype=torch.long, device=device)
+        self._logprobs = torch.zeros((count, new_tokens), dtype=torch.float32, device=device)
+        self._stopped_after = np.zeros(count, dtype=np.int64)  # tokens at which a row sampled EOS, 0: it did not
+
+    def _padding_mask(self, lengths_B1: torch.Tensor) -> torch.Tensor | None:
+        """Additive mask [B, 1, 1, C], minus infinity on the padding behind each prompt; None where there is none."""
+        if bool((lengths_B1 == self._longest).all()):
+            return None
+        columns = torch.arange(self._longest + self._sampling.max_new_tokens, device=lengths_B1.device)
+        padding_BC = (columns >= lengths_B1) & (columns < self._longest)
+        mask_BC = torch.zeros(padding_BC.shape, dtype=self._model.dtype, device=lengths_B1.device)
+        return mask_BC.masked_fill_(padding_BC, float("-inf"))[:, None, None, :]
+
+    def read_prompts(self) -> torch.Tensor:
+        """Fills the cache with the prompts; hidden states [B, D] that predict the first tokens."""
+        output = self._model.base_model(input_ids=self._batch.input_ids_BT, past_key_values=self._cache, use_cache=True)
+        hidden_BD: torch.Tensor = output.last_hidden_state[self._rows.prompt_B, self._batch.lengths_B - 1]
+        return hidden_BD
+
+    def read_tokens(self, tokens_B: torch.Tensor) -> torch.Tensor:
+        """Appends one token to every row; hidden states [B, D] that predict the next ones."""
+        mask = self._rows.mask_B11C
+        output = self._model.base_model(
+            input_ids=tokens_B[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+            position_ids=self._rows.position_B1,
+            attention_mask=None if mask is None else mask[..., : self._cache.length + 1],
+        )
+        self._rows.position_B1 = self._rows.position_B1 + 1
+        hidden_BD: torch.Tensor = output.last_hidden_state[:, 0]
+        return hidden_BD
+
+    def sample(self, hidden_BD: torch.Tensor, step: int) -> torch.Tensor:
+        """Samples and records one token [B] for every row."""
+        logits_BV = self._head(hidden_BD).float()
+        if self._sampling.temperature != 1.0:
+            logits_BV = logits_BV / self._sampling.temperature
+        rows = self._rows.prompt_B
+        tokens_B, logprobs_B = sample_tokens(logits_BV, self._uniforms[rows, step])
+        self._tokens[rows, step] = tokens_B
+        self._logprobs[rows, step] = logprobs_B
+        return tokens_B
+
+    def drop_finished(self, tokens_B: torch.Tensor, step: int) -> torch.Tensor:
+        """Takes rows that sampled EOS out of the batch; the tokens of the others, in their new order."""
+        if len(self._eos) == 0:
+            return tokens_B
+        done_B = torch.isin(tokens_B, self._eos)
+        finished = torch.nonzero(done_B)[:, 0]
+        if len(finished) == 0:
+            return tokens_B
+        self._stopped_after[self._rows.prompt_B[finished].cpu().numpy()] = step + 1
+        left = len(tokens_B) - len(finished)
+        targets = finished[finished < left]
+        sources = torch.nonzero(~done_B[left:])[:, 0] + left
+        self._cache.move_rows(sources, targets, left)
+        index = torch.arange(left, device=tokens_B.device)
+        index[targets] = sources
+        self._rows = self._rows.take(index)
+        return tokens_B[index]
+
+    def completions(self) -> list[Completion]:
+        """What was sampled."""
+        tokens, logprobs = self._tokens.int().cpu().numpy(), self._logprobs.cpu().numpy()
+        if not np.isfinite(logprobs).all():
+            raise RunFailed("The policy gives logits that are not finite; its weights hold NaN or infinity.")
+        return [
+            Completion(
+                token_ids=tokens[row, : stop or self._sampling.max_new_tokens].copy(),
+                logprobs=logprobs[row, : stop or self._sampling.max_new_tokens].copy(),
+                finish_reason="stop" if stop else "length",
+            )
+            for row, stop in enumerate(self._stopped_after.tolist())
+        ]
