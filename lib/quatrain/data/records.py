@@ -1,0 +1,47 @@
+"""Canonical records: what every data format becomes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+Prompt = str | list[dict[str, str]]
+"""A prompt: a text that is tokenised as it is, or messages that go through the chat template."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A row that is not used: where it stands (1 is the first line, or the first row of a Parquet file) and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class SftRecord:
+    """A prompt and the completion to learn; after messages the completion is the assistant's next message."""
+
+    prompt: Prompt
+    completion: str
+    line: int
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """A prompt with a better and a worse answer. margin: how much better, in units of the score, or None."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    margin: float | None
+    line: int
+
+
+@dataclass(frozen=True)
+class PromptRecord:
+    """A prompt for rollouts and the row's other columns (JSON values), which reward functions receive."""
+
+    prompt: Prompt
+    extra: dict[str, Any]
+    line: int
+
+
+Record = SftRecord | PairRecord | PromptRecord
