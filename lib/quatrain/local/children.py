@@ -1,0 +1,89 @@
+"""One child process of the supervisor: started, watched, started again with a growing pause, stopped."""
+
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quatrain.local.layout import ProcessPlan
+from quatrain.local.state import ProcessRecord, record_of
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 20.0
+HEALTHY_SECONDS = 30.0
+"""A child that ran this long is started again at once when it ends."""
+
+
+@dataclass
+class Child:
+    """A process of the stack and its log file."""
+
+    plan: ProcessPlan
+    log: Path
+    restarts: int = 0
+    _process: "subprocess.Popen[bytes] | None" = None
+    _started: float = 0.0
+    _pause: float = FIRST_PAUSE_SECONDS
+    _not_before: float = field(default=0.0)
+
+    def start(self) -> None:
+        """Starts the process in a session of its own: a Ctrl-C of the terminal is not for it."""
+        if self.plan.port_file is not None:
+            self.plan.port_file.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.plan.command,
+                env=dict(self.plan.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._started = time.monotonic()
+
+    def watch(self) -> bool:
+        """Starts the process again when it has ended and its pause is over. True when it was started."""
+        if self.running():
+            return False
+        now = time.monotonic()
+        if self._not_before == 0.0:
+            lived = now - self._started
+            self._pause = (
+                FIRST_PAUSE_SECONDS if lived > HEALTHY_SECONDS else min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+            )
+            self._not_before = now + (0.0 if lived > HEALTHY_SECONDS else self._pause)
+        if now < self._not_before:
+            return False
+        self._not_before = 0.0
+        self.restarts += 1
+        self.start()
+        return True
+
+    def running(self) -> bool:
+        """True while the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def serves(self) -> bool:
+        """True once a Quatrain process has written its port file; Redis has none and serves when it runs."""
+        return self.running() and (self.plan.port_file is None or self.plan.port_file.exists())
+
+    def record(self) -> ProcessRecord | None:
+        """The process on disk; None when it does not run."""
+        if self._process is None or not self.running():
+            return None
+        return record_of(self.plan.name, self._process.pid, self.plan.port, self.restarts)
+
+    def terminate(self) -> None:
+        """Asks the process to end."""
+        if self._process is not None and self.running():
+            self._process.terminate()
+
+    def kill_after(self, deadline: float) -> None:
+        """Waits until the monotonic deadline, then ends it by force."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10.0)

@@ -1,0 +1,86 @@
+"""Where the local state lies, and how a client finds the API.
+
+The state folder is `$QUATRAIN_HOME`, else `.quatrain` beside the `.venv` in use, else the XDG state folder, so two
+checkouts never share a stack. `endpoint.json` in it says where the API is.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from quatrain.errors import InvalidInput, PermissionRefused, Unavailable
+
+ENDPOINT_FILE = "endpoint.json"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the API is: `api` host:port, `dashboard` URL, `token_file` path of the file that holds the bearer token."""
+
+    api: str
+    dashboard: str | None = None
+    token_file: str | None = None
+
+
+def state_folder(environment: Mapping[str, str] = os.environ, prefix: str = sys.prefix) -> Path:
+    """The folder of the local state; it may not exist yet. `prefix` is the environment that Python runs in."""
+    if environment.get("QUATRAIN_HOME"):
+        return Path(environment["QUATRAIN_HOME"]).expanduser().absolute()
+    if Path(prefix).name == ".venv":
+        return Path(prefix).parent / ".quatrain"
+    state = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "quatrain"
+
+
+def write_endpoint(home: Path, endpoint: Endpoint) -> None:
+    """Writes `endpoint.json`, whole or not at all."""
+    home.mkdir(parents=True, exist_ok=True)
+    temporary = home / f".{ENDPOINT_FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(asdict(endpoint), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(home / ENDPOINT_FILE)
+
+
+def remove_endpoint(home: Path) -> None:
+    """Takes `endpoint.json` away. Idempotent."""
+    (home / ENDPOINT_FILE).unlink(missing_ok=True)
+
+
+def read_endpoint(home: Path) -> Endpoint | None:
+    """What `endpoint.json` says; None when there is none. Raises InvalidInput when it is damaged."""
+    path = home / ENDPOINT_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return Endpoint(str(document["api"]), document.get("dashboard"), document.get("token_file"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"{path} is damaged ({error!r}); `quatrain down` and `quatrain up` write it anew") from error
+
+
+def find_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """The API to talk to: `$QUATRAIN_ENDPOINT`, else the local stack's. Raises Unavailable when there is neither."""
+    home = state_folder(environment)
+    if environment.get("QUATRAIN_ENDPOINT"):
+        return Endpoint(environment["QUATRAIN_ENDPOINT"])
+    endpoint = read_endpoint(home)
+    if endpoint is None:
+        raise Unavailable(
+            f"no Quatrain is known here: QUATRAIN_ENDPOINT is not set and {home / ENDPOINT_FILE} does not exist; "
+            "start the local stack with `quatrain up`, or set QUATRAIN_ENDPOINT=HOST:PORT"
+        )
+    return endpoint
+
+
+def find_token(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The bearer token: `$QUATRAIN_TOKEN`, else the endpoint's token file, else None. Raises PermissionRefused."""
+    if environment.get("QUATRAIN_TOKEN"):
+        return environment["QUATRAIN_TOKEN"]
+    if endpoint.token_file is None:
+        return None
+    try:
+        return Path(endpoint.token_file).read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        raise PermissionRefused(f"the token file {endpoint.token_file} cannot be read: {error.strerror}") from error

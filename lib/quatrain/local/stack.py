@@ -1,0 +1,134 @@
+"""`up`, `down` and `status` of a local stack in process mode."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from quatrain.errors import InvalidInput, Unavailable
+from quatrain.local.home import remove_endpoint
+from quatrain.local.layout import KINDS
+from quatrain.local.state import ProcessRecord, StackRecord, read_record, remove_record
+from quatrain.local.supervisor import STOP_SECONDS, WANTED_FILE
+
+READY_SECONDS = 120.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One process as people see it. `memory` is its proportional share in bytes; 0 when that cannot be read."""
+
+    name: str
+    pid: int
+    port: int
+    restarts: int
+    memory: int
+    log: Path
+
+
+def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = None) -> int:
+    """Starts what is missing of the stack and waits until all of it serves. Idempotent. Returns 0.
+
+    Raises InvalidInput on a mode or kind of process that does not exist, Unavailable when the stack does not get ready.
+    """
+    if mode != "process":
+        raise InvalidInput(f"mode {mode!r}: this version starts processes only (MODE=process)")
+    wanted = dict.fromkeys(KINDS, 1) | (replicas or {})
+    unknown = sorted(set(wanted) - set(KINDS))
+    if unknown:
+        raise InvalidInput(f"no such process: {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    home.mkdir(parents=True, exist_ok=True)
+    record = read_record(home)
+    running = record is not None and record.supervisor.process() is not None
+    if replicas is not None or not running:
+        (home / WANTED_FILE).write_text(json.dumps(wanted), encoding="utf-8")
+    if not running:
+        if record is not None:
+            _end_leftovers(home, record)
+        _start_supervisor(home)
+    _wait_until_ready(home, sum(_wanted(home).values()))
+    return 0
+
+
+def down(home: Path) -> int:
+    """Ends the stack's own processes and keeps its data. Idempotent. Returns 0."""
+    record = read_record(home)
+    if record is not None:
+        supervisor = record.supervisor.process()
+        if supervisor is not None:
+            supervisor.terminate()
+            try:
+                supervisor.wait(2 * STOP_SECONDS + 10.0)
+            except psutil.TimeoutExpired:
+                supervisor.kill()
+        _end_leftovers(home, record)
+    return 0
+
+
+def status(home: Path) -> list[ProcessStatus]:
+    """The running processes; empty without a stack."""
+    record = read_record(home)
+    if record is None or record.supervisor.process() is None:
+        return []
+    return [_status(home, entry) for entry in (record.supervisor, *record.processes)]
+
+
+def _status(home: Path, entry: ProcessRecord) -> ProcessStatus:
+    process = entry.process()
+    try:
+        memory = int(process.memory_full_info().pss) if process is not None else 0
+    except psutil.Error:
+        memory = 0
+    return ProcessStatus(entry.name, entry.pid, entry.port, entry.restarts, memory, home / "logs" / f"{entry.name}.log")
+
+
+def _wanted(home: Path) -> dict[str, int]:
+    document: dict[str, int] = json.loads((home / WANTED_FILE).read_text(encoding="utf-8"))
+    return document
+
+
+def _start_supervisor(home: Path) -> None:
+    (home / "logs").mkdir(parents=True, exist_ok=True)
+    with (home / "logs" / "supervisor.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "quatrain.local.supervisor", str(home)],
+            env=dict(os.environ),
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _wait_until_ready(home: Path, least: int) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    record = None
+    while time.monotonic() < deadline:
+        record = read_record(home)
+        if record is not None and record.ready and len(record.processes) >= least:
+            return
+        time.sleep(POLL_SECONDS)
+    there = ", ".join(entry.name for entry in record.processes) if record is not None else "nothing"
+    raise Unavailable(
+        f"the stack was not ready after {READY_SECONDS:.0f} s (running: {there}); look at the logs in {home / 'logs'}, "
+        "then try `quatrain down` and `quatrain up` again"
+    )
+
+
+def _end_leftovers(home: Path, record: StackRecord) -> None:
+    """Ends what a killed supervisor left behind; pids that belong to others by now are not touched."""
+    left = [process for entry in record.processes if (process := entry.process()) is not None]
+    for process in left:
+        process.terminate()
+    _, alive = psutil.wait_procs(left, timeout=STOP_SECONDS)
+    for process in alive:
+        process.kill()
+    remove_endpoint(home)
+    remove_record(home)

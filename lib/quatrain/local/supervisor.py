@@ -1,0 +1,156 @@
+"""The supervisor of a local stack: `python -m quatrain.local.supervisor HOME`. Started by `up`, ended by `down`.
+
+It starts Redis (unless REDIS_URL is set), then all processes of `wanted.json` at once, keeps them running, and follows
+that file: a replica added there starts, one taken away stops, without a word to the others.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from quatrain.errors import InvalidInput
+from quatrain.local.children import Child
+from quatrain.local.home import Endpoint, remove_endpoint, write_endpoint
+from quatrain.local.layout import KINDS, ProcessPlan, StackLayout, free_port
+from quatrain.local.state import StackRecord, record_of, remove_record, write_record
+from quatrain.rpc.targets import write_targets_file
+from quatrain.telemetry.logging import configure, get_logger
+
+WANTED_FILE = "wanted.json"
+PORTS_FILE = "ports.json"
+TICK_SECONDS = 0.2
+STOP_SECONDS = 15.0
+REDIS_START_SECONDS = 10.0
+TARGET_KINDS = ("generation", "reward", "reference", "learner")
+
+log = get_logger("supervisor")
+
+
+class Supervisor:
+    """Runs until SIGTERM."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._layout = StackLayout(home)
+        self._children: dict[str, Child] = {}
+        self._ports = _read_numbers(home / PORTS_FILE)
+        self._redis_url = os.environ.get("REDIS_URL", "")
+        self._stopping = False
+        self._seen: tuple[object, ...] = ()
+
+    def run(self) -> None:
+        """The whole life of a stack."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        self._layout.make_folders()
+        try:
+            if not self._redis_url:
+                self._start_redis()
+            while not self._stopping:
+                self._follow_wanted()
+                for child in self._children.values():
+                    if child.watch():
+                        log.warning("started again", name=child.plan.name, restarts=child.restarts)
+                self._publish()
+                time.sleep(TICK_SECONDS)
+        finally:
+            self._end()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _start_redis(self) -> None:
+        port = self._port("redis")
+        self._redis_url = f"redis://127.0.0.1:{port}/0"
+        self._add(self._layout.redis(port))
+        deadline = time.monotonic() + REDIS_START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+
+    def _follow_wanted(self) -> None:
+        wanted = _read_numbers(self._home / WANTED_FILE)
+        names = {f"{kind}-{index}": (kind, index) for kind in KINDS for index in range(wanted.get(kind, 0))}
+        for name, (kind, index) in names.items():
+            if name not in self._children:
+                self._add(self._layout.process(kind, index, self._port(name), self._redis_url))
+        for name in [name for name in self._children if name != "redis" and name not in names]:
+            child = self._children.pop(name)
+            child.terminate()
+            child.kill_after(time.monotonic() + STOP_SECONDS)
+
+    def _add(self, plan: ProcessPlan) -> None:
+        child = Child(plan, self._layout.logs / f"{plan.name}.log")
+        self._children[plan.name] = child
+        child.start()
+
+    def _port(self, name: str) -> int:
+        """The port that the process had before, so that what people and clients remember stays true; else a free one."""
+        if name not in self._ports or not _is_free(self._ports[name]):
+            self._ports[name] = free_port()
+            (self._home / PORTS_FILE).write_text(json.dumps(self._ports), encoding="utf-8")
+        return self._ports[name]
+
+    def _publish(self) -> None:
+        """Writes who runs and where, whenever that changes."""
+        records = [record for child in self._children.values() if (record := child.record()) is not None]
+        serving = {name: child.serves() for name, child in self._children.items()}
+        seen = (tuple(records), tuple(serving.items()))
+        if seen == self._seen:
+            return
+        self._seen = seen
+        targets: dict[str, list[str]] = {kind: [] for kind in TARGET_KINDS}
+        for name, child in self._children.items():
+            if child.plan.kind in targets and serving[name]:
+                targets[child.plan.kind].append(f"127.0.0.1:{child.plan.port}")
+        write_targets_file(self._layout.targets_file, targets)
+        api = self._children.get("orchestrator-0")
+        if api is not None and api.serves():
+            write_endpoint(self._home, Endpoint(api=f"127.0.0.1:{api.plan.port}"))
+        supervisor = record_of("supervisor", os.getpid(), 0)
+        assert supervisor is not None, "this process lives"
+        write_record(self._home, StackRecord(supervisor, tuple(records), all(serving.values())))
+
+    def _end(self) -> None:
+        """Quatrain's processes first, Redis last."""
+        redis = self._children.pop("redis", None)
+        for group in ([*self._children.values()], [redis] if redis is not None else []):
+            for child in group:
+                child.terminate()
+            deadline = time.monotonic() + STOP_SECONDS
+            for child in group:
+                child.kill_after(deadline)
+        remove_endpoint(self._home)
+        remove_record(self._home)
+
+
+def _read_numbers(path: Path) -> dict[str, int]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): int(value) for name, value in document.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InvalidInput(f"{path} is damaged: {error}; remove it") from error
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    configure("info", "console", process="supervisor")
+    Supervisor(Path(sys.argv[1])).run()
