@@ -53,8 +53,8 @@ async def run_server(
     """
     stopping = stop or asyncio.Event()
     server = RpcServer(config.server, name, register, public=public)
-    await server.start()
     try:
+        await server.start()
         with _stopped_by_signals(stopping):
             if on_ready is not None and not await _unless_stopped(on_ready, stopping):
                 return
