@@ -1,4 +1,4 @@
-"""Finds a Redis for the local stack: one that is given, one on the PATH, or the Valkey that comes with `quatrain[local]`."""
+"""Finds a Redis for the local stack: the Valkey that `quatrain[local]` brings, or one on the PATH."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ PROGRAMS = ("valkey-server", "redis-server")
 
 
 def redis_command(folder: Path, port: int) -> list[str]:
-    """Command of a server on loopback whose append-only file lies in `folder`. Raises Unavailable when there is none."""
+    """Command of a server on loopback whose append-only file lies in `folder`. Raises Unavailable without one."""
     return [
         find_server(),
         "--bind",

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from quatrain.errors import InvalidInput
@@ -92,7 +93,7 @@ class Supervisor:
         child.start()
 
     def _port(self, name: str) -> int:
-        """The port that the process had before, so that what people and clients remember stays true; else a free one."""
+        """The port that the process had before, so that what people remember stays true; else a free one."""
         if name not in self._ports or not _is_free(self._ports[name]):
             self._ports[name] = free_port()
             (self._home / PORTS_FILE).write_text(json.dumps(self._ports), encoding="utf-8")
@@ -106,10 +107,10 @@ class Supervisor:
         if seen == self._seen:
             return
         self._seen = seen
-        targets: dict[str, list[str]] = {kind: [] for kind in TARGET_KINDS}
+        targets: dict[str, Sequence[str]] = {kind: [] for kind in TARGET_KINDS}
         for name, child in self._children.items():
             if child.plan.kind in targets and serving[name]:
-                targets[child.plan.kind].append(f"127.0.0.1:{child.plan.port}")
+                targets[child.plan.kind] = [*targets[child.plan.kind], f"127.0.0.1:{child.plan.port}"]
         write_targets_file(self._layout.targets_file, targets)
         api = self._children.get("orchestrator-0")
         if api is not None and api.serves():

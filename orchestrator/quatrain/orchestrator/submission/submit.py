@@ -4,11 +4,11 @@ import asyncio
 import datetime
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quatrain.data.tables import read_prompts
-
+from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavailable
 from quatrain.joblog import jobs
@@ -95,9 +95,10 @@ class Submitter:
         eval_prompts = None
         if ppo["eval_prompts"] is not None:
             eval_prompts = await data.prompts("ppo.eval_prompts", ppo["eval_prompts"], ppo)
-        _check_lengths(ppo, policy)
+        tables = [await self._table(table) for table in (prompts, eval_prompts) if table is not None]
+        _check_lengths(ppo, policy, tables)
         sft = await data.sft(resolved["sft"]) if resolved["sft"] is not None else None
-        rewards = await self._rewards(resolved, data, pinner, policy, prompts)
+        rewards = await self._rewards(resolved, data, pinner, policy, tables[0])
         reference = None
         if resolved["reference"] is not None and resolved["reference"]["model"] is not None:
             pinned = await pinner.pin(resolved["reference"]["model"], "reference.model")
@@ -128,7 +129,7 @@ class Submitter:
         data: DataPinner,
         pinner: ModelPinner,
         policy: PinnedModel,
-        prompts: TableRef,
+        table: PromptTable,
     ) -> dict[str, Any]:
         """The pinned reward entries: trained here, or named and tried; and the gold reward of evaluations."""
         section, gold_section = resolved["reward"], resolved["ppo"]["eval_gold"]
@@ -139,7 +140,6 @@ class Submitter:
             "reward_is_local_model": False,
             "eval_gold": None,
         }
-        table = read_prompts(await asyncio.to_thread(read_object, self.store, prompts.key, prompts.sha256))
         if section["data"] is not None:
             train, held_out = await data.pairs(section, int(resolved["seed"]))
             pinned |= {"reward_data": _table(train), "reward_held_out": _table(held_out)}
@@ -155,6 +155,9 @@ class Submitter:
             await try_reward(gold, "ppo.eval_gold", table, policy, self.services, timeout)
             pinned["eval_gold"] = gold
         return pinned
+
+    async def _table(self, ref: TableRef) -> PromptTable:
+        return read_prompts(await asyncio.to_thread(read_object, self.store, ref.key, ref.sha256))
 
     async def _dtype(self) -> str:
         """float32 on CPU, bfloat16 where generation has a GPU."""
@@ -173,16 +176,17 @@ def _job_id(submission: Submission) -> str:
     return uuid.uuid4().hex[:20]
 
 
-def _check_lengths(ppo: dict[str, Any], policy: PinnedModel) -> None:
-    """Prompt and completion together must fit into the model."""
+def _check_lengths(ppo: dict[str, Any], policy: PinnedModel, tables: Sequence[PromptTable]) -> None:
+    """The longest prompt and a completion together must fit into the model."""
     positions = policy.facts.max_positions
-    longest = int(ppo["max_prompt_length"]) + int(ppo["generation"]["max_new_tokens"])
-    if positions is not None and longest > positions:
+    prompt = max(len(ids) for table in tables for ids in table.prompt_ids)
+    completion = int(ppo["generation"]["max_new_tokens"])
+    if positions is not None and prompt + completion > positions:
         text = (
-            f"ppo.max_prompt_length {ppo['max_prompt_length']} and ppo.generation.max_new_tokens "
-            f"{ppo['generation']['max_new_tokens']} make {longest} tokens, the model takes {positions}: lower one"
+            f"the longest prompt has {prompt} tokens and ppo.generation.max_new_tokens is {completion}: together "
+            f"{prompt + completion}, but the model takes {positions}; lower one, or set ppo.truncate_prompt: left"
         )
-        raise InvalidSpec(text, [FieldViolation("ppo.max_prompt_length", text)])
+        raise InvalidSpec(text, [FieldViolation("ppo.generation.max_new_tokens", text)])
 
 
 def _table(table: TableRef | None) -> dict[str, Any] | None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quatrain.data.tables import prepare_pairs, prepare_prompts, prepare_sft
-
 from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
+from quatrain.data.tables import prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.orchestrator.plan import TableRef
@@ -34,9 +33,9 @@ class DataPinner:
         """The prepared rows of sft.data."""
 
         def prepare(path: Path) -> TableRef:
-            records, report = load_sft(path, section["data"]["format"], section["data"]["columns"] or None)
+            records, report = load_sft(path, section["data"]["columns"] or None, section["data"]["format"])
             self._note("sft.data", report)
-            return self._put(*prepare_sft(records, self.tokenizer, int(section["max_length"])), name="sft.data")
+            return self._put(prepare_sft(records, self.tokenizer, int(section["max_length"])), "sft.data")
 
         return await self._with_file("sft.data", section["data"], prepare)
 
@@ -44,14 +43,14 @@ class DataPinner:
         """The prepared training and held-out pairs of reward.data; the split is a function of the seed."""
 
         def prepare(path: Path) -> tuple[TableRef, TableRef | None]:
-            records, report = load_pairs(path, section["data"]["format"], section["data"]["columns"] or None)
+            records, report = load_pairs(path, section["data"]["columns"] or None, section["data"]["format"])
             self._note("reward.data", report)
             train, held_out = _split(records, float(section["held_out_share"]), seed)
             longest = int(section["max_length"])
-            table = self._put(*prepare_pairs(train, self.tokenizer, longest), name="reward.data")
+            table = self._put(prepare_pairs(train, self.tokenizer, longest), "reward.data")
             if not held_out:
                 return table, None
-            return table, self._put(*prepare_pairs(held_out, self.tokenizer, longest), name="reward.data")
+            return table, self._put(prepare_pairs(held_out, self.tokenizer, longest), "reward.data")
 
         return await self._with_file("reward.data", section["data"], prepare)
 
@@ -59,10 +58,10 @@ class DataPinner:
         """A prepared prompt table."""
 
         def prepare(path: Path) -> TableRef:
-            records, report = load_prompts(path, data["format"], data["columns"] or None)
+            records, report = load_prompts(path, data["columns"] or None, data["format"])
             self._note(name, report)
-            longest, truncate = int(ppo["max_prompt_length"]), str(ppo["truncate_prompt"])
-            return self._put(*prepare_prompts(records, self.tokenizer, longest, truncate), name=name)
+            prepared = prepare_prompts(records, self.tokenizer, int(ppo["max_prompt_length"]), ppo["truncate_prompt"])
+            return self._put(prepared, name)
 
         return await self._with_file(name, data, prepare)
 
@@ -96,12 +95,16 @@ class DataPinner:
                 f"{name}: {len(report.dropped)} of {report.rows} rows dropped, first line {first.line}: {first.reason}"
             )
 
-    def _put(self, data: bytes, rows: int, notes: Sequence[str], *, name: str) -> TableRef:
-        self.warnings.extend(f"{name}: {note}" for note in notes)
-        digest = sha256_hex(data)
+    def _put(self, prepared: Prepared, name: str) -> TableRef:
+        if prepared.truncated:
+            self.warnings.append(f"{name}: {prepared.truncated} of {prepared.rows} rows cut to the longest length")
+        if prepared.dropped:
+            first = prepared.dropped[0]
+            self.warnings.append(f"{name}: {len(prepared.dropped)} rows dropped, line {first.line}: {first.reason}")
+        digest = sha256_hex(prepared.data)
         key = f"data/sha256/{digest}"
-        self.store.put_if_absent(key, data)
-        return TableRef(key, digest, len(data), rows)
+        self.store.put_if_absent(key, prepared.data)
+        return TableRef(key, digest, len(prepared.data), prepared.rows)
 
 
 def _split(records: Sequence[PairRecord], share: float, seed: int) -> tuple[list[PairRecord], list[PairRecord]]:
