@@ -11,7 +11,7 @@ import grpc
 
 from quatrain.errors import InvalidData, InvalidInput, NotFound
 from quatrain.orchestrator import names
-from quatrain.orchestrator.api.downloads import stream_folder, stream_object
+from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.storage import ObjectStore
@@ -98,13 +98,14 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             stat = await asyncio.to_thread(self.store.stat, data_key(digest))
             if stat is None:
                 raise NotFound(f"no file with digest {digest} was uploaded")
-            chunks = stream_object(self.store, data_key(digest), "", stat.size, digest)
+            first = Chunk("", min(request.received.get("", 0), stat.size), b"", stat.size, digest)
+            chunks = stream_object(self.store, data_key(digest), first)
         else:
             if uri.startswith("models://"):
                 digest = await asyncio.to_thread(names.resolve_name, self.store, uri)
             else:
                 digest = uri.removeprefix("sha256:")
-            chunks = stream_folder(self.store, FolderRef(f"sha256:{digest}", digest))
+            chunks = stream_folder(self.store, FolderRef(f"sha256:{digest}", digest), request.received)
         async for chunk in chunks:
             yield artifact_pb2.DownloadResponse(
                 path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256

@@ -1,8 +1,8 @@
 """Folders and objects as chunks of at most 1 MiB."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.storage import ObjectStore
@@ -22,19 +22,25 @@ class Chunk:
     sha256: str
 
 
-async def stream_folder(store: ObjectStore, folder: FolderRef) -> AsyncIterator[Chunk]:
-    """All files of a folder in the order of their names. Raises NotFound, Corrupt, Unavailable."""
+async def stream_folder(store: ObjectStore, folder: FolderRef, received: Mapping[str, int]) -> AsyncIterator[Chunk]:
+    """All files of a folder in the order of their names, each from the bytes that the caller has `received`.
+
+    Raises NotFound, Corrupt, Unavailable.
+    """
     prefix = prefix_of(folder.uri)
     files = await asyncio.to_thread(read_manifest, store, prefix, folder.digest)
     for path in sorted(files):
         entry = files[path]
-        async for chunk in stream_object(store, f"{prefix}/{path}", path, entry.size, entry.sha256):
+        whole = Chunk(path, min(received.get(path, 0), entry.size), b"", entry.size, entry.sha256)
+        async for chunk in stream_object(store, f"{prefix}/{path}", whole):
             yield chunk
 
 
-async def stream_object(store: ObjectStore, key: str, path: str, size: int, sha256: str) -> AsyncIterator[Chunk]:
-    """One object."""
-    for offset in range(0, max(size, 1), CHUNK_BYTES):
-        length = min(CHUNK_BYTES, size - offset)
-        data = await asyncio.to_thread(store.get_range, key, offset, length) if length > 0 else b""
-        yield Chunk(path, offset, data, size, sha256)
+async def stream_object(store: ObjectStore, key: str, first: Chunk) -> AsyncIterator[Chunk]:
+    """One object from the offset of `first` on; when nothing is left to send, `first` itself says so."""
+    if first.offset >= first.size:
+        yield first
+    for offset in range(first.offset, first.size, CHUNK_BYTES):
+        length = min(CHUNK_BYTES, first.size - offset)
+        data = await asyncio.to_thread(store.get_range, key, offset, length)
+        yield replace(first, offset=offset, data=data)

@@ -164,7 +164,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[job_pb2.DownloadCheckpointResponse]:
         """See the proto."""
         folder = _folder_to_download(await self.reader.read(request.job_id), request)
-        async for chunk in stream_folder(self.store, folder):
+        async for chunk in stream_folder(self.store, folder, request.received):
             yield job_pb2.DownloadCheckpointResponse(
                 path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
             )

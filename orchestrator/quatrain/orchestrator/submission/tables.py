@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
-from quatrain.data.tables import prepare_pairs, prepare_prompts, prepare_sft
+from quatrain.data import (
+    PairRecord,
+    Prepared,
+    Report,
+    load_pairs,
+    load_prompts,
+    load_sft,
+    prepare_pairs,
+    prepare_prompts,
+    prepare_sft,
+)
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.orchestrator.plan import TableRef
