@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from quatrain.v1 import common_pb2 as quatrain_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18quatrain/v1/reward.proto\x12\x0bquatrain.v1\x1a\x18quatrain/v1/common.proto\"\x94\x01\n\x0bScoreSample\x12\x12\n\nprompt_ids\x18\x01 \x03(\x05\x12\x16\n\x0e\x63ompletion_ids\x18\x02 \x03(\x05\x12\x13\n\x0bprompt_json\x18\x03 \x01(\t\x12\x30\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x19.quatrain.v1.FinishReason\x12\x12\n\nextra_json\x18\x05 \x01(\t\"\xbe\x01\n\x0cScoreRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12)\n\x07samples\x18\x02 \x03(\x0b\x32\x18.quatrain.v1.ScoreSample\x12\x13\n\x0breward_json\x18\x03 \x01(\t\x12\x1b\n\x13missing_eos_penalty\x18\x04 \x01(\x01\x12\x1a\n\x12trainer_state_json\x18\x05 \x01(\t\x12(\n\ttokenizer\x18\x06 \x01(\x0b\x32\x15.quatrain.v1.ModelRef\"\xfe\x01\n\x0bSampleScore\x12\x31\n\x07outcome\x18\x01 \x01(\x0e\x32 .quatrain.v1.SampleScore.Outcome\x12\r\n\x05score\x18\x02 \x01(\x01\x12&\n\x05terms\x18\x03 \x03(\x0b\x32\x17.quatrain.v1.NamedValue\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0blogged_json\x18\x05 \x01(\t\"`\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_SCORED\x10\x01\x12\x13\n\x0fOUTCOME_SKIPPED\x10\x02\x12\x13\n\x0fOUTCOME_REFUSED\x10\x03\"\x94\x01\n\rScoreResponse\x12(\n\x06scores\x18\x01 \x03(\x0b\x32\x18.quatrain.v1.SampleScore\x12(\n\x07metrics\x18\x02 \x03(\x0b\x32\x17.quatrain.v1.NamedValue\x12\x16\n\x0ereward_version\x18\x03 \x01(\t\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01\x32O\n\rRewardService\x12>\n\x05Score\x12\x19.quatrain.v1.ScoreRequest\x1a\x1a.quatrain.v1.ScoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18quatrain/v1/reward.proto\x12\x0bquatrain.v1\x1a\x18quatrain/v1/common.proto\"\xa8\x01\n\x0bScoreSample\x12\x12\n\nprompt_ids\x18\x01 \x03(\x05\x12\x16\n\x0e\x63ompletion_ids\x18\x02 \x03(\x05\x12\x13\n\x0bprompt_json\x18\x03 \x01(\t\x12\x30\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x19.quatrain.v1.FinishReason\x12\x12\n\nextra_json\x18\x05 \x01(\t\x12\x12\n\ncompletion\x18\x06 \x01(\t\"\xbe\x01\n\x0cScoreRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12)\n\x07samples\x18\x02 \x03(\x0b\x32\x18.quatrain.v1.ScoreSample\x12\x13\n\x0breward_json\x18\x03 \x01(\t\x12\x1b\n\x13missing_eos_penalty\x18\x04 \x01(\x01\x12\x1a\n\x12trainer_state_json\x18\x05 \x01(\t\x12(\n\ttokenizer\x18\x06 \x01(\x0b\x32\x15.quatrain.v1.ModelRef\"\xfe\x01\n\x0bSampleScore\x12\x31\n\x07outcome\x18\x01 \x01(\x0e\x32 .quatrain.v1.SampleScore.Outcome\x12\r\n\x05score\x18\x02 \x01(\x01\x12&\n\x05terms\x18\x03 \x03(\x0b\x32\x17.quatrain.v1.NamedValue\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0blogged_json\x18\x05 \x01(\t\"`\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_SCORED\x10\x01\x12\x13\n\x0fOUTCOME_SKIPPED\x10\x02\x12\x13\n\x0fOUTCOME_REFUSED\x10\x03\"\x94\x01\n\rScoreResponse\x12(\n\x06scores\x18\x01 \x03(\x0b\x32\x18.quatrain.v1.SampleScore\x12(\n\x07metrics\x18\x02 \x03(\x0b\x32\x17.quatrain.v1.NamedValue\x12\x16\n\x0ereward_version\x18\x03 \x01(\t\x12\x17\n\x0f\x63ompute_seconds\x18\x04 \x01(\x01\x32O\n\rRewardService\x12>\n\x05Score\x12\x19.quatrain.v1.ScoreRequest\x1a\x1a.quatrain.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quatrain.v1.reward_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCORESAMPLE']._serialized_start=68
-  _globals['_SCORESAMPLE']._serialized_end=216
-  _globals['_SCOREREQUEST']._serialized_start=219
-  _globals['_SCOREREQUEST']._serialized_end=409
-  _globals['_SAMPLESCORE']._serialized_start=412
-  _globals['_SAMPLESCORE']._serialized_end=666
-  _globals['_SAMPLESCORE_OUTCOME']._serialized_start=570
-  _globals['_SAMPLESCORE_OUTCOME']._serialized_end=666
-  _globals['_SCORERESPONSE']._serialized_start=669
-  _globals['_SCORERESPONSE']._serialized_end=817
-  _globals['_REWARDSERVICE']._serialized_start=819
-  _globals['_REWARDSERVICE']._serialized_end=898
+  _globals['_SCORESAMPLE']._serialized_end=236
+  _globals['_SCOREREQUEST']._serialized_start=239
+  _globals['_SCOREREQUEST']._serialized_end=429
+  _globals['_SAMPLESCORE']._serialized_start=432
+  _globals['_SAMPLESCORE']._serialized_end=686
+  _globals['_SAMPLESCORE_OUTCOME']._serialized_start=590
+  _globals['_SAMPLESCORE_OUTCOME']._serialized_end=686
+  _globals['_SCORERESPONSE']._serialized_start=689
+  _globals['_SCORERESPONSE']._serialized_end=837
+  _globals['_REWARDSERVICE']._serialized_start=839
+  _globals['_REWARDSERVICE']._serialized_end=918
 # @@protoc_insertion_point(module_scope)

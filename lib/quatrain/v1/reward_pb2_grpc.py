@@ -47,8 +47,8 @@ class RewardServiceServicer(object):
     """
 
     def Score(self, request, context):
-        """Scores every sample of a chunk. Idempotent. INVALID_ARGUMENT when a reward function is wrong (raises, wrong length or
-        type), DEADLINE_EXCEEDED when it hangs; the message names function and sample.
+        """Scores every sample of a chunk. Idempotent. INVALID_ARGUMENT when a reward function is wrong (raises, hangs, wrong
+        length or type); the message names function and sample. A malformed sample is refused and fails no call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,1 @@
+"""The reward service: scores completions with reward models, reward functions or another reward service."""

@@ -1,0 +1,70 @@
+"""The reward service: `python -m quatrain.reward --server.port=50052 --storage.root=DIR`."""
+
+import asyncio
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import grpc.aio
+
+from quatrain.config import ProcessConfig
+from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
+from quatrain.reward.backends.models import ModelBackend, ModelSettings
+from quatrain.reward.backends.remote import RemoteBackend
+from quatrain.reward.service import Backends, RewardService
+from quatrain.reward.servicer import RewardServicer
+from quatrain.rpc.process import run_process
+from quatrain.rpc.server import run_server
+from quatrain.storage import ObjectStore, open_store
+from quatrain.storage.folders import FolderCache
+from quatrain.v1 import reward_pb2_grpc
+
+SERVICE = "quatrain.v1.RewardService"
+
+
+def build_service(config: ProcessConfig, store: ObjectStore, scratch: Path) -> RewardService:
+    """The service as configured. `scratch` is a folder of this process's own."""
+    folders = FolderCache(store, config.compute.cache_dir or scratch / "models", config.compute.cache_bytes)
+    models = ModelSettings(
+        device=config.compute.device,
+        threads=config.compute.threads,
+        memory_bytes=config.reward.memory_bytes,
+        queue_size=config.reward.queue_size,
+    )
+    functions = FunctionSettings(
+        code_folder=scratch / "code", allow_code=config.reward.allow_code, queue_size=config.reward.queue_size
+    )
+    backends = Backends(ModelBackend(folders, models), FunctionBackend(store, functions), RemoteBackend())
+    return RewardService(folders, backends)
+
+
+def register(service: RewardService, server: grpc.aio.Server) -> list[str]:
+    """Add the servicer; the names that health and reflection list."""
+    servicer = RewardServicer(service)
+    reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    return [SERVICE]
+
+
+async def serve(config: ProcessConfig) -> None:
+    """Serve until told to stop. Raises InvalidInput, Unavailable."""
+    store = open_store(config.storage)
+    with tempfile.TemporaryDirectory(prefix="quatrain-reward-") as scratch:
+        service = build_service(config, store, Path(scratch))
+
+        async def reach_store() -> None:
+            await asyncio.to_thread(store.list, "models/", limit=1)
+
+        try:
+            await run_server(config, "reward", partial(register, service), on_ready=reach_store)
+        finally:
+            await service.close()
+
+
+def main() -> int:
+    """Entry point."""
+    return run_process("reward", serve)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

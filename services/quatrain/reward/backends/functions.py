@@ -1,0 +1,219 @@
+"""Reward functions by TRL's convention, each in a process of its own that stays warm between calls."""
+
+import asyncio
+import math
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quatrain.errors import NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
+from quatrain.reward.backends.base import SourceScores
+from quatrain.reward.backends.process import CallFailed, FunctionProcess
+from quatrain.reward.plan import FunctionSource
+from quatrain.reward.samples import Batch, Sample
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import read_object
+
+BLAME_SECONDS = 5.0
+"""Time for finding the sample at fault after a failed call: the function gets one sample after the other."""
+
+Key = tuple[str, str | None]
+
+
+@dataclass
+class _Slot:
+    """One function: its process, and the lock that lets one call in at a time."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    process: FunctionProcess | None = None
+    calls: int = 0
+
+
+@dataclass(frozen=True)
+class FunctionSettings:
+    """What the operator decides. `kept` processes stay warm; imports get `load_limit` seconds at least."""
+
+    code_folder: Path
+    allow_code: bool = False
+    queue_size: int = 8
+    kept: int = 4
+    load_limit: float = 60.0
+
+
+class FunctionBackend:
+    """Keeps one warm process per function, the most recently used few."""
+
+    def __init__(self, store: ObjectStore, settings: FunctionSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._slots: OrderedDict[Key, _Slot] = OrderedDict()
+        self._closed = False
+
+    async def score(self, source: FunctionSource, batch: Batch) -> SourceScores:
+        """Call the function once. Raises RewardFunctionError, PermissionRefused, NotFound, Overloaded."""
+        slot = self._slot(source)
+        slot.calls += 1
+        try:
+            async with slot.lock:
+                try:
+                    reply = await self._call(slot, source, batch, batch.samples, batch.time_limit)
+                except CallFailed as error:
+                    raise await self._explained(slot, source, batch, error) from error
+                assert slot.process is not None, "the process answered"
+                return _scores(source, reply, slot.process.code_digest)
+        finally:
+            slot.calls -= 1
+            await self._evict()
+
+    async def close(self) -> None:
+        """End all processes; calls in work fail."""
+        self._closed = True
+        slots = list(self._slots.values())
+        self._slots.clear()
+        for slot in slots:
+            if slot.process is not None:
+                await slot.process.close()
+
+    @property
+    def warm(self) -> list[str]:
+        """Paths of the functions whose processes run, the least recently used first."""
+        return [key[0] for key, slot in self._slots.items() if slot.process is not None]
+
+    def _slot(self, source: FunctionSource) -> _Slot:
+        slot = self._slots.setdefault((source.path, source.code_digest), _Slot())
+        if slot.calls > self._settings.queue_size:
+            raise Overloaded(f"{slot.calls} calls already wait for reward function {source.path!r}; try again later")
+        self._slots.move_to_end((source.path, source.code_digest))
+        return slot
+
+    async def _evict(self) -> None:
+        """End the least recently used processes beyond the number kept; one with calls is never ended."""
+        idle = [key for key, slot in self._slots.items() if slot.calls == 0]
+        for key in idle[: max(0, len(self._slots) - self._settings.kept)]:
+            slot = self._slots.pop(key)
+            if slot.process is not None:
+                await slot.process.close()
+
+    async def _call(
+        self, slot: _Slot, source: FunctionSource, batch: Batch, samples: Sequence[Sample], time_limit: float
+    ) -> dict[str, Any]:
+        if self._closed:
+            raise Unavailable("the reward service is stopping")
+        if slot.process is None:
+            file = await self._code_file(source)
+            load_limit = max(self._settings.load_limit, batch.time_limit)
+            slot.process = await FunctionProcess.start(source.path, file, load_limit)
+        try:
+            return await slot.process.call(_columns(samples), batch.trainer_state, time_limit)
+        finally:
+            if not slot.process.alive:
+                ended, slot.process = slot.process, None
+                await ended.close()
+
+    async def _code_file(self, source: FunctionSource) -> Path | None:
+        """The uploaded file on this machine; None for `module:function`."""
+        if source.code_digest is None:
+            return None
+        if not self._settings.allow_code:
+            raise PermissionRefused(
+                f"reward function {source.path!r} is uploaded code, which this deployment does not run; "
+                "name an installed module:function, or let the operator set reward.allow_code"
+            )
+        name = Path(source.path.rpartition(":")[0]).name
+        file = self._settings.code_folder / source.code_digest / name
+        if not file.is_file():
+            await asyncio.to_thread(self._fetch_code, source.code_digest, file)
+        return file
+
+    def _fetch_code(self, digest: str, file: Path) -> None:
+        try:
+            code = read_object(self._store, f"data/sha256/{digest}", digest)
+        except NotFound as error:
+            raise NotFound(f"the code of the reward function, data/sha256/{digest}, is not in the store") from error
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.{os.getpid()}")
+        part.write_bytes(code)
+        part.replace(file)
+
+    async def _explained(
+        self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
+    ) -> RewardFunctionError:
+        """The error that names function and sample."""
+        if error.loading:
+            return RewardFunctionError(f"reward function {source.path!r} {error.message}")
+        index = error.sample if error.sample is not None else await self._culprit(slot, source, batch, error)
+        count = len(batch.samples)
+        if index is None:
+            where = f"on {count} samples together, and on none of them alone as far as tried; the first has"
+        else:
+            where = f"on sample {index} of {count} with"
+        prompt = f"{batch.samples[index or 0].prompt!r:.80}"
+        return RewardFunctionError(f"reward function {source.path!r} {error.message}, {where} prompt {prompt}")
+
+    async def _culprit(self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed) -> int | None:
+        """Index of the first sample that the function fails on when it gets that one alone; None when not found."""
+        if len(batch.samples) == 1:
+            return 0
+        until = time.monotonic() + min(BLAME_SECONDS, batch.time_limit)
+        for index, sample in enumerate(batch.samples):
+            if (left := until - time.monotonic()) <= 0:
+                return None
+            try:
+                await self._call(slot, source, batch, (sample,), left)
+            except CallFailed as again:
+                return index if again.hung == error.hung and not again.loading else None
+        return None
+
+
+def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
+    """One list an argument. Quatrain's own arguments win over extra columns of the same name."""
+    names = dict.fromkeys(name for sample in samples for name in sample.extra)
+    columns: dict[str, list[Any]] = {name: [sample.extra.get(name) for sample in samples] for name in names}
+    for reserved in ("trainer_state", "log_extra", "log_metric"):
+        columns.pop(reserved, None)
+    return columns | {
+        "prompts": [sample.prompt for sample in samples],
+        "completions": [_completion(sample) for sample in samples],
+        "prompt_ids": [sample.prompt_ids for sample in samples],
+        "completion_ids": [sample.completion_ids for sample in samples],
+        "finish_reasons": [sample.finish_reason for sample in samples],
+    }
+
+
+def _completion(sample: Sample) -> str | list[dict[str, str]]:
+    """Conversational when the prompt is."""
+    if isinstance(sample.prompt, str):
+        return sample.completion
+    return [{"role": "assistant", "content": sample.completion}]
+
+
+def _scores(source: FunctionSource, reply: dict[str, Any], code_digest: str) -> SourceScores:
+    terms = {source.name if name is None else str(name): tuple(values) for name, values in reply["terms"]}
+    return SourceScores(
+        values=tuple(_sum(row) for row in zip(*terms.values(), strict=True)),
+        terms=terms,
+        version=f"{source.path}@{code_digest}",
+        logged={column: tuple(_strict_json(value) for value in values) for column, values in reply["logged"].items()},
+        metrics={name: tuple(values) for name, values in reply["metrics"].items()},
+    )
+
+
+def _sum(row: Sequence[float | None]) -> float | None:
+    """Terms of a dict add up; None of all is None."""
+    given = [value for value in row if value is not None]
+    return sum(given) if given else None
+
+
+def _strict_json(value: Any) -> Any:
+    """The value with NaN and infinity as text, since strict JSON has neither."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_strict_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _strict_json(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,107 @@
+"""Runs one reward function for the reward service: `python -m quatrain.reward.runner` (the service starts it).
+
+Messages come on standard input and leave on standard output; the function itself sees neither: its standard input is
+empty and what it prints goes to standard error, which the service logs. A failure ends this process after one last
+message that tells of it, so that no later call meets state that a failed one has left.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import io
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from quatrain.reward.runner.calling import BadReturn, call_function
+from quatrain.reward.runner.frames import encode_frame, read_frame
+from quatrain.reward.runner.loading import BadFunction, load_function
+
+ORPHAN_GRACE_SECONDS = 15.0
+"""The service kills a hanging runner. This is for a runner that hangs while its service is gone."""
+
+
+def main() -> None:
+    """Serve until the service closes the pipe."""
+    requests, replies = _private_pipes()
+    sys.excepthook = _LastMessage(replies)
+    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
+    load = inbox.get()
+    function, digest = load_function(load["target"], load["file"])
+    _send(replies, {"status": "loaded", "code_digest": digest})
+    with asyncio.Runner() as runner:
+        while True:
+            message = inbox.get()
+            faulthandler.dump_traceback_later(message["time_limit"] + ORPHAN_GRACE_SECONDS, exit=True, file=2)
+            reply = _answer(function, message, runner)
+            faulthandler.cancel_dump_traceback_later()
+            _send(replies, reply)
+
+
+def _private_pipes() -> tuple[io.RawIOBase, BinaryIO]:
+    """Move the protocol away from file descriptors 0 and 1, so that a print cannot break it."""
+    # Unbuffered: a buffered reader's lock, held by the receiving thread, is a fatal error when the interpreter ends.
+    requests, replies = io.FileIO(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return requests, replies
+
+
+def _receive(requests: io.RawIOBase, inbox: "queue.SimpleQueue[dict[str, Any]]") -> None:
+    """Read on a thread of its own: when the service is gone, this process ends even while the function runs."""
+    while (message := read_frame(requests)) is not None:
+        inbox.put(message)
+    os._exit(0)
+
+
+def _answer(function: Callable[..., Any], message: dict[str, Any], runner: asyncio.Runner) -> dict[str, Any]:
+    returned = call_function(function, message["columns"], message["trainer_state"], runner)
+    return {
+        "status": "returned",
+        "terms": returned.terms,
+        "logged": returned.logged.columns,
+        "metrics": returned.logged.metrics,
+    }
+
+
+def _send(replies: BinaryIO, message: dict[str, Any]) -> None:
+    sys.stdout.flush()
+    replies.write(encode_frame(message))
+    replies.flush()
+
+
+class _LastMessage:
+    """The excepthook: tells the service what the function, or its import, raised."""
+
+    def __init__(self, replies: BinaryIO) -> None:
+        self._replies = replies
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            sample = error.sample if isinstance(error, BadReturn) else None
+            _send(self._replies, {"status": "failed", "what": _describe(error, trace), "sample": sample})
+        sys.__excepthook__(kind, error, trace)
+        sys.stderr.flush()
+        os._exit(1)  # threads that the function has left behind must not hold the process
+
+
+def _describe(error: BaseException, trace: TracebackType | None) -> str:
+    if isinstance(error, BadFunction):
+        return f"cannot be used: {error}"
+    if isinstance(error, BadReturn):
+        return f"returned the wrong thing: {error}"
+    text = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.extract_tb(trace)
+    where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
+    return f"raised {text}{where}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Calls a reward function by TRL's convention and reads what it returns."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+
+class BadReturn(Exception):
+    """The function returned something that is no reward. `sample` is the first wrong sample, when there is one."""
+
+    def __init__(self, message: str, sample: int | None = None) -> None:
+        super().__init__(message)
+        self.sample = sample
+
+
+class TrainerState(dict[str, Any]):
+    """What a function may know about the training: `state.global_step` or `state["global_step"]`.
+
+    Quatrain's `step` and `total_steps` stand also under the names that transformers.TrainerState has.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        step, total = values.get("step", 0), values.get("total_steps", 0)
+        super().__init__(global_step=step, max_steps=total, epoch=0.0, log_history=[], is_world_process_zero=True)
+        self.update(values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"trainer_state has no {name!r}; it has {', '.join(sorted(self))}") from None
+
+
+@dataclass
+class Logged:
+    """What the function logs while it runs: a column has one value a sample, a metric one value a `log_metric`."""
+
+    samples: int
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+
+    def log_extra(self, column: str, values: Sequence[Any]) -> None:
+        """Keep one value a sample beside the scores. Raises ValueError on another number of values."""
+        rows = _listed(values)
+        if rows is None or len(rows) != self.samples:
+            got = "no list" if rows is None else f"{len(rows)} values"
+            raise ValueError(f"log_extra({column!r}, ...) got {got} for {self.samples} samples")
+        self.columns[str(column)] = [_plain(value) for value in rows]
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Keep a number of the whole call; numbers of one name are averaged."""
+        self.metrics.setdefault(str(name), []).append(float(value))
+
+
+@dataclass(frozen=True)
+class Returned:
+    """One list of values a sample; `terms` has the name None when the function returned one list and no dict."""
+
+    terms: list[tuple[str | None, list[float | None]]]
+    logged: Logged
+
+
+def call_function(
+    function: Callable[..., Any],
+    columns: Mapping[str, list[Any]],
+    trainer_state: Mapping[str, Any],
+    runner: asyncio.Runner,
+) -> Returned:
+    """Call the function with one list a column and check what it returns.
+
+    `columns` has prompts, completions, prompt_ids, completion_ids, finish_reasons and the extra columns. Raises
+    BadReturn, and whatever the function raises.
+    """
+    samples = len(columns["prompts"])
+    logged = Logged(samples)
+    value = function(
+        **columns, trainer_state=TrainerState(trainer_state), log_extra=logged.log_extra, log_metric=logged.log_metric
+    )
+    if inspect.isawaitable(value):
+        value = runner.run(_awaited(value))
+    if not isinstance(value, Mapping):
+        return Returned([(None, _values(value, samples, "the value"))], logged)
+    if not value:
+        raise BadReturn("an empty dict; a dict has one list a term")
+    return Returned([(str(name), _values(term, samples, f"term {name!r}")) for name, term in value.items()], logged)
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def _values(value: Any, samples: int, what: str) -> list[float | None]:
+    rows = _listed(value)
+    if rows is None:
+        raise BadReturn(f"{what} is a {type(value).__name__}; a list with one number or None a sample is needed")
+    if len(rows) != samples:
+        raise BadReturn(f"{what} has {len(rows)} values for {samples} samples")
+    return [_number(row, index, what) for index, row in enumerate(rows)]
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """A list of a list, a tuple, an array or a tensor; None for anything else."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    rows = value.tolist() if hasattr(value, "tolist") else None
+    return rows if isinstance(rows, list) else None
+
+
+def _number(value: Any, index: int, what: str) -> float | None:
+    if value is None:
+        return None
+    plain = _plain(value)
+    if isinstance(plain, Real):
+        return float(plain)
+    raise BadReturn(f"{what} has {plain!r:.60} ({type(value).__name__}) where a number or None is needed", index)
+
+
+def _plain(value: Any) -> Any:
+    """A Python number for a scalar of numpy or torch; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
