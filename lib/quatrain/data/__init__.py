@@ -6,11 +6,21 @@ table = read_pairs(prepared.data)
 """
 
 from quatrain.data.loading import load_pairs, load_prompts, load_sft
-from quatrain.data.prepare import Prepared, prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.data.records import Drop, PairRecord, Prompt, PromptRecord, Record, SftRecord
 from quatrain.data.report import Report, count_overlap, describe
 from quatrain.data.rows import detect_format, read_rows
-from quatrain.data.tables import PairTable, PromptTable, SftTable, read_pairs, read_prompts, read_sft
+from quatrain.data.tables import (
+    PairTable,
+    Prepared,
+    PromptTable,
+    SftTable,
+    prepare_pairs,
+    prepare_prompts,
+    prepare_sft,
+    read_pairs,
+    read_prompts,
+    read_sft,
+)
 
 __all__ = [
     "Drop",

@@ -18,30 +18,30 @@ _DETECT_ROWS = 200
 
 
 def load_sft(
-    path: Path, columns: dict[str, str] | None = None, format: str | None = None
+    path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[SftRecord], Report]:
     """Prompt and completion rows. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
-    return _load(path, columns, format, conversions.SFT, conversions.SFT_NEEDS)
+    return _load(path, format, columns, conversions.SFT, conversions.SFT_NEEDS)
 
 
 def load_pairs(
-    path: Path, columns: dict[str, str] | None = None, format: str | None = None
+    path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[PairRecord], Report]:
     """Preference pairs. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
-    return _load(path, columns, format, conversions.PAIRS, conversions.PAIRS_NEED)
+    return _load(path, format, columns, conversions.PAIRS, conversions.PAIRS_NEED)
 
 
 def load_prompts(
-    path: Path, columns: dict[str, str] | None = None, format: str | None = None
+    path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[PromptRecord], Report]:
     """Prompts with their extra columns. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
-    return _load(path, columns, format, conversions.PROMPTS, conversions.PROMPTS_NEED)
+    return _load(path, format, columns, conversions.PROMPTS, conversions.PROMPTS_NEED)
 
 
 def _load(
     path: Path,
-    columns: dict[str, str] | None,
     format: str | None,
+    columns: dict[str, str] | None,
     formats: Sequence[Conversion[R]],
     needs: str,
 ) -> tuple[list[R], Report]:

@@ -12,11 +12,27 @@ _SOURCES = ("data", "model", "functions", "service")
 def violations(spec: JobSpec) -> list[FieldViolation]:
     """Everything that single fields cannot show to be wrong; empty when the spec is sound."""
     return [
+        *_data(spec),
         *_reward(spec.reward, "reward", _SOURCES),
         *_ppo(spec.ppo),
         *_kl(spec.ppo.kl, spec.ppo.sequences_per_step),
         *_value_init(spec),
     ]
+
+
+def _data(spec: JobSpec) -> Iterator[FieldViolation]:
+    sets = {
+        "sft.data": spec.sft and spec.sft.data,
+        "reward.data": spec.reward.data,
+        "ppo.prompts": spec.ppo.prompts,
+        "ppo.eval_prompts": spec.ppo.eval_prompts,
+    }
+    for path, data in sets.items():
+        # A split that is not heeded would train on the wrong rows without a word.
+        if data and data.split is not None and not data.uri.startswith("hf://"):
+            yield FieldViolation(
+                f"{path}.split", f"{data.split!r}: {data.uri} is one file without splits; leave it out"
+            )
 
 
 def _reward(reward: RewardSpec, path: str, sources: tuple[str, ...]) -> Iterator[FieldViolation]:
