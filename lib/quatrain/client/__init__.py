@@ -1,0 +1,38 @@
+"""The Python client: the same verbs as the command line, async (`AsyncClient`) and sync (`Client`). Imports no torch.
+
+with Client() as client:
+    job = client.submit(Path("spec.yaml"), overrides=["ppo.kl.coef=0.1"])
+    job = client.wait(job.id)
+    client.download(job.id, Path("my-model"))
+"""
+
+from quatrain.client.asynchronous import AsyncClient, WaitTimedOut
+from quatrain.client.resources import (
+    TERMINAL_STATES,
+    Artifact,
+    Checkpoint,
+    Event,
+    Job,
+    JobFailure,
+    Model,
+    NamedModel,
+    Rollout,
+    Update,
+)
+from quatrain.client.synchronous import Client
+
+__all__ = [
+    "TERMINAL_STATES",
+    "Artifact",
+    "AsyncClient",
+    "Checkpoint",
+    "Client",
+    "Event",
+    "Job",
+    "JobFailure",
+    "Model",
+    "NamedModel",
+    "Rollout",
+    "Update",
+    "WaitTimedOut",
+]

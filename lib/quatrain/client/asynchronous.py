@@ -1,0 +1,258 @@
+"""The async client. Every method raises `quatrain.errors`; Unavailable means that the API cannot be reached."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from quatrain.client.connection import CHECK_SECONDS, Connection, new_request_id
+from quatrain.client.downloads import download_folder
+from quatrain.client.following import PATIENCE, follow
+from quatrain.client.resources import (
+    Artifact,
+    Checkpoint,
+    Event,
+    Job,
+    NamedModel,
+    Rollout,
+    Update,
+    checkpoint_from,
+    event_from,
+    job_from,
+    metrics_from,
+    named_model_from,
+    rollout_from,
+)
+from quatrain.client.submission import read_draft, send_files
+from quatrain.client.uploads import upload_file, upload_model
+from quatrain.errors import DeadlineExpired, InvalidInput
+from quatrain.jobspec import spec_to_proto
+from quatrain.local.home import find_endpoint, find_token
+from quatrain.v1 import artifact_pb2, job_pb2
+
+PAGE = 1000
+# `list` is a method below, so the built-in one has to be named before.
+Jobs = list[Job]
+Rows = list[dict[str, Any]]
+Rollouts = list[Rollout]
+Events = list[Event]
+Checkpoints = list[Checkpoint]
+NamedModels = list[NamedModel]
+Paths = list[Path]
+
+
+class WaitTimedOut(DeadlineExpired):
+    """The job was not finished in the time given to `wait`; it goes on."""
+
+    reason = "WAIT_TIMED_OUT"
+
+
+class AsyncClient:
+    """Talks to the Quatrain API. Belongs to the event loop that makes its first call; close it, or use `async with`."""
+
+    def __init__(self, target: str | None = None, *, token: str | None = None) -> None:
+        """`target` is host:port; without one `$QUATRAIN_ENDPOINT`, else the local stack. Connects at the first call.
+
+        Raises Unavailable when there is nothing to connect to.
+        """
+        if target is None:
+            endpoint = find_endpoint()
+            target, token = endpoint.api, token or find_token(endpoint)
+        self._connection = Connection(target, token)
+
+    @property
+    def target(self) -> str:
+        """The address of the API."""
+        return self._connection.target
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection and every call on it."""
+        await self._connection.close()
+
+    async def submit(
+        self,
+        spec: Path | str | dict[str, Any],
+        *,
+        overrides: Sequence[str] = (),
+        job_id: str = "",
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> Job:
+        """Creates a job from a spec file (Path), a YAML text (str) or a document, and returns it.
+
+        Local data, models and reward code that it names are uploaded first. `overrides` are `dotted.path=value`. The
+        same `request_id` twice gives one job; with `validate_only` everything is checked and no job is made: the
+        answer has no id, its `resolved_spec` is what would run.
+        Raises InvalidSpec or InvalidData with the wrong fields; AlreadyExists when `job_id` is another job's.
+        """
+        draft = await asyncio.to_thread(read_draft, spec, overrides)
+
+        async def send_model(folder: Path) -> NamedModel:
+            return await upload_model(self._connection, folder, "")
+
+        ready = await send_files(draft, self.upload, send_model)
+        request = job_pb2.CreateJobRequest(
+            job_id=job_id,
+            request_id=request_id or new_request_id(),
+            validate_only=validate_only,
+            spec=spec_to_proto(ready),
+        )
+        answer = await self._connection.call(self._connection.jobs.CreateJob, request, timeout=CHECK_SECONDS)
+        return job_from(answer.job)
+
+    async def get(self, job: str) -> Job:
+        """One job. Raises NotFound."""
+        answer = await self._connection.call(self._connection.jobs.GetJob, job_pb2.GetJobRequest(job_id=job))
+        return job_from(answer.job)
+
+    async def list(self, *, states: Sequence[str] = (), limit: int | None = None) -> Jobs:
+        """Jobs, newest first, without their specs; only those in `states` (such as RUNNING) if any are given."""
+        request = job_pb2.ListJobsRequest(
+            page_size=min(limit or PAGE, PAGE),
+            states=[_state_name(state) for state in states],
+        )
+        jobs: Jobs = []
+        while True:
+            answer = await self._connection.call(self._connection.jobs.ListJobs, request)
+            jobs.extend(job_from(each) for each in answer.jobs)
+            if not answer.next_page_token or (limit is not None and len(jobs) >= limit):
+                return jobs[:limit]
+            request.page_token = answer.next_page_token
+
+    async def watch(self, job: str, *, after_revision: int = 0, patience: float = PATIENCE) -> AsyncIterator[Update]:
+        """A snapshot (without `after_revision`), then every change as it happens; ends after the terminal one.
+
+        Reconnects by itself while the server is away for less than `patience` seconds. Leaving the loop leaves the job
+        alone. Raises NotFound, Unavailable.
+        """
+        async with contextlib.aclosing(follow(self._connection, job, after_revision, patience)) as updates:  # type: ignore[type-var]
+            async for update in updates:
+                yield update
+
+    async def wait(self, job: str, *, timeout: float | None = None) -> Job:
+        """Waits until the job has finished, however it ended, and returns it.
+
+        Raises WaitTimedOut after `timeout` seconds (the job goes on), NotFound, Unavailable.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                async with contextlib.aclosing(self.watch(job)) as updates:  # type: ignore[type-var]
+                    async for _ in updates:
+                        pass
+        except TimeoutError as error:
+            raise WaitTimedOut(f"job {job} has not finished within {timeout:g} s; it goes on") from error
+        return await self.get(job)
+
+    async def metrics(
+        self, job: str, *, stage: str = "ppo", names: Sequence[str] = (), from_step: int = 0, to_step: int = 0
+    ) -> Rows:
+        """Metrics of a stage, one flat dict a step: stage, step, attempt and each metric (None: not defined there).
+
+        `to_step` 0 means to the end. Raises NotFound.
+        """
+        request = job_pb2.QueryMetricsRequest(
+            job_id=job, stage=stage, names=names, from_step=from_step, to_step=to_step
+        )
+        answer = await self._connection.call(self._connection.jobs.QueryMetrics, request)
+        return [
+            {"stage": each.stage, "step": each.step, "attempt": each.attempt, **metrics_from(each.values)}
+            for each in answer.steps
+        ]
+
+    async def rollouts(
+        self, job: str, *, step: int | None = None, evaluation: bool = False, limit: int = 0, order_by: str = ""
+    ) -> Rollouts:
+        """Samples of a sealed step (None: the newest) or of an evaluation.
+
+        `order_by` is `score` (worst first), `-score` (best first) or empty for the order of the batch; `limit` 0 means
+        all. Raises NotFound.
+        """
+        request = job_pb2.ListRolloutsRequest(
+            job_id=job, step=step, evaluation=evaluation, limit=limit, order_by=order_by
+        )
+        answer = await self._connection.call(self._connection.jobs.ListRollouts, request)
+        return [rollout_from(each) for each in answer.rollouts]
+
+    async def events(self, job: str, *, after_revision: int = 0) -> Events:
+        """The events of a job's log so far, oldest first. Raises NotFound."""
+        request = job_pb2.ListEventsRequest(job_id=job, after_revision=after_revision, page_size=PAGE)
+        events: Events = []
+        while True:
+            answer = await self._connection.call(self._connection.jobs.ListEvents, request)
+            events.extend(event_from(each) for each in answer.events)
+            if not answer.events or events[-1].revision >= answer.revision:
+                return events
+            request.after_revision = events[-1].revision
+
+    async def cancel(self, job: str, *, now: bool = False, reason: str = "") -> Job:
+        """Asks for the end of a job: after the running step and a checkpoint, or at once with `now`. Idempotent.
+
+        Raises NotFound.
+        """
+        request = job_pb2.CancelJobRequest(job_id=job, now=now, reason=reason)
+        answer = await self._connection.call(self._connection.jobs.CancelJob, request)
+        return job_from(answer.job)
+
+    async def checkpoints(self, job: str) -> Checkpoints:
+        """Committed checkpoints in the order of their commits. Raises NotFound."""
+        request = job_pb2.ListCheckpointsRequest(job_id=job)
+        answer = await self._connection.call(self._connection.jobs.ListCheckpoints, request)
+        return [checkpoint_from(each) for each in answer.checkpoints]
+
+    async def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
+        """Brings a Hugging Face folder of a job to `to` and returns the files: checked, and resumed if it broke off.
+
+        `what` is `model` (the finished policy), `reward_model`, `sft_model`, or `checkpoint` with its `step`.
+        Raises NotFound, WrongState when it is not there yet, Corrupt when a file does not match its digest.
+        """
+
+        def source(received: dict[str, int]) -> AsyncIterator[Any]:
+            request = job_pb2.DownloadCheckpointRequest(job_id=job, what=what, step=step, received=received)
+            return self._connection.stream(self._connection.jobs.DownloadCheckpoint, request)
+
+        return await download_folder(source, to)
+
+    async def upload(self, path: Path) -> Artifact:
+        """Uploads a data or code file by content; its uri can stand in a spec. What is there is not sent again.
+
+        Raises InvalidData when the file cannot be read.
+        """
+        return await upload_file(self._connection, path)
+
+    async def import_model(self, folder: Path, *, name: str = "") -> NamedModel:
+        """Uploads a Hugging Face folder (safetensors only) and makes it a model, under a name if one is given.
+
+        Raises InvalidData when it is no such folder.
+        """
+        return await upload_model(self._connection, folder, name)
+
+    async def list_models(self) -> NamedModels:
+        """The named models, by name and number."""
+        answer = await self._connection.call(self._connection.artifacts.ListModels, artifact_pb2.ListModelsRequest())
+        return [named_model_from(each) for each in answer.models]
+
+    async def download_model(self, uri: str, to: Path) -> Paths:
+        """Brings a model (`sha256:DIGEST` or `models://NAME[@N]`) to `to`, as `download` does. Raises NotFound."""
+
+        def source(received: dict[str, int]) -> AsyncIterator[Any]:
+            request = artifact_pb2.DownloadRequest(uri=uri, received=received)
+            return self._connection.stream(self._connection.artifacts.Download, request)
+
+        return await download_folder(source, to)
+
+
+def _state_name(state: str) -> str:
+    names = [name.removeprefix("JOB_STATE_") for name in job_pb2.JobState.keys()[1:]]
+    if state not in names:
+        raise InvalidInput(f"{state!r} is no state of a job; the states are {', '.join(names)}")
+    return f"JOB_STATE_{state}"

@@ -1,0 +1,63 @@
+"""Follows a job over broken lines and replaced servers: every change once, in order, to the terminal one."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+from quatrain.client.connection import Connection
+from quatrain.client.resources import Update, event_from, job_from
+from quatrain.errors import DeadlineExpired, Overloaded, Unavailable
+from quatrain.v1 import job_pb2
+
+# Seconds without any message from the server after which following gives up, and the pauses between new tries.
+PATIENCE = 120.0
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+
+
+async def follow(connection: Connection, job: str, after_revision: int, patience: float) -> AsyncIterator[Update]:
+    """A snapshot (unless `after_revision` is above 0), then every change; ends after the terminal one.
+
+    Raises NotFound; Unavailable when the first connection fails, or when a later one stays down for `patience` seconds.
+    """
+    revision, met, pause = after_revision, False, FIRST_PAUSE
+    heard = time.monotonic()
+    while True:
+        try:
+            request = job_pb2.WatchJobRequest(job_id=job, after_revision=revision)
+            async with contextlib.aclosing(connection.stream(connection.jobs.WatchJob, request)) as messages:  # type: ignore[type-var]
+                async for message in messages:
+                    met, pause, heard = True, FIRST_PAUSE, time.monotonic()
+                    update = _update_from(message)
+                    # A revision that was seen before the line broke may come again.
+                    if update is None or (update.event is not None and update.revision <= revision):
+                        continue
+                    revision = update.revision
+                    yield update
+                    if update.job.finished:
+                        return
+            if await _finished(connection, job):
+                return
+        except (Unavailable, Overloaded, DeadlineExpired):
+            if not met or time.monotonic() - heard > patience:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _update_from(message: job_pb2.WatchJobResponse) -> Update | None:
+    kind = message.WhichOneof("kind")
+    if kind == "snapshot":
+        job = job_from(message.snapshot)
+        return Update(job, None, message.revision or job.revision)
+    if kind == "event":
+        event = event_from(message.event)
+        return Update(job_from(message.job), event, message.revision or event.revision)
+    return None
+
+
+async def _finished(connection: Connection, job: str) -> bool:
+    """Whether a stream that ended without a terminal event had nothing more to say: the job was finished before."""
+    answer = await connection.call(connection.jobs.GetJob, job_pb2.GetJobRequest(job_id=job))
+    return job_from(answer.job).finished

@@ -1,0 +1,171 @@
+"""The sync client: the async one on an event loop in a thread of its own. Nothing but the waiting is done here."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from quatrain.client.asynchronous import AsyncClient, Checkpoints, Events, Jobs, NamedModels, Paths, Rollouts, Rows
+from quatrain.client.following import PATIENCE
+from quatrain.client.resources import Artifact, Job, NamedModel, Update
+
+T = TypeVar("T")
+
+
+class Client:
+    """Talks to the Quatrain API. Thread-safe; close it, or use `with`. Methods are those of `AsyncClient`."""
+
+    def __init__(self, target: str | None = None, *, token: str | None = None) -> None:
+        """See `AsyncClient`."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="quatrain-client", daemon=True)
+        self._thread.start()
+        self._client: AsyncClient | None = None
+        try:
+            self._client = self._run(_open(target, token))
+        finally:
+            if self._client is None:
+                self.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See `AsyncClient.close`. Idempotent."""
+        if self._loop.is_closed():
+            return
+        if self._client is not None:
+            self._run(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def target(self) -> str:
+        """See `AsyncClient.target`."""
+        return self._open_client.target
+
+    def submit(
+        self,
+        spec: Path | str | dict[str, Any],
+        *,
+        overrides: Sequence[str] = (),
+        job_id: str = "",
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> Job:
+        """See `AsyncClient.submit`."""
+        return self._run(
+            self._open_client.submit(
+                spec, overrides=overrides, job_id=job_id, request_id=request_id, validate_only=validate_only
+            )
+        )
+
+    def get(self, job: str) -> Job:
+        """See `AsyncClient.get`."""
+        return self._run(self._open_client.get(job))
+
+    def list(self, *, states: Sequence[str] = (), limit: int | None = None) -> Jobs:
+        """See `AsyncClient.list`."""
+        return self._run(self._open_client.list(states=states, limit=limit))
+
+    def watch(self, job: str, *, after_revision: int = 0, patience: float = PATIENCE) -> Iterator[Update]:
+        """See `AsyncClient.watch`."""
+        return self._iterate(self._open_client.watch(job, after_revision=after_revision, patience=patience))
+
+    def wait(self, job: str, *, timeout: float | None = None) -> Job:
+        """See `AsyncClient.wait`."""
+        return self._run(self._open_client.wait(job, timeout=timeout))
+
+    def metrics(
+        self, job: str, *, stage: str = "ppo", names: Sequence[str] = (), from_step: int = 0, to_step: int = 0
+    ) -> Rows:
+        """See `AsyncClient.metrics`."""
+        return self._run(self._open_client.metrics(job, stage=stage, names=names, from_step=from_step, to_step=to_step))
+
+    def rollouts(
+        self, job: str, *, step: int | None = None, evaluation: bool = False, limit: int = 0, order_by: str = ""
+    ) -> Rollouts:
+        """See `AsyncClient.rollouts`."""
+        return self._run(
+            self._open_client.rollouts(job, step=step, evaluation=evaluation, limit=limit, order_by=order_by)
+        )
+
+    def events(self, job: str, *, after_revision: int = 0) -> Events:
+        """See `AsyncClient.events`."""
+        return self._run(self._open_client.events(job, after_revision=after_revision))
+
+    def cancel(self, job: str, *, now: bool = False, reason: str = "") -> Job:
+        """See `AsyncClient.cancel`."""
+        return self._run(self._open_client.cancel(job, now=now, reason=reason))
+
+    def checkpoints(self, job: str) -> Checkpoints:
+        """See `AsyncClient.checkpoints`."""
+        return self._run(self._open_client.checkpoints(job))
+
+    def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
+        """See `AsyncClient.download`."""
+        return self._run(self._open_client.download(job, to, what=what, step=step))
+
+    def upload(self, path: Path) -> Artifact:
+        """See `AsyncClient.upload`."""
+        return self._run(self._open_client.upload(path))
+
+    def import_model(self, folder: Path, *, name: str = "") -> NamedModel:
+        """See `AsyncClient.import_model`."""
+        return self._run(self._open_client.import_model(folder, name=name))
+
+    def list_models(self) -> NamedModels:
+        """See `AsyncClient.list_models`."""
+        return self._run(self._open_client.list_models())
+
+    def download_model(self, uri: str, to: Path) -> Paths:
+        """See `AsyncClient.download_model`."""
+        return self._run(self._open_client.download_model(uri, to))
+
+    @property
+    def _open_client(self) -> AsyncClient:
+        if self._client is None or self._loop.is_closed():
+            raise ValueError("the client is closed")
+        return self._client
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        finally:
+            # Ctrl-C ends the waiting; without this the call would go on behind the caller's back.
+            future.cancel()
+
+    def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        try:
+            while not isinstance(item := self._run(_next(items)), _End):
+                yield item
+        finally:
+            if not self._loop.is_closed():
+                self._run(_end(items))
+
+
+async def _open(target: str | None, token: str | None) -> AsyncClient:
+    return AsyncClient(target, token=token)
+
+
+class _End:
+    """What follows the last item."""
+
+
+async def _next(items: AsyncIterator[T]) -> T | _End:
+    return await anext(items, _End())
+
+
+async def _end(items: AsyncIterator[Any]) -> None:
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,104 @@
+"""Uploads by content: what the server has already is not sent again, what broke off goes on where it stopped."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from quatrain.client.connection import CHECK_SECONDS, Connection
+from quatrain.client.resources import Artifact, NamedModel, model_from
+from quatrain.errors import Corrupt, InvalidData, Unavailable
+from quatrain.text.model_folder import check_model_folder
+from quatrain.v1 import artifact_pb2
+
+Request = artifact_pb2.UploadRequest
+
+CHUNK_BYTES = 2**20
+# Failed tries in a row that brought no byte further before an upload gives up, and seconds before the first new try.
+TRIES = 5
+FIRST_PAUSE = 0.2
+# The slowest line that an upload may still end on in time, bytes a second.
+SLOWEST = 128 * 1024
+# Weights that nothing here opens; a folder that has safetensors does not need them.
+_OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".onnx", ".gguf"})
+
+
+async def upload_file(connection: Connection, path: Path) -> Artifact:
+    """Uploads a file, or finds that it is there. Its uri is `sha256:` + its digest.
+
+    Raises InvalidData when it cannot be read, Corrupt when it changes meanwhile, Unavailable when the line stays down.
+    """
+    try:
+        digest, size = await asyncio.to_thread(_digest, path)
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
+    failures, reached = 0, -1
+    while True:
+        try:
+            state = await connection.call(connection.artifacts.GetUpload, artifact_pb2.GetUploadRequest(sha256=digest))
+            if state.complete:
+                return Artifact(f"sha256:{digest}", digest, size)
+            failures = failures if state.received <= reached else 0
+            reached = max(reached, state.received)
+            await _send(connection, path, Request(sha256=digest, size=size), state.received)
+            return Artifact(f"sha256:{digest}", digest, size)
+        except Unavailable:
+            failures += 1
+            if failures == TRIES:
+                raise
+            await asyncio.sleep(FIRST_PAUSE * 2**failures)
+
+
+async def upload_model(connection: Connection, folder: Path, name: str) -> NamedModel:
+    """Uploads the files of a model folder and makes them a model.
+
+    The folder is checked here first, so that a wrong one costs no upload. Raises InvalidData.
+    """
+    await asyncio.to_thread(check_model_folder, folder)
+    request = artifact_pb2.ImportModelRequest(name=name)
+    for path in model_files(folder):
+        artifact = await upload_file(connection, folder / path)
+        request.files.add(path=path, sha256=artifact.sha256)
+    answer = await connection.call(connection.artifacts.ImportModel, request, timeout=CHECK_SECONDS)
+    return NamedModel(name, answer.number, model_from(answer.model))
+
+
+def model_files(folder: Path) -> list[str]:
+    """Paths of the files that belong to a model folder, sorted: no hidden ones, no other kinds of weights."""
+    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [
+        path.as_posix()
+        for path in paths
+        if not any(part.startswith(".") for part in path.parts)
+        and path.suffix not in _OTHER_WEIGHTS
+        and path.as_posix() != "manifest.json"
+    ]
+
+
+async def _send(connection: Connection, path: Path, head: Request, start: int) -> None:
+    chunks = _chunks(path, head, start)
+    timeout = 60.0 + head.size / SLOWEST
+    answer = await connection.call(connection.artifacts.Upload, chunks, timeout=timeout)
+    if answer.object.sha256 != head.sha256:
+        raise Corrupt(f"{path} was stored as {answer.object.sha256}, not as {head.sha256}; upload it again")
+
+
+async def _chunks(path: Path, head: Request, start: int) -> AsyncIterator[Request]:
+    message, offset = head, start
+    with await asyncio.to_thread(path.open, "rb") as file:
+        await asyncio.to_thread(file.seek, start)
+        while True:
+            data = await asyncio.to_thread(file.read, CHUNK_BYTES)
+            # An empty file, or one that had arrived whole but unchecked, is one message without data.
+            if not data and message is not head:
+                return
+            message.offset, message.data = offset, data
+            yield message
+            offset += len(data)
+            message = Request()
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return digest, file.tell()
