@@ -8,17 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from quatrain.data import (
-    PairRecord,
-    Prepared,
-    Report,
-    load_pairs,
-    load_prompts,
-    load_sft,
-    prepare_pairs,
-    prepare_prompts,
-    prepare_sft,
-)
+from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
+from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.orchestrator.plan import TableRef
@@ -42,7 +33,9 @@ class DataPinner:
         """The prepared rows of sft.data."""
 
         def prepare(path: Path) -> TableRef:
-            records, report = load_sft(path, section["data"]["columns"] or None, section["data"]["format"])
+            records, report = load_sft(
+                path, format=section["data"]["format"], columns=section["data"]["columns"] or None
+            )
             self._note("sft.data", report)
             return self._put(prepare_sft(records, self.tokenizer, int(section["max_length"])), "sft.data")
 
@@ -52,7 +45,9 @@ class DataPinner:
         """The prepared training and held-out pairs of reward.data; the split is a function of the seed."""
 
         def prepare(path: Path) -> tuple[TableRef, TableRef | None]:
-            records, report = load_pairs(path, section["data"]["columns"] or None, section["data"]["format"])
+            records, report = load_pairs(
+                path, format=section["data"]["format"], columns=section["data"]["columns"] or None
+            )
             self._note("reward.data", report)
             train, held_out = _split(records, float(section["held_out_share"]), seed)
             longest = int(section["max_length"])
@@ -67,7 +62,7 @@ class DataPinner:
         """A prepared prompt table."""
 
         def prepare(path: Path) -> TableRef:
-            records, report = load_prompts(path, data["columns"] or None, data["format"])
+            records, report = load_prompts(path, format=data["format"], columns=data["columns"] or None)
             self._note(name, report)
             prepared = prepare_prompts(records, self.tokenizer, int(ppo["max_prompt_length"]), ppo["truncate_prompt"])
             return self._put(prepared, name)
@@ -105,11 +100,7 @@ class DataPinner:
             )
 
     def _put(self, prepared: Prepared, name: str) -> TableRef:
-        if prepared.truncated:
-            self.warnings.append(f"{name}: {prepared.truncated} of {prepared.rows} rows cut to the longest length")
-        if prepared.dropped:
-            first = prepared.dropped[0]
-            self.warnings.append(f"{name}: {len(prepared.dropped)} rows dropped, line {first.line}: {first.reason}")
+        self.warnings.extend(f"{name}: {note}" for note in prepared.notes)
         digest = sha256_hex(prepared.data)
         key = f"data/sha256/{digest}"
         self.store.put_if_absent(key, prepared.data)
