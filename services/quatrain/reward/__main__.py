@@ -42,7 +42,7 @@ def build_service(config: ProcessConfig, store: ObjectStore, scratch: Path) -> R
 def register(service: RewardService, server: grpc.aio.Server) -> list[str]:
     """Add the servicer; the names that health and reflection list."""
     servicer = RewardServicer(service)
-    reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)
     return [SERVICE]
 
 

@@ -49,7 +49,8 @@ def make_reward_model(
         eos_token_id=tokens.index("<eos>"),
     )
     config.num_labels = 1
-    model: Any = Qwen2ForSequenceClassification(config)
+    classifier: Any = Qwen2ForSequenceClassification
+    model = classifier(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.3)

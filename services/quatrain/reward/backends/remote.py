@@ -36,7 +36,7 @@ class RemoteBackend:
         if channel is None:
             channel = self._channels[source.target] = open_channel(source.target, service="quatrain.v1.RewardService")
         try:
-            stub = reward_pb2_grpc.RewardServiceStub(channel)  # type: ignore[no-untyped-call]
+            stub = reward_pb2_grpc.RewardServiceStub(channel)
             response = await stub.Score(_request(batch), timeout=batch.time_limit)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, service="remote reward service", target=source.target) from error
