@@ -24,6 +24,7 @@ from quatrain.storage.protocol import ObjectStore
 
 MANIFEST = "manifest.json"
 _HEX = frozenset("0123456789abcdef")
+_READS = 2  # a second read tells a bit that flipped on the way from one that flipped in the store
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,11 @@ def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, Fil
 
 def read_object(store: ObjectStore, key: str, sha256: str) -> bytes:
     """Bytes of an object whose digest is known. Raises NotFound, Corrupt."""
-    data = store.get(key)
-    if (found := sha256_hex(data)) != sha256:
-        raise Corrupt(f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced")
-    return data
+    for _ in range(_READS):
+        data = store.get(key)
+        if (found := sha256_hex(data)) == sha256:
+            return data
+    raise Corrupt(f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced")
 
 
 def prefix_of(uri: str) -> str:
@@ -139,8 +141,7 @@ def fetch_folder(store: ObjectStore, prefix: str, files: dict[str, FileEntry], i
     for name, entry in files.items():
         key = f"{prefix}/{name}"
         target = into / name
-        # A second read tells a bit that flipped on the way from one that flipped in the store.
-        if _fetch_file(store, key, target, entry) or _fetch_file(store, key, target, entry):
+        if any(_fetch_file(store, key, target, entry) for _ in range(_READS)):
             continue
         raise Corrupt(
             f"{store.name}: {key} does not match its manifest (sha256 {file_sha256(target)}, expected {entry.sha256})"

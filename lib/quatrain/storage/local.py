@@ -232,7 +232,11 @@ class LocalStore:
 
 
 def _flush(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the folder's names last. One that was emptied and removed meanwhile has nothing to flush."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(handle)
     finally:

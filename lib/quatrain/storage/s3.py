@@ -88,13 +88,15 @@ class S3Store:
         """See `ObjectStore.put_if_absent`."""
         check_key(key)
         patience = self._patience(f"create {key}")
+        doubt = False  # a write may have happened although its reply was lost
         while True:
             try:
-                return self._create(key, data)
+                return self._create(key, data) or (doubt and self.get(key) == data)
             except S3_FAILURES as error:
-                # The write may have happened although its reply was lost.
-                if is_transient(error) and (there := self._read_back(key)) is not None:
-                    return there == data
+                if is_transient(error):
+                    doubt = True
+                    if (there := self._read_back(key)) is not None:
+                        return there == data
                 patience.after(error)
 
     def put(self, key: str, data: bytes) -> None:

@@ -1,0 +1,365 @@
+"""What every rollout queue must do: one suite, run in memory, on Redis 7.0 and on Valkey 9."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from redis import Redis
+from tests.servers.binaries import find_redis, require_all
+from tests.servers.redis import RedisServer
+
+from quatrain.errors import InvalidInput
+from quatrain.queue import Lease, RolloutQueue
+from quatrain.queue.memory import MemoryQueue
+from quatrain.queue.redis import RedisQueue
+
+KINDS = ["memory", "valkey"]
+if require_all() or find_redis() is not None:
+    KINDS.append("redis")
+
+Scenario = Callable[[RolloutQueue], Awaitable[None]]
+
+
+class Bench:
+    """Runs scenarios on a queue that starts out empty, and wipes it behind the queue's back."""
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+        self._memory = MemoryQueue()
+
+    def wipe(self) -> None:
+        if self._url is None:
+            self._memory.wipe()
+        else:
+            with Redis.from_url(self._url) as server:
+                server.flushall()
+
+    def key_names(self) -> set[str]:
+        if self._url is None:
+            return {f"quatrain:job:{job}" for job in self._memory._jobs}
+        with Redis.from_url(self._url) as server:
+            return {key.decode() for key in server.keys("*")}
+
+    def run(self, scenario: Scenario) -> None:
+        async def go() -> None:
+            queue: RolloutQueue = self._memory if self._url is None else RedisQueue(self._url)
+            try:
+                await scenario(queue)
+            finally:
+                await queue.close()
+
+        asyncio.run(go())
+
+
+@pytest.fixture(params=KINDS)
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param == "memory":
+        yield Bench(None)
+        return
+    server: RedisServer = request.getfixturevalue(f"{request.param}_server")
+    bench = Bench(server.url)
+    bench.wipe()
+    yield bench
+
+
+async def lease_one(queue: RolloutQueue, worker: str) -> Lease:
+    (lease,) = await queue.lease("pool", worker, count=1, block=1.0)
+    return lease
+
+
+async def results_of(queue: RolloutQueue, job: str = "job") -> list[bytes]:
+    return [data for _, data in await queue.read_results(job, "0", count=1000, block=0)]
+
+
+def test_check_accepts_it(bench: Bench) -> None:
+    bench.run(lambda queue: queue.check())
+
+
+def test_a_task_becomes_results(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        entry_id = await queue.add_task("pool", "job", b"\0task")
+        lease = await lease_one(queue, "w1")
+        assert (lease.entry_id, lease.job, lease.payload, lease.deliveries) == (entry_id, "job", b"\0task", 1)
+        assert (lease.pool, lease.worker) == ("pool", "w1")
+
+        assert await queue.complete(lease, [b"r1", b"\0r2", b""])
+
+        assert await results_of(queue) == [b"r1", b"\0r2", b""]
+        assert await queue.lease("pool", "w1", count=9, block=0) == []
+        assert await queue.reclaim("pool", "w2", idle=0, count=9) == []
+
+    bench.run(scenario)
+
+
+def test_each_task_goes_to_one_worker_in_order(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        for number in range(40):
+            await queue.add_task("pool", "job", b"%d" % number)
+        await queue.add_task("other", "job", b"other pool")
+
+        async def work(worker: str) -> list[Lease]:
+            taken: list[Lease] = []
+            while leases := await queue.lease("pool", worker, count=3, block=0):
+                taken += leases
+                await asyncio.sleep(0)
+            return taken
+
+        shares = await asyncio.gather(*(work(f"w{number}") for number in range(4)))
+
+        for share in shares:
+            assert share == sorted(share, key=lambda lease: int(lease.payload))
+        assert sorted(int(lease.payload) for share in shares for lease in share) == list(range(40))
+        assert await queue.lag("other") == 1
+
+    bench.run(scenario)
+
+
+def test_lag_counts_what_nobody_holds(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        assert await queue.lag("pool") == 0
+        for _ in range(3):
+            await queue.add_task("pool", "job", b"task")
+        assert await queue.lag("pool") == 3
+        leases = await queue.lease("pool", "w", count=2, block=0)
+        assert await queue.lag("pool") == 1
+        for lease in reversed(leases):
+            assert await queue.complete(lease, [])
+        assert await queue.lag("pool") == 1
+        await queue.add_task("pool", "job", b"task")
+        assert await queue.lag("pool") == 2
+
+    bench.run(scenario)
+
+
+def test_a_silent_worker_loses_its_task_and_a_renewing_one_keeps_it(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        for _ in range(2):
+            await queue.add_task("pool", "job", b"task")
+        silent, renewing = await lease_one(queue, "silent"), await lease_one(queue, "renewing")
+        assert await queue.reclaim("pool", "other", idle=0.3, count=9) == []
+        await asyncio.sleep(0.35)
+        assert await queue.renew(renewing)
+
+        (taken,) = await queue.reclaim("pool", "other", idle=0.3, count=9)
+
+        assert (taken.entry_id, taken.payload, taken.worker) == (silent.entry_id, b"task", "other")
+        assert taken.deliveries == 2
+        assert not await queue.renew(silent)
+        assert not await queue.complete(silent, [b"late"])
+        assert await queue.renew(renewing)
+        assert await queue.complete(taken, [b"taken"])
+        assert await queue.complete(renewing, [b"renewed"])
+        assert await results_of(queue) == [b"taken", b"renewed"]
+
+    bench.run(scenario)
+
+
+def test_renewing_does_not_count_as_delivery(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.add_task("pool", "job", b"task")
+        lease = await lease_one(queue, "w")
+        for _ in range(5):
+            assert await queue.renew(lease)
+        (again,) = await queue.reclaim("pool", "w", idle=0, count=1)
+        assert again.deliveries == 2
+        assert await queue.complete(lease, []), "the same worker is still the holder"
+
+    bench.run(scenario)
+
+
+def test_completing_twice_stores_once(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        await queue.add_task("pool", "job", b"task")
+        lease = await lease_one(queue, "w")
+
+        first = await asyncio.gather(*(queue.complete(lease, [b"result"]) for _ in range(5)))
+
+        assert sorted(first) == [False] * 4 + [True]
+        assert not await queue.complete(lease, [b"result"])
+        assert not await queue.renew(lease)
+        assert await results_of(queue) == [b"result"]
+
+    bench.run(scenario)
+
+
+def test_reclaim_takes_no_more_than_asked_for_and_all_in_the_end(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        for number in range(25):
+            await queue.add_task("pool", "job", b"%d" % number)
+        await queue.lease("pool", "dead", count=25, block=0)
+        await asyncio.sleep(0.15)
+
+        assert len(await queue.reclaim("pool", "w", idle=0.1, count=10)) == 10
+        assert len(await queue.reclaim("pool", "w", idle=0.1, count=100)) == 15
+        assert await queue.reclaim("pool", "w", idle=0.1, count=100) == []
+
+    bench.run(scenario)
+
+
+def test_results_of_a_closed_job_vanish(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        await queue.open_job("other")
+        await queue.hold("job", "owner", 60)
+        for _ in range(2):
+            await queue.add_task("pool", "job", b"task")
+        first, second = await lease_one(queue, "w"), await lease_one(queue, "w")
+        assert await queue.complete(first, [b"in time"])
+
+        await queue.close_job("job")
+
+        assert await queue.complete(second, [b"late"]), "the task is removed all the same"
+        assert await results_of(queue) == []
+        assert await queue.reclaim("pool", "w", idle=0, count=9) == []
+        assert await queue.holder("job") is None
+
+    bench.run(scenario)
+    assert not {key for key in bench.key_names() if key.endswith(":job")}, "nothing of the job is left"
+    assert "quatrain:job:other" in bench.key_names()
+
+
+def test_results_come_in_order_from_any_point_and_can_be_forgotten(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        for number in range(3):
+            await queue.add_task("pool", "job", b"task")
+            assert await queue.complete(await lease_one(queue, "w"), [b"%d-%d" % (number, part) for part in range(2)])
+        everything = await queue.read_results("job", "0", count=100, block=0)
+        assert [data for _, data in everything] == [b"0-0", b"0-1", b"1-0", b"1-1", b"2-0", b"2-1"]
+        assert await queue.read_results("job", "0", count=2, block=0) == everything[:2]
+        assert await queue.read_results("job", everything[1][0], count=3, block=0) == everything[2:5]
+        assert await queue.read_results("job", everything[-1][0], count=3, block=0.05) == []
+
+        await queue.delete_results("job", [entry_id for entry_id, _ in everything[:4]])
+        await queue.delete_results("job", [everything[0][0]])
+        await queue.delete_results("job", [])
+
+        assert await queue.read_results("job", "0", count=100, block=0) == everything[4:]
+
+    bench.run(scenario)
+
+
+def test_waiting_reads_wake_up_and_let_others_work(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        began = time.monotonic()
+        assert await queue.lease("pool", "w", count=1, block=0.1) == []
+        assert await queue.read_results("job", "0", count=1, block=0.1) == []
+        assert 0.15 < time.monotonic() - began < 2
+
+        leasing = [asyncio.create_task(queue.lease("pool", f"w{n}", count=1, block=2.0)) for n in range(3)]
+        reading = asyncio.create_task(queue.read_results("job", "0", count=1, block=2.0))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        for _ in range(3):
+            await queue.add_task("pool", "job", b"task")
+        leases = [lease for found in await asyncio.gather(*leasing) for lease in found]
+        assert len(leases) == 3
+        assert await queue.complete(leases[0], [b"result"])
+        assert [data for _, data in await reading] == [b"result"]
+        assert time.monotonic() - began < 1
+
+    bench.run(scenario)
+
+
+def test_a_cancelled_wait_does_no_harm(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        for _ in range(5):
+            waits = [
+                asyncio.create_task(queue.lease("pool", "w", count=1, block=0.3)),
+                asyncio.create_task(queue.read_results("job", "0", count=1, block=0.3)),
+            ]
+            await asyncio.sleep(0.01)
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        await asyncio.sleep(0.4)
+        await queue.add_task("pool", "job", b"task")
+        assert await queue.complete(await lease_one(queue, "w"), [b"result"])
+        assert await results_of(queue) == [b"result"]
+
+    bench.run(scenario)
+
+
+def test_a_wipe_is_noticed_and_everything_works_again(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.open_job("job")
+        sentinel = await queue.sentinel()
+        assert sentinel == await queue.sentinel() != ""
+        for _ in range(2):
+            await queue.add_task("pool", "job", b"lost")
+        lease = await lease_one(queue, "w")
+        await queue.hold("job", "owner", 60)
+
+        await asyncio.to_thread(bench.wipe)
+
+        assert await queue.sentinel() != sentinel
+        assert not await queue.renew(lease)
+        assert not await queue.complete(lease, [b"late"])
+        assert await queue.reclaim("pool", "w", idle=0, count=9) == []
+        assert await queue.holder("job") is None
+        assert await queue.lag("pool") == 0
+        assert await results_of(queue) == []
+        await queue.open_job("job")
+        await queue.add_task("pool", "job", b"again")
+        again = await lease_one(queue, "w")
+        assert again.payload == b"again"
+        assert await queue.complete(again, [b"result"])
+        assert await results_of(queue) == [b"result"]
+
+    bench.run(scenario)
+
+
+def test_a_wipe_under_a_waiting_worker_does_not_strand_it(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        await queue.lease("pool", "w", count=1, block=0)  # the group is there
+        waiting = asyncio.create_task(queue.lease("pool", "w", count=1, block=2.0))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(bench.wipe)
+        await queue.add_task("pool", "job", b"after the wipe")
+
+        found = await waiting or await queue.lease("pool", "w", count=1, block=2.0)
+
+        assert [lease.payload for lease in found] == [b"after the wipe"]
+
+    bench.run(scenario)
+
+
+def test_a_hold_excludes_others_until_it_is_released_or_runs_out(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        assert await queue.holder("job") is None
+        assert await queue.hold("job", "a", 0.3)
+        assert not await queue.hold("job", "b", 60)
+        assert await queue.hold("other", "b", 60)
+        assert await queue.holder("job") == "a"
+        await asyncio.sleep(0.2)
+        assert await queue.hold("job", "a", 0.3), "renewed"
+        await asyncio.sleep(0.2)
+        assert await queue.holder("job") == "a"
+        await asyncio.sleep(0.15)
+        assert await queue.holder("job") is None
+        assert await queue.hold("job", "b", 60)
+        await queue.release("job", "a")
+        assert await queue.holder("job") == "b", "only the holder can release"
+        await queue.release("job", "b")
+        assert await queue.holder("job") is None
+
+    bench.run(scenario)
+
+
+def test_names_that_are_not_plain_are_refused(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        for name in ("", "a:b", "a b", "../x", "-a", "x" * 129, "é"):
+            with pytest.raises(InvalidInput):
+                await queue.open_job(name)
+            with pytest.raises(InvalidInput):
+                await queue.lease(name, "w", count=1, block=0)
+            with pytest.raises(InvalidInput):
+                await queue.lease("pool", name, count=1, block=0)
+
+    bench.run(scenario)
