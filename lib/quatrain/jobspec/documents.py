@@ -119,24 +119,27 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 
 def _check(root: yaml.Node) -> None:
     """Refuses duplicate and non-string keys, anchors that hold themselves, and documents that aliases blow up."""
-    sizes: dict[int, int] = {}
+    measured: dict[int, tuple[int, int] | None] = {}
 
-    def size(node: yaml.Node) -> int:
-        known = sizes.get(id(node))
-        if known == 0:
-            raise yaml.MarkedYAMLError(problem="an alias inside its own anchor", problem_mark=node.start_mark)
-        if known is not None:
+    def measure(node: yaml.Node) -> tuple[int, int]:
+        """(values, levels) of the node with aliases written out."""
+        if id(node) in measured:
+            known = measured[id(node)]
+            if known is None:
+                raise yaml.MarkedYAMLError(problem="an alias inside its own anchor", problem_mark=node.start_mark)
             return known
-        sizes[id(node)] = 0
-        total = 1 + sum(size(child) for child in _children(node))
-        if total > MAX_NODES:
+        measured[id(node)] = None
+        inner = [measure(child) for child in _children(node)]
+        values, levels = 1 + sum(size for size, _ in inner), 1 + max((depth for _, depth in inner), default=0)
+        if values > MAX_NODES or levels > MAX_DEPTH:
+            bound = f"{MAX_NODES} values" if values > MAX_NODES else f"{MAX_DEPTH} levels"
             raise yaml.MarkedYAMLError(
-                problem=f"more than {MAX_NODES} values with aliases written out", problem_mark=node.start_mark
+                problem=f"more than {bound} with aliases written out", problem_mark=node.start_mark
             )
-        sizes[id(node)] = total
-        return total
+        measured[id(node)] = values, levels
+        return values, levels
 
-    size(root)
+    measure(root)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
