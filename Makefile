@@ -1,0 +1,70 @@
+# Everything a developer types. `make demo` and `make test` work from nothing but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export CUDA_VISIBLE_DEVICES ?=
+export PIP_INDEX_URL PIP_EXTRA_INDEX_URL
+ifeq ($(PIP_INDEX_URL),)
+unexport PIP_INDEX_URL
+endif
+ifeq ($(PIP_EXTRA_INDEX_URL),)
+unexport PIP_EXTRA_INDEX_URL
+endif
+MODE ?= process
+SOURCES := lib services orchestrator tests bench examples
+
+.PHONY: help setup demo test test-slow closed-form up down lint format proto proto-check bench clean
+
+help:  ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(VENV)/.installed  ## The environment in .venv
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Quatrain needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup  ## The example job from start to end: SFT, reward model, PPO
+	$(BIN)/python examples/courteous-replies/demo.py
+
+test: setup  ## The everyday suite, under 15 minutes on two cores
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup  ## What takes longer than the everyday suite
+	$(BIN)/python -m pytest -m slow --timeout=1800
+
+closed-form: setup  ## The closed-form tasks through the real services; SEEDS="1 2 3"
+	$(BIN)/python examples/count-token/check.py --seeds $(or $(SEEDS),1)
+
+up: setup  ## Starts the local stack
+	$(BIN)/quatrain up --mode $(MODE)
+
+down: setup  ## Ends the local stack, keeps its data
+	$(BIN)/quatrain down
+
+lint: setup  ## Style, types, import arrows, file lengths, protos
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_files.py
+	$(MAKE) --no-print-directory proto-check
+
+format: setup  ## Formats the sources
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+proto: setup  ## Generates the stubs anew
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=lib --pyi_out=lib --grpc_python_out=lib proto/quatrain/v1/*.proto
+
+proto-check: setup  ## The committed stubs are those of the protos; every field is commented
+	$(BIN)/python .ci/check_protos.py
+
+bench: setup  ## Step time by phase, tokens per second, achieved FLOP/s; prints JSON
+	$(BIN)/python -m bench
+
+clean: setup  ## Ends the local stack and removes its data
+	$(BIN)/quatrain down
+	rm -rf .quatrain
