@@ -272,11 +272,11 @@ def test_a_service_outside_that_is_not_there_is_named(tmp_path: Path, store: Mem
     served(tmp_path, store, work)
 
 
-async def port_in(file: Path) -> int:
+def port_in(file: Path) -> int:
     """The port in a port file, once there is one."""
     until = time.monotonic() + 60
     while not file.is_file() and time.monotonic() < until:
-        await asyncio.sleep(0.05)
+        time.sleep(0.05)
     return int(json.loads(file.read_text())["port"])
 
 
@@ -310,7 +310,7 @@ def test_the_entry_point_serves_becomes_healthy_and_leaves_nothing_behind(tmp_pa
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         )
         try:
-            target = f"127.0.0.1:{await port_in(tmp_path / 'ports.json')}"
+            target = f"127.0.0.1:{await asyncio.to_thread(port_in, tmp_path / 'ports.json')}"
             async with open_channel(target, service=SERVICE) as channel:
                 check: Any = health_pb2_grpc.HealthStub(channel)
                 health = await check.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=5)

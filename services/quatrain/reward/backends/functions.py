@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-import os
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -135,9 +135,10 @@ class FunctionBackend:
         except NotFound as error:
             raise NotFound(f"the code of the reward function, data/sha256/{digest}, is not in the store") from error
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.{os.getpid()}")
-        part.write_bytes(code)
-        part.replace(file)
+        # Under a name of its own first: two functions of one file may be fetched at the same time.
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+            part.write(code)
+        Path(part.name).replace(file)
 
     async def _explained(
         self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
