@@ -108,6 +108,7 @@ def channel_options(max_message_mib: int) -> list[tuple[str, Any]]:
         ("grpc.max_send_message_length", max_message_mib * MIB),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),  # what gRPC's core really uses (seen in 1.80); its default is 60 s
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 3_000),  # also the time that one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 5_000),

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from quatrain import errors
@@ -53,9 +54,9 @@ def to_status(error: errors.QuatrainError, request_id: str) -> status_pb2.Status
     """The error as `google.rpc.Status` with details."""
     details: list[AnyMessage] = []
 
-    def add(message: object) -> None:
+    def add(message: Message) -> None:
         packed = AnyMessage()
-        packed.Pack(message)  # type: ignore[arg-type]
+        packed.Pack(message)
         details.append(packed)
 
     add(error_details_pb2.ErrorInfo(reason=error.code_reason, domain=DOMAIN))
@@ -158,5 +159,8 @@ def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
     for key, value in metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):
-            return status_pb2.Status.FromString(value)
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:  # a proxy cut it; code and message still stand
+                return None
     return None

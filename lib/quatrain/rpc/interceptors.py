@@ -18,7 +18,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]
 from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, QuatrainError, Unavailable
 from quatrain.rpc.errors import DETAILS_KEY, REQUEST_ID, code_of, internal_status, to_status
 from quatrain.telemetry import metrics
-from quatrain.telemetry.logging import bound, get_logger
+from quatrain.telemetry.logging import bind, get_logger
 
 PUBLIC_DEADLINE_SECONDS = 30.0
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -134,7 +134,10 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         request_id = _request_id(context)
         context.set_trailing_metadata(((REQUEST_ID, request_id),))
         outcome = _Outcome()
-        with _measured(method if known else "/unknown/unknown", outcome), bound(request_id=request_id):
+        # Each call has a context of its own, so nothing is unbound afterwards; a stream that is left half-read may be
+        # closed from another context, where unbinding would fail.
+        bind(request_id=request_id)
+        with _measured(method if known else "/unknown/unknown", outcome):
             try:
                 if self._gate.closed is not None:
                     raise Unavailable(f"{self._name} takes no calls: {self._gate.closed}")

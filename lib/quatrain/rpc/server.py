@@ -8,6 +8,7 @@ in flight their grace and stops.
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -63,7 +64,7 @@ async def run_server(
             _log.info("draining", name=name)
             await server.refuse()
             if on_drain is not None:
-                await on_drain()
+                await _bounded(on_drain, config.server.shutdown_grace)
     finally:
         await server.stop()
 
@@ -98,6 +99,7 @@ class RpcServer:
 
     async def start(self) -> None:
         """Binds all ports and answers health with NOT_SERVING. Raises Unavailable if a port is taken."""
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
         await self._set_health(_NOT_SERVING)
         port = self._bind(self._server, self._config.port)
         health_port = None
@@ -167,6 +169,7 @@ def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
         ("grpc.max_connection_age_ms", int(config.max_connection_age * 1000)),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),
         # Clients ping every 10 to 60 s; the default of five minutes would answer that with GOAWAY.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 9_000),
     ]
@@ -179,6 +182,11 @@ def write_port_file(path: Path, ports: Ports) -> None:
     document = {"port": ports.port, "health_port": ports.health_port, "metrics_port": ports.metrics_port}
     temporary.write_text(json.dumps(document), encoding="utf-8")
     temporary.replace(path)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leaves out the traceback that gRPC logs whenever a client leaves a stream that is being written."""
+    return "ExecuteBatchError raised in core by servicer method" not in record.msg
 
 
 async def _unless_stopped(hook: Hook, stopping: asyncio.Event) -> bool:
@@ -196,6 +204,16 @@ async def _unless_stopped(hook: Hook, stopping: asyncio.Event) -> bool:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(work, stopped, return_exceptions=True)
+
+
+async def _bounded(hook: Hook, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds) as clock:
+            await hook()
+    except TimeoutError:
+        if not clock.expired():
+            raise
+        _log.warning("work was not handed back in time", seconds=seconds)
 
 
 @contextlib.contextmanager

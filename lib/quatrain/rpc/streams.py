@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -34,7 +34,7 @@ class Done(Generic[T]):
 
 async def with_heartbeats(
     future: "asyncio.Future[T]", phase: str | Callable[[], str], *, every: float = HEARTBEAT_SECONDS
-) -> AsyncIterator[Beat | Done[T]]:
+) -> AsyncGenerator[Beat | Done[T], None]:
     """Yields a Beat at once and then each `every` seconds until `future` is done, then Done with its result.
 
     The future goes on when the stream ends early, so that another call can attach to it. Raises what the future raises.
@@ -52,7 +52,7 @@ async def watched(
     *,
     service: str = "the service",
     target: str = "its address",
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """The messages of a stream. Raises Unavailable, and cancels it, when none comes for `lost_after` seconds."""
     try:
         while True:

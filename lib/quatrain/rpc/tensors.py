@@ -18,14 +18,16 @@ _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
 
 def to_ragged_ints(rows: Sequence[Sequence[int] | npt.NDArray[Any]]) -> common_pb2.RaggedInts:
     """Rows of ints, each [length]. Raises InvalidInput for what is no int32."""
-    arrays = [np.asarray(row, dtype=np.int64) if len(row) else np.zeros(0, np.int64) for row in rows]
+    arrays = [np.asarray(row) if len(row) else np.zeros(0, np.int64) for row in rows]
     for number, array in enumerate(arrays):
         if array.ndim != 1:
             raise InvalidInput(f"row {number} has {array.ndim} dimensions; rows are flat lists of ints")
+        if array.dtype.kind not in "iu":
+            raise InvalidInput(f"row {number} holds {array.dtype}, not ints of at most 64 bits")
         if array.size and (array.min() < _LOWEST or array.max() > _HIGHEST):
             raise InvalidInput(f"row {number} holds a value outside the range of int32")
-    values = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
-    return common_pb2.RaggedInts(values=values.astype("<i4").tobytes(), offsets=_offsets([len(a) for a in arrays]))
+    values = b"".join(array.astype("<i4").tobytes() for array in arrays)
+    return common_pb2.RaggedInts(values=values, offsets=_offsets([len(a) for a in arrays]))
 
 
 def to_ragged_floats(rows: Sequence[Sequence[float] | npt.NDArray[Any]]) -> common_pb2.RaggedFloats:
@@ -34,8 +36,8 @@ def to_ragged_floats(rows: Sequence[Sequence[float] | npt.NDArray[Any]]) -> comm
     for number, array in enumerate(arrays):
         if array.ndim != 1:
             raise InvalidInput(f"row {number} has {array.ndim} dimensions; rows are flat lists of floats")
-    values = np.concatenate(arrays) if arrays else np.zeros(0, "<f4")
-    return common_pb2.RaggedFloats(values=values.tobytes(), offsets=_offsets([len(a) for a in arrays]))
+    values = b"".join(array.tobytes() for array in arrays)
+    return common_pb2.RaggedFloats(values=values, offsets=_offsets([len(a) for a in arrays]))
 
 
 def from_ragged_ints(message: common_pb2.RaggedInts, field: str = "rows") -> list[Ints]:

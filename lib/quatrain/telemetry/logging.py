@@ -71,9 +71,17 @@ def get_logger(name: str, **bound_values: Any) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def bind(**values: Any) -> None:
+    """Binds values to every line that the current task logs from here on."""
+    structlog.contextvars.bind_contextvars(**values)
+
+
 @contextmanager
 def bound(**values: Any) -> Iterator[None]:
-    """Binds values (job, stage, step, attempt, request_id) to every line that the current task logs inside."""
+    """Binds values (job, stage, step, attempt, request_id) to every line that the current task logs inside.
+
+    Not around a `yield` of an async generator, which may be closed from another task: use `bind` there.
+    """
     with structlog.contextvars.bound_contextvars(**values):
         yield
 

@@ -87,6 +87,8 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
         try:
             for _ in range(3):
                 yield artifact_pb2.DownloadResponse()
+            while request.uri == "flood":
+                yield artifact_pb2.DownloadResponse(data=bytes(2**20))
             if request.uri == "wait":
                 await asyncio.sleep(60)
             raise Overloaded("enough", retry_after=2.0)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,22 @@ def test_a_stream_that_the_client_leaves_ends_its_handler() -> None:
             await asyncio.wait_for(servicer.ended.wait(), 5.0)
 
     run(work)
+
+
+def test_a_stream_left_in_the_middle_of_a_write_leaves_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        servicer = Artifacts()
+        async with serving(servicer) as server, open_channel(address_of(server), service="") as channel:
+            call = artifact_stub(channel).Download(artifact_pb2.DownloadRequest(uri="flood"))
+            await call.read()
+            await asyncio.sleep(0.2)
+            call.cancel()
+            await asyncio.wait_for(servicer.ended.wait(), 5.0)
+            gc.collect()
+            await asyncio.sleep(0.05)
+
+    run(work)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_connections_age_does_not_end_a_stream() -> None:

@@ -1,0 +1,106 @@
+"""A real process: configuration, port file, SIGTERM, exit codes."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.integration.rpc.servers import SERVICE, Replica, address_of, generate_of, run, serving
+
+from quatrain.rpc.targets import PoolOptions, TargetPool
+from quatrain.v1 import generation_pb2 as pb
+
+PROGRAM = """
+import asyncio, sys
+from quatrain.config import ProcessConfig
+from quatrain.errors import Unavailable
+from quatrain.rpc.process import run_process
+from quatrain.rpc.server import run_server
+from tests.integration.rpc.servers import Replica
+
+async def main(config: ProcessConfig) -> None:
+    if config.storage.kind == "memory":
+        raise Unavailable("the store does not answer")
+    await run_server(config, "generation", Replica(hang).register)
+
+async def hang(request, context):
+    await asyncio.sleep(60)
+
+sys.exit(run_process("generation", main))
+"""
+
+
+def start(*flags: str) -> subprocess.Popen[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("QUATRAIN_")}
+    env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *flags], env=env, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(port_file: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 20
+    while not port_file.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_serving_process_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    port_file = tmp_path / "ports.json"
+    with start(f"--server.port-file={port_file}", "--telemetry.format=json") as process:
+        wait_for(port_file, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 0, errors
+    assert '"event": "serving"' in errors
+    assert '"event": "draining"' in errors
+    assert "Traceback" not in errors
+    assert not port_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "code", "text"),
+    [("--server.prot=1", 2, "did you mean server.port?"), ("--storage.kind=memory", 1, "the store does not answer")],
+)
+def test_failures_end_with_their_code_and_without_a_traceback(flag: str, code: int, text: str) -> None:
+    with start(flag) as process:
+        _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == code
+    assert text in errors
+    assert "Traceback" not in errors
+
+
+def test_a_replica_that_freezes_in_a_call_loses_it_to_another(tmp_path: Path) -> None:
+    port_file = tmp_path / "ports.json"
+    options = PoolOptions(keepalive=1.0, keepalive_timeout=1.0, probe_timeout=1.0)
+
+    async def work() -> None:
+        frozen = f"127.0.0.1:{json.loads(port_file.read_text())['port']}"
+        healthy = Replica()
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(serving(healthy, ready=False))
+            pool = TargetPool(f"{frozen},{address_of(server)}", service=SERVICE, options=options)
+            await stack.enter_async_context(pool)
+            call = asyncio.create_task(pool.call(generate_of, pb.GenerateRequest(), timeout=15.0))
+            while pool.usable != (frozen,):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
+            process.send_signal(signal.SIGSTOP)
+            await server.serve()
+            await call
+            assert healthy.calls == 1
+
+    with start(f"--server.port-file={port_file}", "--server.shutdown-grace=0") as process:
+        wait_for(port_file, process)
+        try:
+            run(work)
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            process.communicate(timeout=20)
