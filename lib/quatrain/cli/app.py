@@ -1,0 +1,43 @@
+"""The commands and how they are grouped."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from quatrain.cli import artifacts, history, jobs, stack
+
+app = typer.Typer(
+    name="quatrain",
+    help="RLHF with PPO as a service: submit a job, follow it, take the model home.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(version("quatrain"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Exit codes: 0 ok, 1 unexpected, 2 usage, 3 invalid spec or data, 4 not found, 5 permission, 6 server unreachable,
+    7 job failed, 8 job cancelled, 9 wait timed out, 130 interrupted (the job goes on)."""
+
+
+job = typer.Typer(no_args_is_help=True, help="Submit jobs, follow them, look into them.")
+jobs.register(job)
+history.register(job)
+app.add_typer(job, name="job")
+app.add_typer(artifacts.checkpoint, name="checkpoint")
+app.add_typer(artifacts.model, name="model")
+app.add_typer(artifacts.data, name="data")
+stack.register(app)

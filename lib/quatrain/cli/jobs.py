@@ -1,0 +1,245 @@
+"""`job submit|list|get|watch|wait|cancel`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quatrain.cli.failures import outcome_code
+from quatrain.cli.output import (
+    Format,
+    Output,
+    document,
+    hint,
+    number,
+    print_data,
+    print_fields,
+    print_json,
+    print_names,
+    print_table,
+)
+from quatrain.cli.watching import show_lines, show_live, show_ndjson
+from quatrain.client import Client, Job
+from quatrain.local.home import read_endpoint, state_folder
+
+JobId = Annotated[str, typer.Argument(help="Id of the job.", metavar="JOB")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(submit)
+    app.command("list")(list_jobs)
+    app.command()(get)
+    app.command()(watch)
+    app.command()(wait)
+    app.command()(cancel)
+
+
+def submit(
+    file: Annotated[str, typer.Argument(help="Job spec, YAML or JSON; - reads it from stdin.", metavar="FILE")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Set one field, such as ppo.kl.coef=0.1; repeat."),
+    ] = None,
+    job_id: Annotated[str, typer.Option(help="Id of the new job; without one the server makes one.")] = "",
+    request_id: Annotated[str, typer.Option(help="The same request id twice gives one job.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, start nothing.")] = False,
+    show_resolved: Annotated[
+        bool, typer.Option("--show-resolved", help="Print the spec with every default and digest.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end and exit with its outcome.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Check a spec, upload what it names by path, and start the job.
+
+    Example: quatrain job submit job.yaml --set ppo.kl.coef=0.1 --wait
+    """
+    spec: Path | str = sys.stdin.read() if file == "-" else Path(file)
+    with Client() as client:
+        job = client.submit(
+            spec, overrides=overrides or (), job_id=job_id, request_id=request_id, validate_only=dry_run
+        )
+        for warning in job.warnings:
+            hint(f"warning: {warning}")
+        if dry_run:
+            _print_checked(job, output, show_resolved=show_resolved)
+            return
+        if show_resolved:
+            print_data(job.resolved_spec, Format.json if output is Format.json else Format.yaml)
+            hint(f"submitted: {job.id}")
+        elif output is not Format.json or not wait:
+            _print_submitted(job, output)
+        _next_commands(job)
+        if wait:
+            _follow(client, job.id)
+            finished = client.get(job.id)
+            if output is Format.json and not show_resolved:
+                print_json(finished)
+            _finish(finished)
+
+
+def list_jobs(
+    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state, such as RUNNING; repeat.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most jobs that are shown.")] = 100,
+    output: Output = Format.table,
+) -> None:
+    """List jobs, newest first."""
+    with Client() as client:
+        jobs = client.list(states=[each.upper() for each in state or ()], limit=limit)
+    if output is Format.name:
+        print_names(job.id for job in jobs)
+    elif output is Format.table:
+        rows = [[job.id, job.name, job.state, job.stage, _steps(job), job.create_time] for job in jobs]
+        print_table(["ID", "NAME", "STATE", "STAGE", "STEP", "CREATED"], rows)
+    else:
+        # Lists carry no specs; absent says that better than null.
+        shown = [{k: v for k, v in document(job).items() if k not in ("spec", "resolved_spec")} for job in jobs]
+        print_data(shown, output)
+
+
+def get(job: JobId, output: Output = Format.table) -> None:
+    """Show one job."""
+    with Client() as client:
+        found = client.get(job)
+    if output is Format.name:
+        print_names([found.id])
+    elif output is Format.table:
+        _print_job(found)
+    else:
+        print_data(found, output)
+
+
+def watch(job: JobId, output: Output = Format.table) -> None:
+    """Follow a job to its end. Ctrl-C stops following; the job goes on.
+
+    On a terminal a live panel, into a pipe one line a step, with -o json one JSON object a line.
+    """
+    with Client() as client:
+        if output is Format.table:
+            _follow(client, job, stdout=True)
+        else:
+            show_ndjson(client, job)
+
+
+def wait(
+    job: JobId,
+    timeout: Annotated[float | None, typer.Option(min=0.0, help="Seconds; exit code 9 when they are over.")] = None,
+    output: Output = Format.table,
+) -> None:
+    """Wait until a job has finished and exit with its outcome: 0 succeeded, 7 failed, 8 cancelled."""
+    with Client() as client:
+        finished = client.wait(job, timeout=timeout)
+    if output is Format.name:
+        print_names([finished.id])
+    elif output is Format.table:
+        print(finished.state)
+    else:
+        print_data(finished, output)
+    _finish(finished)
+
+
+def cancel(
+    job: JobId,
+    now: Annotated[bool, typer.Option("--now", help="At once, without finishing the step and a checkpoint.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the log.")] = "",
+    output: Output = Format.table,
+) -> None:
+    """Ask for the end of a job: after the running step and a checkpoint, or at once with --now. Twice is fine."""
+    with Client() as client:
+        found = client.cancel(job, now=now, reason=reason)
+    if output is Format.name:
+        print_names([found.id])
+    elif output is Format.table:
+        print(found.state)
+        if not found.finished:
+            hint(f"the end is asked for; `quatrain job wait {found.id}` waits for it")
+    else:
+        print_data(found, output)
+
+
+def _follow(client: Client, job: str, *, stdout: bool = False) -> None:
+    """Shows a job live: on stdout for `watch`, whose data it is; else on stderr."""
+    stream = sys.stdout if stdout else sys.stderr
+    try:
+        if stream.isatty():
+            show_live(client, job, stderr=not stdout)
+        else:
+            show_lines(client, job, stream)
+    except KeyboardInterrupt:
+        hint(f"stopped following; the job goes on: quatrain job watch {job}")
+        raise
+
+
+def _finish(job: Job) -> None:
+    code = outcome_code(job)
+    if job.error is not None:
+        hint(f"error: {job.error.reason}: {job.error.message}")
+        hint(f"hint: quatrain job events {job.id}")
+    raise typer.Exit(code)
+
+
+def _print_checked(job: Job, output: Format, *, show_resolved: bool) -> None:
+    if show_resolved:
+        print_data(job.resolved_spec, Format.json if output is Format.json else Format.yaml)
+    elif output in (Format.json, Format.yaml):
+        print_data({"name": job.name, "warnings": list(job.warnings), "resolved_spec": job.resolved_spec}, output)
+    elif output is Format.name:
+        print_names([job.name])
+    hint(f"ok: {job.name} can run; nothing was started")
+
+
+def _print_submitted(job: Job, output: Format) -> None:
+    if output is Format.name:
+        print_names([job.id])
+        sys.stdout.flush()
+    elif output is Format.table:
+        print_fields({"id": job.id, "name": job.name, "state": job.state, "url": _url(job)})
+    else:
+        print_data(job, output)
+
+
+def _next_commands(job: Job) -> None:
+    hint(f"follow:  quatrain job watch {job.id}")
+    hint(f"result:  quatrain job wait {job.id} && quatrain checkpoint download {job.id}")
+    hint(f"stop:    quatrain job cancel {job.id}")
+
+
+def _url(job: Job) -> str:
+    endpoint = read_endpoint(state_folder())
+    return f"{endpoint.dashboard}/jobs/{job.id}" if endpoint is not None and endpoint.dashboard else ""
+
+
+def _print_job(job: Job) -> None:
+    fields: dict[str, Any] = {
+        "id": job.id,
+        "name": job.name,
+        "state": job.state,
+        "stage": job.stage,
+        "phase": job.phase,
+        "step": _steps(job),
+        "attempt": str(job.attempt or ""),
+        "policy version": str(job.policy_version or ""),
+        "created": job.create_time,
+        "changed": job.update_time,
+        "error": f"{job.error.reason}: {job.error.message}" if job.error else "",
+        "model": job.model.uri if job.model else "",
+        "weights sha256": job.weights_sha256,
+        "reward model": job.reward_model.uri if job.reward_model else "",
+        "sft model": job.sft_model.uri if job.sft_model else "",
+        "url": _url(job),
+    }
+    print_fields(fields)
+    for name, message in job.conditions.items():
+        hint(f"condition: {name}: {message}")
+    for warning in job.warnings:
+        hint(f"warning: {warning}")
+    if job.metrics:
+        print()
+        print_fields({name: number(value) for name, value in sorted(job.metrics.items())})
+
+
+def _steps(job: Job) -> str:
+    if not job.stage:
+        return ""
+    return f"{job.step}/{job.total_steps}" if job.total_steps else str(job.step)

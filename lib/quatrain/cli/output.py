@@ -1,0 +1,107 @@
+"""Data to stdout in the format that was asked for; hints to stderr."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# Columns of a table that goes to a pipe: nothing is wrapped there.
+PIPE_WIDTH = 4096
+
+
+class Format(StrEnum):
+    """How data are printed."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+    name = "name"
+
+
+Output = Annotated[
+    Format, typer.Option("--output", "-o", help="table for people, json or yaml for programs, name: bare ids only.")
+]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that takes every text literally, and does not wrap when it writes into a pipe."""
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    return made if made.is_terminal else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)
+
+
+def plain(text: str) -> str:
+    """The text with control characters made visible: prompts and completions must not steer a terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def one_line(text: str, width: int = 60) -> str:
+    """The text on one line, cut to `width` characters."""
+    line = plain(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for people; a dash where there is none."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
+
+
+def document(value: Any) -> Any:
+    """Plain JSON values of a resource, or of a list of them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return json.loads(json.dumps(dataclasses.asdict(value)))
+    if isinstance(value, list | tuple):
+        return [document(each) for each in value]
+    return value
+
+
+def print_json(value: Any, *, line: bool = False) -> None:
+    """One JSON document, on one line for streams."""
+    text = json.dumps(document(value), ensure_ascii=False, indent=None if line else 2, allow_nan=False)
+    print(text, flush=line)
+
+
+def print_data(value: Any, format: Format) -> None:
+    """A document as JSON or YAML."""
+    if format is Format.json:
+        print_json(value)
+    else:
+        yaml.safe_dump(document(value), sys.stdout, sort_keys=False, allow_unicode=True, width=PIPE_WIDTH)
+
+
+def print_names(names: Iterable[str]) -> None:
+    """Bare names, one a line."""
+    for name in names:
+        print(plain(name))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table without lines, its first row the names of the columns."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    console().print(table)
+
+
+def print_fields(fields: Mapping[str, str]) -> None:
+    """Names and values, one a line; empty values are left out."""
+    shown = {name: value for name, value in fields.items() if value}
+    width = max((len(name) for name in shown), default=0)
+    for name, value in shown.items():
+        print(f"{name:<{width}}  {plain(value)}")
+
+
+def hint(text: str) -> None:
+    """A line for the person, on stderr."""
+    print(plain(text), file=sys.stderr, flush=True)

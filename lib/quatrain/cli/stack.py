@@ -1,0 +1,112 @@
+"""`up`, `down` and `status`: the local stack. Its package is imported only here, inside the commands."""
+
+from typing import Annotated, Any
+
+import typer
+
+from quatrain.cli.output import Format, Output, hint, print_data, print_names, print_table
+from quatrain.errors import InvalidInput
+from quatrain.local.home import read_endpoint, state_folder
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(
+    mode: Annotated[
+        str,
+        typer.Option(envvar="MODE", help="process, compose, or auto: compose when this version's images are there."),
+    ] = "auto",
+    replicas: Annotated[
+        list[str] | None, typer.Option("--replicas", metavar="NAME=N", help="Number of processes of a kind; repeat.")
+    ] = None,
+) -> None:
+    """Start the local stack and wait until it serves. Starting it twice is fine.
+
+    Example: quatrain up --replicas generation=2 --replicas worker=2
+    """
+    stack = _stack()
+    home = state_folder()
+    if mode == "auto":
+        mode = "process"
+        hint("mode: process (this version has no container images; MODE=process|compose forces)")
+    wanted = dict(_replica(each) for each in replicas) if replicas else None
+    code = stack.up(home, mode=mode, replicas=wanted)
+    endpoint = read_endpoint(home)
+    if endpoint is not None:
+        print(endpoint.api)
+        hint(f"ready: API at {endpoint.api}, state in {home}")
+        hint("next: quatrain job submit FILE  |  quatrain status  |  quatrain down")
+    raise typer.Exit(code)
+
+
+def down() -> None:
+    """Stop the local stack. Its data stay."""
+    code = _stack().down(state_folder())
+    hint(f"stopped; the data stay in {state_folder()}")
+    raise typer.Exit(code)
+
+
+def status(output: Output = Format.table) -> None:
+    """Show the processes of the local stack. Exit code 6 when none runs."""
+    home = state_folder()
+    processes = _stack().status(home)
+    endpoint = read_endpoint(home)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": each.name,
+            "pid": each.pid,
+            "port": each.port,
+            "restarts": each.restarts,
+            "memory_bytes": each.memory,
+            "log": str(each.log),
+        }
+        for each in processes
+    ]
+    if output is Format.name:
+        print_names(row["name"] for row in rows)
+    elif output is Format.table:
+        if rows:
+            shown = [
+                [
+                    row["name"],
+                    str(row["pid"]),
+                    str(row["port"] or "-"),
+                    str(row["restarts"]),
+                    _mib(row["memory_bytes"]),
+                    row["log"],
+                ]
+                for row in rows
+            ]
+            print_table(["NAME", "PID", "PORT", "RESTARTS", "MEMORY", "LOG"], shown)
+    else:
+        print_data({"home": str(home), "api": endpoint.api if endpoint else None, "processes": rows}, output)
+    if not rows:
+        hint(f"no stack runs in {home}; start it with `quatrain up`")
+        raise typer.Exit(6)
+
+
+def _stack() -> Any:
+    try:
+        from quatrain.local import stack
+    except ModuleNotFoundError as error:
+        raise InvalidInput(
+            f"the local stack needs the package {error.name!r}, which the client alone does not: "
+            "pip install 'quatrain[local]'"
+        ) from error
+    return stack
+
+
+def _replica(text: str) -> tuple[str, int]:
+    name, equals, count = text.partition("=")
+    if not equals or not count.isdecimal():
+        raise InvalidInput(f"--replicas {text!r} is not of the form NAME=N, such as generation=2")
+    return name, int(count)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB" if size else "-"
