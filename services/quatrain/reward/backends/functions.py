@@ -41,7 +41,7 @@ class FunctionSettings:
     allow_code: bool = False
     queue_size: int = 8
     kept: int = 4
-    load_limit: float = 60.0
+    load_limit: float = 30.0
 
 
 class FunctionBackend:
