@@ -68,11 +68,8 @@ def download(
     else:
         print_data({"folder": str(folder), "files": files}, output)
     hint(f"{len(files)} files, every sha256 checked")
-    hint(
-        f"open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})"
-        if wanted != "reward_model"
-        else _reward_hint(folder)
-    )
+    opener = "AutoModelForSequenceClassification" if wanted == "reward_model" else "AutoModelForCausalLM"
+    hint(f"open it: {opener}.from_pretrained({str(folder)!r})")
 
 
 @model.command("import")
@@ -120,12 +117,8 @@ def upload(file: Path, output: Output = Format.table) -> None:
 @data.command()
 def validate(
     file: Path,
-    kind: Annotated[
-        str, typer.Option("--as", help="sft, preferences or prompts; without it told by the columns.")
-    ] = "",
-    format: Annotated[
-        str | None, typer.Option(help="jsonl, json, parquet or csv; without it told by the name.")
-    ] = None,
+    kind: Annotated[str, typer.Option("--as", help="sft, preferences or prompts; else by its columns.")] = "",
+    format: Annotated[str | None, typer.Option(help="jsonl, json, parquet or csv; else by its name.")] = None,
     columns: Annotated[
         list[str] | None, typer.Option("--column", metavar="CANONICAL=NAME", help="Rename a column; repeat.")
     ] = None,
@@ -197,10 +190,6 @@ def _print_report(report: Report) -> None:
         print_fields({name: one_line(str(value), 200) for name, value in example.items()})
     for warning in report.warnings:
         hint(f"warning: {warning}")
-
-
-def _reward_hint(folder: Path) -> str:
-    return f"open it: AutoModelForSequenceClassification.from_pretrained({str(folder)!r})"
 
 
 def _uri(policy: Any) -> str:

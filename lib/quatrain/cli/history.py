@@ -96,9 +96,7 @@ def rollouts(
 
 def events(
     job: JobId,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as they happen; one JSON object a line.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they happen (JSON: one a line).")] = False,
     after: Annotated[int, typer.Option(min=0, help="Only events after this revision.")] = 0,
     output: Output = Format.table,
 ) -> None:

@@ -39,8 +39,7 @@ def register(app: typer.Typer) -> None:
 def submit(
     file: Annotated[str, typer.Argument(help="Job spec, YAML or JSON; - reads it from stdin.", metavar="FILE")],
     overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Set one field, such as ppo.kl.coef=0.1; repeat."),
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One field: ppo.kl.coef=0.1; repeat.")
     ] = None,
     job_id: Annotated[str, typer.Option(help="Id of the new job; without one the server makes one.")] = "",
     request_id: Annotated[str, typer.Option(help="The same request id twice gives one job.")] = "",

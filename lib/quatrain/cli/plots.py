@@ -1,6 +1,7 @@
 """Numbers as text: sparklines and plots of block characters."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 Values = Sequence[float | None]
@@ -54,4 +55,4 @@ def _columns(values: list[float], width: int) -> list[float]:
     if len(values) <= width:
         return values
     edges = [i * len(values) // width for i in range(width + 1)]
-    return [sum(values[a:b]) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]

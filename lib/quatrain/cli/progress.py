@@ -44,14 +44,12 @@ class Progress:
         if event is None:
             return [_state_line(self.job)]
         if event.type in ("step_completed", "evaluated"):
-            row = self.rows.setdefault(int(event.data.get("step", 0)), {})
-            row.update(event.data.get("metrics") or {})
-            if event.type == "step_completed":
-                self.finished_at.append(self.clock())
-                return [self.step_line()]
-            return [
-                f"{self.stage} evaluation at step {event.data.get('step', 0)}  {_pairs(event.data.get('metrics') or {})}"
-            ]
+            step, values = int(event.data.get("step", 0)), event.data.get("metrics") or {}
+            self.rows.setdefault(step, {}).update(values)
+            if event.type == "evaluated":
+                return [f"{self.stage} evaluation at step {step}  {_pairs(values)}"]
+            self.finished_at.append(self.clock())
+            return [self.step_line(step)]
         if event.type == "stage_started":
             return [f"{self.job.stage} starts: {self.job.total_steps or '?'} steps"]
         if event.type == "attempt_failed":
@@ -74,21 +72,20 @@ class Progress:
         return [self.rows[step].get(name) for step in sorted(self.rows)]
 
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds to the end of the stage, from the pace of the newest steps; None before it is known."""
+        """Estimate of the seconds to the end of the stage, from the pace of the newest steps; None at first."""
         times = self.finished_at[-PACE_STEPS:]
         if len(times) < 2 or not self.job.total_steps:
             return None
         return (times[-1] - times[0]) / (len(times) - 1) * max(0, self.job.total_steps - self.job.step)
 
-    def step_line(self) -> str:
+    def step_line(self, step: int) -> str:
         """One step on one line."""
-        job = self.job
-        total = f"/{job.total_steps}" if job.total_steps else ""
-        row = self.rows.get(job.step, {})
+        total = f"/{self.job.total_steps}" if self.job.total_steps else ""
+        row = self.rows.get(step, {})
         values = "  ".join(f"{label} {number(row[name])}" for label, name in self.shown() if name in row)
         left = self.seconds_left()
         eta = f"  ETA {duration(left)}" if left else ""
-        return f"{job.stage} step {job.step}{total}  {values}{eta}".rstrip()
+        return f"{self.stage} step {step}{total}  {values}{eta}".rstrip()
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def up(
     mode: Annotated[
         str,
-        typer.Option(envvar="MODE", help="process, compose, or auto: compose when this version's images are there."),
+        typer.Option(envvar="MODE", help="process, compose, or auto: compose when its images exist."),
     ] = "auto",
     replicas: Annotated[
         list[str] | None, typer.Option("--replicas", metavar="NAME=N", help="Number of processes of a kind; repeat.")
@@ -71,17 +71,7 @@ def status(output: Output = Format.table) -> None:
         print_names(row["name"] for row in rows)
     elif output is Format.table:
         if rows:
-            shown = [
-                [
-                    row["name"],
-                    str(row["pid"]),
-                    str(row["port"] or "-"),
-                    str(row["restarts"]),
-                    _mib(row["memory_bytes"]),
-                    row["log"],
-                ]
-                for row in rows
-            ]
+            shown = [_cells(row) for row in rows]
             print_table(["NAME", "PID", "PORT", "RESTARTS", "MEMORY", "LOG"], shown)
     else:
         print_data({"home": str(home), "api": endpoint.api if endpoint else None, "processes": rows}, output)
@@ -106,6 +96,11 @@ def _replica(text: str) -> tuple[str, int]:
     if not equals or not count.isdecimal():
         raise InvalidInput(f"--replicas {text!r} is not of the form NAME=N, such as generation=2")
     return name, int(count)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    memory = _mib(row["memory_bytes"])
+    return [row["name"], str(row["pid"]), str(row["port"] or "-"), str(row["restarts"]), memory, row["log"]]
 
 
 def _mib(size: int) -> str:
