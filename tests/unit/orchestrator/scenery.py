@@ -1,0 +1,80 @@
+"""A small plan and results for the orchestrator's tests."""
+
+from typing import Any
+
+import numpy as np
+
+from quatrain.jobspec import parse_spec, resolved_document
+from quatrain.orchestrator.plan import FolderRef, Plan, TableRef, read_plan
+from quatrain.orchestrator.sampling import PURPOSES, ExpectedBatch, rollout_rows, scoring
+from quatrain.v1 import common_pb2, rollout_pb2
+
+DIGEST = "d" * 64
+
+
+def make_plan(job: str = "job-1", prompts: int = 10, **ppo: Any) -> Plan:
+    document = {
+        "name": "small",
+        "model": {"uri": f"sha256:{DIGEST}", "dtype": "float32"},
+        "reward": {"functions": [{"path": "rewards:count"}]},
+        "ppo": {"prompts": f"sha256:{DIGEST}", "steps": 5, "prompts_per_step": 6, "chunk_size": 4, **ppo},
+    }
+    table = {"key": "data/p", "sha256": DIGEST, "size": 1, "rows": prompts}
+    return read_plan(
+        job,
+        {
+            "spec": resolved_document(parse_spec(document)),
+            "owner": "local",
+            "create_time": "2026-01-01T00:00:00+00:00",
+            "pinned": {
+                "model": {"uri": f"sha256:{DIGEST}", "digest": DIGEST},
+                "vocab_size": 8,
+                "eos_token_ids": [1],
+                "sft_data": None,
+                "reward_data": None,
+                "reward_held_out": None,
+                "prompts": table,
+                "eval_prompts": None,
+                "reward": {"models": [], "functions": [], "service": None},
+                "reward_is_local_model": False,
+                "eval_gold": None,
+                "reference": None,
+            },
+        },
+    )
+
+
+def expected(plan: Plan, step: int = 1, version: int = 0) -> ExpectedBatch:
+    return ExpectedBatch(
+        purpose="rollout",
+        step=step,
+        rows=rollout_rows(plan, step),
+        policy=FolderRef("store:p", DIGEST),
+        policy_version=version,
+        prompts=TableRef("data/p", DIGEST, 1, 10),
+        scorings=(scoring("score", {"functions": []}, 0.0),),
+        reference=plan.model,
+    )
+
+
+def result_of(batch: ExpectedBatch, row: rollout_pb2.TaskRow, chunk: int, **changes: Any) -> rollout_pb2.RolloutResult:
+    ids = np.array([2, 3, 1], dtype="<i4")
+    fields: dict[str, Any] = {
+        "job": "job-1",
+        "purpose": PURPOSES[batch.purpose],
+        "step": batch.step,
+        "chunk": chunk,
+        "row": row,
+        "policy": batch.policy.to_proto(batch.policy_version),
+        "completion_ids": ids.tobytes(),
+        "logprobs": np.full(3, -0.5, dtype="<f4").tobytes(),
+        "ref_logprobs": np.full(3, -0.6, dtype="<f4").tobytes(),
+        "finish_reason": common_pb2.FINISH_REASON_STOP,
+        "scores": [rollout_pb2.ScoreOutcome(name="score", status="rollout", score=1.5)],
+        "generate_seconds": 0.5,
+    }
+    return rollout_pb2.RolloutResult(**(fields | changes))
+
+
+def results_of(task: rollout_pb2.RolloutTask, batch: ExpectedBatch) -> list[bytes]:
+    return [result_of(batch, row, task.chunk).SerializeToString() for row in task.rows]
