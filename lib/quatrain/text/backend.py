@@ -1,14 +1,15 @@
 """Builds the `tokenizers.Tokenizer` of a folder so that it gives exactly the ids of transformers' AutoTokenizer.
 
-AutoTokenizer does not always use tokenizer.json as it stands. Three byte-level BPE classes take only vocabulary and
-merges from it and bring their own normaliser and pre-tokeniser, and which class is used follows from `tokenizer_class`
-and the model type. Special tokens that the configuration names are added when tokenizer.json does not list them. Both
+AutoTokenizer does not always use tokenizer.json as it stands. Some BPE classes take only vocabulary and merges from it
+and bring their own normaliser and pre-tokeniser, and which class is used follows from `tokenizer_class` and the model
+type. Special tokens that the configuration names are added when tokenizer.json does not list them. Both
 are done here too; a test compares the tables and the ids with transformers itself.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
@@ -22,19 +23,67 @@ _QWEN2_WORDS = (
 
 @dataclass(frozen=True)
 class _Rebuild:
-    """A tokenizer class that keeps only vocabulary and merges of tokenizer.json."""
+    """A tokenizer class that keeps only vocabulary and merges of tokenizer.json.
 
-    nfc: bool
-    words: str | None
+    defaults: special tokens that it has when the configuration names none; model: fields of its BPE model; equip: sets
+    normaliser, pre-tokeniser and decoder, given tokenizer_config.json.
+    """
+
     defaults: dict[str, str]
+    model: dict[str, Any]
+    equip: Callable[[Tokenizer, dict[str, Any]], None]
+
+
+def _equip_gpt2(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(config.get("add_prefix_space")))
+    tokenizer.decoder = decoders.ByteLevel()
+
+
+def _equip_neox(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+    tokenizer.normalizer = normalizers.NFC()
+    _equip_gpt2(tokenizer, config)
+
+
+def _equip_qwen2(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+    prefix = bool(config.get("add_prefix_space"))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_QWEN2_WORDS), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+
+
+def _equip_llama(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+    prefix = config.get("add_prefix_space")
+    scheme: Literal["always", "first", "never"] = "always" if config.get("legacy") else "first"
+    if prefix is False:
+        scheme = "never"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
+    strip = [] if prefix is False else [decoders.Strip(content=" ", left=1)]
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
 
 
 _END = "<|endoftext|>"
+_BYTES: dict[str, Any] = {"fuse_unk": False, "continuing_subword_prefix": "", "end_of_word_suffix": ""}
 REBUILDS = {
-    "Qwen2Tokenizer": _Rebuild(True, _QWEN2_WORDS, {"eos_token": _END, "unk_token": _END, "pad_token": _END}),
-    "GPT2Tokenizer": _Rebuild(False, None, {"bos_token": _END, "eos_token": _END, "unk_token": _END}),
+    "Qwen2Tokenizer": _Rebuild(
+        {"eos_token": _END, "unk_token": _END, "pad_token": _END},
+        {**_BYTES, "unk_token": None, "byte_fallback": False},
+        _equip_qwen2,
+    ),
+    "GPT2Tokenizer": _Rebuild({"bos_token": _END, "eos_token": _END, "unk_token": _END}, _BYTES, _equip_gpt2),
     "GPTNeoXTokenizer": _Rebuild(
-        True, None, {"bos_token": _END, "eos_token": _END, "unk_token": _END, "pad_token": "<|padding|>"}
+        {"bos_token": _END, "eos_token": _END, "unk_token": _END, "pad_token": "<|padding|>"}, _BYTES, _equip_neox
+    ),
+    "LlamaTokenizer": _Rebuild(
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        {"fuse_unk": True, "byte_fallback": True, "unk_token": None},
+        _equip_llama,
     ),
 }
 MODEL_CLASSES = {
@@ -42,6 +91,14 @@ MODEL_CLASSES = {
     **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt", "phi", "codegen", "starcoder2"), "GPT2Tokenizer"),
     **dict.fromkeys(("gpt_neox", "olmo", "olmoe", "mpt", "mamba"), "GPTNeoXTokenizer"),
 }
+"""Model type to the class that is registered for it, for the classes that rebuild."""
+
+GENERIC_MODELS = (
+    *("mistral", "mixtral", "ministral", "ministral3", "phi3", "phimoe", "gpt_bigcode", "stablelm", "nemotron"),
+    *("granite", "granitemoe", "olmo2", "olmo3", "glm", "glm4", "glm4_moe", "internlm2", "ernie4_5", "jamba"),
+)
+"""Model types whose registered class takes tokenizer.json as it stands, whatever `tokenizer_class` says."""
+
 OVERRULED_MODELS = ("qwen2",)
 """Model types whose class wins over the folder's `tokenizer_class`."""
 
@@ -78,38 +135,31 @@ def _rebuild_of(files: TokenizerFiles) -> _Rebuild | None:
     model = files.tokenizer.get("model", {})
     if not isinstance(model, dict) or model.get("type") != "BPE":
         return None
-    model_type = files.model_config.get("model_type")
+    model_type = str(files.model_config.get("model_type"))
     declared = files.tokenizer_config.get("tokenizer_class") or files.model_config.get("tokenizer_class")
-    registered = MODEL_CLASSES.get(str(model_type))
-    if not isinstance(declared, str) or (registered and model_type in OVERRULED_MODELS):
-        return REBUILDS.get(registered) if registered else None
-    return REBUILDS.get(declared.removesuffix("Fast"))
+    registered = MODEL_CLASSES.get(model_type, "")
+    if model_type in GENERIC_MODELS:
+        return None
+    if not isinstance(declared, str) or model_type in OVERRULED_MODELS:
+        return REBUILDS.get(registered)
+    name = declared.removesuffix("Fast")
+    parts = [files.tokenizer.get(part) for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder")]
+    if name == "LlamaTokenizer" and '"ByteLevel"' in json.dumps(parts):
+        return None
+    return REBUILDS.get(name)
 
 
 def _load(files: TokenizerFiles, rebuild: _Rebuild | None) -> Tokenizer:
     content = {**files.tokenizer, "truncation": None, "padding": None}
     if rebuild is not None:
-        content["model"] = {
-            **content["model"],
-            "dropout": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-        }
+        content |= {"normalizer": None, "pre_tokenizer": None, "decoder": None}
+        content["model"] = {**content["model"], "dropout": None, **rebuild.model}
     try:
         tokenizer = Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
     except Exception as error:  # noqa: BLE001  the binding raises bare Exception for a malformed tokenizer
         raise InvalidData(f"{files.folder / 'tokenizer.json'} is not a tokenizer: {error}.") from None
     if rebuild is not None:
-        prefix = bool(files.tokenizer_config.get("add_prefix_space"))
-        tokenizer.normalizer = normalizers.NFC() if rebuild.nfc else normalizers.Sequence([])
-        if rebuild.words is None:
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-        else:
-            split = pre_tokenizers.Split(Regex(rebuild.words), behavior="isolated", invert=False)
-            byte_level = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False)
-            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-        tokenizer.decoder = decoders.ByteLevel()
+        rebuild.equip(tokenizer, files.tokenizer_config)
     tokenizer.encode_special_tokens = bool(files.tokenizer_config.get("split_special_tokens"))
     return tokenizer
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.text.folders import CHATML, bpe_tokenizer, symbol_tokenizer, write_folder
+from tests.unit.text.folders import CHATML, bpe_tokenizer, metaspace_tokenizer, symbol_tokenizer, write_folder
 from transformers import AutoTokenizer
 from transformers.models.auto.tokenization_auto import (
     MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS,
@@ -13,7 +13,7 @@ from transformers.models.auto.tokenization_auto import (
 
 from quatrain.errors import InvalidData
 from quatrain.text import Tokenizer
-from quatrain.text.backend import MODEL_CLASSES, OVERRULED_MODELS
+from quatrain.text.backend import GENERIC_MODELS, MODEL_CLASSES, OVERRULED_MODELS
 
 TEXTS = [
     "",
@@ -43,6 +43,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
     "gpt2": ({"tokenizer_class": "GPT2Tokenizer", **ENDS}, {"model_type": "gpt2"}),
     "gpt2 prefix": ({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True, **ENDS}, {"model_type": "gpt2"}),
     "neox": ({"tokenizer_class": "GPTNeoXTokenizer", **ENDS}, {"model_type": "gpt_neox"}),
+    "byte-level llama": ({"tokenizer_class": "LlamaTokenizer", **ENDS}, {"model_type": "llama"}),
+    "generic model": (
+        {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True, **ENDS},
+        {"model_type": "granite"},
+    ),
     "new pad": ({"tokenizer_class": "TokenizersBackend", **ENDS, "pad_token": "<pad>"}, {"model_type": "llama"}),
     "ordinary pad": ({"tokenizer_class": "TokenizersBackend", **ENDS, "pad_token": "a"}, {"model_type": "llama"}),
     "extra": (
@@ -74,8 +79,24 @@ def test_ids_are_those_of_auto_tokenizer(case: str, tmp_path: Path) -> None:
     assert ours.vocab_size == len(theirs)
 
 
+@pytest.mark.parametrize("model_type", ["llama", "mistral"])
+@pytest.mark.parametrize("extra", [{}, {"legacy": True}, {"add_prefix_space": False}])
+def test_sentencepiece_ids_are_those_of_auto_tokenizer(model_type: str, extra: dict[str, Any], tmp_path: Path) -> None:
+    config = {"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>", "unk_token": "<unk>", **extra}
+    folder = write_folder(tmp_path, metaspace_tokenizer(), config, {"model_type": model_type})
+    theirs = AutoTokenizer.from_pretrained(folder)
+
+    ours = Tokenizer.load(folder)
+
+    texts = [*TEXTS, "Hello</s> where </s>is"]
+    assert [ours.encode(text) for text in texts] == [
+        theirs(text, add_special_tokens=False)["input_ids"] for text in texts
+    ]
+
+
 def test_the_table_of_classes_is_that_of_transformers() -> None:
     assert {name: TOKENIZER_MAPPING_NAMES[name] for name in MODEL_CLASSES} == MODEL_CLASSES
+    assert {TOKENIZER_MAPPING_NAMES[name] for name in GENERIC_MODELS} == {"TokenizersBackend"}
     assert set(OVERRULED_MODELS) == MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS & set(MODEL_CLASSES)
 
 
