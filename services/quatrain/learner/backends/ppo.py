@@ -62,12 +62,12 @@ class PpoTrainer:
         tokens = TokenRows(
             [row.prompt_ids for row in rows.rollouts], [row.completion_ids for row in rows.rollouts], self._device
         )
-        in_loss = self._settings.kl.placement == "loss"
-        signal_plan = SignalPlan(self._settings, self._plan.temperature, self._kl_coef, self._plan.exact_logprobs)
+        settings, temperature = self._settings, self._plan.temperature
+        beta_in_loss = self._kl_coef if settings.kl.placement == "loss" else 0.0
+        update_plan = UpdatePlan(settings, temperature, beta_in_loss, self._plan.seed, step)
+        first_epoch = [micro for micros in update_plan.minibatches(tokens, 0) for micro in micros]
+        signal_plan = SignalPlan(settings, temperature, self._kl_coef, self._plan.exact_logprobs, first_epoch)
         signals = compute_signals(self._policy, self._value, tokens, rows, signal_plan, check)
-        update_plan = UpdatePlan(
-            self._settings, self._plan.temperature, self._kl_coef if in_loss else 0.0, self._plan.seed, step
-        )
         policy = Policy(self._policy_optimizer, self._lr(self._settings.optimizer.policy_lr, step), self._policy)
         value = Value(self._value_optimizer, self._lr(self._settings.optimizer.value_lr, step), self._value)
         updated = run_updates(policy, value, tokens, signals, update_plan, check)

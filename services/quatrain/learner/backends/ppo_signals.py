@@ -3,6 +3,7 @@
 Shape suffixes: B rows, T positions, N completion tokens of the step one after the other, M those of one microbatch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from quatrain.algorithms.whitening import whiten
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
 from quatrain.learner.backends.ppo_rows import PpoRows
-from quatrain.learner.backends.tokens import TokenRows
+from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.learner.backends.value_model import ValueModel
 from quatrain.models.logprobs import head_logprobs
 from quatrain.models.sequences import output_head
@@ -44,12 +45,17 @@ class Signals:
 
 @dataclass(frozen=True)
 class SignalPlan:
-    """What the signals depend on besides models and rows."""
+    """What the signals depend on besides models and rows.
+
+    The proximal pass runs over the microbatches of the first epoch: then the ratio of the first minibatch is 1 to the
+    last bit, where another split would leave the rounding of another matrix shape.
+    """
 
     settings: PpoSpec
     temperature: float
     kl_coef: float
     exact_logprobs: bool
+    microbatches: Sequence[Microbatch]
 
 
 @torch.no_grad()
@@ -57,9 +63,8 @@ def compute_signals(
     policy: PreTrainedModel, value: ValueModel, tokens: TokenRows, rows: PpoRows, plan: SignalPlan, check: Check
 ) -> Signals:
     """Recomputes l with the training weights and turns scores into whitened advantages (algorithms section 2)."""
-    budget = plan.settings.optimizer.microbatch_tokens
     logprobs_N, entropy_N, values_N = (torch.zeros(sum(tokens.lengths), device=tokens.device) for _ in range(3))
-    for micro in tokens.microbatches(range(len(tokens.lengths)), budget):
+    for micro in plan.microbatches:
         check()
         logprobs_N[micro.token_M], entropy_N[micro.token_M] = head_logprobs(
             micro.hidden(policy), output_head(policy), micro.targets_M, temperature=plan.temperature

@@ -61,6 +61,14 @@ class UpdatePlan:
         """False in the first steps in which only the value model learns."""
         return self.step > self.settings.optimizer.value_warmup_steps
 
+    def minibatches(self, tokens: TokenRows, epoch: int) -> list[list[Microbatch]]:
+        """The microbatches of each minibatch of an epoch."""
+        settings = self.settings.optimizer
+        return [
+            tokens.microbatches(rows, settings.microbatch_tokens)
+            for rows in minibatches(len(tokens.lengths), settings.minibatches, self.seed, self.step, epoch)
+        ]
+
 
 @dataclass
 class Norms:
@@ -100,8 +108,7 @@ def run_updates(
     settings = plan.settings.optimizer
     for epoch in range(settings.epochs):
         in_epoch = PolicySums()
-        for rows in minibatches(len(tokens.lengths), settings.minibatches, plan.seed, plan.step, epoch):
-            micros = tokens.microbatches(rows, settings.microbatch_tokens)
+        for micros in plan.minibatches(tokens, epoch):
             if plan.policy_learns:
                 in_epoch += _update_policy(policy, micros, signals, plan, updated, check)
             _update_value(value, micros, signals, plan, updated, check)

@@ -1,0 +1,110 @@
+"""A run that is saved, thrown away and loaded again ends with the same bits as one that never stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.unit.learner.stages import (
+    TOTAL_STEPS,
+    never,
+    pair_table,
+    ppo_settings,
+    sealed,
+    sft_table,
+    stage_plan,
+    weights,
+)
+from tests.unit.models.tiny_models import save_tiny_model
+
+from quatrain.errors import Corrupt
+from quatrain.learner.backends import Inputs, Trainer
+from quatrain.learner.backends.torch_backend import TorchBackend
+from quatrain.learner.plans import OpenPlan, Stage
+
+Opener = Callable[[], Trainer]
+ROWS = {"data": "sha256:0", "batch_size": 3, "epochs": 2, "learning_rate": 1e-3, "microbatch_tokens": 30}
+PPO = ppo_settings(kl={"controller": "adaptive", "target": 1.0, "horizon": 50.0}, optimizer={"minibatches": 2})
+
+
+def plan_of(stage: Stage) -> OpenPlan:
+    return stage_plan(stage, PPO if stage is Stage.PPO else ROWS)
+
+
+def opener(stage: Stage, folder: Path, dtype: str = "") -> Opener:
+    save_tiny_model(folder / "model")
+    data = sft_table() if stage is Stage.SFT else pair_table()
+    inputs = Inputs(folder / "model", data=data, held_out=pair_table(5, seed=9))
+    plan = stage_plan(stage, PPO if stage is Stage.PPO else ROWS, dtype=dtype)
+    backend = TorchBackend("cpu", 1)
+    return lambda: backend.open(plan, inputs)
+
+
+def run(trainer: Trainer, last: int) -> list[dict[str, float | None]]:
+    metrics = []
+    for step in range(trainer.step + 1, last + 1):
+        trained = trainer.train(step, sealed(step) if isinstance_ppo(trainer) else None, never)
+        metrics.append({name: value for name, value in trained.metrics.items() if not name.startswith("throughput")})
+    return metrics
+
+
+def isinstance_ppo(trainer: Trainer) -> bool:
+    return type(trainer).__name__ == "PpoTrainer"
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_restored_run_is_bit_identical(tmp_path: Path, stage: Stage) -> None:
+    open_trainer = opener(stage, tmp_path)
+    unbroken, broken = open_trainer(), open_trainer()
+
+    expected = run(unbroken, TOTAL_STEPS)
+    got = run(broken, 3)
+    (tmp_path / "checkpoint").mkdir()
+    broken.save(tmp_path / "checkpoint")
+    restored = open_trainer()
+    restored.load(tmp_path / "checkpoint")
+    got += run(restored, TOTAL_STEPS)
+
+    assert got == expected
+    assert restored.step == TOTAL_STEPS
+    ours, theirs = weights(restored, tmp_path / "a"), weights(unbroken, tmp_path / "b")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (tmp_path / "a" / "state.json").read_bytes() == (tmp_path / "b" / "state.json").read_bytes()
+
+
+def test_bfloat16_parameters_keep_float32_masters_over_a_restore(tmp_path: Path) -> None:
+    open_trainer = opener(Stage.PPO, tmp_path, "bfloat16")
+    unbroken, broken = open_trainer(), open_trainer()
+
+    run(unbroken, 3)
+    run(broken, 2)
+    (tmp_path / "checkpoint").mkdir()
+    broken.save(tmp_path / "checkpoint")
+    restored = open_trainer()
+    restored.load(tmp_path / "checkpoint")
+    run(restored, 3)
+
+    ours, theirs = weights(restored, tmp_path / "a"), weights(unbroken, tmp_path / "b")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    masters = [name for name in ours if name.endswith(":master")]
+    assert masters
+    assert all(ours[name].dtype == torch.float32 for name in masters)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    opener(Stage.SFT, tmp_path)().save(tmp_path / "checkpoint")
+
+    with pytest.raises(Corrupt, match="stage"):
+        opener(Stage.REWARD, tmp_path)().load(tmp_path / "checkpoint")
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    trainer = opener(Stage.SFT, tmp_path)()
+    trainer.save(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"short")
+
+    with pytest.raises(Corrupt, match=r"model\.safetensors"):
+        trainer.load(tmp_path / "checkpoint")
