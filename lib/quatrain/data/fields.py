@@ -7,6 +7,7 @@ from typing import Any
 from quatrain.data.records import Prompt
 
 HH_MARK = "\n\nAssistant:"
+MAX_DEPTH = 64
 _ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
@@ -97,11 +98,20 @@ def margin(row: dict[str, Any]) -> float | None:
 def json_columns(row: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
     """The other columns, which must be JSON values."""
     extra = {name: value for name, value in row.items() if name not in without}
+    _check_depth(extra, MAX_DEPTH)
     try:
         json.dumps(extra, allow_nan=False, ensure_ascii=False).encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRow(f"a column cannot be handed to reward functions as JSON: {error}") from None
     return extra
+
+
+def _check_depth(value: Any, levels: int) -> None:
+    if levels < 0:
+        raise BadRow(f"a column is nested more than {MAX_DEPTH} levels deep")
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, levels - 1)
 
 
 def _present(row: dict[str, Any], column: str) -> Any:

@@ -72,7 +72,7 @@ def describe(
 
 def count_duplicates(records: Sequence[Record]) -> int:
     """Records equal to an earlier one in everything but the line."""
-    seen = {canonical_json({**dataclasses.asdict(record), "line": 0}) for record in records}
+    seen = {canonical_json({**vars(record), "line": 0}) for record in records}
     return len(records) - len(seen)
 
 

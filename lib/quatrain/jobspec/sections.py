@@ -87,7 +87,7 @@ class SftSpec(Section):
 class RewardFunctionSpec(Section):
     """A reward function and its weight."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^[^:\s][^:]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=4096)]
+    path: Annotated[str, StringConstraints(pattern=r"^[^:\s](?:.*[^:])?:[A-Za-z_][A-Za-z0-9_]*$", max_length=4096)]
     weight: float = 1.0
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")] | None = None
     code_digest: Digest | None = None

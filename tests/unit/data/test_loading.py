@@ -160,6 +160,16 @@ def test_transcripts_with_other_prompts_are_dropped(tmp_path: Path) -> None:
     ] * 2
 
 
+def test_extra_columns_that_nest_deep_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"prompt": "a", "x": ' + "[" * 400 + "]" * 400 + '}\n{"prompt": "b"}\n', "utf-8")
+
+    records, report = load_prompts(path)
+
+    assert [record.prompt for record in records] == ["b"]
+    assert "64 levels" in report.dropped[0].reason
+
+
 def test_extra_columns_that_are_no_json_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pq.write_table(pa.table({"prompt": ["a", "b"], "x": [1.0, float("nan")]}), path)

@@ -188,6 +188,20 @@ def test_rules_of_rewards_from_outside(override: str, field: str, word: str) -> 
     assert word in violations(override, document=FUNCTIONS)[field]
 
 
+@pytest.mark.parametrize("path", ["a.b:f", "score.py:count", "file:///x y/score.py:count", "./s.py:_f1"])
+def test_paths_of_functions(path: str) -> None:
+    reward = parse_spec(FUNCTIONS | {"reward": {"functions": [{"path": path}]}}).reward
+
+    assert reward.functions[0].term == path.rpartition(":")[2]
+
+
+@pytest.mark.parametrize("path", ["f", ":f", "a::f", "a:", "a:1f", "a: f", ""])
+def test_what_is_no_path_of_a_function(path: str) -> None:
+    document = FUNCTIONS | {"reward": {"functions": [{"path": path}]}}
+
+    assert set(violations(document=document)) == {"reward.functions.0.path"}
+
+
 def test_defaults_that_follow_other_fields() -> None:
     outside = parse_spec(FUNCTIONS)
     ordinary = parse_spec(apply_overrides(FUNCTIONS, ["ppo.generation.ignore_eos=true"]))
