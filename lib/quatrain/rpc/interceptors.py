@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
-from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, QuatrainError, Unavailable
+from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, Overloaded, QuatrainError, Unavailable
 from quatrain.rpc.errors import DETAILS_KEY, REQUEST_ID, code_of, internal_status, to_status
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import bind, get_logger
@@ -147,7 +147,9 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
                 outcome.code = str(context.code())
                 raise
             except QuatrainError as error:
-                _log.info("call refused", method=method, code=code_of(error).name, error=error.message)
+                # A full queue is everyday life under load; everything else should be found in the log.
+                say = _log.debug if isinstance(error, Overloaded) else _log.info
+                say("call refused", method=method, code=code_of(error).name, error=error.message)
                 status = to_status(error, request_id)
             except NotImplementedError:
                 missing = NotBuilt(f"{method} is in the contract, but this version does not have it yet")

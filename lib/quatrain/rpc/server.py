@@ -30,6 +30,9 @@ from quatrain.telemetry.metrics import MetricsServer, start_metrics_server
 Register = Callable[[grpc.aio.Server], list[str]]
 Hook = Callable[[], Awaitable[None]]
 
+# Clients ping every 10 to 60 s while calls are in work; gRPC's default of five minutes would answer that with GOAWAY.
+LEAST_PING_INTERVAL_MS = 9_000
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _log = get_logger(__name__)
@@ -44,13 +47,15 @@ async def run_server(
     on_drain: Hook | None = None,
     public: bool = False,
     stop: asyncio.Event | None = None,
+    working: "asyncio.Task[Any] | None" = None,
 ) -> None:
     """Serves until SIGTERM, SIGINT or `stop`.
 
     `register` adds the servicers and returns their full names (`quatrain.v1.JobService`). `on_ready` warms up (loads,
     probes) while health says NOT_SERVING; what it raises ends the server. `on_drain` hands work back after new calls
-    are refused. `public` servers give unary calls without a deadline 30 s; others refuse them. Streams are exempt.
-    Raises Unavailable if the port is taken.
+    are refused. `working` is the process's own loop: when it ends, the server ends, with its error. `public` servers
+    give unary calls without a deadline 30 s; others refuse them. Streams are exempt. Raises Unavailable if the port is
+    taken.
     """
     stopping = stop or asyncio.Event()
     server = RpcServer(config.server, name, register, public=public)
@@ -60,11 +65,13 @@ async def run_server(
             if on_ready is not None and not await _unless_stopped(on_ready, stopping):
                 return
             await server.serve()
-            await stopping.wait()
+            await _first_of(stopping, working)
             _log.info("draining", name=name)
             await server.refuse()
             if on_drain is not None:
                 await _bounded(on_drain, config.server.shutdown_grace)
+        if working is not None and working.done():
+            await working
     finally:
         await server.stop()
 
@@ -170,8 +177,7 @@ def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 20_000),
-        # Clients ping every 10 to 60 s; the default of five minutes would answer that with GOAWAY.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 9_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
     ]
 
 
@@ -204,6 +210,14 @@ async def _unless_stopped(hook: Hook, stopping: asyncio.Event) -> bool:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(work, stopped, return_exceptions=True)
+
+
+async def _first_of(stopping: asyncio.Event, working: "asyncio.Task[Any] | None") -> None:
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({stopped} if working is None else {stopped, working}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
 
 
 async def _bounded(hook: Hook, seconds: float) -> None:

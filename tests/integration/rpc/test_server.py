@@ -371,3 +371,16 @@ def test_stopping_during_warm_up_ends_it() -> None:
         await run_server(ProcessConfig(), "generation", Replica().register, on_ready=warm_up, stop=stop)
 
     run(work)
+
+
+def test_a_server_ends_with_the_error_of_its_own_work() -> None:
+    async def work() -> None:
+        async def fail() -> None:
+            await asyncio.sleep(0.05)
+            raise Unavailable("the queue was wiped")
+
+        working = asyncio.create_task(fail())
+        with pytest.raises(Unavailable, match="the queue was wiped"):
+            await run_server(ProcessConfig(), "rollout", lambda _server: [], working=working)
+
+    run(work)

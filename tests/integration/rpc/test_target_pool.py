@@ -305,3 +305,21 @@ def test_names_and_lists_are_resolved(tmp_path: Path) -> None:
 def test_targets_of_unknown_form_are_refused(target: str) -> None:
     with pytest.raises(InvalidInput):
         TargetPool(target, service=SERVICE)
+
+
+@pytest.mark.slow
+def test_pings_of_a_long_call_are_not_taken_amiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quatrain.rpc.server.LEAST_PING_INTERVAL_MS", 500)
+
+    async def work() -> None:
+        async def long(_request: pb.GenerateRequest, _context: Any) -> pb.GenerateResponse:
+            await asyncio.sleep(8)
+            return pb.GenerateResponse()
+
+        replica = Replica(long)
+        options = PoolOptions(keepalive=1.0)
+        async with serving(replica) as server, TargetPool(address_of(server), service=SERVICE, options=options) as pool:
+            await ask(pool, 15.0)
+            assert replica.calls == 1
+
+    run(work)
