@@ -129,6 +129,7 @@ class Peer:
                 delay = self._backoff()
             else:
                 self.usable = True
+                _log.info("address serves", service=self._service, address=self.address)
                 self._on_change()
                 return
 
