@@ -6,7 +6,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes. Raises ValueError on NaN and infinity."""
+    """UTF-8 JSON, keys sorted, no spaces: equal values give equal bytes. Raises ValueError on NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 

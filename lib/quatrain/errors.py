@@ -15,11 +15,11 @@
     ├── Unavailable             a peer, the store or the queue cannot be reached now
     ├── DeadlineExpired
     ├── Corrupt                 bytes do not match their digest, or cannot be read
-    ├── RunFailed               the computation itself failed (non-finite updates, too many refusals)
+    ├── RunFailed               the computation itself failed
     └── NotBuilt                the method exists in the contract but not in this version
 
-`rpc/errors.py` maps each class to one gRPC status. `reason` is a stable word for programs; the message is for people and
-says what happened, why, and what to do.
+`rpc/errors.py` maps each class to one gRPC status. `reason` is a stable word for programs; the message is for people
+and says what happened, why, and what to do.
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,7 @@ class InvalidInput(QuatrainError):
 
     reason = "INVALID_INPUT"
 
-    def __init__(
-        self, message: str, violations: Sequence[FieldViolation] = (), *, reason: str | None = None
-    ) -> None:
+    def __init__(self, message: str, violations: Sequence[FieldViolation] = (), *, reason: str | None = None) -> None:
         super().__init__(message, reason=reason)
         self.violations = tuple(violations)
 
