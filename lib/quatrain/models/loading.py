@@ -152,7 +152,9 @@ def _check_plain_head(model: PreTrainedModel, folder: Path) -> None:
     ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     head = output_head(model)
     plain = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-    if not torch.allclose(model(input_ids=ids, use_cache=False).logits.float(), plain.float(), rtol=1e-3, atol=1e-4):
+    if not torch.allclose(
+        model(input_ids=ids, use_cache=False).logits.float(), plain.float(), rtol=1e-3, atol=1e-4, equal_nan=True
+    ):
         raise InvalidData(
             f"{folder.name}: {type(model).__name__} changes its logits after the output head (scaling or soft cap), "
             "which is not supported."

@@ -15,7 +15,6 @@ from quatrain.rpc.process import run_process
 from quatrain.rpc.server import run_server
 from quatrain.storage.folders import FolderCache
 from quatrain.storage.opening import open_store
-from quatrain.storage.probe import probe_store
 from quatrain.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server
 
 
@@ -38,11 +37,11 @@ async def serve(config: ProcessConfig) -> None:
             add_GenerationServiceServicer_to_server(GenerationServicer(service), server)
             return [SERVICE]
 
-        async def ready() -> None:
-            await asyncio.to_thread(probe_store, store)
+        async def reach_store() -> None:
+            await asyncio.to_thread(store.list, "models/", limit=1)
 
         try:
-            await run_server(config, "generation", register, on_ready=ready)
+            await run_server(config, "generation", register, on_ready=reach_store)
         finally:
             service.close()
 

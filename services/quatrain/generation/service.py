@@ -71,9 +71,8 @@ class GenerationService:
         """
         check_request(request)
         ref = request.policy
-        if self._engine.needs_weights and not self._slots.holds(
-            request.job, PolicyKey(ref.uri, ref.digest, request.dtype)
-        ):
+        held = self._slots.holds(request.job, PolicyKey.of(ref, request.dtype))
+        if self._engine.needs_weights and not held:
             await asyncio.to_thread(self._fetch, ref.uri, ref.digest)
         return await self._thread.run(self._compute, request)
 

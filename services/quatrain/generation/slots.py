@@ -17,11 +17,15 @@ _log = get_logger("quatrain.generation")
 
 @dataclass(frozen=True)
 class PolicyKey:
-    """What makes two requests ask for the same weights."""
+    """What makes two requests ask for the same weights: the digest where there is one, wherever the folder lies."""
 
-    uri: str
-    digest: str
+    weights: str
     dtype: str
+
+    @classmethod
+    def of(cls, ref: ModelRef, dtype: str) -> "PolicyKey":
+        """The key of a reference."""
+        return cls(ref.digest or ref.uri, dtype)
 
 
 class PolicySlots:
@@ -43,7 +47,7 @@ class PolicySlots:
         Room is made before loading, so that memory never holds one policy too many. Raises NotFound, Corrupt,
         Unavailable (fetching), InvalidInput, InvalidData (loading).
         """
-        key = PolicyKey(ref.uri, ref.digest, dtype)
+        key = PolicyKey.of(ref, dtype)
         held = self._jobs.setdefault(job, OrderedDict())
         self._jobs.move_to_end(job)
         if key not in held:

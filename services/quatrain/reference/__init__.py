@@ -1,0 +1,1 @@
+"""Reference service: logprobs of given tokens under a frozen model."""

@@ -1,0 +1,47 @@
+"""`python -m quatrain.reference`: one reference replica."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+import grpc.aio
+
+from quatrain.config import ProcessConfig
+from quatrain.reference.backends.transformers import TransformersBackend
+from quatrain.reference.service import ReferenceService
+from quatrain.reference.servicer import SERVICE, ReferenceServicer
+from quatrain.rpc.process import run_process
+from quatrain.rpc.server import run_server
+from quatrain.storage.folders import FolderCache
+from quatrain.storage.opening import open_store
+from quatrain.v1.reference_pb2_grpc import add_ReferenceServiceServicer_to_server
+
+
+async def serve(config: ProcessConfig) -> None:
+    """Serves until it is told to stop; ready when the store answers."""
+    with tempfile.TemporaryDirectory(prefix="quatrain-reference-") as temporary:
+        store = await asyncio.to_thread(open_store, config.storage)
+        cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
+        service = ReferenceService(
+            TransformersBackend(config.compute.device, threads=config.compute.threads),
+            cache.fetch,
+            memory_bytes=config.reference.memory_bytes,
+            queue_size=config.reference.queue_size,
+        )
+
+        def register(server: grpc.aio.Server) -> list[str]:
+            add_ReferenceServiceServicer_to_server(ReferenceServicer(service), server)
+            return [SERVICE]
+
+        async def reach_store() -> None:
+            await asyncio.to_thread(store.list, "models/", limit=1)
+
+        try:
+            await run_server(config, "reference", register, on_ready=reach_store)
+        finally:
+            service.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run_process("reference", serve))

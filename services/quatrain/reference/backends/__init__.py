@@ -1,0 +1,1 @@
+"""What computes reference logprobs, behind one small protocol."""

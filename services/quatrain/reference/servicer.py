@@ -1,0 +1,42 @@
+"""ReferenceService on the wire: protobuf <-> dataclasses, nothing else."""
+
+from typing import Any
+
+import grpc.aio
+
+from quatrain.models.references import ModelRef
+from quatrain.reference.service import ReferenceService, Request
+from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
+from quatrain.v1 import reference_pb2, reference_pb2_grpc
+
+SERVICE = "quatrain.v1.ReferenceService"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
+    """Translates calls for `ReferenceService`; the interceptor maps errors."""
+
+    def __init__(self, service: ReferenceService) -> None:
+        self._service = service
+
+    async def ComputeReferenceLogprobs(
+        self, request: reference_pb2.ComputeReferenceLogprobsRequest, context: Context
+    ) -> reference_pb2.ComputeReferenceLogprobsResponse:
+        """See the proto."""
+        result = await self._service.compute(_request_of(request))
+        return reference_pb2.ComputeReferenceLogprobsResponse(
+            logprobs=to_ragged_floats(result.logprobs), model=request.model, compute_seconds=result.compute_seconds
+        )
+
+
+def _request_of(message: reference_pb2.ComputeReferenceLogprobsRequest) -> Request:
+    version = message.model.policy_version if message.model.HasField("policy_version") else None
+    return Request(
+        job=message.job,
+        model=ModelRef(message.model.uri, message.model.digest, version),
+        prompts=from_ragged_ints(message.prompt_ids, "prompt_ids"),
+        completions=from_ragged_ints(message.completion_ids, "completion_ids"),
+        temperature=message.temperature,
+        dtype=message.dtype or "float32",
+    )
