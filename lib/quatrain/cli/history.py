@@ -21,7 +21,6 @@ from quatrain.cli.output import (
 from quatrain.cli.plots import plot
 from quatrain.cli.progress import WATCHED
 from quatrain.client import Client, Event, Rollout
-from quatrain.errors import InvalidInput
 
 Step = Annotated[int | None, typer.Option(min=0, help="Step; without one the newest.")]
 
@@ -38,7 +37,7 @@ def metrics(
     stage: Annotated[str, typer.Option(help="sft, reward or ppo.")] = "ppo",
     names: Annotated[str, typer.Option(help="Only these metrics, separated by commas.")] = "",
     plots: Annotated[str, typer.Option("--plot", help="Plot these metrics, separated by commas.")] = "",
-    from_step: Annotated[int, typer.Option("--from", min=0, help="First step.")] = 0,
+    from_step: Annotated[int, typer.Option("--from", help="First step; -1: with the evaluation before it.")] = 0,
     to_step: Annotated[int, typer.Option("--to", min=0, help="Last step; 0: to the end.")] = 0,
     output: Output = Format.table,
 ) -> None:
@@ -50,9 +49,9 @@ def metrics(
     with Client() as client:
         rows = client.metrics(job, stage=stage, names=wanted, from_step=from_step, to_step=to_step)
     known = list(dict.fromkeys(name for row in rows for name in row if name not in ("stage", "step", "attempt")))
-    unknown = [name for name in wanted if rows and name not in known]
-    if unknown:
-        raise InvalidInput(f"the {stage} stage has no metric {', '.join(unknown)}; `-o json` shows all there are")
+    for name in wanted:
+        if all(row.get(name) is None for row in rows):
+            hint(f"{name} has no value in these steps; `-o name` lists the metrics there are")
     if plots and output is Format.table:
         for name in wanted:
             print(plot(name, [row["step"] for row in rows], [row.get(name) for row in rows]))
