@@ -60,7 +60,7 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
 
     working = asyncio.create_task(scheduler.run())
     try:
-        await run_server(config, "orchestrator", register, public=True)
+        await run_server(config, "orchestrator", register, public=True, working=working)
     finally:
         await scheduler.stop()
         working.cancel()

@@ -40,7 +40,7 @@ async def serve(config: ProcessConfig) -> None:
 
     working = asyncio.create_task(worker.run())
     try:
-        await run_server(config, "rollout", register)
+        await run_server(config, "rollout", register, working=working)
     finally:
         worker.stop()
         await asyncio.wait({working}, timeout=config.server.shutdown_grace)
