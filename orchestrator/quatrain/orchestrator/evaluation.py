@@ -1,12 +1,11 @@
 """Evaluations on held-out prompts: same seeds each time, sealed like batches, paired with the SFT model by prompt."""
 
 import asyncio
-import math
-import statistics
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from quatrain.algorithms.evaluation import evaluation_metrics
 from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.digests import sha256_hex
 from quatrain.orchestrator.plan import FolderRef
@@ -69,37 +68,14 @@ async def _first_rows(run: JobRun) -> list[BatchRow]:
 
 
 def eval_metrics(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> dict[str, float | None]:
-    """The eval/* metrics.
-
-    eval/score_mean and eval/gold_mean are means over the prompts that have a value. eval/gold_se is the standard error
-    of the mean difference to the SFT model (evaluation 0), paired by prompt; 0 there. eval/win_rate is the share of
-    prompts on which gold (else the score) beats the SFT model's, ties counting half.
-    """
-    gold = [row.gold for row in rows if row.gold is not None]
-    scores = [row.score for row in rows if row.score is not None]
-    pairs = _pairs(rows, first)
-    differences = [after - before for after, before in pairs]
-    wins = sum(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences)
-    paired_gold = bool(gold)
-    return {
-        "eval/score_mean": statistics.fmean(scores) if scores else None,
-        "eval/gold_mean": statistics.fmean(gold) if gold else None,
-        "eval/gold_se": _standard_error(differences) if paired_gold else None,
-        "eval/win_rate": wins / len(differences) if differences else None,
-    }
+    """The eval/* metrics of `evaluation_metrics`, over the prompts that have a value here and in the first evaluation."""
+    scores, first_scores = _paired([row.score for row in rows], [row.score for row in first])
+    gold, first_gold = _paired([row.gold for row in rows], [row.gold for row in first])
+    if not gold:
+        return evaluation_metrics(scores, first_scores)
+    return evaluation_metrics(scores, first_scores, gold, first_gold)
 
 
-def _pairs(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> list[tuple[float, float]]:
-    use_gold = any(row.gold is not None for row in rows)
-    pairs = []
-    for row, before in zip(rows, first, strict=True):
-        after_value, before_value = (row.gold, before.gold) if use_gold else (row.score, before.score)
-        if after_value is not None and before_value is not None:
-            pairs.append((after_value, before_value))
-    return pairs
-
-
-def _standard_error(differences: Sequence[float]) -> float | None:
-    if len(differences) < 2:
-        return None
-    return statistics.stdev(differences) / math.sqrt(len(differences))
+def _paired(after: Sequence[float | None], before: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    pairs = [(a, b) for a, b in zip(after, before, strict=True) if a is not None and b is not None]
+    return [a for a, _ in pairs], [b for _, b in pairs]
