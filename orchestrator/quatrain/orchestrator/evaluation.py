@@ -68,7 +68,7 @@ async def _first_rows(run: JobRun) -> list[BatchRow]:
 
 
 def eval_metrics(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> dict[str, float | None]:
-    """The eval/* metrics of `evaluation_metrics`, over the prompts that have a value here and in the first evaluation."""
+    """The eval/* metrics of `evaluation_metrics`, over prompts with a value here and in the first one."""
     scores, first_scores = _paired([row.score for row in rows], [row.score for row in first])
     gold, first_gold = _paired([row.gold for row in rows], [row.gold for row in first])
     if not gold:
