@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -129,13 +129,15 @@ class AsyncClient:
                 return jobs[:limit]
             request.page_token = answer.next_page_token
 
-    async def watch(self, job: str, *, after_revision: int = 0, patience: float = PATIENCE) -> AsyncIterator[Update]:
+    async def watch(
+        self, job: str, *, after_revision: int = 0, patience: float = PATIENCE
+    ) -> AsyncGenerator[Update, None]:
         """A snapshot (without `after_revision`), then every change as it happens; ends after the terminal one.
 
         Reconnects by itself while the server is away for less than `patience` seconds. Leaving the loop leaves the job
         alone. Raises NotFound, Unavailable.
         """
-        async with contextlib.aclosing(follow(self._connection, job, after_revision, patience)) as updates:  # type: ignore[type-var]
+        async with contextlib.aclosing(follow(self._connection, job, after_revision, patience)) as updates:
             async for update in updates:
                 yield update
 
@@ -146,7 +148,7 @@ class AsyncClient:
         """
         try:
             async with asyncio.timeout(timeout):
-                async with contextlib.aclosing(self.watch(job)) as updates:  # type: ignore[type-var]
+                async with contextlib.aclosing(self.watch(job)) as updates:
                     async for _ in updates:
                         pass
         except TimeoutError as error:
@@ -216,7 +218,7 @@ class AsyncClient:
         Raises NotFound, WrongState when it is not there yet, Corrupt when a file does not match its digest.
         """
 
-        def source(received: dict[str, int]) -> AsyncIterator[Any]:
+        def source(received: dict[str, int]) -> AsyncGenerator[Any, None]:
             request = job_pb2.DownloadCheckpointRequest(job_id=job, what=what, step=step, received=received)
             return self._connection.stream(self._connection.jobs.DownloadCheckpoint, request)
 
@@ -244,7 +246,7 @@ class AsyncClient:
     async def download_model(self, uri: str, to: Path) -> Paths:
         """Brings a model (`sha256:DIGEST` or `models://NAME[@N]`) to `to`, as `download` does. Raises NotFound."""
 
-        def source(received: dict[str, int]) -> AsyncIterator[Any]:
+        def source(received: dict[str, int]) -> AsyncGenerator[Any, None]:
             request = artifact_pb2.DownloadRequest(uri=uri, received=received)
             return self._connection.stream(self._connection.artifacts.Download, request)
 

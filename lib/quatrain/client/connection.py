@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -43,13 +43,13 @@ class Connection:
 
     async def stream(
         self, method: Any, request: Any, *, lost_after: float = LOST_AFTER_SECONDS, timeout: float | None = None
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """The answers of a stream. Raises Unavailable when nothing comes for `lost_after` seconds."""
         request_id = new_request_id()
         with noted(request_id):
             stream = method(request, timeout=timeout, metadata=self._metadata(request_id))
             async with contextlib.aclosing(
-                watched(stream, lost_after, service=SERVICE, target=self.target)  # type: ignore[type-var]
+                watched(stream, lost_after, service=SERVICE, target=self.target)
             ) as messages:
                 async for message in messages:
                     yield message

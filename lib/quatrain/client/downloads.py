@@ -6,7 +6,7 @@ A download that broke off goes on where it stopped: the request says how many by
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ class Chunk(Protocol):
 
 
 # Opens the stream of chunks, given the bytes of each path that are here.
-Source = Callable[[dict[str, int]], AsyncIterator[Any]]
+Source = Callable[[dict[str, int]], AsyncGenerator[Any, None]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ async def download_folder(source: Source, folder: Path) -> list[Path]:
         here = {path: size for path, size in (await asyncio.to_thread(_sizes, folder)).items() if path not in rejected}
         round = _Round(folder, rejected)
         try:
-            async with contextlib.aclosing(source(here)) as chunks:  # type: ignore[type-var]
+            async with contextlib.aclosing(source(here)) as chunks:
                 async for chunk in chunks:
                     await asyncio.to_thread(round.take, chunk)
             await asyncio.to_thread(round.finish)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from quatrain.client.connection import Connection
 from quatrain.client.resources import Update, event_from, job_from
@@ -16,7 +16,9 @@ FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 
 
-async def follow(connection: Connection, job: str, after_revision: int, patience: float) -> AsyncIterator[Update]:
+async def follow(
+    connection: Connection, job: str, after_revision: int, patience: float
+) -> AsyncGenerator[Update, None]:
     """A snapshot (unless `after_revision` is above 0), then every change; ends after the terminal one.
 
     Raises NotFound; Unavailable when the first connection fails, or when a later one stays down for `patience` seconds.
@@ -26,7 +28,7 @@ async def follow(connection: Connection, job: str, after_revision: int, patience
     while True:
         try:
             request = job_pb2.WatchJobRequest(job_id=job, after_revision=revision)
-            async with contextlib.aclosing(connection.stream(connection.jobs.WatchJob, request)) as messages:  # type: ignore[type-var]
+            async with contextlib.aclosing(connection.stream(connection.jobs.WatchJob, request)) as messages:
                 async for message in messages:
                     met, pause, heard = True, FIRST_PAUSE, time.monotonic()
                     update = _update_from(message)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quatrain.client.resources import Artifact, NamedModel
+from quatrain.client.uploads import check_folder
 from quatrain.errors import FieldViolation, InvalidData
 from quatrain.jobspec import JobSpec, apply_overrides, load_yaml, parse_spec, resolved_document
-from quatrain.text.model_folder import check_model_folder
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 # Names that the server resolves.
@@ -141,6 +141,6 @@ def _missing(file: LocalFile) -> Iterator[FieldViolation]:
         yield FieldViolation(file.field, f"{file.path} is not a folder; paths start from the folder of the spec file")
         return
     try:
-        check_model_folder(file.path)
+        check_folder(file.path)
     except InvalidData as error:
         yield FieldViolation(file.field, error.message)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from quatrain.client.connection import CHECK_SECONDS, Connection
 from quatrain.client.resources import Artifact, NamedModel, model_from
-from quatrain.errors import Corrupt, InvalidData, Unavailable
+from quatrain.errors import Corrupt, DeadlineExpired, InvalidData, InvalidInput, Unavailable
+from quatrain.text import Tokenizer
 from quatrain.text.model_folder import check_model_folder
 from quatrain.v1 import artifact_pb2
 
@@ -42,9 +43,10 @@ async def upload_file(connection: Connection, path: Path) -> Artifact:
             reached = max(reached, state.received)
             await _send(connection, path, Request(sha256=digest, size=size), state.received)
             return Artifact(f"sha256:{digest}", digest, size)
-        except Unavailable:
+        except (Unavailable, DeadlineExpired, InvalidInput):
+            # InvalidInput: bytes of the broken stream arrived after the server had told how far it was. Ask again.
             failures += 1
-            if failures == TRIES:
+            if failures == TRIES or reached < 0:
                 raise
             await asyncio.sleep(FIRST_PAUSE * 2**failures)
 
@@ -54,13 +56,19 @@ async def upload_model(connection: Connection, folder: Path, name: str) -> Named
 
     The folder is checked here first, so that a wrong one costs no upload. Raises InvalidData.
     """
-    await asyncio.to_thread(check_model_folder, folder)
+    await asyncio.to_thread(check_folder, folder)
     request = artifact_pb2.ImportModelRequest(name=name)
     for path in model_files(folder):
         artifact = await upload_file(connection, folder / path)
         request.files.add(path=path, sha256=artifact.sha256)
     answer = await connection.call(connection.artifacts.ImportModel, request, timeout=CHECK_SECONDS)
     return NamedModel(name, answer.number, model_from(answer.model))
+
+
+def check_folder(folder: Path) -> None:
+    """Raises InvalidData unless the folder is a model with safetensors and a tokenizer that has an end of sequence."""
+    check_model_folder(folder)
+    Tokenizer.load(folder)
 
 
 def model_files(folder: Path) -> list[str]:

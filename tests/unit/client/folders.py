@@ -4,6 +4,9 @@ import json
 import struct
 from pathlib import Path
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
 SPEC = """\
 name: small-job
 model: {uri: file://base-model}
@@ -28,6 +31,9 @@ def write_model(folder: Path) -> Path:
     header = {"model.embed_tokens.weight": {"dtype": "F32", "shape": [4, 2], "data_offsets": [0, 32]}}
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(32))
+    vocabulary = {"Hi": 0, "Hello": 1, "?": 2, "<end>": 3}
+    Tokenizer(WordLevel(vocabulary, unk_token="?")).save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<end>"}')
     (folder / "training_args.bin").write_bytes(b"pickle")
     (folder / ".cache").mkdir()
     (folder / ".cache" / "lock").write_text("x")

@@ -109,7 +109,7 @@ def test_a_model_folder_is_imported_without_what_does_not_belong_to_it(api: Fake
 
     assert asyncio.run(go()) == [1, 2]
     [content] = api.folders.values()
-    assert sorted(content) == ["config.json", "model.safetensors"]
+    assert sorted(content) == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
 
 def test_a_folder_that_is_no_model_costs_no_upload(api: FakeApi, tmp_path: Path) -> None:
