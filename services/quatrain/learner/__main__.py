@@ -42,9 +42,7 @@ async def main(config: ProcessConfig) -> None:
         )
 
         def register(server: grpc.aio.Server) -> list[str]:
-            learner_pb2_grpc.add_LearnerServiceServicer_to_server(  # type: ignore[no-untyped-call]
-                LearnerServicer(service), server
-            )
+            learner_pb2_grpc.add_LearnerServiceServicer_to_server(LearnerServicer(service), server)
             return [_NAME]
 
         async def on_ready() -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quatrain.errors import Fenced, InvalidInput, LearnerBusy, WrongState
+from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, WrongState
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
 from quatrain.learner.plans import Exported, FolderRef, ObjectAt, OpenPlan, Stage, Status, StepOutcome, Token
@@ -94,11 +94,10 @@ class LearnerService:
     def step(self, token: Token, step: int, batch: ObjectAt | None) -> asyncio.Future[StepOutcome]:
         """Trains step `step`, attaches to it while it runs, or gives the recorded result of the last one."""
         session = self._require(token)
-        session.ready()
         attached = self._attach(session, "step", step)
         if attached is not None:
             return attached
-        if step != session.step + 1:
+        if session.running is None and step != session.step + 1:
             raise WrongState(f"The learner is at step {session.step} of {token}; step {step} does not follow it.")
         if step > session.plan.total_steps:
             raise WrongState(f"The stage has {session.plan.total_steps} steps; there is no step {step}.")
@@ -108,20 +107,19 @@ class LearnerService:
 
     def publish(self, token: Token, step: int) -> asyncio.Future[FolderRef]:
         """Writes the weights of version `first_policy_version + step`; step 0 is the start version."""
-        session = self._require_at(token, "publish", step)
+        session = self._require(token)
         attached = self._attach(session, "publish", step)
         return attached or self._start(session, "publish", step, self._publish(session))
 
     def save(self, token: Token, step: int) -> asyncio.Future[ObjectAt]:
         """Writes all state after step `step` as a checkpoint folder and gives its manifest."""
-        session = self._require_at(token, "save", step)
+        session = self._require(token)
         attached = self._attach(session, "save", step)
         return attached or self._start(session, "save", step, self._save(session))
 
     def export(self, token: Token, extra_files: dict[str, bytes]) -> asyncio.Future[Exported]:
         """Writes the current model as a Hugging Face folder under models/DIGEST; equal content, equal digest."""
         session = self._require(token)
-        session.ready()
         running = session.running
         if running is not None and running.kind == "export":
             return running.task
@@ -136,8 +134,8 @@ class LearnerService:
     ) -> tuple[list[npt.NDArray[np.float32]], int]:
         """Logprobs under the policy in training, and its version. Raises WrongState while something runs."""
         session = self._require(token)
-        trainer = session.ready()
         _refuse_running(session, "logprobs")
+        trainer = session.ready()
         version = session.policy_version
         return await self._thread.run(trainer.logprobs, prompts, completions, temperature), version
 
@@ -222,14 +220,6 @@ class LearnerService:
         session.last_sign = self._clock()
         return session
 
-    def _require_at(self, token: Token, kind: str, step: int) -> Session:
-        session = self._require(token)
-        session.ready()
-        running = session.running
-        if (running is None or running.kind != kind) and step != session.step:
-            raise WrongState(f"The learner is at step {session.step} of {token}; it cannot {kind} step {step}.")
-        return session
-
     # -- long operations
 
     def _attach(self, session: Session, kind: str, step: int) -> asyncio.Future[Any] | None:
@@ -244,10 +234,16 @@ class LearnerService:
         return None
 
     def _start(self, session: Session, kind: str, step: int, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        running = session.running
-        if running is not None:
-            work.close()
+        try:
             _refuse_running(session, f"{kind} of step {step}")
+            session.ready()
+            if kind != "step" and step != session.step:
+                raise WrongState(
+                    f"The learner is at step {session.step} of {session.token}; cannot {kind} step {step}."
+                )
+        except QuatrainError:
+            work.close()
+            raise
         task = _task(work)
         session.work = Work(kind, step, task)
         return task
