@@ -82,9 +82,9 @@ class Collector:
             raise pending.error
         return [pending.results[row.rollout_id] for row in batch.rows]
 
-    async def forget(self, batch: ExpectedBatch) -> None:
-        """Deletes the batch's entries from the queue."""
-        pending = self._pending.pop(batch.key, None)
+    async def forget(self, purpose: str, step: int) -> None:
+        """Deletes the entries of a batch that is sealed for good; a batch that nobody expected has none."""
+        pending = self._pending.pop((purpose, step), None)
         if pending is not None and pending.entries:
             try:
                 await self._queue.delete_results(self._plan.job, pending.entries)

@@ -58,7 +58,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
             "metrics": eval_metrics(rows, first),
         },
     )
-    await run.collector.forget(batch)
+    await run.collector.forget("eval", step)
 
 
 async def _first_rows(run: JobRun) -> list[BatchRow]:

@@ -109,7 +109,7 @@ def test_forgetting_leaves_nothing_in_the_queue() -> None:
             for lease, task in await leased(queue, 2):
                 assert await queue.complete(lease, results_of(task, batch))
             await asyncio.wait_for(collector.wait(batch), 5)
-            await collector.forget(batch)
+            await collector.forget("rollout", 1)
         return await queue.read_results("job-1", "0", count=10, block=0.0)
 
     assert asyncio.run(scenario()) == []

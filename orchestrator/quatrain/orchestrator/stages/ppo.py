@@ -98,8 +98,8 @@ class PpoStage:
                     "policy": {"uri": policy.uri, "digest": policy.digest, "policy_version": policy.policy_version},
                 },
             )
-        if step in self._expected:
-            await run.collector.forget(self._expected.pop(step))
+        self._expected.pop(step, None)
+        await run.collector.forget("rollout", step)
         self._checkpoint_seconds = 0.0
         if checkpoint_due(run, "ppo", step):
             self._checkpoint_seconds = await save_checkpoint(run, self._session, "ppo", step)

@@ -65,7 +65,7 @@ async def measure_offset(run: JobRun, reward: dict[str, object]) -> tuple[float,
     )
     await run.collector.expect(batch)
     results = await run.collector.wait(batch)
-    await run.collector.forget(batch)
+    await run.collector.forget("offset", 0)
     scores = [outcome.score for result in results for outcome in result.scores if outcome.HasField("score")]
     if not scores:
         raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
