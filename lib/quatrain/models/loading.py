@@ -66,6 +66,8 @@ def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
     tied = {id(state[name]) for name in tensors if name in state}
     if set(tensors) - set(state) or any(id(state[name]) not in tied for name in missing):
         return False
+    if len(tied) != len(tensors):  # two names for one tensor: which of them counts is for transformers to say
+        return False
     if any(state[name].shape != tensor.shape for name, tensor in tensors.items()):
         return False
     with torch.no_grad():

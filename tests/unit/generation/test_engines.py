@@ -1,5 +1,8 @@
 """What every engine does, and what is special about each."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,17 @@ def test_the_fake_speaks_only_ids_of_its_prompt_and_is_exact_about_their_probabi
     assert ended == pytest.approx(50, abs=20)
     for row in rows:
         assert np.exp(row.logprobs[0]) == pytest.approx(1 / 8 if row.token_ids[0] == 2 else 7 / 16)
+
+
+def test_a_process_with_the_fake_engine_never_imports_torch() -> None:
+    code = "import sys, quatrain.generation.__main__; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), timeout=60, check=False).returncode == 0
+
+
+def environment() -> dict[str, str]:
+    """Of a process that finds the packages where this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def test_new_weights_of_the_same_shape_go_into_the_old_module(tmp_path: Path) -> None:
