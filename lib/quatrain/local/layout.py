@@ -106,8 +106,11 @@ class StackLayout:
         return {
             "QUATRAIN_COMPUTE__THREADS": threads,
             "QUATRAIN_COMPUTE__CACHE_DIR": str(self.home / "cache" / name),
-            # Without these the OpenMP of each process would spin on all cores and slow the others down.
+            # Idle OpenMP threads must sleep: by default they spin (GNU's for milliseconds) and take the cores from the
+            # other processes, which made the learner of a small model ten times slower on a busy machine. The first
+            # name is for GNU's OpenMP, which torch's wheels bring, the second for Intel's and LLVM's.
             "OMP_NUM_THREADS": threads,
+            "OMP_WAIT_POLICY": "passive",
             "KMP_BLOCKTIME": "0",
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
