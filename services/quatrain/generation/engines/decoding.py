@@ -17,6 +17,7 @@ from quatrain.errors import RunFailed
 from quatrain.generation.engines.base import Chunk, Completion
 from quatrain.generation.engines.kv_cache import PreallocatedCache
 from quatrain.generation.engines.uniforms import uniforms
+from quatrain.models.logprobs import vocabulary_size
 from quatrain.models.sequences import PaddedBatch, output_head, pad_right
 
 
@@ -78,10 +79,16 @@ class _Run:
         self._rows = _Rows(torch.arange(count, device=device), lengths_B1, self._padding_mask(lengths_B1))
         table = np.stack([uniforms(seed, new_tokens) for seed in chunk.seeds])
         self._uniforms = torch.from_numpy(table).to(device)
-        self._eos = torch.tensor(() if chunk.sampling.ignore_eos else chunk.sampling.eos_token_ids, device=device)
+        self._ends_V = None if chunk.sampling.ignore_eos else self._end_table(chunk.sampling.eos_token_ids)
         self._tokens = torch.zeros((count, new_tokens), dtype=torch.long, device=device)
         self._logprobs = torch.zeros((count, new_tokens), dtype=torch.float32, device=device)
         self._stopped_after = np.zeros(count, dtype=np.int64)  # tokens at which a row sampled EOS, 0: it did not
+
+    def _end_table(self, eos_token_ids: tuple[int, ...]) -> torch.Tensor:
+        """Whether an id ends a completion, [V]: one look-up a step instead of comparisons."""
+        table_V = torch.zeros(vocabulary_size(self._head), dtype=torch.bool, device=self._model.device)
+        table_V[list(eos_token_ids)] = True
+        return table_V
 
     def _padding_mask(self, lengths_B1: torch.Tensor) -> torch.Tensor | None:
         """Additive mask [B, 1, 1, C], minus infinity on the padding behind each prompt; None where there is none."""
@@ -125,9 +132,9 @@ class _Run:
 
     def drop_finished(self, tokens_B: torch.Tensor, step: int) -> torch.Tensor:
         """Takes rows that sampled EOS out of the batch; the tokens of the others, in their new order."""
-        if len(self._eos) == 0:
+        if self._ends_V is None:
             return tokens_B
-        done_B = torch.isin(tokens_B, self._eos)
+        done_B = self._ends_V[tokens_B]
         finished = torch.nonzero(done_B)[:, 0]
         if len(finished) == 0:
             return tokens_B
