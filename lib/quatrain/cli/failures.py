@@ -27,7 +27,10 @@ OUTCOMES = {"SUCCEEDED": 0, "FAILED": 7, "CANCELLED": 8}
 HINTS: tuple[tuple[type[errors.QuatrainError], str], ...] = (
     (WaitTimedOut, "wait again with `quatrain job wait ID`, or follow it with `quatrain job watch ID`"),
     (errors.InvalidSpec, "`quatrain job submit FILE --dry-run --show-resolved` checks a spec without running it"),
-    (errors.InvalidData, "`quatrain data validate FILE` checks a data file, `quatrain job submit FILE --dry-run` all of it"),
+    (
+        errors.InvalidData,
+        "`quatrain data validate FILE` checks a data file, `quatrain job submit FILE --dry-run` all of it",
+    ),
     (errors.NotFound, "`quatrain job list` and `quatrain model list` show what there is"),
     (errors.PermissionRefused, "set QUATRAIN_TOKEN to the token that your operator gave you"),
     (errors.Unavailable, "`quatrain status` shows the local stack, `quatrain up` starts it; or set QUATRAIN_ENDPOINT"),
