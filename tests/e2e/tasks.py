@@ -1,0 +1,67 @@
+"""Specs of tiny jobs and the folders that they name."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tests.closed_form.models import TinyModel, build
+
+REWARDS = Path(__file__).parents[1] / "closed_form" / "rewards.py"
+Spec = dict[str, Any]
+
+
+def count_symbol(folder: Path, model: TinyModel | None = None) -> Spec:
+    """Task A in little: six symbols, four tokens, 64 prompts a step, 6 steps. Paths are absolute."""
+    build(folder / "base", model or TinyModel(6))
+    shutil.copy(REWARDS, folder / "rewards.py")
+    write_jsonl(folder / "prompts.jsonl", [{"prompt": f"s1 s{i}", "topic": f"t{i}"} for i in range(6)])
+    write_jsonl(folder / "held_out.jsonl", [{"prompt": f"s2 s{i}", "topic": f"h{i}"} for i in range(6)])
+    return {
+        "name": "count-symbol",
+        "seed": 7,
+        "deterministic": True,
+        "model": {"uri": f"file://{folder / 'base'}"},
+        "reward": {"functions": [{"path": f"{folder / 'rewards.py'}:count_symbol"}]},
+        "ppo": {
+            "prompts": str(folder / "prompts.jsonl"),
+            "steps": 6,
+            "prompts_per_step": 64,
+            "chunk_size": 16,
+            "max_prompt_length": 8,
+            "generation": {"max_new_tokens": 4, "ignore_eos": True},
+            "kl": {"coef": 0.5},
+            "optimizer": {
+                "policy_lr": 1.0e-3,
+                "value_lr": 3.0e-3,
+                "epochs": 2,
+                "minibatches": 2,
+                "microbatch_tokens": 4096,
+            },
+        },
+        "checkpoint": {"every_steps": 2},
+    }
+
+
+def changed(spec: Spec, **values: Any) -> Spec:
+    """A copy with fields set by path, `__` for the dot: `ppo__kl__coef=0.1`."""
+    copied = copy.deepcopy(spec)
+    for path, value in values.items():
+        *sections, key = path.split("__")
+        target = copied
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = value
+    return copied
+
+
+def write_spec(path: Path, spec: Spec) -> Path:
+    path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
