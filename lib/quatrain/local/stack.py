@@ -19,6 +19,9 @@ from quatrain.local.supervisor import STOP_SECONDS, WANTED_FILE
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.1
 
+_supervisors: list["subprocess.Popen[bytes]"] = []
+"""Handles of supervisors that this process started: they outlive it, but while it lives it has to reap them."""
+
 
 @dataclass(frozen=True)
 class ProcessStatus:
@@ -68,6 +71,7 @@ def down(home: Path) -> int:
             except psutil.TimeoutExpired:
                 supervisor.kill()
         _end_leftovers(home, record)
+    _supervisors[:] = [process for process in _supervisors if process.poll() is None]
     return 0
 
 
@@ -96,7 +100,7 @@ def _wanted(home: Path) -> dict[str, int]:
 def _start_supervisor(home: Path) -> None:
     (home / "logs").mkdir(parents=True, exist_ok=True)
     with (home / "logs" / "supervisor.log").open("ab") as log:
-        subprocess.Popen(
+        supervisor = subprocess.Popen(
             [sys.executable, "-m", "quatrain.local.supervisor", str(home)],
             env=dict(os.environ),
             cwd=home,
@@ -105,6 +109,7 @@ def _start_supervisor(home: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
+    _supervisors.append(supervisor)
 
 
 def _wait_until_ready(home: Path, least: int) -> None:
