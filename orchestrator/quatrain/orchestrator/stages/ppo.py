@@ -41,8 +41,9 @@ async def run_ppo(run: JobRun) -> None:
     if not run.view.sealed:
         await probe_logprobs(run, session)
     stage = PpoStage(run, session, reward)
-    if evaluation_due(run, 0):
-        await evaluate(run, 0, reward)
+    if evaluation_due(run, session.step):
+        # The one before the first step, or one that was lost between its step's checkpoint and its own end.
+        await evaluate(run, session.step, reward)
     for step in range(session.step + 1, plan.total_steps("ppo") + 1):
         run.obey()
         await stage.run_step(step)
