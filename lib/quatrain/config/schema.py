@@ -137,6 +137,9 @@ class LearnerConfig(Section):
     """The learner, and where the learners are."""
 
     id: str = Field(default_factory=_process_id, min_length=1, description="name of this learner in events and logs")
+    backend: Literal["torch", "fake"] = Field(
+        default="torch", description="what trains; fake needs no model and is for tests"
+    )
     owner_timeout: float = Field(
         default=60.0, gt=0, description="seconds without a sign of the owner before it closes itself"
     )

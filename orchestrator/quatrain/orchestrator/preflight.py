@@ -1,4 +1,6 @@
-"""The probe before the first PPO step: do sampler, reference and learner mean the same by a logprob?"""
+"""Probes: do sampler, reference and learner mean the same by a logprob? Before the first PPO step, and at stale ones."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,52 +20,73 @@ TOLERANCES = {"float32": (1e-4, 1e-3), "bfloat16": (5e-2, 1.0)}
 """Mean and maximum difference that is still the same distribution, by dtype."""
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A few completions of one policy version, made by generation itself: no task, no seal."""
+
+    policy: FolderRef
+    prompt_ids: common_pb2.RaggedInts
+    generated: generation_pb2.GenerateResponse
+
+    @property
+    def logprobs(self) -> np.ndarray:
+        """What the sampler says, all tokens one after the other."""
+        return np.concatenate(from_ragged_floats(self.generated.logprobs))
+
+
 async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
     """Samples a few completions and scores them with reference and learner. Raises JobFailed naming both values."""
+    probe = await _sample(run, 0)
+    _compare(run.plan.dtype, "learner", probe.logprobs, await _learner(run, session, probe))
+    if run.plan.reference is None:
+        _compare(run.plan.dtype, "reference", probe.logprobs, await _reference(run, probe))
+
+
+async def sampler_mismatch(run: JobRun, session: LearnerSession, version: int) -> dict[str, float | None]:
+    """sampler/mismatch_* of a probe by the version that the learner holds: rollouts of a stale version cannot tell."""
+    probe = await _sample(run, version)
+    difference = np.abs(probe.logprobs.astype(np.float64) - await _learner(run, session, probe))
+    return {"sampler/mismatch_mean": float(difference.mean()), "sampler/mismatch_max": float(difference.max())}
+
+
+async def _sample(run: JobRun, version: int) -> Probe:
     plan = run.plan
     table = await run.prompts(plan.prompts)
     prompt_ids = to_ragged_ints(table.prompt_ids[:PROBE_PROMPTS])
     count = min(PROBE_PROMPTS, plan.prompts.rows)
-    policy = FolderRef.from_json(run.view.policies[0])
-    generated = await run.around.services.generate(
-        generation_pb2.GenerateRequest(
-            job=plan.job,
-            policy=policy.to_proto(0),
-            prompt_ids=prompt_ids,
-            seeds=[sample_seed(plan.seed, "probe", 0, index, 0) for index in range(count)],
-            sampling=plan.sampling(),
-            dtype=plan.dtype,
-        ),
-        PROBE_TIMEOUT_SECONDS,
+    policy = FolderRef.from_json(run.view.policies[version])
+    request = generation_pb2.GenerateRequest(
+        job=plan.job,
+        policy=policy.to_proto(version),
+        prompt_ids=prompt_ids,
+        seeds=[sample_seed(plan.seed, "probe", version, index, 0) for index in range(count)],
+        sampling=plan.sampling(),
+        dtype=plan.dtype,
     )
-    sampled = np.concatenate(from_ragged_floats(generated.logprobs))
-    learner = await session.logprobs(
+    return Probe(policy, prompt_ids, await run.around.services.generate(request, PROBE_TIMEOUT_SECONDS))
+
+
+async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.ndarray:
+    """Logprobs of the probe under the policy in training."""
+    response = await session.logprobs(
         learner_pb2.ComputePolicyLogprobsRequest(
             token=session.token,
-            prompt_ids=prompt_ids,
-            completion_ids=generated.completion_ids,
-            temperature=plan.sampling().temperature,
+            prompt_ids=probe.prompt_ids,
+            completion_ids=probe.generated.completion_ids,
+            temperature=run.plan.sampling().temperature,
         )
     )
-    _compare(plan.dtype, "learner", sampled, np.concatenate(from_ragged_floats(learner.logprobs)))
-    if plan.reference is None:
-        reference = await _reference(run, policy, prompt_ids, generated)
-        _compare(plan.dtype, "reference", sampled, reference)
+    return np.concatenate(from_ragged_floats(response.logprobs))
 
 
-async def _reference(
-    run: JobRun,
-    policy: FolderRef,
-    prompt_ids: common_pb2.RaggedInts,
-    generated: generation_pb2.GenerateResponse,
-) -> np.ndarray:
+async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
     """Logprobs of the reference, which is the same model as version 0 unless the spec names another."""
     response = await run.around.services.reference_logprobs(
         reference_pb2.ComputeReferenceLogprobsRequest(
             job=run.plan.job,
-            model=policy.to_proto(),
-            prompt_ids=prompt_ids,
-            completion_ids=generated.completion_ids,
+            model=probe.policy.to_proto(),
+            prompt_ids=probe.prompt_ids,
+            completion_ids=probe.generated.completion_ids,
             temperature=run.plan.sampling().temperature,
             dtype=run.plan.dtype,
         ),

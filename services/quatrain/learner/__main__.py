@@ -56,8 +56,8 @@ async def main(config: ProcessConfig) -> None:
 
 
 def make_backend(config: ProcessConfig) -> Backend:
-    """The torch backend; a stack whose generation engine is the fake one trains with the fake one, too."""
-    if config.generation.engine == "fake":
+    """The backend that `learner.backend` names."""
+    if config.learner.backend == "fake":
         from quatrain.learner.backends.fake import FakeBackend
 
         return FakeBackend()

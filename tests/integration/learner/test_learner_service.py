@@ -221,7 +221,7 @@ def test_the_process_serves_and_stops(tmp_path: Path) -> None:
     }
     command = [
         *(sys.executable, "-m", "quatrain.learner", "--learner.id=learner-7", "--compute.threads=1"),
-        *(f"--server.port_file={ports}", f"--storage.root={tmp_path / 'store'}", "--generation.engine=fake"),
+        *(f"--server.port_file={ports}", f"--storage.root={tmp_path / 'store'}", "--learner.backend=fake"),
     ]
     process = subprocess.Popen(command, env=environment)
     try:

@@ -10,7 +10,7 @@ from quatrain.orchestrator.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
 from quatrain.orchestrator.plan import FolderRef
-from quatrain.orchestrator.preflight import probe_logprobs
+from quatrain.orchestrator.preflight import probe_logprobs, sampler_mismatch
 from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring
@@ -80,6 +80,8 @@ class PpoStage:
         sums: dict[str, float | None] = {}
         if batch is None:
             batch, sums = await self._seal(step, clock)
+            if self._staleness > 0:
+                sums |= await sampler_mismatch(run, self._session, step - 1)
         with clock.phase("train"):
             result = await self._session.train(step, _ref(batch))
         completed = run.view.completed.get("ppo", 0) >= step
