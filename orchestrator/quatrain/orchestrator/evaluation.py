@@ -41,13 +41,13 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
         scorings=tuple(scorings),
         reference=None,
     )
-    await run.collector.expect(batch)
-    results = await run.collector.wait(batch)
-    rows = batch_rows(plan, batch, results, await run.prompts(plan.eval_prompts), await run.tokenizer())
+    results = await run.unless_cancelled(run.collector.collect(batch))
+    prompts = await run.prompts(plan.eval_prompts)
+    rows = await asyncio.to_thread(batch_rows, plan, batch, results, prompts, await run.tokenizer())
     first = rows if step == 0 else await _first_rows(run)
     data = await asyncio.to_thread(write_batch, rows)
     key = f"jobs/{plan.job}/ppo/evals/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
-    await asyncio.to_thread(run.around.store.put_if_absent, key, data)
+    await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, key, data))
     await run.append(
         "evaluated",
         {
@@ -63,8 +63,10 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
 
 async def _first_rows(run: JobRun) -> list[BatchRow]:
     first = run.view.evaluations[0]
-    data = await asyncio.to_thread(read_object, run.around.store, first["key"], first["sha256"])
-    return read_batch(data)
+    data = await run.patiently(
+        lambda: asyncio.to_thread(read_object, run.around.store, first["key"], first["sha256"])
+    )
+    return await asyncio.to_thread(read_batch, data)
 
 
 def eval_metrics(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> dict[str, float | None]:

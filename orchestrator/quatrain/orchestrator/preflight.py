@@ -1,4 +1,4 @@
-"""Probes: do sampler, reference and learner mean the same by a logprob? Before the first PPO step, and at stale ones."""
+"""Probes: do sampler, reference and learner mean the same by a logprob? Before the first step, and at stale ones."""
 
 from dataclasses import dataclass
 

@@ -1,13 +1,14 @@
 """One owned job: the owner's pen (the event log under this epoch and attempt) and what the stages share."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quatrain.data.tables import PromptTable, read_prompts
 
-from quatrain.errors import Fenced, QuatrainError, Unavailable
+from quatrain.errors import DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerPool, LearnerSession
@@ -20,9 +21,15 @@ from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer
 from quatrain.v1 import common_pb2, learner_pb2
 
+T = TypeVar("T")
 log = get_logger("run")
 
 STORE_RETRY_SECONDS = 2.0
+PEER_RETRY_SECONDS = 2.0
+PASSING = (Unavailable, Overloaded, DeadlineExpired)
+"""Errors of peers, store and queue that say nothing about the job: it waits and goes on."""
+AWAY = "unavailable"
+"""Name of the condition that says what a job waits for."""
 STAGE_IDS = {"sft": learner_pb2.STAGE_SFT, "reward": learner_pb2.STAGE_REWARD, "ppo": learner_pb2.STAGE_PPO}
 
 
@@ -61,9 +68,10 @@ class JobRun:
     epoch: int
     collector: Collector
     session: LearnerSession | None = None
-    attempt: int = 0
     exact_logprobs: bool = False
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once somebody has asked for the end."""
     tables: dict[str, PromptTable] = field(default_factory=dict)
     tokenizer_loaded: Tokenizer | None = None
 
@@ -72,16 +80,23 @@ class JobRun:
         """The folded log."""
         return self.log.view
 
-    async def append(self, kind: str, data: dict[str, Any]) -> Event:
+    @property
+    def attempt(self) -> int:
+        """The newest attempt in the log; while we own the job it is ours."""
+        return self.view.attempt
+
+    async def append(self, kind: str, data: dict[str, Any], *, opens_attempt: bool = False) -> Event:
         """Writes an owner event. Intents that came between are obeyed later; a higher epoch raises Fenced.
 
         While the store is away the same event is tried again: its nonce tells whether an earlier try has landed.
         """
-        event = Event(type=kind, data=data, actor=self.around.name, epoch=self.epoch, attempt=self.attempt)
         async with self.pen:
+            # Made inside the lock: an attempt that was opened while we waited for it counts.
+            attempt = self.view.attempt + opens_attempt
+            event = Event(type=kind, data=data, actor=self.around.name, epoch=self.epoch, attempt=attempt)
             while True:
                 try:
-                    return await asyncio.to_thread(self.log.append, event)
+                    return await to_the_end(asyncio.to_thread(self.log.append, event))
                 except LogConflict:
                     self.check_ownership()
                 except Unavailable as error:
@@ -91,7 +106,7 @@ class JobRun:
     async def refresh(self) -> None:
         """Folds what others wrote."""
         async with self.pen:
-            await asyncio.to_thread(self.log.refresh)
+            await to_the_end(asyncio.to_thread(self.log.refresh))
         self.check_ownership()
 
     def check_ownership(self) -> None:
@@ -104,6 +119,41 @@ class JobRun:
         wish = self.view.intents.get("cancel")
         if wish is not None:
             raise JobCancelled(wish.get("reason") or "cancelled")
+
+    async def unless_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
+        """Result of something that may wait for long. Raises JobCancelled as soon as somebody asks for the end."""
+        task, wish = asyncio.ensure_future(work), asyncio.ensure_future(self.cancelled.wait())
+        try:
+            await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self.obey()
+            return await task
+        finally:
+            for each in (task, wish):
+                each.cancel()
+            await asyncio.gather(task, wish, return_exceptions=True)
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Result of an idempotent call; while a peer, the store or the queue is away a condition says so and it waits.
+
+        Raises JobCancelled when somebody asks for the end meanwhile.
+        """
+        while True:
+            try:
+                result = await call()
+            except PASSING as error:
+                await self.say_away(error)
+                await asyncio.sleep(PEER_RETRY_SECONDS)
+                self.obey()
+            else:
+                await self.condition(AWAY, None)
+                return result
+
+    async def say_away(self, error: QuatrainError) -> None:
+        """Sets the condition, once for each absence: the next message may differ in a number only."""
+        log.warning("waiting", job=self.plan.job, error=error.message)
+        if AWAY not in self.view.conditions:
+            await self.condition(AWAY, error.message)
 
     async def set_state(self, state: str, reason: str = "") -> None:
         """Changes the job's state, unless it is that already."""
@@ -118,14 +168,17 @@ class JobRun:
     async def prompts(self, table: TableRef) -> PromptTable:
         """A prompt table, read once."""
         if table.sha256 not in self.tables:
-            data = await asyncio.to_thread(read_object, self.around.store, table.key, table.sha256)
-            self.tables[table.sha256] = read_prompts(data)
+            data = await self.patiently(
+                lambda: asyncio.to_thread(read_object, self.around.store, table.key, table.sha256)
+            )
+            self.tables[table.sha256] = await asyncio.to_thread(read_prompts, data)
         return self.tables[table.sha256]
 
     async def tokenizer(self) -> Tokenizer:
         """The policy's tokenizer, loaded once."""
         if self.tokenizer_loaded is None:
-            folder = await asyncio.to_thread(self.around.folders.fetch, self.plan.model.uri, self.plan.model.digest)
+            model, folders = self.plan.model, self.around.folders
+            folder = await self.patiently(lambda: asyncio.to_thread(folders.fetch, model.uri, model.digest))
             self.tokenizer_loaded = await asyncio.to_thread(Tokenizer.load, folder)
         return self.tokenizer_loaded
 
@@ -137,3 +190,16 @@ class JobRun:
     def token(self) -> common_pb2.OwnerToken:
         """Proof of ownership for the learner."""
         return common_pb2.OwnerToken(job=self.plan.job, epoch=self.epoch, attempt=self.attempt)
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Result of `work`. A cancellation takes effect after it only: a thread that writes to the log cannot be stopped,
+    and nobody may write beside it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise

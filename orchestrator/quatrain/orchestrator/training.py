@@ -1,6 +1,7 @@
 """What all stages do the same way: open a learner where the log says, train, checkpoint, export."""
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from quatrain.digests import canonical_json
 from quatrain.errors import LearnerBusy, Unavailable
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.plan import FolderRef, TableRef
-from quatrain.orchestrator.run import STAGE_IDS, JobRun
+from quatrain.orchestrator.run import AWAY, PASSING, STAGE_IDS, JobRun
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, learner_pb2
 
@@ -45,25 +46,34 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
         run.session = None
     checkpoint = run.view.newest_checkpoint(opening.stage)
     from_step = checkpoint["step"] if checkpoint else 0
-    run.attempt = run.view.attempt + 1
     await run.append(
-        "learner_opened", {"learner_id": "", "address": "", "stage": opening.stage, "from_step": from_step}
+        "learner_opened",
+        {"learner_id": "", "address": "", "stage": opening.stage, "from_step": from_step},
+        opens_attempt=True,
     )
-    request = _open_request(run, opening, checkpoint)
-    while True:
-        try:
-            run.session = await run.around.learners.open(request)
-            break
-        except (LearnerBusy, Unavailable) as error:
-            await run.set_state("QUEUED", error.message)
-            await run.condition("learner", error.message)
-            await asyncio.sleep(LEARNER_WAIT_SECONDS)
-            await run.refresh()
-            run.obey()
-    await run.condition("learner", None)
+    run.session = await run.unless_cancelled(_wait_for_learner(run, _open_request(run, opening, checkpoint)))
+    for condition in ("learner", AWAY):
+        await run.condition(condition, None)
     log.info("learner opened", job=run.plan.job, stage=opening.stage, address=run.session.address, step=from_step)
     await run.set_state("RUNNING")
     return run.session
+
+
+async def _wait_for_learner(run: JobRun, request: learner_pb2.OpenRequest) -> LearnerSession:
+    """Asks until a learner takes the job: by priority, then by age, among the jobs of this orchestrator."""
+    rank = (-int(run.plan.spec["priority"]), run.plan.create_time, run.plan.job)
+    try:
+        while True:
+            try:
+                return await run.around.learners.open(request, rank)
+            except (LearnerBusy, *PASSING) as error:
+                await run.set_state("QUEUED", error.message)
+                await run.condition("learner", error.message)
+            await asyncio.sleep(LEARNER_WAIT_SECONDS)
+            with contextlib.suppress(Unavailable):
+                await run.refresh()
+    finally:
+        run.around.learners.leave(run.plan.job)
 
 
 def _open_request(run: JobRun, opening: Opening, checkpoint: dict[str, Any] | None) -> learner_pb2.OpenRequest:
@@ -99,7 +109,7 @@ def _open_request(run: JobRun, opening: Opening, checkpoint: dict[str, Any] | No
 async def save_checkpoint(run: JobRun, session: LearnerSession, stage: str, step: int) -> float:
     """Saves all state and commits it by an event. Returns the seconds that it took."""
     started = time.monotonic()
-    manifest = await session.save(step)
+    manifest = await run.patiently(lambda: session.save(step))
     await run.append(
         "checkpoint",
         {"stage": stage, "step": step, "key": manifest.key, "sha256": manifest.sha256, "size": manifest.size},
@@ -120,13 +130,15 @@ def metrics_of(result: learner_pb2.StepResult) -> dict[str, float | None]:
     return {value.name: value.value if value.HasField("value") else None for value in result.metrics}
 
 
-async def train_rows(run: JobRun, session: LearnerSession, stage: str) -> dict[str, float | None]:
-    """All remaining steps of sft or reward: batches are a function of data, seed and step, so only the step is kept."""
-    metrics: dict[str, float | None] = {}
+async def train_rows(run: JobRun, session: LearnerSession, stage: str) -> dict[str, Any]:
+    """All remaining steps of sft or reward: batches are a function of data, seed and step, so only the step is kept.
+
+    Returns the metrics of the last step as the log has them, whichever attempt trained it.
+    """
     for step in range(session.step + 1, run.plan.total_steps(stage) + 1):
         run.obey()
         started = time.monotonic()
-        result = await session.train(step, None)
+        result = await _train(run, session, step)
         metrics = metrics_of(result)
         metrics["time/train"] = result.compute_seconds
         metrics["time/step"] = time.monotonic() - started
@@ -136,14 +148,18 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: str) -> dict[s
             )
         if checkpoint_due(run, stage, step):
             await save_checkpoint(run, session, stage, step)
-    return metrics
+    return run.view.metrics[stage][-1]
+
+
+async def _train(run: JobRun, session: LearnerSession, step: int) -> learner_pb2.StepResult:
+    return await run.patiently(lambda: session.train(step, None))
 
 
 async def export(
     run: JobRun, session: LearnerSession, stage: str, extra_files: dict[str, bytes], report: dict[str, Any]
 ) -> None:
     """Writes the finished model and ends the stage."""
-    exported = await session.export(extra_files)
+    exported = await run.patiently(lambda: session.export(extra_files))
     await run.append(
         "stage_completed",
         {

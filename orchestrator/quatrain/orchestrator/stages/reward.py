@@ -21,8 +21,7 @@ async def run_reward(run: JobRun) -> None:
     section = plan.spec["reward"]
     opening = Opening("reward", run.sft_model(), section, data=plan.reward_data, held_out=plan.reward_held_out)
     session = await open_learner(run, opening)
-    await train_rows(run, session, "reward")
-    metrics = run.view.metrics["reward"][-1]
+    metrics = await train_rows(run, session, "reward")
     _check_accuracy(metrics.get(HELD_OUT_ACCURACY), float(section["min_accuracy"]))
     offset = await _offset(run, session) if section["center"] else 0.0
     files = card_files(plan, "reward", metrics)
@@ -43,7 +42,7 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     """Mean raw score of completions that the SFT model samples for training prompts; measured once, kept in the log."""
     if run.view.offset is not None:
         return float(run.view.offset["offset"])
-    model = await session.publish(session.step)
+    model = await run.patiently(lambda: session.publish(session.step))
     raw = FolderRef(model.uri, model.digest)
     offset, samples = await measure_offset(run, {"models": [{**raw.to_json(), "weight": 1.0, "offset": 0.0}]})
     await run.append("offset_measured", {"offset": offset, "samples": samples})
@@ -63,8 +62,7 @@ async def measure_offset(run: JobRun, reward: dict[str, object]) -> tuple[float,
         scorings=(scoring("score", raw_section(reward), 0.0),),
         reference=None,
     )
-    await run.collector.expect(batch)
-    results = await run.collector.wait(batch)
+    results = await run.unless_cancelled(run.collector.collect(batch))
     await run.collector.forget("offset", 0)
     scores = [outcome.score for result in results for outcome in result.scores if outcome.HasField("score")]
     if not scores:
