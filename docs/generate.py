@@ -16,6 +16,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(DOCS.parent))
 
 from docs.spec_tables import refused_keys, spec_tables  # noqa: E402
+
 from quatrain import errors  # noqa: E402
 from quatrain.cli.app import app  # noqa: E402
 from quatrain.cli.failures import EXIT_CODES, OUTCOMES  # noqa: E402

@@ -25,6 +25,8 @@ DERIVED_DEFAULTS = {
 WITHOUT_EFFECT = ("resources", "checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.keep_best")
 _WITHOUT_EFFECT_NOTE = "**Without effect in this version.**"
 
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
 Comments = dict[tuple[str, str], str]
 
 
