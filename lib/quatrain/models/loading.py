@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from quatrain.errors import Corrupt, InvalidData
 from quatrain.models.device import dtype_of
+from quatrain.models.linear import use_fast_linear
 from quatrain.models.sequences import output_head, score_head
 
 
@@ -114,6 +115,7 @@ def _load(auto_class: Any, folder: Path, dtype: str, **kwargs: Any) -> tuple[Pre
 
 def _placed(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
     torch.nn.Module.to(model, device)
+    use_fast_linear(model)
     return model
 
 
