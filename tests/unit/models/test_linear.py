@@ -8,7 +8,7 @@ from quatrain.models.linear import FastLinear, use_fast_linear
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1, 24), (3, 24), (64, 24), (5, 7, 24), (0, 24)])
+@pytest.mark.parametrize("shape", [(1, 24), (24, 24), (64, 24), (5, 7, 24), (0, 24)])
 def test_values_and_gradients_equal_those_of_float64(shape: tuple[int, ...], bias: bool) -> None:
     torch.manual_seed(1)
     fast = torch.nn.Linear(24, 40, bias=bias)
@@ -39,7 +39,7 @@ def test_inputs_that_are_not_contiguous_or_need_no_gradient() -> None:
         torch.testing.assert_close(fast(inputs), plain(inputs), atol=1e-5, rtol=1e-5)
     fast.requires_grad_(False)
     torch.testing.assert_close(fast(inputs), plain(inputs), atol=1e-5, rtol=1e-5)
-    view = torch.randn(9, 3, 24)[:, 1]
+    view = torch.randn(30, 3, 24)[:, 1]
     torch.testing.assert_close(fast(view), plain(view), atol=1e-5, rtol=1e-5)
 
 
