@@ -4,6 +4,8 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from google.protobuf.message import DecodeError
+
 from quatrain.errors import QuatrainError, RunFailed, Unavailable
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.sampling import PURPOSES, ExpectedBatch, chunks, make_tasks
@@ -14,6 +16,7 @@ from quatrain.v1 import rollout_pb2
 log = get_logger("collector")
 
 TASK_DEADLINE_SECONDS = 600.0
+STALLED_SECONDS = TASK_DEADLINE_SECONDS + 60.0
 READ_COUNT = 256
 READ_BLOCK_SECONDS = 0.5
 SENTINEL_SECONDS = 1.0
@@ -26,6 +29,8 @@ class _Pending:
     chunk_of: dict[str, int]
     results: dict[str, rollout_pb2.RolloutResult] = field(default_factory=dict)
     entries: list[str] = field(default_factory=list)
+    unsent: set[int] = field(default_factory=set)
+    """Chunks whose tasks have yet to be enqueued: what the queue refuses now, `Collector.run` sends later."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
     error: QuatrainError | None = None
     progress: float = field(default_factory=time.monotonic)
@@ -35,7 +40,7 @@ class _Pending:
 
 
 class Collector:
-    """One for each owned job. `run` must be running; then `expect`, `wait`, `forget`."""
+    """One for each owned job. `run` must be running; then `expect`, `collect`, `forget`."""
 
     def __init__(self, plan: Plan, epoch: int, queue: RolloutQueue, pool: str) -> None:
         self._plan = plan
@@ -56,26 +61,33 @@ class Collector:
                 if time.monotonic() - checked > SENTINEL_SECONDS:
                     await self._look_for_wipe()
                     checked = time.monotonic()
+                for pending in list(self._pending.values()):
+                    await self._send(pending)
                 await self._read()
-                await self._enqueue_stalled()
+                self._look_for_stalls()
             except Unavailable as error:
                 log.warning("queue is away", job=self._plan.job, error=error.message)
                 await asyncio.sleep(1.0)
 
     async def expect(self, batch: ExpectedBatch) -> None:
         """Enqueues what is missing of a batch; a batch that is expected already is left alone."""
+        await self._drained.wait()
         if batch.key in self._pending:
             return
-        await self._drained.wait()
         chunk_of = {row.rollout_id: number for number, rows in enumerate(chunks(self._plan, batch)) for row in rows}
         pending = _Pending(batch, chunk_of)
         self._pending[batch.key] = pending
         for entry, result in self._loose.pop(batch.key, []):
             self._take(pending, entry, result)
-        await self._enqueue(pending)
+        pending.unsent = pending.missing_chunks()
+        try:
+            await self._send(pending)
+        except Unavailable as error:
+            log.warning("queue is away, tasks are enqueued later", job=self._plan.job, error=error.message)
 
-    async def wait(self, batch: ExpectedBatch) -> list[rollout_pb2.RolloutResult]:
+    async def collect(self, batch: ExpectedBatch) -> list[rollout_pb2.RolloutResult]:
         """Results in the order of the batch's rows. Raises RunFailed when a task failed for good."""
+        await self.expect(batch)
         pending = self._pending[batch.key]
         await pending.done.wait()
         if pending.error is not None:
@@ -83,13 +95,16 @@ class Collector:
         return [pending.results[row.rollout_id] for row in batch.rows]
 
     async def forget(self, purpose: str, step: int) -> None:
-        """Deletes the entries of a batch that is sealed for good; a batch that nobody expected has none."""
+        """Deletes the entries of a batch that is sealed for good, also those that a former owner left."""
         pending = self._pending.pop((purpose, step), None)
-        if pending is not None and pending.entries:
-            try:
-                await self._queue.delete_results(self._plan.job, pending.entries)
-            except Unavailable as error:
-                log.warning("queue is away, entries stay until the job ends", job=self._plan.job, error=error.message)
+        entries = [entry for entry, _ in self._loose.pop((purpose, step), [])]
+        entries += pending.entries if pending is not None else []
+        if not entries:
+            return
+        try:
+            await self._queue.delete_results(self._plan.job, entries)
+        except Unavailable as error:
+            log.warning("queue is away, entries stay until the job ends", job=self._plan.job, error=error.message)
 
     async def _look_for_wipe(self) -> None:
         sentinel = await self._queue.sentinel()
@@ -103,7 +118,7 @@ class Collector:
             self._after = "0"
             for pending in list(self._pending.values()):
                 pending.entries.clear()
-                await self._enqueue(pending)
+                pending.unsent = pending.missing_chunks()
 
     async def _read(self) -> None:
         block = READ_BLOCK_SECONDS if self._drained.is_set() else 0.0
@@ -111,7 +126,12 @@ class Collector:
         unknown = []
         for entry, payload in entries:
             self._after = entry
-            result = rollout_pb2.RolloutResult.FromString(payload)
+            try:
+                result = rollout_pb2.RolloutResult.FromString(payload)
+            except DecodeError:
+                log.error("an entry that is no result was dropped", job=self._plan.job, entry=entry)
+                unknown.append(entry)
+                continue
             key = (NAMES.get(result.purpose, ""), result.step)
             pending = self._pending.get(key)
             if pending is not None:
@@ -132,6 +152,8 @@ class Collector:
         if result.policy.digest != batch.policy.digest or result.policy.policy_version != batch.policy_version:
             return
         if result.error_reason:
+            if result.chunk not in pending.missing_chunks():
+                return  # Another worker has done the task meanwhile.
             pending.error = RunFailed(
                 f"{batch.purpose} of step {batch.step} failed: {result.error_message}", reason=result.error_reason
             )
@@ -145,16 +167,20 @@ class Collector:
         if len(pending.results) == len(pending.chunk_of):
             pending.done.set()
 
-    async def _enqueue_stalled(self) -> None:
-        for pending in list(self._pending.values()):
+    def _look_for_stalls(self) -> None:
+        for pending in self._pending.values():
             waited = time.monotonic() - pending.progress
-            if not pending.done.is_set() and waited > TASK_DEADLINE_SECONDS + 60.0:
+            if not pending.done.is_set() and waited > STALLED_SECONDS:
                 log.warning("no result for long: tasks are enqueued again", job=self._plan.job, step=pending.batch.step)
-                await self._enqueue(pending)
+                pending.unsent = pending.missing_chunks()
+                pending.progress = time.monotonic()
 
-    async def _enqueue(self, pending: _Pending) -> None:
-        missing = pending.missing_chunks()
+    async def _send(self, pending: _Pending) -> None:
+        """Enqueues the tasks of `unsent`; one whose fate is unknown is sent again, which does no harm."""
+        if not pending.unsent:
+            return
         pending.progress = time.monotonic()
-        tasks = make_tasks(self._plan, pending.batch, self._epoch, missing, TASK_DEADLINE_SECONDS)
-        for task in tasks:
-            await self._queue.add_task(self._pool, self._plan.job, task.SerializeToString())
+        for task in make_tasks(self._plan, pending.batch, self._epoch, pending.unsent, TASK_DEADLINE_SECONDS):
+            if task.chunk in pending.unsent:
+                await self._queue.add_task(self._pool, self._plan.job, task.SerializeToString())
+                pending.unsent.discard(task.chunk)

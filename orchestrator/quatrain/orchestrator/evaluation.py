@@ -63,9 +63,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
 
 async def _first_rows(run: JobRun) -> list[BatchRow]:
     first = run.view.evaluations[0]
-    data = await run.patiently(
-        lambda: asyncio.to_thread(read_object, run.around.store, first["key"], first["sha256"])
-    )
+    data = await run.patiently(lambda: asyncio.to_thread(read_object, run.around.store, first["key"], first["sha256"]))
     return await asyncio.to_thread(read_batch, data)
 
 

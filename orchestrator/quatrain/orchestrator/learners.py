@@ -1,13 +1,20 @@
 """The pool of learners: finding a free one, opening it for a job, and the calls of an open session."""
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 
-from quatrain.errors import InvalidInput, LearnerBusy, QuatrainError, RunFailed, Unavailable
+from quatrain.errors import (
+    DeadlineExpired,
+    InvalidInput,
+    LearnerBusy,
+    Overloaded,
+    QuatrainError,
+    RunFailed,
+    Unavailable,
+)
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import result_of
@@ -20,6 +27,7 @@ log = get_logger("learners")
 SERVICE = "quatrain.v1.LearnerService"
 STATUS_TIMEOUT_SECONDS = 5.0
 OPEN_TIMEOUT_SECONDS = 600.0
+LOGPROBS_TIMEOUT_SECONDS = 120.0
 LOST_AFTER_SECONDS = 30.0
 SIGN_OF_LIFE_SECONDS = 5.0
 
@@ -31,54 +39,66 @@ class LearnerLost(QuatrainError):
 
 
 class LearnerSession:
-    """One open learner. Methods raise LearnerLost, or what the computation itself raised (RunFailed, InvalidInput)."""
+    """One learner that serves, or is asked to serve, a token.
 
-    def __init__(self, address: str, learner_id: str, token: common_pb2.OwnerToken, channel: grpc.aio.Channel) -> None:
+    Methods raise LearnerLost, what the computation itself raised (RunFailed, InvalidInput), and Unavailable, Overloaded
+    or DeadlineExpired while the learner is still ours but cannot answer now (its store may be away): ask again, a
+    repeated call attaches to what runs or gives what was computed.
+    """
+
+    def __init__(self, address: str, token: common_pb2.OwnerToken) -> None:
         self.address = address
-        self.learner_id = learner_id
         self.token = token
+        self.learner_id = ""
+        self.stage = learner_pb2.STAGE_UNSPECIFIED
         self.step = 0
-        self._channel = channel
-        self._stub = learner_pb2_grpc.LearnerServiceStub(channel)
+        self._channel = open_channel(address, service=SERVICE)
+        self._stub = learner_pb2_grpc.LearnerServiceStub(self._channel)
         self._alive = asyncio.create_task(self._signs_of_life())
+
+    async def open(self, request: learner_pb2.OpenRequest) -> None:
+        """Opens a stage, which may take long; the signs of life keep the learner ours meanwhile.
+
+        Raises LearnerBusy, Unavailable, and what Open itself refuses.
+        """
+        response: learner_pb2.OpenResponse = await _call(
+            self.address, lambda: self._stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS)
+        )
+        self.learner_id = response.status.learner_id
+        self.stage = request.stage
+        self.step = response.status.step
 
     async def train(self, step: int, batch: common_pb2.ObjectRef | None) -> learner_pb2.StepResult:
         """Trains one step."""
         request = learner_pb2.StepRequest(token=self.token, step=step, batch=batch)
-        with self._losses(f"step {step}"):
-            response: learner_pb2.StepResponse = await self._result(self._stub.Step(request))
+        response: learner_pb2.StepResponse = await self._watched(f"step {step}", self._result(self._stub.Step(request)))
         self.step = step
         return response.result
 
     async def publish(self, step: int) -> common_pb2.ModelRef:
         """Writes the current weights to the store."""
-        request = learner_pb2.PublishRequest(token=self.token, step=step)
-        with self._losses(f"publishing step {step}"):
-            response: learner_pb2.PublishResponse = await self._result(self._stub.Publish(request))
+        stream = self._stub.Publish(learner_pb2.PublishRequest(token=self.token, step=step))
+        response: learner_pb2.PublishResponse = await self._watched(f"publishing step {step}", self._result(stream))
         return response.model
 
     async def save(self, step: int) -> common_pb2.ObjectRef:
         """Writes all state to the store; the manifest names it."""
-        request = learner_pb2.SaveRequest(token=self.token, step=step)
-        with self._losses(f"saving step {step}"):
-            response: learner_pb2.SaveResponse = await self._result(self._stub.Save(request))
+        stream = self._stub.Save(learner_pb2.SaveRequest(token=self.token, step=step))
+        response: learner_pb2.SaveResponse = await self._watched(f"saving step {step}", self._result(stream))
         return response.manifest
 
     async def export(self, extra_files: Mapping[str, bytes]) -> learner_pb2.ExportedModel:
         """Writes a Hugging Face folder to the store."""
-        request = learner_pb2.ExportRequest(token=self.token, extra_files=extra_files)
-        with self._losses("export"):
-            response: learner_pb2.ExportResponse = await self._result(self._stub.Export(request))
+        stream = self._stub.Export(learner_pb2.ExportRequest(token=self.token, extra_files=extra_files))
+        response: learner_pb2.ExportResponse = await self._watched("export", self._result(stream))
         return response.exported
 
     async def logprobs(
         self, request: learner_pb2.ComputePolicyLogprobsRequest
     ) -> learner_pb2.ComputePolicyLogprobsResponse:
         """Logprobs of given tokens under the policy in training."""
-        with self._losses("logprobs"):
-            response: learner_pb2.ComputePolicyLogprobsResponse = await self._stub.ComputePolicyLogprobs(
-                request, timeout=120.0
-            )
+        call = _call(self.address, lambda: self._stub.ComputePolicyLogprobs(request, timeout=LOGPROBS_TIMEOUT_SECONDS))
+        response: learner_pb2.ComputePolicyLogprobsResponse = await self._watched("logprobs", call)
         return response
 
     async def close(self) -> None:
@@ -109,72 +129,109 @@ class LearnerSession:
             except grpc.aio.AioRpcError as error:
                 log.info("sign of life not heard", address=self.address, error=error.details())
 
-    @contextlib.contextmanager
-    def _losses(self, doing: str) -> Iterator[None]:
+    async def _watched(self, doing: str, call: Awaitable[Any]) -> Any:
         try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            raise self._loss(doing, from_rpc_error(error, service="learner", target=self.address)) from error
+            return await call
+        except (RunFailed, InvalidInput):
+            raise
+        except (Unavailable, Overloaded, DeadlineExpired) as error:
+            if await self._is_ours():
+                raise
+            raise self._loss(doing, error) from error
         except QuatrainError as error:
             raise self._loss(doing, error) from error
 
-    def _loss(self, doing: str, error: QuatrainError) -> QuatrainError:
-        if isinstance(error, RunFailed | InvalidInput):
-            return error
+    async def _is_ours(self) -> bool:
+        try:
+            status = await self._stub.GetStatus(
+                learner_pb2.GetStatusRequest(token=self.token), timeout=STATUS_TIMEOUT_SECONDS
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(status.token == self.token)
+
+    def _loss(self, doing: str, error: QuatrainError) -> "LearnerLost":
         return LearnerLost(f"learner {self.address} lost at {doing}: {error.message}")
 
 
+Rank = tuple[int, str, str]
+"""Where a job stands in the line for learners: minus priority, time of creation, id."""
+
+
 class LearnerPool:
-    """All learners that the targets name; the targets are read again at every opening, so learners may come and go."""
+    """All learners that the targets name; the targets are read again at every opening, so learners may come and go.
+
+    Jobs that wait stand in a line, so that a learner goes to the one of the highest priority and not to the one that
+    happens to ask first.
+    """
 
     def __init__(self, targets: Sequence[str]) -> None:
         self._targets = tuple(targets)
+        self._line: dict[str, Rank] = {}
 
-    async def open(self, request: learner_pb2.OpenRequest) -> LearnerSession:
+    async def open(self, request: learner_pb2.OpenRequest, rank: Rank) -> LearnerSession:
         """Opens the first learner that takes the job: one that holds it already, else a free one.
 
-        Raises LearnerBusy when all are busy, Unavailable when none answers, and what Open itself refuses.
+        Who is refused keeps a place in the line until `leave`. Raises LearnerBusy when all are busy or another job is
+        before this one, Unavailable when none answers, and what Open itself refuses.
         """
+        job = request.token.job
+        self._line[job] = rank
         addresses = await resolve_targets(self._targets)
-        found = await asyncio.gather(*(self._status(address) for address in addresses))
+        found = await asyncio.gather(*(_status(address) for address in addresses))
         reachable = [(address, status) for address, status in zip(addresses, found, strict=True) if status is not None]
         if not reachable:
             raise Unavailable(f"no learner answers at {', '.join(self._targets)}: start one, or look at its log")
-        mine = [a for a, s in reachable if s.HasField("token") and s.token.job == request.token.job]
+        mine = [a for a, s in reachable if s.HasField("token") and s.token.job == job]
         free = [a for a, s in reachable if not s.HasField("token")]
+        first = min(self._line, key=self._line.__getitem__)
+        if not mine and free and first != job:
+            raise LearnerBusy(f"job {first!r} gets the next learner")
+        refusal = ""
         for address in [*mine, *free]:
+            self._line.pop(job, None)  # The learner that is being opened is ours; the next job may take another one.
             try:
-                return await self._open_at(address, request)
-            except (LearnerBusy, Unavailable) as error:
+                return await _open_at(address, request)
+            except (LearnerBusy, Unavailable, Overloaded, DeadlineExpired) as error:
                 log.info("learner not taken", address=address, error=error.message)
-        raise LearnerBusy(f"all {len(reachable)} learners are busy")
+                refusal = error.message
+            self._line[job] = rank
+        raise LearnerBusy(refusal or f"all {len(reachable)} learners are busy")
 
-    async def _open_at(self, address: str, request: learner_pb2.OpenRequest) -> LearnerSession:
-        channel = open_channel(address, service=SERVICE)
+    def leave(self, job: str) -> None:
+        """Takes the job out of the line."""
+        self._line.pop(job, None)
+
+
+async def _open_at(address: str, request: learner_pb2.OpenRequest) -> LearnerSession:
+    session = LearnerSession(address, request.token)
+    opened = False
+    try:
+        await session.open(request)
+        opened = True
+    except asyncio.CancelledError:
+        await session.close()  # It may have begun to serve us, and nobody would know.
+        raise
+    finally:
+        if not opened:
+            await session.abandon()
+    return session
+
+
+async def _status(address: str) -> learner_pb2.GetStatusResponse | None:
+    channel = open_channel(address, service=SERVICE)
+    try:
         stub = learner_pb2_grpc.LearnerServiceStub(channel)
-        try:
-            response = await _call(address, lambda: stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS))
-        except QuatrainError:
-            await channel.close(None)
-            raise
-        session = LearnerSession(address, response.status.learner_id, request.token, channel)
-        session.step = response.status.step
-        return session
-
-    async def _status(self, address: str) -> learner_pb2.GetStatusResponse | None:
-        channel = open_channel(address, service=SERVICE)
-        try:
-            stub = learner_pb2_grpc.LearnerServiceStub(channel)
-            request = learner_pb2.GetStatusRequest()
-            status: learner_pb2.GetStatusResponse = await _call(
-                address, lambda: stub.GetStatus(request, timeout=STATUS_TIMEOUT_SECONDS)
-            )
-            return status
-        except QuatrainError as error:
-            log.info("learner does not answer", address=address, error=error.message)
-            return None
-        finally:
-            await channel.close(None)
+        request = learner_pb2.GetStatusRequest()
+        status: learner_pb2.GetStatusResponse = await _call(
+            address, lambda: stub.GetStatus(request, timeout=STATUS_TIMEOUT_SECONDS)
+        )
+        return status
+    except QuatrainError as error:
+        log.info("learner does not answer", address=address, error=error.message)
+        return None
+    finally:
+        await channel.close(None)
 
 
 async def _call(address: str, call: Callable[[], Awaitable[Any]]) -> Any:

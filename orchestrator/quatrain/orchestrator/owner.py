@@ -10,7 +10,7 @@ from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.run import JobCancelled, JobFailed, JobRun, Surroundings
+from quatrain.orchestrator.run import AWAY, PASSING, STAGE_IDS, JobCancelled, JobFailed, JobRun, Surroundings
 from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
 from quatrain.orchestrator.stages.sft import run_sft
@@ -23,6 +23,8 @@ HOLD_SECONDS = 1.0
 HOLD_TTL_SECONDS = 3.0
 INTENT_SECONDS = 1.0
 STORE_RETRY_SECONDS = 2.0
+RECOVERY_SECONDS = 0.25
+"""Wait before the second attempt; it doubles with each failure since the last checkpoint, up to 8 s."""
 
 STAGES: dict[str, Callable[[JobRun], Awaitable[None]]] = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo}
 
@@ -36,15 +38,18 @@ async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
     run = await _take(plan, around, job_log)
     if run is None:
         return
-    helpers = [asyncio.create_task(run.collector.run()), asyncio.create_task(_hold(run))]
+    tasks = [asyncio.create_task(work) for work in (_live(run), run.collector.run(), _hold(run))]
     try:
-        await _live(run)
+        # The helpers never end by themselves: one that breaks takes the owner with it, and another owner may do better.
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     except Fenced as error:
         log.warning("job has a newer owner", job=plan.job, error=error.message)
     finally:
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if run.session is not None:
             await run.session.abandon()
         with contextlib.suppress(Unavailable):
@@ -71,7 +76,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
         return None
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
     collector = Collector(plan, epoch, around.queue, plan.spec["pool"])
-    return JobRun(plan, around, job_log, epoch, collector, attempt=job_log.view.attempt)
+    return JobRun(plan, around, job_log, epoch, collector)
 
 
 async def _hold(run: JobRun) -> None:
@@ -88,13 +93,15 @@ async def _live(run: JobRun) -> None:
     while True:
         try:
             await _until_cancelled(run, started)
+            await run.condition(AWAY, None)
             await _finish(run, "SUCCEEDED", None)
             return
         except LearnerLost as error:
             if not await _recover(run, error):
                 return
-        except Unavailable as error:
-            await _wait_for_peers(run, error)
+        except PASSING as error:
+            await run.say_away(error)
+            await asyncio.sleep(STORE_RETRY_SECONDS)
         except JobCancelled:
             await _cancel_gracefully(run)
             return
@@ -124,7 +131,8 @@ async def _until_cancelled(run: JobRun, started: float) -> None:
 
 
 async def _run_stages(run: JobRun) -> None:
-    await _wait_for_queue(run)
+    await run.patiently(lambda: run.around.queue.open_job(run.plan.job))
+    run.obey()
     if run.view.state in ("VALIDATING", "QUEUED"):
         await run.set_state("STARTING", f"owned by {run.around.name}")
     for stage in run.plan.stages:
@@ -132,24 +140,24 @@ async def _run_stages(run: JobRun) -> None:
             await STAGES[stage](run)
 
 
-async def _wait_for_queue(run: JobRun) -> None:
-    await run.around.queue.open_job(run.plan.job)
-
-
 async def _watch_wishes(run: JobRun, started: float) -> None:
-    """Ends with CancelNow, JobFailed (wall time) or Fenced; graceful wishes are obeyed at the next step boundary."""
+    """Ends with CancelNow, JobFailed (wall time) or Fenced.
+
+    A graceful wish ends every wait for others at once, and the training at the next step boundary.
+    """
     limit = run.plan.spec["limits"]["wall_time"]
     while True:
-        await asyncio.sleep(INTENT_SECONDS)
-        with contextlib.suppress(Unavailable):
-            await run.refresh()
         wish = run.view.intents.get("cancel")
         if wish is not None:
             if wish.get("now"):
                 raise CancelNow
             await run.set_state("CANCELLING", wish.get("reason", ""))
+            run.cancelled.set()
         if limit is not None and time.monotonic() - started > float(limit):
             raise JobFailed(f"limits.wall_time of {limit} s has passed", reason="WALL_TIME")
+        await asyncio.sleep(INTENT_SECONDS)
+        with contextlib.suppress(Unavailable):
+            await run.refresh()
 
 
 async def _recover(run: JobRun, error: LearnerLost) -> bool:
@@ -174,27 +182,21 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
     checkpoint = view.newest_checkpoint(view.stage)
     where = f"step {checkpoint['step']}" if checkpoint else "the start of the stage"
     await run.set_state("RECOVERING", f"{error.message}; recovering from {where}, failure {failures} of {budget}")
+    await asyncio.sleep(min(RECOVERY_SECONDS * 2.0 ** (failures - 1), 8.0))
     return True
-
-
-async def _wait_for_peers(run: JobRun, error: Unavailable) -> None:
-    """Something outside is away: says so where it can, and waits."""
-    log.warning("waiting", job=run.plan.job, error=error.message)
-    with contextlib.suppress(Unavailable):
-        await run.condition("unavailable", error.message)
-    await asyncio.sleep(STORE_RETRY_SECONDS)
-    with contextlib.suppress(Unavailable):
-        await run.condition("unavailable", None)
 
 
 async def _cancel_gracefully(run: JobRun) -> None:
     """The running step has ended: keeps its state in a checkpoint, then ends the job."""
     session, stage = run.session, run.view.stage
     checkpoint = run.view.newest_checkpoint(stage)
-    if session is not None and session.step > (checkpoint["step"] if checkpoint else 0):
+    trained = session is not None and session.stage == STAGE_IDS.get(stage)
+    if session is not None and trained and session.step > (checkpoint["step"] if checkpoint else 0):
         try:
             await save_checkpoint(run, session, stage, session.step)
-        except LearnerLost as error:
+        except Fenced:
+            raise
+        except QuatrainError as error:
             log.warning("no checkpoint at the cancellation", job=run.plan.job, error=error.message)
     await _close_session(run)
     await _finish(run, "CANCELLED", None)
@@ -219,8 +221,9 @@ async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None
             if not run.view.finished:
                 await run.append("job_finished", {"state": state, "error": error})
             await _close_session(run)
-            await asyncio.to_thread(jobs.retire, run.around.store, run.plan.job)
+            # The index last: a job that is in it is looked at again if we die here.
             await run.around.queue.close_job(run.plan.job)
+            await asyncio.to_thread(jobs.retire, run.around.store, run.plan.job)
             return
         except Unavailable as away:
             log.warning("waiting to end the job", job=run.plan.job, error=away.message)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from quatrain.errors import Corrupt
 from quatrain.v1 import common_pb2, generation_pb2
 
 
@@ -127,10 +128,18 @@ class Plan:
 
 
 def read_plan(job: str, document: dict[str, Any]) -> Plan:
-    """Reads the document that submission wrote to `spec.json`."""
+    """Reads the document that submission wrote to `spec.json`. Raises Corrupt when it is not one of this version."""
+    try:
+        return _read_plan(job, document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Corrupt(f"spec.json of job {job!r} is not as this version writes it: {error!r}") from error
+
+
+def _read_plan(job: str, document: dict[str, Any]) -> Plan:
     pinned = document["pinned"]
     prompts = TableRef.from_json(pinned["prompts"])
-    assert prompts is not None, "spec.json names no prompts"
+    if prompts is None:
+        raise ValueError("it names no prompts")
     return Plan(
         job=job,
         spec=document["spec"],

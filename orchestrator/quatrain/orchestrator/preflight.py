@@ -15,6 +15,7 @@ from quatrain.v1 import common_pb2, generation_pb2, learner_pb2, reference_pb2
 log = get_logger("preflight")
 
 PROBE_PROMPTS = 4
+MISMATCH = "LOGPROB_MISMATCH"
 PROBE_TIMEOUT_SECONDS = 300.0
 TOLERANCES = {"float32": (1e-4, 1e-3), "bfloat16": (5e-2, 1.0)}
 """Mean and maximum difference that is still the same distribution, by dtype."""
@@ -63,48 +64,52 @@ async def _sample(run: JobRun, version: int) -> Probe:
         sampling=plan.sampling(),
         dtype=plan.dtype,
     )
-    return Probe(policy, prompt_ids, await run.around.services.generate(request, PROBE_TIMEOUT_SECONDS))
+    services = run.around.services
+    generated = await run.patiently(lambda: services.generate(request, PROBE_TIMEOUT_SECONDS))
+    return Probe(policy, prompt_ids, generated)
 
 
 async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.ndarray:
     """Logprobs of the probe under the policy in training."""
-    response = await session.logprobs(
-        learner_pb2.ComputePolicyLogprobsRequest(
-            token=session.token,
-            prompt_ids=probe.prompt_ids,
-            completion_ids=probe.generated.completion_ids,
-            temperature=run.plan.sampling().temperature,
-        )
+    request = learner_pb2.ComputePolicyLogprobsRequest(
+        token=session.token,
+        prompt_ids=probe.prompt_ids,
+        completion_ids=probe.generated.completion_ids,
+        temperature=run.plan.sampling().temperature,
     )
+    response = await run.patiently(lambda: session.logprobs(request))
     return np.concatenate(from_ragged_floats(response.logprobs))
 
 
 async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
     """Logprobs of the reference, which is the same model as version 0 unless the spec names another."""
-    response = await run.around.services.reference_logprobs(
-        reference_pb2.ComputeReferenceLogprobsRequest(
-            job=run.plan.job,
-            model=probe.policy.to_proto(),
-            prompt_ids=probe.prompt_ids,
-            completion_ids=probe.generated.completion_ids,
-            temperature=run.plan.sampling().temperature,
-            dtype=run.plan.dtype,
-        ),
-        PROBE_TIMEOUT_SECONDS,
+    request = reference_pb2.ComputeReferenceLogprobsRequest(
+        job=run.plan.job,
+        model=probe.policy.to_proto(),
+        prompt_ids=probe.prompt_ids,
+        completion_ids=probe.generated.completion_ids,
+        temperature=run.plan.sampling().temperature,
+        dtype=run.plan.dtype,
     )
+    services = run.around.services
+    response = await run.patiently(lambda: services.reference_logprobs(request, PROBE_TIMEOUT_SECONDS))
     return np.concatenate(from_ragged_floats(response.logprobs))
 
 
 def _compare(dtype: str, service: str, sampled: np.ndarray, other: np.ndarray) -> None:
+    if len(sampled) != len(other) or len(sampled) == 0:
+        raise JobFailed(
+            f"generation gave {len(sampled)} logprobs, {service} {len(other)} for the same tokens", reason=MISMATCH
+        )
     difference = np.abs(sampled.astype(np.float64) - other.astype(np.float64))
     mean, largest = float(difference.mean()), float(difference.max())
     log.info("logprob probe", service=service, mean=mean, largest=largest)
     most_mean, most = TOLERANCES[dtype]
-    if mean > most_mean or largest > most or not np.isfinite(largest):
-        worst = int(np.nanargmax(difference))
+    if not (mean <= most_mean and largest <= most):  # also when one of them is NaN
+        worst = int(np.argmax(difference))  # the first NaN where there is one
         raise JobFailed(
             f"generation and {service} disagree on the logprobs of the same tokens: mean difference {mean:.2e} "
             f"(at most {most_mean:.0e} in {dtype}), largest {largest:.2e} (at most {most:.0e}), for example "
             f"{sampled[worst]:.5f} against {other[worst]:.5f}; both must run the same model, dtype and temperature",
-            reason="LOGPROB_MISMATCH",
+            reason=MISMATCH,
         )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quatrain.data.tables import PromptTable, read_prompts
-
 from quatrain.errors import DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.orchestrator.collector import Collector

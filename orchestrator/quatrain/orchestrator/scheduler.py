@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from quatrain.errors import NotFound, QuatrainError, Unavailable
+from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
 from quatrain.orchestrator.owner import own
 from quatrain.orchestrator.plan import Plan, read_plan
@@ -32,6 +32,7 @@ class Scheduler:
     poll: float
     max_jobs: int = 64
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
+    _unreadable: set[str] = field(default_factory=set)
     _owned: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -42,6 +43,9 @@ class Scheduler:
                 await self._look()
             except Unavailable as error:
                 log.warning("cannot look for jobs", error=error.message)
+                # Nobody could renew a hint either: owners get the whole lease time again.
+                for candidate in self._candidates.values():
+                    candidate.unowned_since = None
             await asyncio.sleep(self.poll)
 
     async def stop(self) -> None:
@@ -59,13 +63,13 @@ class Scheduler:
         for job in [name for name in self._candidates if name not in active]:
             del self._candidates[job]
         for job in active:
-            if job not in self._owned and job not in self._candidates:
+            if job not in self._owned and job not in self._candidates and job not in self._unreadable:
                 await self._meet(job)
         ordered = sorted(
             self._candidates.values(), key=lambda c: (-int(c.plan.spec["priority"]), c.plan.create_time, c.plan.job)
         )
         for candidate in ordered:
-            if len(self._owned) >= self.max_jobs:
+            if len(self._owned) >= self.max_jobs or self._stopping.is_set():
                 return
             if candidate.plan.job not in self._owned and await self._is_free(candidate):
                 del self._candidates[candidate.plan.job]
@@ -74,16 +78,21 @@ class Scheduler:
                 )
 
     async def _meet(self, job: str) -> None:
+        """Makes an unfinished job a candidate. One damaged job must not keep the others from their owners."""
         try:
             document = await asyncio.to_thread(jobs.read_spec, self.around.store, job)
+            job_log = JobLog(self.around.store, job)
+            await asyncio.to_thread(job_log.refresh)
+            if job_log.view.finished:  # Its owner died between the terminal event and these two.
+                await self.around.queue.close_job(job)
+                await asyncio.to_thread(jobs.retire, self.around.store, job)
+                return
+            self._candidates[job] = _Candidate(read_plan(job, document), job_log)
         except NotFound:
             return  # The index entry is made before spec.json: the job is being created, or never was.
-        job_log = JobLog(self.around.store, job)
-        await asyncio.to_thread(job_log.refresh)
-        if job_log.view.finished:
-            await asyncio.to_thread(jobs.retire, self.around.store, job)
-            return
-        self._candidates[job] = _Candidate(read_plan(job, document), job_log)
+        except (Corrupt, InvalidInput) as error:
+            log.error("job cannot be read and gets no owner", job=job, error=error.message)
+            self._unreadable.add(job)
 
     async def _is_free(self, candidate: _Candidate) -> bool:
         """A job that was never owned is free at once; another one after it has looked unowned for the lease time."""

@@ -1,12 +1,13 @@
 """Turns collected results into the rows of a sealed batch: every expected sample as a rollout, a skip or a refusal."""
 
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from quatrain.data.tables import PromptTable
 
 from quatrain.batches import BatchRow
+from quatrain.data.tables import PromptTable
 from quatrain.digests import canonical_json
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.sampling import ExpectedBatch
@@ -14,6 +15,9 @@ from quatrain.text import Tokenizer
 from quatrain.v1 import common_pb2, rollout_pb2
 
 FINISH_NAMES = {common_pb2.FINISH_REASON_STOP: "stop", common_pb2.FINISH_REASON_LENGTH: "length"}
+
+
+STATUSES = ("rollout", "skipped", "refused")
 
 
 def batch_rows(
@@ -24,21 +28,33 @@ def batch_rows(
     tokenizer: Tokenizer,
 ) -> list[BatchRow]:
     """Rows in the order of `batch.rows`. What came over the wire is checked: nothing unsound reaches the learner."""
-    return [_row(plan, batch, result, prompts, tokenizer) for result in results]
+    return [_row(plan, batch, row, result, prompts, tokenizer) for row, result in zip(batch.rows, results, strict=True)]
+
+
+def status_counts(rows: Sequence[BatchRow]) -> dict[str, int]:
+    """How many rows are rollouts, skipped and refused, as `batch_sealed` tells it."""
+    counts = {status: sum(row.status == status for row in rows) for status in STATUSES}
+    return {"rollouts": counts["rollout"], "skipped": counts["skipped"], "refused": counts["refused"]}
 
 
 def _row(
-    plan: Plan, batch: ExpectedBatch, result: rollout_pb2.RolloutResult, prompts: PromptTable, tokenizer: Tokenizer
+    plan: Plan,
+    batch: ExpectedBatch,
+    row: rollout_pb2.TaskRow,
+    result: rollout_pb2.RolloutResult,
+    prompts: PromptTable,
+    tokenizer: Tokenizer,
 ) -> BatchRow:
-    completion_ids = np.frombuffer(result.completion_ids, dtype="<i4").astype(np.int32)
-    logprobs = np.frombuffer(result.logprobs, dtype="<f4").astype(np.float32)
-    ref_logprobs = np.frombuffer(result.ref_logprobs, dtype="<f4").astype(np.float32)
+    completion_ids = _numbers(result.completion_ids, "<i4").astype(np.int32)
+    logprobs = _numbers(result.logprobs, "<f4").astype(np.float32)
+    ref_logprobs = _numbers(result.ref_logprobs, "<f4").astype(np.float32)
     outcomes = {outcome.name: outcome for outcome in result.scores}
-    main = outcomes["score"]
+    main = outcomes.get("score", rollout_pb2.ScoreOutcome())
     gold = outcomes.get("gold")
-    unsound = _unsound(plan, batch, completion_ids, logprobs, ref_logprobs)
+    finish_reason = FINISH_NAMES.get(result.finish_reason, "")
+    unsound = _unsound(plan, batch, completion_ids, logprobs, ref_logprobs) or _unscored(main, finish_reason)
     status, reason = ("refused", unsound) if unsound else (main.status, main.reason)
-    row = result.row
+    gold_score = gold.score if gold is not None and gold.HasField("score") and math.isfinite(gold.score) else None
     return BatchRow(
         rollout_id=row.rollout_id,
         prompt_index=row.prompt_index,
@@ -52,15 +68,35 @@ def _row(
         completion_ids=completion_ids,
         logprobs=logprobs,
         ref_logprobs=ref_logprobs,
-        finish_reason=FINISH_NAMES.get(result.finish_reason, ""),
+        finish_reason=finish_reason,
         score=main.score if status == "rollout" else None,
-        gold=gold.score if gold is not None and gold.HasField("score") else None,
-        terms=canonical_json({t.name: t.value if t.HasField("value") else None for t in main.terms}).decode(),
+        gold=gold_score,
+        terms=canonical_json({term.name: _finite(term) for term in main.terms}).decode(),
         logged=main.logged_json,
         prompt=prompt_text(prompts.prompt_json[row.prompt_index], tokenizer),
         completion=tokenizer.decode(completion_ids.tolist()) if not unsound else "",
         extra=prompts.extra_json[row.prompt_index],
     )
+
+
+def _numbers(data: bytes, dtype: str) -> np.ndarray:
+    """The numbers of a field; none when its bytes are not whole numbers, which makes the sample unsound."""
+    return np.frombuffer(data if len(data) % 4 == 0 else b"", dtype=dtype)
+
+
+def _finite(term: common_pb2.NamedValue) -> float | None:
+    return term.value if term.HasField("value") and math.isfinite(term.value) else None
+
+
+def _unscored(outcome: rollout_pb2.ScoreOutcome, finish_reason: str) -> str:
+    """Why a sound completion has no usable score; empty when it has, or was skipped or refused by the reward."""
+    if not finish_reason:
+        return "the finish reason is missing"
+    if outcome.status not in STATUSES:
+        return "the score is missing"
+    if outcome.status == "rollout" and not (outcome.HasField("score") and math.isfinite(outcome.score)):
+        return f"the score is {outcome.score if outcome.HasField('score') else 'missing'}"
+    return ""
 
 
 def prompt_text(prompt_json: str, tokenizer: Tokenizer) -> str:

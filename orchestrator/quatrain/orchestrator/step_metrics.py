@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from quatrain.v1 import rollout_pb2
 
+COLLECTED = ("time/generate", "time/score", "time/reference", "completions/tokens")
+"""What only the collected results tell: null for a step that was sealed by an earlier attempt."""
+
 
 class StepClock:
     """Wall seconds of the phases of one step, from its creation on."""

@@ -40,7 +40,7 @@ def test_results_come_back_in_the_order_of_the_rows() -> None:
             await collector.expect(batch)
             for lease, task in reversed(await leased(queue, 2)):
                 assert await queue.complete(lease, results_of(task, batch))
-            return [result.row.rollout_id for result in await asyncio.wait_for(collector.wait(batch), 5)]
+            return [result.row.rollout_id for result in await asyncio.wait_for(collector.collect(batch), 5)]
 
     assert asyncio.run(scenario()) == [row.rollout_id for row in expected(PLAN).rows]
 
@@ -59,7 +59,7 @@ def test_the_first_result_of_an_id_wins_and_another_version_does_not_count() -> 
                 first, [stale.SerializeToString(), *results_of(task, batch), late.SerializeToString()]
             )
             assert await queue.complete(second, results_of(other, batch))
-            return [result.generate_seconds for result in await asyncio.wait_for(collector.wait(batch), 5)]
+            return [result.generate_seconds for result in await asyncio.wait_for(collector.collect(batch), 5)]
 
     assert asyncio.run(scenario()) == [0.5] * 6
 
@@ -76,7 +76,7 @@ def test_a_new_owner_takes_results_that_are_there_and_enqueues_only_the_rest() -
             await successor.expect(batch)
             again = await leased(queue, 1)
             assert await queue.complete(again[0][0], results_of(again[0][1], batch))
-            await asyncio.wait_for(successor.wait(batch), 5)
+            await asyncio.wait_for(successor.collect(batch), 5)
             return [task.chunk for _, task in again]
 
     assert asyncio.run(scenario()) == [1]
@@ -93,7 +93,7 @@ def test_a_failed_task_ends_the_wait_with_its_reason() -> None:
             await collector.expect(batch)
             lease, _ = (await leased(queue, 2))[0]
             assert await queue.complete(lease, [failure.SerializeToString()])
-            await asyncio.wait_for(collector.wait(batch), 5)
+            await asyncio.wait_for(collector.collect(batch), 5)
 
     with pytest.raises(RunFailed, match="count raised") as caught:
         asyncio.run(scenario())
@@ -108,7 +108,7 @@ def test_forgetting_leaves_nothing_in_the_queue() -> None:
             await collector.expect(batch)
             for lease, task in await leased(queue, 2):
                 assert await queue.complete(lease, results_of(task, batch))
-            await asyncio.wait_for(collector.wait(batch), 5)
+            await asyncio.wait_for(collector.collect(batch), 5)
             await collector.forget("rollout", 1)
         return await queue.read_results("job-1", "0", count=10, block=0.0)
 

@@ -14,8 +14,8 @@ from quatrain.orchestrator.preflight import probe_logprobs, sampler_mismatch
 from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring
-from quatrain.orchestrator.sealing import batch_rows
-from quatrain.orchestrator.step_metrics import StepClock, collected_metrics
+from quatrain.orchestrator.sealing import batch_rows, status_counts
+from quatrain.orchestrator.step_metrics import COLLECTED, StepClock, collected_metrics
 from quatrain.orchestrator.training import (
     begin_stage,
     checkpoint_due,
@@ -35,11 +35,12 @@ async def run_ppo(run: JobRun) -> None:
     plan = run.plan
     await begin_stage(run, "ppo")
     await _first_policy(run)
-    run.exact_logprobs = (await run.around.services.capabilities(30.0)).exact_logprobs
+    capabilities = await run.unless_cancelled(run.patiently(lambda: run.around.services.capabilities(30.0)))
+    run.exact_logprobs = capabilities.exact_logprobs
     reward = await working_reward(run)
     session = await open_learner(run, value_opening(run, reward))
     if not run.view.sealed:
-        await probe_logprobs(run, session)
+        await run.unless_cancelled(probe_logprobs(run, session))
     stage = PpoStage(run, session, reward)
     if evaluation_due(run, session.step):
         # The one before the first step, or one that was lost between its step's checkpoint and its own end.
@@ -69,6 +70,7 @@ class PpoStage:
         self._reward = reward
         self._staleness = int(run.plan.ppo["staleness"])
         self._checkpoint_seconds = 0.0
+        self._first_refusal = ""
         self._expected: dict[int, ExpectedBatch] = {}
 
     async def run_step(self, step: int) -> None:
@@ -76,18 +78,19 @@ class PpoStage:
         run = self._run
         clock = StepClock()
         await self._expect_window(step)
-        batch = run.view.sealed.get(step)
-        sums: dict[str, float | None] = {}
-        if batch is None:
-            batch, sums = await self._seal(step, clock)
+        sums: dict[str, float | None] = dict.fromkeys(COLLECTED)
+        if step not in run.view.sealed:
+            sums = await self._seal(step, clock)
             if self._staleness > 0:
-                sums |= await sampler_mismatch(run, self._session, step - 1)
+                sums |= await run.unless_cancelled(sampler_mismatch(run, self._session, step - 1))
+        sealed = run.view.sealed[step]
+        self._check_refusals(step, sealed)
         with clock.phase("train"):
-            result = await self._session.train(step, _ref(batch))
+            result = await run.patiently(lambda: self._session.train(step, _ref(sealed)))
         completed = run.view.completed.get("ppo", 0) >= step
         if not completed:
             with clock.phase("publish"):
-                policy = await self._session.publish(step)
+                policy = await run.patiently(lambda: self._session.publish(step))
             metrics = metrics_of(result) | sums
             clock.add("train_compute", result.compute_seconds)
             metrics |= clock.metrics(metrics, self._checkpoint_seconds)
@@ -120,7 +123,7 @@ class PpoStage:
                 break
             batch = self._batch(wanted, version, FolderRef.from_json(policy))
             self._expected[wanted] = batch
-            await run.collector.expect(batch)
+            await run.unless_cancelled(run.collector.expect(batch))
 
     def _batch(self, step: int, version: int, policy: FolderRef) -> ExpectedBatch:
         plan = self._run.plan
@@ -137,43 +140,48 @@ class PpoStage:
             trainer_state={"job": plan.job, "step": step, "global_step": step, "max_steps": plan.total_steps("ppo")},
         )
 
-    async def _seal(self, step: int, clock: StepClock) -> tuple[dict[str, Any], dict[str, float | None]]:
-        """Collects the step's samples, writes them as one object and fixes it by an event."""
+    async def _seal(self, step: int, clock: StepClock) -> dict[str, float | None]:
+        """Collects the step's samples, writes them as one object and fixes it by an event. Returns their metrics."""
         run = self._run
         batch = self._expected[step]
         with clock.phase("collect"):
-            results = await run.collector.wait(batch)
+            results = await run.unless_cancelled(run.collector.collect(batch))
         with clock.phase("seal"):
             prompts = await run.prompts(run.plan.prompts)
-            rows = batch_rows(run.plan, batch, results, prompts, await run.tokenizer())
+            rows = await asyncio.to_thread(batch_rows, run.plan, batch, results, prompts, await run.tokenizer())
             data = await asyncio.to_thread(write_batch, rows)
-            counts = {
-                "rollouts": sum(row.status == "rollout" for row in rows),
-                "skipped": sum(row.status == "skipped" for row in rows),
-                "refused": sum(row.status == "refused" for row in rows),
-            }
             key = f"jobs/{run.plan.job}/ppo/batches/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
-            await asyncio.to_thread(run.around.store.put_if_absent, key, data)
-            sealed = {"key": key, "sha256": sha256_hex(data), "size": len(data)}
+            await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, key, data))
             await run.append(
                 "batch_sealed",
-                {"stage": "ppo", "step": step, "policy_version": batch.policy_version, **sealed, **counts},
+                {
+                    "stage": "ppo",
+                    "step": step,
+                    "policy_version": batch.policy_version,
+                    "key": key,
+                    "sha256": sha256_hex(data),
+                    "size": len(data),
+                    **status_counts(rows),
+                },
             )
-        self._check_refusals(step, counts, [row.reason for row in rows if row.reason])
-        return sealed, collected_metrics(results)
+        self._first_refusal = next((row.reason for row in rows if row.status == "refused"), "")
+        return collected_metrics(results)
 
-    def _check_refusals(self, step: int, counts: dict[str, int], reasons: list[str]) -> None:
-        share = counts["refused"] / max(1, sum(counts.values()))
+    def _check_refusals(self, step: int, sealed: dict[str, Any]) -> None:
+        """Looks at the event, so that a replay decides as the first time."""
+        total = sealed["rollouts"] + sealed["skipped"] + sealed["refused"]
+        share = sealed["refused"] / max(1, total)
         most = float(self._run.plan.ppo["max_refused_share"])
         if share > most:
             raise JobFailed(
-                f"{counts['refused']} of {sum(counts.values())} samples of step {step} were refused "
-                f"(share {share:.2f}, ppo.max_refused_share {most}); the first reason: {reasons[0]}",
+                f"{sealed['refused']} of {total} samples of step {step} were refused (share {share:.2f}, "
+                f"ppo.max_refused_share {most}); the first reason: {self._first_refusal or 'see the samples'}",
                 reason="TOO_MANY_REFUSED",
             )
-        if counts["rollouts"] == 0:
+        if sealed["rollouts"] == 0:
             raise JobFailed(
-                f"no sample of step {step} can be trained on: {counts['skipped']} skipped, {counts['refused']} refused",
+                f"no sample of step {step} can be trained on: {sealed['skipped']} skipped (no reward function gave a "
+                f"score), {sealed['refused']} refused; look at them with `quatrain job rollouts`",
                 reason="EMPTY_BATCH",
             )
 
