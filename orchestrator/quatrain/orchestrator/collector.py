@@ -20,6 +20,7 @@ STALLED_SECONDS = TASK_DEADLINE_SECONDS + 60.0
 READ_COUNT = 256
 READ_BLOCK_SECONDS = 0.5
 SENTINEL_SECONDS = 1.0
+QUEUE_RETRY_SECONDS = 1.0
 NAMES = {value: name for name, value in PURPOSES.items()}
 
 
@@ -67,7 +68,7 @@ class Collector:
                 self._look_for_stalls()
             except Unavailable as error:
                 log.warning("queue is away", job=self._plan.job, error=error.message)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(QUEUE_RETRY_SECONDS)
 
     async def expect(self, batch: ExpectedBatch) -> None:
         """Enqueues what is missing of a batch; a batch that is expected already is left alone."""

@@ -2,16 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-from quatrain.data.tables import PromptTable
 
+from quatrain.data.tables import PromptTable
+from quatrain.errors import InvalidInput, RunFailed
 from quatrain.orchestrator.services import Services
 from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.v1 import generation_pb2, reference_pb2, reward_pb2, rollout_pb2
 
+A = TypeVar("A")
+B = TypeVar("B")
 Outcome = reward_pb2.SampleScore.Outcome
 STATUS_OF_OUTCOME = {
     Outcome.OUTCOME_SCORED: "rollout",
@@ -30,20 +34,22 @@ class Timings:
 
 
 async def run_task(
-    task: rollout_pb2.RolloutTask, prompts: PromptTable, services: Services, made_by: str
+    task: rollout_pb2.RolloutTask, prompts: PromptTable, services: Services, made_by: str, deadline: float
 ) -> list[rollout_pb2.RolloutResult]:
-    """Makes every sample of the task. Raises what the services raise; the deadline covers all calls together."""
-    deadline = time.monotonic() + task.deadline_seconds
+    """Makes every sample of the task by `deadline` (monotonic). RunFailed for an answer that does not fit."""
+    _check_rows(task, prompts)
     started = time.monotonic()
     generated = await services.generate(_generate_request(task, prompts), deadline - time.monotonic())
     generate_seconds = time.monotonic() - started
     completions = from_ragged_ints(generated.completion_ids)
-    (scores, score_seconds), (ref_rows, reference_seconds) = await asyncio.gather(
+    logprobs = from_ragged_floats(generated.logprobs)
+    for answer in (completions, logprobs, generated.finish_reasons):
+        _check_count(len(task.rows), len(answer), "generation")
+    (scores, score_seconds), (ref_rows, reference_seconds) = await _both(
         _score_all(task, prompts, completions, generated, services, deadline),
         _reference(task, prompts, generated, services, deadline),
     )
     timings = Timings(generate_seconds, score_seconds, reference_seconds)
-    logprobs = from_ragged_floats(generated.logprobs)
     results = []
     for index, row in enumerate(task.rows):
         result = rollout_pb2.RolloutResult(
@@ -68,6 +74,29 @@ async def run_task(
                 result.reward_metrics.extend(response.metrics)
         results.append(result)
     return results
+
+
+async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Both results. An error of one ends the other, so that a task that is tried again does not leave calls behind."""
+    one, other = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        return await asyncio.gather(one, other)
+    finally:
+        for each in (one, other):
+            each.cancel()
+        await asyncio.gather(one, other, return_exceptions=True)
+
+
+def _check_rows(task: rollout_pb2.RolloutTask, prompts: PromptTable) -> None:
+    count = len(prompts.prompt_ids)
+    for row in task.rows:
+        if not 0 <= row.prompt_index < count:
+            raise InvalidInput(f"the task asks for prompt {row.prompt_index} of a table of {count}")
+
+
+def _check_count(asked: int, given: int, service: str) -> None:
+    if asked != given:
+        raise RunFailed(f"{service} answered {given} samples of the {asked} that it was asked for")
 
 
 def _prompt_rows(task: rollout_pb2.RolloutTask, prompts: PromptTable) -> list[np.ndarray]:
@@ -114,7 +143,9 @@ async def _score_all(
             trainer_state_json=task.trainer_state_json,
             tokenizer=task.tokenizer,
         )
-        scored.append((scoring.name, await services.score(request, deadline - time.monotonic())))
+        response = await services.score(request, deadline - time.monotonic())
+        _check_count(len(samples), len(response.scores), "the reward service")
+        scored.append((scoring.name, response))
     return scored, time.monotonic() - started
 
 
@@ -137,13 +168,15 @@ async def _reference(
         dtype=task.dtype,
     )
     response = await services.reference_logprobs(request, deadline - time.monotonic())
-    return from_ragged_floats(response.logprobs), time.monotonic() - started
+    logprobs = from_ragged_floats(response.logprobs)
+    _check_count(len(task.rows), len(logprobs), "the reference service")
+    return logprobs, time.monotonic() - started
 
 
 def _outcome(name: str, score: reward_pb2.SampleScore) -> rollout_pb2.ScoreOutcome:
     outcome = rollout_pb2.ScoreOutcome(
         name=name,
-        status=STATUS_OF_OUTCOME[score.outcome],
+        status=STATUS_OF_OUTCOME.get(score.outcome, ""),
         reason=score.reason,
         terms=score.terms,
         logged_json=score.logged_json,

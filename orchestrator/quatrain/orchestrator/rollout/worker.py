@@ -1,13 +1,13 @@
 """Leases tasks of a pool, keeps the leases alive while it works on them, and hands the results to the jobs' owners."""
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 
-from quatrain.data.tables import PromptTable, read_prompts
+from google.protobuf.message import DecodeError
 
-from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput, NotFound, Overloaded, QuatrainError, Unavailable
+from quatrain.data.tables import PromptTable, read_prompts
+from quatrain.errors import DeadlineExpired, Overloaded, QuatrainError, Unavailable
 from quatrain.orchestrator.rollout.task import run_task
 from quatrain.orchestrator.services import Services
 from quatrain.queue import Lease, RolloutQueue
@@ -21,11 +21,13 @@ log = get_logger("rollout")
 PASSING = (Unavailable, Overloaded, DeadlineExpired)
 """Errors that say nothing about the task: it is tried again for as long as its deadline allows."""
 
-FINAL = (InvalidInput, Corrupt, NotFound)
-"""Errors that a second try would repeat: they end the task, and the owner decides what that means for the job."""
+MOST_REFUSALS = 2
+"""Tries after which any other error is the task's result; the owner decides what that means for the job."""
 
 TABLES_KEPT = 8
 LEASE_BLOCK_SECONDS = 1.0
+RETRY_SECONDS = 0.3
+QUEUE_RETRY_SECONDS = 1.0
 
 
 class RolloutWorker:
@@ -75,41 +77,55 @@ class RolloutWorker:
                     leases = await self._queue.lease(self._pool, worker, count=1, block=LEASE_BLOCK_SECONDS)
             except Unavailable as error:
                 log.warning("queue is away", error=error.message)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(QUEUE_RETRY_SECONDS)
                 continue
             for lease in leases:
                 await self._work(lease, worker)
 
     async def _work(self, lease: Lease, worker: str) -> None:
-        renewal = asyncio.create_task(self._keep(lease))
+        """Does a task for as long as the lease is ours."""
         try:
-            results = await self._results(lease, worker)
-            if results is None:
+            task = rollout_pb2.RolloutTask.FromString(lease.payload)
+        except DecodeError:
+            log.error("an entry that is no task was dropped", job=lease.job, entry=lease.entry_id)
+            await self._hand_over(lease, [])
+            return
+        renewal = asyncio.create_task(self._keep(lease, task))
+        work = asyncio.create_task(self._do(lease, task, worker))
+        try:
+            await asyncio.wait({renewal, work}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                log.info("task dropped: it is no longer ours", job=task.job, step=task.step, chunk=task.chunk)
                 return
-            await self._hand_over(lease, [result.SerializeToString() for result in results])
+            await work
         finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
+            for each in (renewal, work):
+                each.cancel()
+            await asyncio.gather(renewal, work, return_exceptions=True)
 
-    async def _results(self, lease: Lease, worker: str) -> list[rollout_pb2.RolloutResult] | None:
+    async def _do(self, lease: Lease, task: rollout_pb2.RolloutTask, worker: str) -> None:
+        results = await self._results(task, worker)
+        if results is not None:
+            await self._hand_over(lease, [result.SerializeToString() for result in results])
+
+    async def _results(self, task: rollout_pb2.RolloutTask, worker: str) -> list[rollout_pb2.RolloutResult] | None:
         """The task's results, or its failure; None when it should be left to be leased again."""
-        task = rollout_pb2.RolloutTask.FromString(lease.payload)
-        give_up = time.monotonic() + task.deadline_seconds
+        deadline = time.monotonic() + task.deadline_seconds
         refusals = 0
         while True:
             try:
                 prompts = await self._prompt_table(task.prompts)
-                return await run_task(task, prompts, self._services, worker)
+                return await run_task(task, prompts, self._services, worker, deadline)
             except PASSING as error:
-                if time.monotonic() > give_up:
+                if time.monotonic() > deadline:
                     log.warning("task left for another worker", job=task.job, step=task.step, error=error.message)
                     return None
                 log.info("task tried again", job=task.job, step=task.step, chunk=task.chunk, error=error.message)
-                await asyncio.sleep(0.3)
-            except FINAL as error:
+                await asyncio.sleep(RETRY_SECONDS)
+            except QuatrainError as error:
                 refusals += 1
-                if refusals >= 2:
+                log.warning("task failed", job=task.job, step=task.step, chunk=task.chunk, error=error.message)
+                if refusals >= MOST_REFUSALS:
                     return [_failure(task, error, worker)]
 
     async def _hand_over(self, lease: Lease, payloads: list[bytes]) -> None:
@@ -120,12 +136,11 @@ class RolloutWorker:
                 return
             except Unavailable as error:
                 log.warning("queue is away, result kept", error=error.message)
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(QUEUE_RETRY_SECONDS)
         log.error("result lost: the queue stayed away; the task will be leased again", job=lease.job)
 
-    async def _keep(self, lease: Lease) -> None:
-        """Renews the lease until it is cancelled, the lease is lost, or the task's total deadline has passed."""
-        task = rollout_pb2.RolloutTask.FromString(lease.payload)
+    async def _keep(self, lease: Lease, task: rollout_pb2.RolloutTask) -> None:
+        """Renews the lease; ends when it is lost or the task's total deadline has passed."""
         give_up = time.monotonic() + task.deadline_seconds + self._idle
         while time.monotonic() < give_up:
             await asyncio.sleep(self._idle / 3)
@@ -139,7 +154,7 @@ class RolloutWorker:
         table = self._tables.get(ref.sha256)
         if table is None:
             data = await asyncio.to_thread(read_object, self._store, ref.key, ref.sha256)
-            table = read_prompts(data)
+            table = await asyncio.to_thread(read_prompts, data)
             self._tables[ref.sha256] = table
             while len(self._tables) > TABLES_KEPT:
                 self._tables.popitem(last=False)

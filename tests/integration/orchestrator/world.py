@@ -1,0 +1,417 @@
+"""A whole deployment inside one event loop: real gRPC servers with fake models, memory store and queue, schedulers.
+
+The fakes agree on logprobs (all of them say -1), so that the probe before the first step passes.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import numpy as np
+from safetensors.numpy import save_file
+from tests.unit.text.folders import symbol_tokenizer, write_folder
+
+from quatrain.config import ServerConfig
+from quatrain.digests import sha256_hex
+from quatrain.errors import QuatrainError, Unavailable
+from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy
+from quatrain.generation.engines.fake import FakeEngine
+from quatrain.generation.service import GenerationService
+from quatrain.generation.servicer import GenerationServicer
+from quatrain.joblog import Event, JobLog, JobView
+from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
+from quatrain.learner.service import Host, LearnerService
+from quatrain.learner.servicer import LearnerServicer
+from quatrain.orchestrator.learners import LearnerPool
+from quatrain.orchestrator.rollout.worker import RolloutWorker
+from quatrain.orchestrator.run import Surroundings
+from quatrain.orchestrator.scheduler import Scheduler
+from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.submission.submit import Submission, Submitter
+from quatrain.queue.memory import MemoryQueue
+from quatrain.reference.service import ReferenceService
+from quatrain.reference.servicer import ReferenceServicer
+from quatrain.reward.backends.base import SourceScores
+from quatrain.reward.backends.fake import FakeBackend as FakeRewardBackend
+from quatrain.reward.plan import Source
+from quatrain.reward.samples import Batch
+from quatrain.reward.service import Backends, RewardService
+from quatrain.reward.servicer import RewardServicer
+from quatrain.rpc.server import RpcServer
+from quatrain.rpc.targets import TargetPool
+from quatrain.rpc.worker import ModelThread
+from quatrain.storage import ObjectStore
+from quatrain.storage.folders import FolderCache, upload_model_folder
+from quatrain.storage.memory import MemoryStore
+from quatrain.v1 import generation_pb2_grpc, learner_pb2, learner_pb2_grpc, reference_pb2_grpc, reward_pb2_grpc
+
+SYMBOLS = "abcdef"
+JOB_SECONDS = 20.0
+
+
+def write_model(
+    folder: Path,
+    architecture: str = "Qwen2ForCausalLM",
+    eos: str | None = "f",
+    symbols: str = SYMBOLS,
+    positions: int = 64,
+) -> Path:
+    """A model folder that no fake looks into, with one token a letter; `f` ends a sequence."""
+    tokenizer_config = {} if eos is None else {"eos_token": eos}
+    config = {
+        "model_type": "qwen2",
+        "architectures": [architecture],
+        "vocab_size": len(symbols),
+        "max_position_embeddings": positions,
+    }
+    write_folder(folder, symbol_tokenizer(symbols), tokenizer_config, config)
+    save_file({"weight": np.zeros((2, 2), dtype=np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+def put_rows(store: ObjectStore, rows: list[dict[str, Any]]) -> str:
+    """Uploads rows as JSONL; the URI."""
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    digest = sha256_hex(data)
+    store.put_if_absent(f"data/sha256/{digest}", data)
+    return f"sha256:{digest}"
+
+
+class AgreeingEngine(FakeEngine):
+    """The fake engine, sure of every token to the same degree as the other fakes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: Callable[[], None] = lambda: None
+
+    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
+        return _AgreeingPolicy(super().load(folder, dtype, recycle), self)
+
+
+@dataclass
+class _AgreeingPolicy:
+    inner: LoadedPolicy
+    engine: AgreeingEngine
+    vocabulary: int | None = None
+    max_positions: int | None = None
+
+    def generate(self, chunk: Chunk) -> list[Completion]:
+        self.engine.before()
+        return [replace(done, logprobs=np.full_like(done.logprobs, -1.0)) for done in self.inner.generate(chunk)]
+
+
+class AgreeingReference:
+    """A reference backend and its only model."""
+
+    needs_weights = False
+    vocabulary = None
+    max_positions = None
+    size_bytes = 0
+
+    def load(self, folder: Path | None, dtype: str) -> "AgreeingReference":
+        return self
+
+    def logprobs(self, prompts: Any, completions: Any, temperature: float) -> list[Any]:
+        return [np.full(len(row), -1.0, dtype=np.float32) for row in completions]
+
+
+class ScriptedReward(FakeRewardBackend):
+    """Scores as the fake does, unless the test has an opinion."""
+
+    def __init__(self) -> None:
+        self.opinion: Callable[[Batch], tuple[float | None, ...]] | None = None
+
+    async def score(self, source: Source, batch: Batch) -> SourceScores:
+        if self.opinion is None:
+            return await super().score(source, batch)
+        values = self.opinion(batch)
+        return SourceScores(values=values, terms={source.name: values}, version="scripted")
+
+
+class FragileLearner(LearnerServicer):
+    """Dies at chosen calls: the session is gone and the caller hears UNAVAILABLE, before or after the work is done."""
+
+    def __init__(self, make: Callable[[], LearnerService]) -> None:
+        self._make = make
+        super().__init__(make())
+        self.calls: dict[str, int] = {}
+        self.deaths: dict[tuple[str, int], str] = {}
+        self.refusals: dict[str, list[QuatrainError]] = {}
+        self.opened: list[str] = []
+
+    def die_at(self, method: str, call: int = 1, when: str = "before") -> None:
+        self.deaths[method, call] = when
+
+    def die(self) -> None:
+        self._service = self._make()
+
+    async def Open(self, request: learner_pb2.OpenRequest, context: Any) -> learner_pb2.OpenResponse:
+        death = self._begin("Open")
+        answer = await super().Open(request, context)
+        self._end(death)
+        self.opened.append(request.token.job)
+        return answer
+
+    async def Step(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.StepResponse]:
+        async for message in self._fragile("Step", super().Step(request, context)):
+            yield message
+
+    async def Publish(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.PublishResponse]:
+        async for message in self._fragile("Publish", super().Publish(request, context)):
+            yield message
+
+    async def Save(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.SaveResponse]:
+        async for message in self._fragile("Save", super().Save(request, context)):
+            yield message
+
+    async def Export(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.ExportResponse]:
+        async for message in self._fragile("Export", super().Export(request, context)):
+            yield message
+
+    async def _fragile(self, method: str, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        death = self._begin(method)
+        async for message in messages:
+            if death and message.WhichOneof("kind") != "heartbeat":
+                self._end(death)
+            yield message
+
+    def _begin(self, method: str) -> str:
+        self.calls[method] = self.calls.get(method, 0) + 1
+        if self.refusals.get(method):
+            raise self.refusals[method].pop(0)
+        death = self.deaths.get((method, self.calls[method]), "")
+        if death == "before":
+            self._end(death)
+        return death
+
+    def _end(self, death: str) -> None:
+        if death:
+            self.die()
+            raise Unavailable("the learner died")
+
+
+@dataclass
+class World:
+    """See the module. Workers and schedulers are started by the test or by `deployment`."""
+
+    root: Path
+    store: ObjectStore = field(default_factory=MemoryStore)
+    queue: MemoryQueue = field(default_factory=MemoryQueue)
+    engine: AgreeingEngine = field(default_factory=AgreeingEngine)
+    reward: ScriptedReward = field(default_factory=ScriptedReward)
+    learners: list[FragileLearner] = field(default_factory=list)
+    schedulers: list[Scheduler] = field(default_factory=list)
+    addresses: dict[str, str] = field(default_factory=dict)
+    learner_addresses: list[str] = field(default_factory=list)
+    model_uri: str = ""
+    _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+
+    async def start(self, learners: int) -> None:
+        folder = await asyncio.to_thread(upload_model_folder, self.store, write_model(self.root / "base"))
+        self.model_uri = f"sha256:{folder.digest}"
+        generation = GenerationService(self.engine, self.folders("generation").fetch, job_slots=4, queue_size=32)
+        self._stack.callback(generation.close)
+        reference = ReferenceService(
+            AgreeingReference(), self.folders("reference").fetch, memory_bytes=1, queue_size=32
+        )
+        self._stack.callback(reference.close)
+        reward = RewardService(self.folders("reward"), Backends(self.reward, self.reward, self.reward))
+        self.addresses["generation"] = await self.serve(
+            "GenerationService",
+            lambda server: generation_pb2_grpc.add_GenerationServiceServicer_to_server(
+                GenerationServicer(generation), server
+            ),
+        )
+        self.addresses["reference"] = await self.serve(
+            "ReferenceService",
+            lambda server: reference_pb2_grpc.add_ReferenceServiceServicer_to_server(
+                ReferenceServicer(reference), server
+            ),
+        )
+        self.addresses["reward"] = await self.serve(
+            "RewardService",
+            lambda server: reward_pb2_grpc.add_RewardServiceServicer_to_server(RewardServicer(reward), server),
+        )
+        for number in range(learners):
+            await self._start_learner(number)
+
+    async def _start_learner(self, number: int) -> None:
+        def make() -> LearnerService:
+            root = self.root / f"learner-{number}"
+            artefacts = Artefacts(self.store, FolderCache(self.store, root / "cache", 2**30), root / "scratch")
+            return LearnerService(Host(f"learner-{number}", 60.0), FakeLearnerBackend(), artefacts, ModelThread(8))
+
+        learner = FragileLearner(make)
+        self.learners.append(learner)
+        self.learner_addresses.append(
+            await self.serve(
+                "LearnerService",
+                lambda server: learner_pb2_grpc.add_LearnerServiceServicer_to_server(learner, server),
+            )
+        )
+
+    async def serve(self, service: str, add: Callable[[grpc.aio.Server], None], *, public: bool = False) -> str:
+        def register(server: grpc.aio.Server) -> list[str]:
+            add(server)
+            return [f"quatrain.v1.{service}"]
+
+        server = RpcServer(ServerConfig(shutdown_grace=0.0), "world", register, public=public)
+        await server.start()
+        self._stack.push_async_callback(server.stop)
+        await server.serve()
+        return f"127.0.0.1:{server.ports.port}"
+
+    def folders(self, name: str) -> FolderCache:
+        return FolderCache(self.store, self.root / "folders" / name, 2**30)
+
+    def services(self) -> Services:
+        services = Services(
+            *(
+                TargetPool(self.addresses[name], service=f"quatrain.v1.{name.title()}Service")
+                for name in ("generation", "reward", "reference")
+            )
+        )
+        self._stack.push_async_callback(services.close)
+        return services
+
+    def start_worker(
+        self, name: str = "worker", *, services: Services | None = None, idle: float = 6.0
+    ) -> RolloutWorker:
+        worker = RolloutWorker(
+            name=name,
+            pool="default",
+            concurrency=2,
+            idle=idle,
+            store=self.store,
+            queue=self.queue,
+            services=services or self.services(),
+        )
+        self.keep(worker.run())
+        return worker
+
+    def start_scheduler(
+        self, name: str = "owner", *, store: ObjectStore | None = None, max_jobs: int = 64
+    ) -> Scheduler:
+        store = store or self.store
+        around = Surroundings(
+            name,
+            store,
+            self.queue,
+            self.services(),
+            LearnerPool(self.learner_addresses),
+            FolderCache(store, self.root / "folders" / name, 2**30),
+            self.root,
+        )
+        scheduler = Scheduler(around, lease=0.5, poll=0.05, max_jobs=max_jobs)
+        self.schedulers.append(scheduler)
+        self._stack.push_async_callback(scheduler.stop)
+        self.keep(scheduler.run())
+        return scheduler
+
+    def keep(self, work: Any) -> "asyncio.Task[None]":
+        """Runs beside the test; an error of it is the test's."""
+        task: asyncio.Task[None] = asyncio.create_task(work)
+
+        async def end() -> None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+        self._stack.push_async_callback(end)
+        return task
+
+    def submitter(self, *, local_files: bool = False) -> Submitter:
+        return Submitter(self.store, self.folders("submitter"), self.services(), local_files)
+
+    def spec(self, prompts: int = 8, **ppo: Any) -> dict[str, Any]:
+        """A PPO-only job of three small steps."""
+        rows = [{"prompt": SYMBOLS[i % 4] + SYMBOLS[(i + 1) % 4], "topic": f"t{i}"} for i in range(prompts)]
+        return {
+            "name": "small",
+            "model": {"uri": self.model_uri},
+            "reward": {"functions": [{"path": "rewards:count"}]},
+            "ppo": {
+                "prompts": put_rows(self.store, rows),
+                "steps": 3,
+                "prompts_per_step": 4,
+                "chunk_size": 2,
+                "generation": {"max_new_tokens": 6},
+                **ppo,
+            },
+            "checkpoint": {"every_steps": 2},
+        }
+
+    async def submit(self, spec: dict[str, Any], job: str = "job-1") -> str:
+        made, _ = await self.submitter().submit(Submission(document=spec, owner="local", job_id=job))
+        return made
+
+    def log(self, job: str = "job-1") -> JobLog:
+        log = JobLog(self.store, job)
+        log.refresh()
+        return log
+
+    def view(self, job: str = "job-1") -> JobView:
+        return self.log(job).view
+
+    def events(self, job: str = "job-1", kind: str = "") -> list[Event]:
+        events = JobLog(self.store, job).refresh()
+        return [event for event in events if not kind or event.type == kind]
+
+    async def until(self, condition: Callable[[], bool], what: str, seconds: float = JOB_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} within {seconds:g} s"
+            await asyncio.sleep(0.02)
+
+    async def end_of(self, job: str = "job-1", seconds: float = JOB_SECONDS) -> JobView:
+        """The view after the terminal event."""
+        log = JobLog(self.store, job)
+
+        def finished() -> bool:
+            log.refresh()
+            return log.view.finished
+
+        try:
+            await self.until(finished, "the job did not end", seconds)
+        except AssertionError as error:
+            view = log.view
+            state = f"{view.state} ({view.reason}), step {view.step}, {view.conditions}"
+            raise AssertionError(f"{error}: {state}") from error
+        return log.view
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+
+@contextlib.asynccontextmanager
+async def deployment(
+    root: Path, *, learners: int = 1, workers: int = 1, schedulers: int = 1, store: ObjectStore | None = None
+) -> AsyncIterator[World]:
+    """A running world; the first scheduler is called owner-0."""
+    world = World(root, store or MemoryStore())
+    try:
+        await world.start(learners)
+        for number in range(workers):
+            world.start_worker(f"worker-{number}")
+        for number in range(schedulers):
+            world.start_scheduler(f"owner-{number}")
+        yield world
+    finally:
+        await world.close()
+
+
+def run(work: Callable[[], Awaitable[None]], limit: float = 60.0) -> None:
+    """Runs a test's coroutine, never for ever."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(limit):
+            await work()
+
+    asyncio.run(bounded())
