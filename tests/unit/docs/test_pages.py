@@ -165,6 +165,18 @@ def test_derived_defaults_are_as_written() -> None:
     assert (plain["ppo"]["kl"]["estimator"], in_loss["ppo"]["kl"]["estimator"]) == ("k1", "k2")
 
 
+def test_reasons_of_failed_jobs_are_explained() -> None:
+    sources = (ROOT / "orchestrator").rglob("*.py")
+    found = re.findall(
+        r'JobFailed\([^)]*?reason="([A-Z_]+)"', "".join(path.read_text("utf-8") for path in sources), re.S
+    )
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("api.md", "troubleshooting.md")]
+
+    assert "WALL_TIME" in found
+    for reason in found:
+        assert all(f"`{reason}`" in page for page in pages), reason
+
+
 def sessions() -> Iterator[Any]:
     """Pages with command lines whose output is shown."""
     for page in PAGES:
