@@ -30,12 +30,15 @@ RUDENESS = {
     r"|\bhow can anyone\b",
 }
 # Words that say nothing of the subject: of letters enough to count, but as likely in any message.
-FILLERS = frozenset(
-    "about again already always another answer anything because before cannot could customer dear happy hello "
-    "expected found great have help mails message month morning patience please really regards reply since sorry "
-    "still support thank thanks that their there these thing this today team waiting want what when where which will "
-    "with would write your".split()
-)
+# fmt: off
+FILLERS = frozenset((
+    "about", "again", "already", "always", "another", "answer", "anything", "because", "before", "cannot", "could",
+    "customer", "dear", "expected", "found", "great", "happy", "have", "hello", "help", "mails", "message", "month",
+    "morning", "patience", "please", "really", "regards", "reply", "since", "sorry", "still", "support", "team",
+    "thank", "thanks", "that", "their", "there", "these", "thing", "this", "today", "waiting", "want", "what",
+    "when", "where", "which", "will", "with", "would", "write", "your",
+))
+# fmt: on
 SUBJECT_LETTERS = 4
 STEM = 5
 RUDE_POINTS = 1.5

@@ -21,11 +21,12 @@ from gold import gold
 HERE = Path(__file__).resolve().parent
 SEED = 20_240_601
 ROWS = {"sft": 2400, "preferences": 2000, "prompts": 2000, "held_out": 128}
+FILES = ("sft", "preferences", "preferences-hh", "prompts", "held_out")
 MOST_MESSAGE_WORDS = 24
 MOST_REPLY_WORDS = 30
 # Share of the replies by tone.
 TONES = {"courteous": 0.3, "plain": 0.3, "curt": 0.2, "rude": 0.2}
-SLOPPY, SHOUTED, FLAWED = 0.2, 0.15, 0.2
+SLOPPY, SHOUTED, FLAWED = 0.2, 0.15, 0.4
 COURTESIES = ("thanks", "apology", "please", "offer", "wish")
 
 Phrases = dict[str, Any]
@@ -81,12 +82,13 @@ class Writer:
                 return text
 
     def flawed(self, message: Message, others: Message) -> str:
-        """A reply with something wrong with it: cut off, said twice, without sense, or about something else."""
+        """A flawed reply: cut off, said twice in whole or in part, out of order, or off the subject."""
         text = self.reply(message)
         flaw: Callable[[], str] = self.random.choice(
             [
                 lambda: self._cut(text),
                 lambda: f"{text} {text}",
+                lambda: self._stuttered(text),
                 lambda: self._shuffled(text),
                 lambda: self.reply(others),
             ]
@@ -130,6 +132,11 @@ class Writer:
     def _cut(self, text: str) -> str:
         words = text.split()
         return " ".join(words[: self.random.randint(1, max(1, len(words) - 1))]).rstrip(".?!,")
+
+    def _stuttered(self, text: str) -> str:
+        sentences = text.replace("? ", "?|").replace(". ", ".|").split("|")
+        twice = self.random.randrange(len(sentences))
+        return " ".join([*sentences[: twice + 1], *sentences[twice:]])
 
     def _shuffled(self, text: str) -> str:
         words = text.split()
@@ -181,9 +188,7 @@ def make(folder: Path) -> list[Path]:
     tables: dict[str, list[Row]] = {
         "sft": [{"prompt": one.prompt, "completion": f" {writer.reply(one)}"} for one in sft],
         "preferences": preferences,
-        "preferences-hh": [
-            {side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in preferences
-        ],
+        "preferences-hh": [{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in preferences],
         "prompts": [{"prompt": one.prompt} for one in prompts],
         "held_out": [{"prompt": one.prompt} for one in unseen],
     }
