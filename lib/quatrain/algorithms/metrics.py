@@ -91,9 +91,12 @@ def reward_metrics(batch: StepBatch) -> Metrics:
         "reward/refused": float(batch.refused),
         "reward/skipped": float(batch.skipped),
     }
-    for name, values in batch.terms.items():
-        metrics[f"reward/{name}_mean"] = mean([value for value in values if value is not None])
-    return metrics
+    terms = {
+        f"reward/{name}_mean": mean([value for value in values if value is not None])
+        for name, values in batch.terms.items()
+    }
+    # A term called `score` must not take the place of the composed score.
+    return terms | metrics
 
 
 def kl_metrics(batch: StepBatch) -> Metrics:

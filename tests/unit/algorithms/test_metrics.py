@@ -84,6 +84,14 @@ def test_batch_metrics_by_hand() -> None:
     assert baseline == LengthBaseline(1, (2, 3, 1), (1.0, 2.0, 0.0))
 
 
+def test_a_term_called_score_does_not_replace_the_composed_score() -> None:
+    batch = dataclasses.replace(BATCH, terms={"score": [7.0, 7.0, 7.0]})
+
+    metrics, _ = batch_metrics(batch, LengthBaseline())
+
+    assert metrics["reward/score_mean"] == 1.0
+
+
 def test_kl_is_zero_when_policy_and_reference_are_one() -> None:
     same = dataclasses.replace(BATCH, sampler_logprobs_BT=BATCH.ref_logprobs_BT)
 
