@@ -121,10 +121,14 @@ def prefix_of(uri: str) -> str:
 
 def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEntry]) -> Folder:
     manifest = manifest_bytes(files)
-    for name in files:
-        store.put_file(f"{prefix}/{name}", path / name)
     key = f"{prefix}/{MANIFEST}"
-    if not store.put_if_absent(key, manifest) and store.get(key) != manifest:
+    # Looked at before any file is written: another folder that is whole must stay whole.
+    if store.stat(key) is None:
+        for name in files:
+            store.put_file(f"{prefix}/{name}", path / name)
+        if store.put_if_absent(key, manifest):
+            return Folder(prefix, sha256_hex(manifest))
+    if store.get(key) != manifest:
         raise AlreadyExists(f"{store.name}: {prefix} holds another folder already")
     return Folder(prefix, sha256_hex(manifest))
 

@@ -69,10 +69,14 @@ def test_the_same_files_are_the_same_model_and_not_written_twice(tmp_path: Path)
 
 def test_a_prefix_with_another_folder_is_refused(tmp_path: Path) -> None:
     store = MemoryStore()
-    upload_folder(store, "p", make_folder(tmp_path, "one"))
+    first = upload_folder(store, "p", make_folder(tmp_path, "one"))
+    before = {stat.key: store.get(stat.key) for stat in store.list("p/")}
 
     with pytest.raises(AlreadyExists):
         upload_folder(store, "p", make_folder(tmp_path, "two"))
+
+    assert {stat.key: store.get(stat.key) for stat in store.list("p/")} == before
+    assert read_manifest(store, "p", first.digest)
 
 
 def test_folders_that_cannot_be_uploaded(tmp_path: Path) -> None:
