@@ -12,11 +12,11 @@ PIPELINES = {"sft": "text-generation", "reward": "text-classification", "ppo": "
 
 
 def card_files(plan: Plan, stage: str, metrics: dict[str, Any]) -> dict[str, bytes]:
-    """File name to contents. Equal for equal jobs: times and throughput are left out."""
+    """File name to contents. Equal for equal jobs, broken or not: times, throughput and logged values are left out."""
     lasting = {
         name: value
         for name, value in sorted(metrics.items())
-        if not name.startswith(("time/", "throughput/")) and name not in ("step", "attempt", "stage")
+        if not name.startswith(("time/", "throughput/", "reward/logged/")) and name not in ("step", "attempt", "stage")
     }
     manifest = {
         "format": "quatrain/1",

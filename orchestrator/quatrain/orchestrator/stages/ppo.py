@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
-from quatrain.batches import write_batch
+from quatrain.batches import read_batch, write_batch
 from quatrain.digests import sha256_hex
 from quatrain.orchestrator.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.learners import LearnerSession
@@ -15,7 +15,7 @@ from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring
 from quatrain.orchestrator.sealing import batch_rows, status_counts
-from quatrain.orchestrator.step_metrics import COLLECTED, StepClock, collected_metrics
+from quatrain.orchestrator.step_metrics import StepClock, collected_metrics, sealed_metrics
 from quatrain.orchestrator.training import (
     begin_stage,
     checkpoint_due,
@@ -24,6 +24,7 @@ from quatrain.orchestrator.training import (
     open_learner,
     save_checkpoint,
 )
+from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2
 
@@ -78,16 +79,17 @@ class PpoStage:
         run = self._run
         clock = StepClock()
         await self._expect_window(step)
-        sums: dict[str, float | None] = dict.fromkeys(COLLECTED)
-        if step not in run.view.sealed:
-            sums = await self._seal(step, clock)
-            if self._staleness > 0:
-                sums |= await run.unless_cancelled(sampler_mismatch(run, self._session, step - 1))
+        fresh = step not in run.view.sealed
+        sums = await self._seal(step, clock) if fresh else {}
         sealed = run.view.sealed[step]
         self._check_refusals(step, sealed)
+        completed = run.view.completed.get("ppo", 0) >= step
+        if not completed:
+            sums |= {} if fresh else await self._sealed_before(sealed)
+            if self._staleness > 0:
+                sums |= await run.unless_cancelled(sampler_mismatch(run, self._session, step - 1))
         with clock.phase("train"):
             result = await run.patiently(lambda: self._session.train(step, _ref(sealed)))
-        completed = run.view.completed.get("ppo", 0) >= step
         if not completed:
             with clock.phase("publish"):
                 policy = await run.patiently(lambda: self._session.publish(step))
@@ -166,6 +168,12 @@ class PpoStage:
             )
         self._first_refusal = next((row.reason for row in rows if row.status == "refused"), "")
         return collected_metrics(results)
+
+    async def _sealed_before(self, sealed: dict[str, Any]) -> dict[str, float | None]:
+        """What the batch of an earlier attempt still tells of the metrics of its collection."""
+        store = self._run.around.store
+        data = await self._run.patiently(lambda: asyncio.to_thread(read_object, store, sealed["key"], sealed["sha256"]))
+        return sealed_metrics(await asyncio.to_thread(read_batch, data))
 
     def _check_refusals(self, step: int, sealed: dict[str, Any]) -> None:
         """Looks at the event, so that a replay decides as the first time."""
