@@ -44,6 +44,10 @@ def value_opening(run: JobRun, reward: dict[str, Any]) -> Opening:
     local = trained is not None or plan.reward_is_local_model
     if plan.ppo["value_init"] == "sft" or not local:
         return Opening("ppo", run.sft_model(), plan.ppo)
-    offset = float(trained["report"]["offset"]) if trained is not None else float(reward["offset"])
-    model = FolderRef.from_json(reward["models"][0])
+    source = reward["models"][0]
+    if trained is not None:
+        offset = float(trained["report"]["offset"])
+    else:  # A model from outside has its own offset; centring here comes on top of it.
+        offset = float(source["offset"]) + float(reward["offset"])
+    model = FolderRef.from_json(source)
     return Opening("ppo", run.sft_model(), plan.ppo, None, None, model, float(reward["scale"]), offset)
