@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.e2e.metric_names import EVERY_STEP
 from tests.e2e.stack import Stack, await_step, finish, running_stack
 from tests.e2e.tasks import Spec, changed, count_symbol
 
@@ -54,6 +55,7 @@ def _same_history(client: Client, broken: Job, unbroken: Job) -> None:
     rows, expected = client.metrics(broken.id), client.metrics(unbroken.id)
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     for row, other in zip(rows, expected, strict=True):
+        assert set(row) >= EVERY_STEP
         for name in ("reward/score_mean", "policy/loss", "kl/ref_seq", "eval/score_mean"):
             assert row.get(name) == other.get(name), f"{name} of step {row['step']}"
     events = client.events(broken.id)
