@@ -10,7 +10,7 @@ from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.digests import sha256_hex
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring
+from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
 from quatrain.orchestrator.sealing import batch_rows
 from quatrain.storage.folders import read_object
 
@@ -40,6 +40,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
         prompts=plan.eval_prompts,
         scorings=tuple(scorings),
         reference=None,
+        trainer_state=trainer_state(plan, step),
     )
     results = await run.unless_cancelled(run.collector.collect(batch))
     prompts = await run.prompts(plan.eval_prompts)

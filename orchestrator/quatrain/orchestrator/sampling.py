@@ -101,6 +101,11 @@ def _rows(plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: 
     )
 
 
+def trainer_state(plan: Plan, step: int) -> dict[str, Any]:
+    """What reward functions may know about the training; 0 is before the first step."""
+    return {"job": plan.job, "step": step, "total_steps": plan.total_steps("ppo")}
+
+
 def scoring(name: str, reward: dict[str, Any], missing_eos_penalty: float) -> rollout_pb2.Scoring:
     """One way to score the samples of a batch."""
     return rollout_pb2.Scoring(

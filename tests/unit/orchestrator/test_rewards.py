@@ -2,12 +2,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from tests.unit.orchestrator.scenery import DIGEST, make_plan
 
 from quatrain.joblog import JobLog
 from quatrain.orchestrator.rewards import value_opening
 from quatrain.orchestrator.run import JobRun
 from quatrain.storage.memory import MemoryStore
-from tests.unit.orchestrator.scenery import DIGEST, make_plan
 
 
 def test_the_value_model_starts_with_all_that_is_subtracted_from_the_score() -> None:

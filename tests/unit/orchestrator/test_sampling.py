@@ -1,7 +1,8 @@
 from tests.unit.orchestrator.scenery import expected, make_plan
 
 from quatrain.digests import sample_seed
-from quatrain.orchestrator.sampling import chunks, make_tasks, rollout_rows
+from quatrain.orchestrator.sampling import chunks, make_tasks, rollout_rows, trainer_state
+from quatrain.reward.runner.calling import TrainerState
 
 
 def test_a_pass_over_the_prompts_meets_each_once_and_the_next_pass_in_another_order() -> None:
@@ -46,3 +47,10 @@ def test_only_missing_chunks_become_tasks_and_the_cut_does_not_move() -> None:
     assert [task.chunk for task in tasks] == [1]
     assert tuple(tasks[0].rows) == chunks(plan, batch)[1]
     assert tasks[0].policy.policy_version == 0
+
+
+def test_a_reward_function_finds_the_step_under_our_names_and_those_of_transformers() -> None:
+    state = TrainerState(trainer_state(make_plan(), 3))
+
+    assert (state.job, state.step, state.total_steps) == ("job-1", 3, 5)
+    assert (state.global_step, state.max_steps) == (3, 5)

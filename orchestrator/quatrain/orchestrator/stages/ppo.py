@@ -13,7 +13,7 @@ from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.preflight import probe_logprobs, sampler_mismatch
 from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring
+from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring, trainer_state
 from quatrain.orchestrator.sealing import batch_rows, status_counts
 from quatrain.orchestrator.step_metrics import StepClock, collected_metrics, sealed_metrics
 from quatrain.orchestrator.training import (
@@ -139,7 +139,7 @@ class PpoStage:
             prompts=plan.prompts,
             scorings=(scoring("score", self._reward, penalty),),
             reference=plan.reference or self._run.sft_model(),
-            trainer_state={"job": plan.job, "step": step, "global_step": step, "max_steps": plan.total_steps("ppo")},
+            trainer_state=trainer_state(plan, step),
         )
 
     async def _seal(self, step: int, clock: StepClock) -> dict[str, float | None]:

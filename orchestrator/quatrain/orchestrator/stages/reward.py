@@ -8,7 +8,7 @@ from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobFailed, JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch, offset_rows, scoring
+from quatrain.orchestrator.sampling import ExpectedBatch, offset_rows, scoring, trainer_state
 from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
 
 HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
@@ -61,6 +61,7 @@ async def measure_offset(run: JobRun, reward: dict[str, object]) -> tuple[float,
         prompts=plan.prompts,
         scorings=(scoring("score", raw_section(reward), 0.0),),
         reference=None,
+        trainer_state=trainer_state(plan, 0),
     )
     results = await run.unless_cancelled(run.collector.collect(batch))
     await run.collector.forget("offset", 0)

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from quatrain.data.tables import PromptTable
-
 from quatrain.digests import canonical_json
 from quatrain.errors import FieldViolation, InvalidSpec, NotFound, QuatrainError
 from quatrain.orchestrator.services import Services
@@ -82,7 +81,7 @@ async def try_reward(
         job="trial",
         samples=samples,
         reward_json=canonical_json(reward).decode(),
-        trainer_state_json=json.dumps({"job": "trial", "step": 0, "global_step": 0, "max_steps": 0}),
+        trainer_state_json=json.dumps({"job": "trial", "step": 0, "total_steps": 0}),
         tokenizer=policy.folder.to_proto(),
     )
     try:
