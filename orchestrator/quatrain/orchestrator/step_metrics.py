@@ -1,6 +1,7 @@
 """Wall and compute times of a step, and what the collected results themselves say."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 
@@ -44,7 +45,10 @@ class StepClock:
 
 
 def collected_metrics(results: Sequence[rollout_pb2.RolloutResult]) -> dict[str, float | None]:
-    """Compute seconds of the three services, summed over chunks; completion tokens; logged reward metrics."""
+    """Seconds of the three services' calls, waits included, summed over chunks; completion tokens; logged metrics.
+
+    A logged value that is not finite is left out: the log takes no NaN.
+    """
     chunks = {result.chunk: result for result in results}
     metrics: dict[str, float | None] = {
         "time/generate": sum(result.generate_seconds for result in chunks.values()),
@@ -55,7 +59,7 @@ def collected_metrics(results: Sequence[rollout_pb2.RolloutResult]) -> dict[str,
     logged: dict[str, list[float]] = {}
     for result in chunks.values():
         for value in result.reward_metrics:
-            if value.HasField("value"):
+            if value.HasField("value") and math.isfinite(value.value):
                 logged.setdefault(f"reward/logged/{value.name}", []).append(value.value)
     return metrics | {name: sum(values) / len(values) for name, values in logged.items()}
 

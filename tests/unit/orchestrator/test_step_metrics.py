@@ -1,0 +1,23 @@
+import math
+
+from tests.unit.orchestrator.scenery import expected, make_plan, result_of
+
+from quatrain.orchestrator.step_metrics import collected_metrics
+from quatrain.v1 import common_pb2
+
+
+def test_logged_values_that_are_not_finite_stay_out_of_the_log() -> None:
+    batch = expected(make_plan())
+    values = [("good", 1.0), ("mixed", math.nan), ("bad", math.inf)]
+    first = [common_pb2.NamedValue(name=name, value=value) for name, value in values]
+    second = [common_pb2.NamedValue(name="mixed", value=3.0)]
+
+    metrics = collected_metrics(
+        [
+            result_of(batch, batch.rows[0], 0, reward_metrics=first),
+            result_of(batch, batch.rows[1], 1, reward_metrics=second),
+        ]
+    )
+
+    logged = {name: value for name, value in metrics.items() if name.startswith("reward/logged/")}
+    assert logged == {"reward/logged/good": 1.0, "reward/logged/mixed": 3.0}
