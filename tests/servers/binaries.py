@@ -30,6 +30,7 @@ class GoProgram:
 
 MINIO = GoProgram("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")
 VERSITYGW = GoProgram("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
+GRPCURL = GoProgram("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.3")
 
 
 def require_all() -> bool:
@@ -76,5 +77,5 @@ def _build(program: GoProgram) -> Path:
 
 
 if __name__ == "__main__":
-    for wanted in (MINIO, VERSITYGW):
+    for wanted in (MINIO, VERSITYGW, GRPCURL):
         print(require_program(wanted))
