@@ -93,5 +93,16 @@ async def try_reward(
         raise _refusal(f"the trial on {count} rows gave no usable score: {refused[0]}", field, "REWARD_FUNCTION_FAILED")
 
 
+def value_init(chosen: str | None, local: bool) -> str:
+    """Where the value model starts; `local`: the reward is one model with the policy's tokenizer.
+
+    Raises InvalidSpec when the spec wants to start from a reward model that reads other tokens.
+    """
+    if chosen == "reward" and not local:
+        text = "'reward': the reward model has another tokenizer than the policy; use 'sft' or leave it out"
+        raise InvalidSpec(f"ppo.value_init: {text}", [FieldViolation("ppo.value_init", text)])
+    return chosen or ("reward" if local else "sft")
+
+
 def _refusal(text: str, field: str, reason: str) -> InvalidSpec:
     return InvalidSpec(f"{field}: {text}", [FieldViolation(field, text)], reason=reason)

@@ -16,7 +16,7 @@ from quatrain.jobspec import JobSpec, parse_spec, resolved_document
 from quatrain.orchestrator.plan import FolderRef, TableRef
 from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, check_same_tokens
-from quatrain.orchestrator.submission.rewards import pin_reward, try_reward
+from quatrain.orchestrator.submission.rewards import pin_reward, try_reward, value_init
 from quatrain.orchestrator.submission.tables import DataPinner
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object
@@ -104,9 +104,8 @@ class Submitter:
             pinned = await pinner.pin(resolved["reference"]["model"], "reference.model")
             check_same_tokens(policy, pinned, "reference.model")
             reference = pinned.folder
-        if ppo["value_init"] is None:
-            local = resolved["reward"]["data"] is not None or rewards["reward_is_local_model"]
-            ppo["value_init"] = "reward" if local else "sft"
+        local = resolved["reward"]["data"] is not None or rewards["reward_is_local_model"]
+        ppo["value_init"] = value_init(ppo["value_init"], local)
         return {
             "spec": resolved,
             "warnings": data.warnings,
