@@ -11,7 +11,7 @@ ifeq ($(PIP_EXTRA_INDEX_URL),)
 unexport PIP_EXTRA_INDEX_URL
 endif
 MODE ?= process
-SOURCES := lib services orchestrator tests bench examples
+SOURCES := lib services orchestrator tests bench examples docs
 
 .PHONY: help setup demo test test-slow closed-form up down lint format proto proto-check bench clean
 
