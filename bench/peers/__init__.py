@@ -1,0 +1,1 @@
+"""Other PPO implementations, each run in an environment of its own."""

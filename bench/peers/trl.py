@@ -1,0 +1,34 @@
+"""Runs TRL's PPO on a case, where its environment is there: `python -m bench.peers.install` makes it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from quatrain.errors import RunFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = ROOT / ".venv-peer"
+SCRIPT = Path(__file__).with_name("trl_ppo.py")
+SECONDS_A_STEP = 600.0
+
+
+def peer_python() -> Path | None:
+    """The peer's interpreter: $BENCH_PEER_PYTHON, else that of .venv-peer; None when there is neither."""
+    named = os.environ.get("BENCH_PEER_PYTHON")
+    path = Path(named) if named else ENVIRONMENT / "bin" / "python"
+    return path if path.exists() else None
+
+
+def run_peer(python: Path, case: str, steps: int, threads: int) -> dict[str, Any]:
+    """What the peer's script prints. Raises RunFailed with the end of its output when it fails."""
+    command = [str(python), str(SCRIPT), case, "--steps", str(steps), "--threads", str(threads)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=SECONDS_A_STEP * steps, check=False
+    )
+    if done.returncode != 0:
+        raise RunFailed(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
