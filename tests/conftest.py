@@ -3,13 +3,13 @@
 from contextlib import suppress
 
 import pytest
-from tests.servers.binaries import MINIO, VERSITYGW, find_program, require_program
+from tests.servers.binaries import GRPCURL, MINIO, VERSITYGW, find_program, require_program
 from tests.servers.redis import redis_server, valkey_server
 from tests.servers.s3 import minio_server, versitygw_server
 
 __all__ = ["minio_server", "redis_server", "valkey_server", "versitygw_server"]
 
-_BUILT = {"minio": MINIO, "versitygw": VERSITYGW}
+_BUILT = {"minio": MINIO, "versitygw": VERSITYGW, "grpcurl": GRPCURL}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
