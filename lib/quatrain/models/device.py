@@ -34,10 +34,10 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def set_determinism() -> None:
-    """Makes every operation deterministic; one that cannot be raises RuntimeError when it is used.
+def set_determinism(on: bool) -> None:
+    """Makes every operation deterministic, or lets it be: one that cannot be raises RuntimeError when it is used.
 
     On CUDA, cuBLAS also needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the process starts.
     """
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(on)
     torch.backends.cudnn.benchmark = False

@@ -37,8 +37,7 @@ class TorchBackend:
         """A trainer of the plan's stage at step 0."""
         set_threads(self._threads)
         torch.manual_seed(plan.seed)
-        if plan.deterministic:
-            set_determinism()
+        set_determinism(plan.deterministic)
         if plan.stage is Stage.SFT:
             return SftTrainer(plan, read_settings(SftSpec, plan.settings), inputs, self._device)
         if plan.stage is Stage.REWARD:
