@@ -5,8 +5,6 @@ k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d (http://joschu.net/blog/kl-approx.htm
 Only k1 in the reward and k2 in the loss give the gradient of the reverse KL (arXiv:2510.01555).
 """
 
-from dataclasses import dataclass, replace
-
 import torch
 from torch import Tensor
 
@@ -53,16 +51,3 @@ def adaptive_kl(beta: float, kl: float, target: float, n: int, horizon: float) -
         raise ValueError(f"{n} sequences a step do not fit a KL horizon of {horizon}: 0 < n < horizon must hold")
     error = min(max(kl / target - 1.0, -0.2), 0.2)
     return beta * (1.0 + error * n / horizon)
-
-
-@dataclass(frozen=True)
-class AdaptiveKl:
-    """The adaptive controller as a value: `coef` is state and belongs in every checkpoint."""
-
-    coef: float
-    target: float
-    horizon: float
-
-    def update(self, kl: float, n: int) -> "AdaptiveKl":
-        """Return the controller of the next step, given this step's KL (nats per sequence) and number of sequences."""
-        return replace(self, coef=adaptive_kl(self.coef, kl, self.target, n, self.horizon))

@@ -1,7 +1,7 @@
 """The event log of a job: the only place where anything about a job is decided.
 
 `events` says what an event is, `view` folds events into what a job is now, `log` reads and appends with fencing,
-`packs` makes reading a long log quick, `jobs` creates and lists jobs.
+`snapshots` makes reading a long log quick, `jobs` creates and lists jobs.
 """
 
 from quatrain.joblog.events import Event

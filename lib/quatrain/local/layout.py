@@ -9,7 +9,6 @@ from pathlib import Path
 
 from quatrain.local.redis_server import redis_command
 
-SERVICES = ("generation", "reward", "reference", "learner")
 MODULES = {
     "generation": "quatrain.generation",
     "reward": "quatrain.reward",

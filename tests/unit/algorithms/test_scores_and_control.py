@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.algorithms.kl import AdaptiveKl, adaptive_kl
+from quatrain.algorithms.kl import adaptive_kl
 from quatrain.algorithms.permutation import minibatches, permutation
 from quatrain.algorithms.rewards import compose_score, token_rewards, weighted_sum
 from quatrain.algorithms.schedules import lr_at
@@ -48,11 +48,9 @@ def test_a_score_without_a_token_is_refused(length: int) -> None:
 
 
 def test_adaptive_kl_golden_number() -> None:
-    controller = AdaptiveKl(coef=0.15, target=6.0, horizon=10000)
-
-    assert controller.update(9.0, 512).coef == pytest.approx(0.151536, rel=1e-12)
-    assert controller.update(0.0, 512).coef == pytest.approx(0.15 * (1 - 0.2 * 0.0512), rel=1e-12)
-    assert controller.update(6.3, 512).coef == pytest.approx(0.15 * (1 + 0.05 * 0.0512), rel=1e-12)
+    assert adaptive_kl(0.15, 9.0, 6.0, 512, 10000) == pytest.approx(0.151536, rel=1e-12)
+    assert adaptive_kl(0.15, 0.0, 6.0, 512, 10000) == pytest.approx(0.15 * (1 - 0.2 * 0.0512), rel=1e-12)
+    assert adaptive_kl(0.15, 6.3, 6.0, 512, 10000) == pytest.approx(0.15 * (1 + 0.05 * 0.0512), rel=1e-12)
 
 
 @pytest.mark.parametrize(("target", "n"), [(0.0, 1), (1.0, 0), (1.0, 100)])
