@@ -1,6 +1,5 @@
 """Loading Hugging Face folders: safetensors only, no remote code, dropout 0, every weight accounted for."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
+from quatrain.algorithms.reward_model import head_std
 from quatrain.errors import Corrupt, InvalidData
 from quatrain.models.device import dtype_of
 from quatrain.models.linear import use_fast_linear
@@ -44,7 +44,7 @@ def load_sequence_classifier(
     if new_head_seed is not None:
         missing.discard("score.weight")
         generator = torch.Generator().manual_seed(new_head_seed)
-        weight = torch.randn(head.weight.shape, generator=generator) / math.sqrt(head.in_features + 1)
+        weight = torch.randn(head.weight.shape, generator=generator) * head_std(head.in_features)
         with torch.no_grad():
             head.weight.copy_(weight)
     if missing:
