@@ -13,8 +13,8 @@ from pathlib import Path
 
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.generation.engines.base import Chunk, Completion, Engine, LoadedPolicy
-from quatrain.generation.slots import PolicyKey, PolicySlots
-from quatrain.models.references import ModelRef
+from quatrain.generation.slots import PolicySlots
+from quatrain.models.references import ModelRef, WeightsKey
 from quatrain.rpc.worker import ModelThread
 
 DTYPES = ("float32", "bfloat16")
@@ -71,7 +71,7 @@ class GenerationService:
         """
         check_request(request)
         ref = request.policy
-        held = self._slots.holds(request.job, PolicyKey.of(ref, request.dtype))
+        held = self._slots.holds(request.job, WeightsKey.of(ref, request.dtype))
         if self._engine.needs_weights and not held:
             await asyncio.to_thread(self._fetch, ref.uri, ref.digest)
         return await self._thread.run(self._compute, request)

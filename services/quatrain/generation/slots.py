@@ -2,30 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from quatrain.generation.engines.base import Engine, LoadedPolicy
-from quatrain.models.references import ModelRef
+from quatrain.models.references import ModelRef, WeightsKey
 from quatrain.telemetry.logging import get_logger
 
 # With staleness, a step's rollouts are made by one version while the next version is being asked for already.
 VERSIONS_OF_A_JOB = 2
 
 _log = get_logger("quatrain.generation")
-
-
-@dataclass(frozen=True)
-class PolicyKey:
-    """What makes two requests ask for the same weights: the digest where there is one, wherever the folder lies."""
-
-    weights: str
-    dtype: str
-
-    @classmethod
-    def of(cls, ref: ModelRef, dtype: str) -> "PolicyKey":
-        """The key of a reference."""
-        return cls(ref.digest or ref.uri, dtype)
 
 
 class PolicySlots:
@@ -35,9 +21,9 @@ class PolicySlots:
         self._engine = engine
         self._fetch = fetch
         self._job_slots = job_slots
-        self._jobs: OrderedDict[str, OrderedDict[PolicyKey, LoadedPolicy]] = OrderedDict()
+        self._jobs: OrderedDict[str, OrderedDict[WeightsKey, LoadedPolicy]] = OrderedDict()
 
-    def holds(self, job: str, key: PolicyKey) -> bool:
+    def holds(self, job: str, key: WeightsKey) -> bool:
         """Whether the policy is in memory now; by the time of use it may have gone."""
         return key in self._jobs.get(job, ())
 
@@ -47,7 +33,7 @@ class PolicySlots:
         Room is made before loading, so that memory never holds one policy too many. Raises NotFound, Corrupt,
         Unavailable (fetching), InvalidInput, InvalidData (loading).
         """
-        key = PolicyKey.of(ref, dtype)
+        key = WeightsKey.of(ref, dtype)
         held = self._jobs.setdefault(job, OrderedDict())
         self._jobs.move_to_end(job)
         if key not in held:
@@ -58,7 +44,7 @@ class PolicySlots:
         held.move_to_end(key)
         return held[key]
 
-    def _make_room(self, held: OrderedDict[PolicyKey, LoadedPolicy]) -> LoadedPolicy | None:
+    def _make_room(self, held: OrderedDict[WeightsKey, LoadedPolicy]) -> LoadedPolicy | None:
         """Lets policies go until one more fits; the last one that went, whose memory the new one may take."""
         evicted: LoadedPolicy | None = None
         while len(self._jobs) > self._job_slots:

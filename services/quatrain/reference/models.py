@@ -2,27 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from quatrain.models.references import ModelRef
+from quatrain.models.references import ModelRef, WeightsKey
 from quatrain.reference.backends.base import Backend, LoadedModel
 from quatrain.telemetry.logging import get_logger
 
 _log = get_logger("quatrain.reference")
-
-
-@dataclass(frozen=True)
-class ModelKey:
-    """What makes two requests ask for the same weights: the digest where there is one, wherever the folder lies."""
-
-    weights: str
-    dtype: str
-
-    @classmethod
-    def of(cls, ref: ModelRef, dtype: str) -> "ModelKey":
-        """The key of a reference."""
-        return cls(ref.digest or ref.uri, dtype)
 
 
 class LoadedModels:
@@ -32,9 +18,9 @@ class LoadedModels:
         self._backend = backend
         self._fetch = fetch
         self._memory_bytes = memory_bytes
-        self._models: OrderedDict[ModelKey, LoadedModel] = OrderedDict()
+        self._models: OrderedDict[WeightsKey, LoadedModel] = OrderedDict()
 
-    def holds(self, key: ModelKey) -> bool:
+    def holds(self, key: WeightsKey) -> bool:
         """Whether the model is in memory now; by the time of use it may have gone."""
         return key in self._models
 
@@ -44,7 +30,7 @@ class LoadedModels:
         The model asked for stays even where it exceeds the budget alone. Raises NotFound, Corrupt, Unavailable
         (fetching), InvalidInput, InvalidData (loading).
         """
-        key = ModelKey.of(ref, dtype)
+        key = WeightsKey.of(ref, dtype)
         if key not in self._models:
             folder = self._fetch(ref.uri, ref.digest) if self._backend.needs_weights else None
             # The weights on disk say what is coming, so room is made before it comes.

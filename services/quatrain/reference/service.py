@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quatrain.errors import FieldViolation, InvalidInput, RunFailed
-from quatrain.models.references import ModelRef
+from quatrain.models.references import ModelRef, WeightsKey
 from quatrain.reference.backends.base import Backend, LoadedModel
-from quatrain.reference.models import LoadedModels, ModelKey
+from quatrain.reference.models import LoadedModels
 from quatrain.rpc.worker import ModelThread
 
 DTYPES = ("float32", "bfloat16")
@@ -62,7 +62,7 @@ class ReferenceService:
         """
         check_request(request)
         ref = request.model
-        if self._backend.needs_weights and not self._models.holds(ModelKey.of(ref, request.dtype)):
+        if self._backend.needs_weights and not self._models.holds(WeightsKey.of(ref, request.dtype)):
             await asyncio.to_thread(self._fetch, ref.uri, ref.digest)
         return await self._thread.run(self._compute, request)
 
