@@ -47,8 +47,14 @@ class Tokenizer:
         return cls(files, build_backends(files))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text as it is: no template, no special tokens added."""
-        ids: list[int] = self._backends.encoder.encode(text, add_special_tokens=False).ids
+        """Ids of the text as it is: no template, no special tokens added.
+
+        Raises InvalidData for text that the tokenizer has no token for, not even an unknown one.
+        """
+        try:
+            ids: list[int] = self._backends.encoder.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # noqa: BLE001  the binding raises bare Exception, as when it reads a tokenizer
+            raise InvalidData(f"the tokenizer has no token for a part of {text[:60]!r} ({error})") from None
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

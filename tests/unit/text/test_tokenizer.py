@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.unit.text.folders import CHATML, bpe_tokenizer, metaspace_tokenizer, symbol_tokenizer, write_folder
+from tokenizers import models
 from transformers import AutoTokenizer
 from transformers.models.auto.tokenization_auto import (
     MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS,
@@ -107,6 +108,15 @@ def test_word_level_ids_are_those_of_auto_tokenizer(tmp_path: Path) -> None:
     ours = Tokenizer.load(folder)
 
     assert ours.encode("abcfedcba") == theirs("abcfedcba", add_special_tokens=False)["input_ids"]
+
+
+def test_text_without_a_token_is_invalid_data(tmp_path: Path) -> None:
+    backend = symbol_tokenizer()
+    backend.model = models.WordLevel({"a": 0, "b": 1}, unk_token="<unknown>")
+    tokenizer = Tokenizer.load(write_folder(tmp_path, backend, {"eos_token": "b"}, {"model_type": "llama"}))
+
+    with pytest.raises(InvalidData, match="no token for a part of 'abc'"):
+        tokenizer.encode_prompt("abc")
 
 
 def test_decode_leaves_special_tokens_out_and_keeps_an_ordinary_pad_symbol(tmp_path: Path) -> None:
