@@ -27,7 +27,7 @@ def up(
 ) -> None:
     """Start the local stack and wait until it serves. Starting it twice is fine.
 
-    Example: quatrain up --replicas generation=2 --replicas worker=2
+    Example: quatrain up --replicas generation=2 --replicas rollout=2
     """
     stack = _stack()
     home = state_folder()

@@ -36,6 +36,8 @@ class JobView:
     attempt: int = 0
     owner: str = ""
     owner_address: str = ""
+    # Owners since the last event that brought the job on: a job that ends its owners one after the other shows here.
+    takeovers: int = 0
     # Data of the newest `learner_opened`; None before the first.
     learner: dict[str, Any] | None = None
     policy_version: int = 0
@@ -128,6 +130,7 @@ def check_event(event: Event) -> None:
 def _owner_taken(view: JobView, event: Event) -> None:
     view.epoch = event.epoch
     view.owner = event.data["owner"]
+    view.takeovers += 1
     view.owner_address = event.data.get("address", "")
 
 
@@ -151,12 +154,14 @@ def _learner_opened(view: JobView, event: Event) -> None:
 def _batch_sealed(view: JobView, event: Event) -> None:
     # The first seal of a step is the one: a rollout is consumed if and only if it stands there.
     view.sealed.setdefault(event.data["step"], event.data)
+    view.takeovers = 0
 
 
 def _step_completed(view: JobView, event: Event) -> None:
     stage, step = event.data["stage"], event.data["step"]
     view.stage, view.step = stage, step
     view.completed[stage] = step
+    view.takeovers = 0
     _merge_metrics(view, stage, event)
     if event.data.get("tokens"):
         view.tokens[step] = event.data["tokens"]
@@ -175,6 +180,7 @@ def _checkpoint(view: JobView, event: Event) -> None:
 
 def _evaluated(view: JobView, event: Event) -> None:
     view.evaluations[event.data["step"]] = event.data
+    view.takeovers = 0
     _merge_metrics(view, "ppo", event)
 
 
@@ -184,6 +190,7 @@ def _offset_measured(view: JobView, event: Event) -> None:
 
 def _stage_completed(view: JobView, event: Event) -> None:
     view.stage_results[event.data["stage"]] = event.data
+    view.takeovers = 0
     view.failures = []
 
 

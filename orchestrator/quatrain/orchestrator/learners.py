@@ -168,6 +168,7 @@ class LearnerPool:
     def __init__(self, targets: Sequence[str]) -> None:
         self._targets = tuple(targets)
         self._line: dict[str, Rank] = {}
+        self._opening: set[str] = set()
 
     async def open(self, request: learner_pb2.OpenRequest, rank: Rank) -> LearnerSession:
         """Opens the first learner that takes the job: one that holds it already, else a free one.
@@ -183,18 +184,21 @@ class LearnerPool:
         if not reachable:
             raise Unavailable(f"no learner answers at {', '.join(self._targets)}: start one, or look at its log")
         mine = [a for a, s in reachable if s.HasField("token") and s.token.job == job]
-        free = [a for a, s in reachable if not s.HasField("token")]
+        free = [a for a, s in reachable if not s.HasField("token") and a not in self._opening]
         first = min(self._line, key=self._line.__getitem__)
         if not mine and free and first != job:
             raise LearnerBusy(f"job {first!r} gets the next learner")
         refusal = ""
         for address in [*mine, *free]:
-            self._line.pop(job, None)  # The learner that is being opened is ours; the next job may take another one.
+            self._line.pop(job, None)  # This learner is ours; the next job in the line may take another one meanwhile.
+            self._opening.add(address)
             try:
                 return await _open_at(address, request)
             except (LearnerBusy, Unavailable, Overloaded, DeadlineExpired) as error:
                 log.info("learner not taken", address=address, error=error.message)
                 refusal = error.message
+            finally:
+                self._opening.discard(address)
             self._line[job] = rank
         raise LearnerBusy(refusal or f"all {len(reachable)} learners are busy")
 

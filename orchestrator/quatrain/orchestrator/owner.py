@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import datetime
 import time
 from collections.abc import Awaitable, Callable
 
 from quatrain.errors import Fenced, QuatrainError, Unavailable
-from quatrain.joblog import Event, JobLog, LogConflict, jobs
+from quatrain.joblog import Event, JobLog, JobView, LogConflict, jobs
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
@@ -25,6 +26,9 @@ INTENT_SECONDS = 1.0
 STORE_RETRY_SECONDS = 2.0
 RECOVERY_SECONDS = 0.25
 """Wait before the second attempt; it doubles with each failure since the last checkpoint, up to 8 s."""
+
+MOST_TAKEOVERS = 20
+"""Owners in a row without a sealed batch, a finished step or an evaluation, past which the job itself is the cause."""
 
 STAGES: dict[str, Callable[[JobRun], Awaitable[None]]] = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo}
 
@@ -79,6 +83,12 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
     return JobRun(plan, around, job_log, epoch, collector)
 
 
+def _age(view: JobView) -> float:
+    """Seconds since the job's first event, by the clocks of those who wrote it and of this machine."""
+    created = datetime.datetime.fromisoformat(view.create_time)
+    return max(0.0, (datetime.datetime.now(datetime.UTC) - created).total_seconds())
+
+
 async def _hold(run: JobRun) -> None:
     """Renews the hint in Redis that this job has a living owner. Losing it loses nothing."""
     while True:
@@ -89,7 +99,13 @@ async def _hold(run: JobRun) -> None:
 
 async def _live(run: JobRun) -> None:
     """Runs the stages; each loss of a learner is a new attempt, each absence of the store a wait."""
-    started = time.monotonic()
+    started = time.monotonic() - _age(run.view)
+    if run.view.takeovers > MOST_TAKEOVERS:
+        text = (
+            f"{run.view.takeovers} owners in a row ended without bringing the job on: look at the orchestrators' logs"
+        )
+        await _fail(run, JobFailed(text, reason="OWNERS_LOST"))
+        return
     while True:
         try:
             await _until_cancelled(run, started)
@@ -188,6 +204,7 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
 
 async def _cancel_gracefully(run: JobRun) -> None:
     """The running step has ended: keeps its state in a checkpoint, then ends the job."""
+    await run.set_state("CANCELLING", run.view.intents.get("cancel", {}).get("reason", ""))
     session, stage = run.session, run.view.stage
     checkpoint = run.view.newest_checkpoint(stage)
     trained = session is not None and session.stage == STAGE_IDS.get(stage)

@@ -13,6 +13,10 @@ from quatrain.telemetry.logging import get_logger
 
 log = get_logger("scheduler")
 
+LONGEST_PAUSE_SECONDS = 60.0
+LOOKS_A_LEASE = 3
+"""A job is taken over after at least so many looks, each of which found no owner."""
+
 
 @dataclass
 class _Candidate:
@@ -20,7 +24,34 @@ class _Candidate:
 
     plan: Plan
     log: JobLog
-    unowned_since: float | None = None
+    unowned: float = 0.0
+    """Seconds that it has looked unowned."""
+    looked: float | None = None
+
+    def look(self, most: float) -> float:
+        """Adds the time since the last look to `unowned`, at most `most` seconds: if this process itself stood still,
+        the owner may have, too."""
+        now = time.monotonic()
+        self.unowned += 0.0 if self.looked is None else min(now - self.looked, most)
+        self.looked = now
+        return self.unowned
+
+    def begin_again(self) -> None:
+        """The job has a living owner, or nobody could have told."""
+        self.unowned, self.looked = 0.0, None
+
+
+@dataclass
+class _Crashes:
+    """Owners of one job that ended by a bug here, and how long this process leaves the job alone."""
+
+    count: int = 0
+    not_before: float = 0.0
+
+    def add(self) -> None:
+        """One more; the pause doubles up to a minute."""
+        self.count += 1
+        self.not_before = time.monotonic() + min(2.0**self.count, LONGEST_PAUSE_SECONDS)
 
 
 @dataclass
@@ -34,6 +65,7 @@ class Scheduler:
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
     _unreadable: set[str] = field(default_factory=set)
     _owned: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _crashes: dict[str, _Crashes] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
@@ -45,7 +77,7 @@ class Scheduler:
                 log.warning("cannot look for jobs", error=error.message)
                 # Nobody could renew a hint either: owners get the whole lease time again.
                 for candidate in self._candidates.values():
-                    candidate.unowned_since = None
+                    candidate.begin_again()
             await asyncio.sleep(self.poll)
 
     async def stop(self) -> None:
@@ -96,17 +128,18 @@ class Scheduler:
 
     async def _is_free(self, candidate: _Candidate) -> bool:
         """A job that was never owned is free at once; another one after it has looked unowned for the lease time."""
+        crashes = self._crashes.get(candidate.plan.job)
+        if crashes is not None and time.monotonic() < crashes.not_before:
+            return False
         holder = await self.around.queue.holder(candidate.plan.job)
         if holder is not None:
-            candidate.unowned_since = None
+            candidate.begin_again()
             return False
         if candidate.log.view.epoch == 0:
             await asyncio.to_thread(candidate.log.refresh)
             if candidate.log.view.epoch == 0:
                 return True
-        now = time.monotonic()
-        candidate.unowned_since = candidate.unowned_since or now
-        return now - candidate.unowned_since >= self.lease
+        return candidate.look(self.lease / LOOKS_A_LEASE) >= self.lease
 
     def _report(self, job: str, task: asyncio.Task[None]) -> None:
         """A job's task must not end by an error: what it did not handle is a bug, and another owner may do better."""
@@ -117,3 +150,7 @@ class Scheduler:
             log.error("owner gave up", job=job, error=error.message)
         elif error is not None:
             log.error("owner crashed", job=job, exc_info=error)
+        if error is not None:
+            self._crashes.setdefault(job, _Crashes()).add()
+        else:
+            self._crashes.pop(job, None)

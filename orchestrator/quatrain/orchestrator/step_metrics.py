@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from quatrain.batches import BatchRow
 from quatrain.v1 import rollout_pb2
 
+SCORE_STD_RANGE = (0.05, 5.0)
+
 
 class StepClock:
     """Wall seconds of the phases of one step, from its creation on."""
@@ -72,3 +74,16 @@ def sealed_metrics(rows: Sequence[BatchRow]) -> dict[str, float | None]:
         "time/reference": None,
         "completions/tokens": float(sum(len(row.completion_ids) for row in rows)),
     }
+
+
+def scale_warning(score_std: float | None) -> str | None:
+    """What to say when the first batch's scores are of a size that the value clip of 0.2 makes slow; else None."""
+    least, most = SCORE_STD_RANGE
+    if score_std is None or least <= score_std <= most:
+        return None
+    if score_std == 0.0:
+        return "all scores of the first batch are equal: nothing can be learned from them yet; look at the reward"
+    return (
+        f"the scores of the first batch have a standard deviation of {score_std:.3g} (good are {least} to {most}): "
+        f"the value model learns slowly; set reward.scale to about {1.0 / score_std:.2g}, or ppo.clip.value to null"
+    )

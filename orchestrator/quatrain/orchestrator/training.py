@@ -164,7 +164,7 @@ async def export(
         "stage_completed",
         {
             "stage": stage,
-            "model": {"uri": exported.model.uri, "digest": exported.model.digest},
+            "model": {"uri": f"sha256:{exported.model.digest}", "digest": exported.model.digest},
             "weights_sha256": exported.weights_sha256,
             "report": report,
         },

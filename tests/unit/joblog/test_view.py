@@ -145,3 +145,12 @@ def test_results_of_stages_are_kept() -> None:
 def test_an_event_that_cannot_be_folded_is_corrupt(event: Event, message: str) -> None:
     with pytest.raises(Corrupt, match=message):
         apply(JobView("j"), event)
+
+
+def test_takeovers_are_counted_until_the_job_moves_on() -> None:
+    owner = ("owner_taken", {"owner": "o", "address": ""})
+    sealed = ("batch_sealed", {"stage": "ppo", "step": 1, "key": "b", "sha256": "s", "policy_version": 0})
+
+    assert fold("j", log_of(owner, owner, owner)).takeovers == 3
+    assert fold("j", log_of(owner, owner, sealed)).takeovers == 0
+    assert fold("j", log_of(owner, owner, STARTED, completed(1), owner)).takeovers == 1

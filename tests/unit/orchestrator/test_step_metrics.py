@@ -2,7 +2,7 @@ import math
 
 from tests.unit.orchestrator.scenery import expected, make_plan, result_of
 
-from quatrain.orchestrator.step_metrics import collected_metrics
+from quatrain.orchestrator.step_metrics import collected_metrics, scale_warning
 from quatrain.v1 import common_pb2
 
 
@@ -21,3 +21,10 @@ def test_logged_values_that_are_not_finite_stay_out_of_the_log() -> None:
 
     logged = {name: value for name, value in metrics.items() if name.startswith("reward/logged/")}
     assert logged == {"reward/logged/good": 1.0, "reward/logged/mixed": 3.0}
+
+
+def test_scores_of_a_size_that_slows_the_value_model_are_warned_of() -> None:
+    assert scale_warning(1.0) is None
+    assert scale_warning(None) is None
+    assert "set reward.scale to about 0.02" in (scale_warning(50.0) or "")
+    assert "all scores of the first batch are equal" in (scale_warning(0.0) or "")

@@ -15,7 +15,7 @@ from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring, trainer_state
 from quatrain.orchestrator.sealing import batch_rows, status_counts
-from quatrain.orchestrator.step_metrics import StepClock, collected_metrics, sealed_metrics
+from quatrain.orchestrator.step_metrics import StepClock, collected_metrics, scale_warning, sealed_metrics
 from quatrain.orchestrator.training import (
     begin_stage,
     checkpoint_due,
@@ -106,6 +106,8 @@ class PpoStage:
                     "policy": {"uri": policy.uri, "digest": policy.digest, "policy_version": policy.policy_version},
                 },
             )
+            if step == 1:
+                await run.condition("reward_scale", scale_warning(metrics.get("reward/score_std")))
         self._expected.pop(step, None)
         await run.collector.forget("rollout", step)
         self._checkpoint_seconds = 0.0
