@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from quatrain.errors import InvalidData
+from quatrain.models.packing import can_pack, packed_hidden_states
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,24 @@ def score_head(model: PreTrainedModel) -> torch.nn.Linear:
 
 
 def hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Last hidden states [B, T, D] of the model's backbone, without its head; differentiable.
+    """Last hidden states [B, T, D] of the model's backbone, without its head; differentiable. Padding: no meaning.
 
-    No attention mask: with right padding the causal mask alone keeps padding away from the real tokens, and attention
-    stays on its fast causal path. Position ids are 0 .. T-1.
+    Rows of unequal length are packed where the model can be. Otherwise there is no attention mask: with right padding
+    the causal mask alone keeps padding away from the real tokens, and attention stays on its fast causal path.
     """
+    if int(batch.lengths_B.min()) < batch.input_ids_BT.shape[1] and can_pack(model):
+        return _packed(model, batch)
     output = model.base_model(input_ids=batch.input_ids_BT, use_cache=False)
     hidden_BTD: torch.Tensor = output.last_hidden_state
+    return hidden_BTD
+
+
+def _packed(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
+    ids_BT = batch.input_ids_BT
+    real_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < batch.lengths_B[:, None]
+    hidden_ND = packed_hidden_states(model, ids_BT[real_BT], batch.lengths_B.tolist())
+    hidden_BTD = hidden_ND.new_zeros(*ids_BT.shape, hidden_ND.shape[-1])
+    hidden_BTD[real_BT] = hidden_ND
     return hidden_BTD
 
 
