@@ -38,6 +38,8 @@ class JobView:
     owner_address: str = ""
     # Owners since the last event that brought the job on: a job that ends its owners one after the other shows here.
     takeovers: int = 0
+    # Seconds that owners have worked on the job up to its last completed step, each by its own monotonic clock.
+    elapsed: float = 0.0
     # Data of the newest `learner_opened`; None before the first.
     learner: dict[str, Any] | None = None
     policy_version: int = 0
@@ -161,6 +163,7 @@ def _step_completed(view: JobView, event: Event) -> None:
     stage, step = event.data["stage"], event.data["step"]
     view.stage, view.step = stage, step
     view.completed[stage] = step
+    view.elapsed = event.data.get("elapsed", view.elapsed)
     view.takeovers = 0
     _merge_metrics(view, stage, event)
     if event.data.get("tokens"):

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import datetime
-import time
 from collections.abc import Awaitable, Callable
 
 from quatrain.errors import Fenced, QuatrainError, Unavailable
-from quatrain.joblog import Event, JobLog, JobView, LogConflict, jobs
+from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
@@ -80,13 +78,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
         return None
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
     collector = Collector(plan, epoch, around.queue, plan.spec["pool"])
-    return JobRun(plan, around, job_log, epoch, collector)
-
-
-def _age(view: JobView) -> float:
-    """Seconds since the job's first event, by the clocks of those who wrote it and of this machine."""
-    created = datetime.datetime.fromisoformat(view.create_time)
-    return max(0.0, (datetime.datetime.now(datetime.UTC) - created).total_seconds())
+    return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed)
 
 
 async def _hold(run: JobRun) -> None:
@@ -99,7 +91,6 @@ async def _hold(run: JobRun) -> None:
 
 async def _live(run: JobRun) -> None:
     """Runs the stages; each loss of a learner is a new attempt, each absence of the store a wait."""
-    started = time.monotonic() - _age(run.view)
     if run.view.takeovers > MOST_TAKEOVERS:
         text = (
             f"{run.view.takeovers} owners in a row ended without bringing the job on: look at the orchestrators' logs"
@@ -108,7 +99,7 @@ async def _live(run: JobRun) -> None:
         return
     while True:
         try:
-            await _until_cancelled(run, started)
+            await _until_cancelled(run)
             await run.condition(AWAY, None)
             await _finish(run, "SUCCEEDED", None)
             return
@@ -132,10 +123,10 @@ async def _live(run: JobRun) -> None:
             return
 
 
-async def _until_cancelled(run: JobRun, started: float) -> None:
+async def _until_cancelled(run: JobRun) -> None:
     """The stages, beside a watch for wishes and the wall time. Whichever ends first ends the other."""
     stages = asyncio.create_task(_run_stages(run))
-    watch = asyncio.create_task(_watch_wishes(run, started))
+    watch = asyncio.create_task(_watch_wishes(run))
     try:
         done, _ = await asyncio.wait({stages, watch}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -156,7 +147,7 @@ async def _run_stages(run: JobRun) -> None:
             await STAGES[stage](run)
 
 
-async def _watch_wishes(run: JobRun, started: float) -> None:
+async def _watch_wishes(run: JobRun) -> None:
     """Ends with CancelNow, JobFailed (wall time) or Fenced.
 
     A graceful wish ends every wait for others at once, and the training at the next step boundary.
@@ -169,7 +160,7 @@ async def _watch_wishes(run: JobRun, started: float) -> None:
                 raise CancelNow
             await run.set_state("CANCELLING", wish.get("reason", ""))
             run.cancelled.set()
-        if limit is not None and time.monotonic() - started > float(limit):
+        if limit is not None and run.elapsed() > float(limit):
             raise JobFailed(f"limits.wall_time of {limit} s has passed", reason="WALL_TIME")
         await asyncio.sleep(INTENT_SECONDS)
         with contextlib.suppress(Unavailable):

@@ -1,6 +1,9 @@
 """Probes: do sampler, reference and learner mean the same by a logprob? Before the first step, and at stale ones."""
 
+import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +16,8 @@ from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, generation_pb2, learner_pb2, reference_pb2
 
 log = get_logger("preflight")
+
+T = TypeVar("T")
 
 PROBE_PROMPTS = 4
 MISMATCH = "LOGPROB_MISMATCH"
@@ -43,11 +48,20 @@ async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
         _compare(run.plan.dtype, "reference", probe.logprobs, await _reference(run, probe))
 
 
-async def sampler_mismatch(run: JobRun, session: LearnerSession, version: int) -> dict[str, float | None]:
-    """sampler/mismatch_* of a probe by the version that the learner holds: rollouts of a stale version cannot tell."""
-    probe = await _sample(run, version)
+async def sampler_mismatch(
+    run: JobRun, session: LearnerSession, version: int, rollouts: Awaitable[T]
+) -> tuple[T, dict[str, float | None]]:
+    """sampler/mismatch_* of a probe by the version that the learner holds: rollouts of a stale version cannot tell.
+
+    The probe is sampled while `rollouts` are waited for, so it costs a step next to nothing.
+    """
+    awaited, probe = await asyncio.gather(rollouts, _sample(run, version))
     difference = np.abs(probe.logprobs.astype(np.float64) - await _learner(run, session, probe))
-    return {"sampler/mismatch_mean": float(difference.mean()), "sampler/mismatch_max": float(difference.max())}
+    metrics: dict[str, float | None] = {
+        "sampler/mismatch_mean": float(difference.mean()),
+        "sampler/mismatch_max": float(difference.max()),
+    }
+    return awaited, metrics
 
 
 async def _sample(run: JobRun, version: int) -> Probe:

@@ -4,7 +4,7 @@ from typing import Any
 
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobRun
-from quatrain.orchestrator.stages.reward import measure_offset
+from quatrain.orchestrator.stages.reward import measure_offset, raw_section
 from quatrain.orchestrator.training import Opening
 
 
@@ -14,7 +14,7 @@ async def working_reward(run: JobRun) -> dict[str, Any]:
     trained = run.view.stage_results.get("reward")
     if trained is not None:
         reward: dict[str, Any] = {
-            "models": [{**trained["model"], "weight": 1.0, "name": "reward_model"}],
+            "models": [{**trained["model"], "weight": 1.0, "name": "reward_model", "dtype": run.plan.dtype}],
             "functions": [],
             "service": None,
             "offset": 0.0,
@@ -31,9 +31,10 @@ async def working_reward(run: JobRun) -> dict[str, Any]:
 
 async def _external_offset(run: JobRun, reward: dict[str, Any]) -> float:
     if run.view.offset is None:
-        offset, samples = await measure_offset(run, reward)
-        await run.append("offset_measured", {"offset": offset, "samples": samples})
-        return offset
+        measured = await measure_offset(run, raw_section(reward))
+        data = {"offset": measured.offset, "samples": len(measured.scores), "report": {}}
+        await run.append("offset_measured", data)
+        return measured.offset
     return float(run.view.offset["offset"])
 
 

@@ -1,6 +1,7 @@
 """One owned job: the owner's pen (the event log under this epoch and attempt) and what the stages share."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,9 @@ class JobRun:
     log: JobLog
     epoch: int
     collector: Collector
+    worked_before: float = 0.0
+    """Seconds that earlier owners worked on the job."""
+    started: float = field(default_factory=time.monotonic)
     session: LearnerSession | None = None
     exact_logprobs: bool = False
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -73,6 +77,10 @@ class JobRun:
     """Set once somebody has asked for the end."""
     tables: dict[str, PromptTable] = field(default_factory=dict)
     tokenizer_loaded: Tokenizer | None = None
+
+    def elapsed(self) -> float:
+        """Seconds that owners have worked on the job: what limits.wall_time bounds."""
+        return self.worked_before + time.monotonic() - self.started
 
     @property
     def view(self) -> JobView:

@@ -1,12 +1,12 @@
 """Which samples a step expects, and the tasks that make them. Pure functions of the plan."""
 
-import random
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from quatrain.algorithms.permutation import permutation
 from quatrain.digests import canonical_json, rollout_id, sample_seed
 from quatrain.orchestrator.plan import FolderRef, Plan, TableRef
 from quatrain.v1 import common_pb2, rollout_pb2
@@ -75,8 +75,7 @@ _ORDERS: dict[tuple[int, int, int], list[int]] = {}
 def _order(seed: int, passes: int, count: int) -> list[int]:
     key = (seed, passes, count)
     if key not in _ORDERS:
-        order = list(range(count))
-        random.Random(f"prompts:{seed}:{passes}").shuffle(order)
+        order = permutation(count, "prompts", seed, passes)
         while len(_ORDERS) >= 8:
             _ORDERS.pop(next(iter(_ORDERS)))
         _ORDERS[key] = order

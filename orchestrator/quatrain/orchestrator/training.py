@@ -143,9 +143,8 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: str) -> dict[s
         metrics["time/train"] = result.compute_seconds
         metrics["time/step"] = time.monotonic() - started
         if step > run.view.completed.get(stage, 0):
-            await run.append(
-                "step_completed", {"stage": stage, "step": step, "metrics": metrics, "tokens": None, "policy": None}
-            )
+            data = {"stage": stage, "step": step, "metrics": metrics, "elapsed": run.elapsed()}
+            await run.append("step_completed", {**data, "tokens": None, "policy": None})
         if checkpoint_due(run, stage, step):
             await save_checkpoint(run, session, stage, step)
     return run.view.metrics[stage][-1]

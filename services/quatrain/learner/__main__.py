@@ -1,6 +1,7 @@
 """Entry point: `python -m quatrain.learner --server.port=0 --storage.root=FOLDER`."""
 
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -61,6 +62,8 @@ def make_backend(config: ProcessConfig) -> Backend:
         from quatrain.learner.backends.fake import FakeBackend
 
         return FakeBackend()
+    # cuBLAS is reproducible only with this, and reads it when it is loaded.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Imported here, so that a fake learner starts without loading torch.
     from quatrain.learner.backends.torch_backend import TorchBackend
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quatrain.digests import sha256_hex
-from quatrain.errors import InvalidInput
+from quatrain.errors import Corrupt, InvalidInput
 from quatrain.learner.backends import Inputs
 from quatrain.learner.plans import Exported, FolderRef, ObjectAt, OpenPlan, Stage
 from quatrain.storage import ObjectStore
@@ -74,9 +74,10 @@ class Artefacts:
         return read_object(self._store, source.key, source.sha256)
 
     def write_tokens(self, plan: OpenPlan, step: int, data: bytes) -> ObjectAt:
-        """Stores the per-token results of a step."""
+        """Stores the per-token results of a step. Raises Corrupt when this attempt has stored others for it."""
         key = f"jobs/{plan.token.job}/ppo/tokens/{step}-{plan.token.attempt}.parquet"
-        self._store.put(key, data)
+        if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
+            raise Corrupt(f"{key} is there with other bytes: this attempt has already trained step {step} otherwise.")
         return ObjectAt(key, sha256_hex(data), len(data))
 
     def publish(self, plan: OpenPlan, step: int, folder: Path) -> FolderRef:

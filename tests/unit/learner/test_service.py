@@ -60,10 +60,10 @@ class FlakyStore(MemoryStore):
 
     away = False
 
-    def put(self, key: str, data: bytes) -> None:
+    def put_if_absent(self, key: str, data: bytes) -> bool:
         if self.away:
             raise Unavailable("store is away")
-        super().put(key, data)
+        return super().put_if_absent(key, data)
 
 
 @dataclass

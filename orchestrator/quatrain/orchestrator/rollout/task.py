@@ -26,7 +26,7 @@ STATUS_OF_OUTCOME = {
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds that each part of a chunk took, waiting included."""
+    """Seconds that each service computed for a chunk; waiting in its queue and the wire do not count."""
 
     generate: float
     score: float
@@ -38,9 +38,7 @@ async def run_task(
 ) -> list[rollout_pb2.RolloutResult]:
     """Makes every sample of the task by `deadline` (monotonic). RunFailed for an answer that does not fit."""
     _check_rows(task, prompts)
-    started = time.monotonic()
     generated = await services.generate(_generate_request(task, prompts), deadline - time.monotonic())
-    generate_seconds = time.monotonic() - started
     completions = from_ragged_ints(generated.completion_ids)
     logprobs = from_ragged_floats(generated.logprobs)
     for answer in (completions, logprobs, generated.finish_reasons):
@@ -49,7 +47,7 @@ async def run_task(
         _score_all(task, prompts, completions, generated, services, deadline),
         _reference(task, prompts, generated, services, deadline),
     )
-    timings = Timings(generate_seconds, score_seconds, reference_seconds)
+    timings = Timings(generated.compute_seconds, score_seconds, reference_seconds)
     results = []
     for index, row in enumerate(task.rows):
         result = rollout_pb2.RolloutResult(
@@ -122,7 +120,6 @@ async def _score_all(
     services: Services,
     deadline: float,
 ) -> tuple[list[tuple[str, reward_pb2.ScoreResponse]], float]:
-    started = time.monotonic()
     samples = [
         reward_pb2.ScoreSample(
             prompt_ids=prompts.prompt_ids[row.prompt_index].tolist(),
@@ -146,7 +143,7 @@ async def _score_all(
         response = await services.score(request, deadline - time.monotonic())
         _check_count(len(samples), len(response.scores), "the reward service")
         scored.append((scoring.name, response))
-    return scored, time.monotonic() - started
+    return scored, sum(response.compute_seconds for _, response in scored)
 
 
 async def _reference(
@@ -158,7 +155,6 @@ async def _reference(
 ) -> tuple[list[np.ndarray], float]:
     if not task.HasField("reference"):
         return [], 0.0
-    started = time.monotonic()
     request = reference_pb2.ComputeReferenceLogprobsRequest(
         job=task.job,
         model=task.reference,
@@ -170,7 +166,7 @@ async def _reference(
     response = await services.reference_logprobs(request, deadline - time.monotonic())
     logprobs = from_ragged_floats(response.logprobs)
     _check_count(len(task.rows), len(logprobs), "the reference service")
-    return logprobs, time.monotonic() - started
+    return logprobs, response.compute_seconds
 
 
 def _outcome(name: str, score: reward_pb2.SampleScore) -> rollout_pb2.ScoreOutcome:

@@ -79,15 +79,10 @@ class PpoStage:
         run = self._run
         clock = StepClock()
         await self._expect_window(step)
-        fresh = step not in run.view.sealed
-        sums = await self._seal(step, clock) if fresh else {}
+        completed = run.view.completed.get("ppo", 0) >= step
+        sums = await self._sealed_sums(step, clock, completed)
         sealed = run.view.sealed[step]
         self._check_refusals(step, sealed)
-        completed = run.view.completed.get("ppo", 0) >= step
-        if not completed:
-            sums |= {} if fresh else await self._sealed_before(sealed)
-            if self._staleness > 0:
-                sums |= await run.unless_cancelled(sampler_mismatch(run, self._session, step - 1))
         with clock.phase("train"):
             result = await run.patiently(lambda: self._session.train(step, _ref(sealed)))
         if not completed:
@@ -102,6 +97,7 @@ class PpoStage:
                     "stage": "ppo",
                     "step": step,
                     "metrics": metrics,
+                    "elapsed": run.elapsed(),
                     "tokens": _json(result.tokens),
                     "policy": {"uri": policy.uri, "digest": policy.digest, "policy_version": policy.policy_version},
                 },
@@ -113,6 +109,21 @@ class PpoStage:
         self._checkpoint_seconds = 0.0
         if checkpoint_due(run, "ppo", step):
             self._checkpoint_seconds = await save_checkpoint(run, self._session, "ppo", step)
+
+    async def _sealed_sums(self, step: int, clock: StepClock, completed: bool) -> dict[str, float | None]:
+        """Sees to it that the step is sealed, and returns the metrics that the learner cannot know."""
+        run = self._run
+        if step not in run.view.sealed:
+            sealing = self._seal(step, clock)
+        elif completed:
+            return {}
+        else:
+            sealing = self._sealed_before(run.view.sealed[step])
+        if completed or self._staleness == 0:
+            return await sealing
+        probing = sampler_mismatch(run, self._session, step - 1, sealing)
+        sums, mismatch = await run.unless_cancelled(probing)
+        return sums | mismatch
 
     async def _expect_window(self, step: int) -> None:
         """Enqueues every unsealed step whose pinned policy version exists: step u needs max(0, u-1-staleness)."""

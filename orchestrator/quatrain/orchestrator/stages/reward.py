@@ -1,15 +1,17 @@
 """Reward model: trains it, measures the offset that centres it, and refuses one that is too weak."""
 
 import statistics
+from dataclasses import dataclass
 
 from quatrain.digests import canonical_json
 from quatrain.errors import RunFailed
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, offset_rows, scoring, trainer_state
+from quatrain.orchestrator.stages.odd_answers import odd_answers
 from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
+from quatrain.v1 import rollout_pb2
 
 HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
 
@@ -24,6 +26,8 @@ async def run_reward(run: JobRun) -> None:
     metrics = await train_rows(run, session, "reward")
     _check_accuracy(metrics.get(HELD_OUT_ACCURACY), float(section["min_accuracy"]))
     offset = await _offset(run, session) if section["center"] else 0.0
+    if run.view.offset is not None:
+        metrics = {**metrics, **run.view.offset.get("report", {})}
     files = card_files(plan, "reward", metrics)
     files["quatrain.json"] = canonical_json({"offset": offset})
     await export(run, session, "reward", files, {"metrics": metrics, "offset": offset})
@@ -43,14 +47,30 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     if run.view.offset is not None:
         return float(run.view.offset["offset"])
     model = await run.patiently(lambda: session.publish(session.step))
-    raw = FolderRef(model.uri, model.digest)
-    offset, samples = await measure_offset(run, {"models": [{**raw.to_json(), "weight": 1.0, "offset": 0.0}]})
-    await run.append("offset_measured", {"offset": offset, "samples": samples})
-    return offset
+    entry = {"uri": model.uri, "digest": model.digest, "weight": 1.0, "offset": 0.0, "dtype": run.plan.dtype}
+    section = raw_section({"models": [entry]})
+    measured = await measure_offset(run, section)
+    report = await odd_answers(run, section, measured.results, statistics.median(measured.scores))
+    data = {"offset": measured.offset, "samples": len(measured.scores), "report": report}
+    await run.append("offset_measured", data)
+    return measured.offset
 
 
-async def measure_offset(run: JobRun, reward: dict[str, object]) -> tuple[float, int]:
-    """Mean score of the SFT model's completions under a raw reward section, and how many counted."""
+@dataclass(frozen=True)
+class Measured:
+    """Samples of the SFT model and the scores of those that have one; the offset is their mean."""
+
+    results: list[rollout_pb2.RolloutResult]
+    scores: list[float]
+
+    @property
+    def offset(self) -> float:
+        """What centring subtracts."""
+        return statistics.fmean(self.scores)
+
+
+async def measure_offset(run: JobRun, section: dict[str, object]) -> Measured:
+    """Scores of the SFT model's completions under a raw reward section. Raises RunFailed when there is none."""
     plan = run.plan
     batch = ExpectedBatch(
         purpose="offset",
@@ -59,7 +79,7 @@ async def measure_offset(run: JobRun, reward: dict[str, object]) -> tuple[float,
         policy=run.sft_model(),
         policy_version=0,
         prompts=plan.prompts,
-        scorings=(scoring("score", raw_section(reward), 0.0),),
+        scorings=(scoring("score", section, 0.0),),
         reference=None,
         trainer_state=trainer_state(plan, 0),
     )
@@ -68,7 +88,7 @@ async def measure_offset(run: JobRun, reward: dict[str, object]) -> tuple[float,
     scores = [outcome.score for result in results for outcome in result.scores if outcome.HasField("score")]
     if not scores:
         raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
-    return statistics.fmean(scores), len(scores)
+    return Measured(results, scores)
 
 
 def raw_section(reward: dict[str, object]) -> dict[str, object]:

@@ -1,13 +1,13 @@
 """Pinning data: from a URI of the spec to a prepared table by content."""
 
 import asyncio
-import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from quatrain.algorithms.permutation import permutation
 from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
 from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.digests import sha256_hex
@@ -108,8 +108,7 @@ class DataPinner:
 
 
 def _split(records: Sequence[PairRecord], share: float, seed: int) -> tuple[list[PairRecord], list[PairRecord]]:
-    order = list(range(len(records)))
-    random.Random(f"held-out:{seed}").shuffle(order)
+    order = permutation(len(records), "held-out", seed)
     count = min(int(len(records) * share), len(records) - 1)
     held_out = set(order[:count])
     train = [record for index, record in enumerate(records) if index not in held_out]
