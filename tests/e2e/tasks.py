@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,44 @@ def count_symbol(folder: Path, model: TinyModel | None = None) -> Spec:
             },
         },
         "checkpoint": {"every_steps": 2},
+    }
+
+
+def pipeline(folder: Path) -> Spec:
+    """SFT, reward model and PPO in little: a dozen steps each. People here prefer answers with many s3."""
+    build(folder / "base", TinyModel(12, eos_id=11, pad_id=2, head_std=0.02))
+    draw = random.Random(5)
+
+    def symbols(count: int, among: str = "0123456789") -> str:
+        return " ".join(f"s{draw.choice(among)}" for _ in range(count))
+
+    prompts = [symbols(3) for _ in range(48)]
+    write_jsonl(folder / "sft.jsonl", [{"prompt": p, "completion": symbols(draw.randint(2, 6))} for p in prompts * 2])
+    pairs = [{"prompt": p, "chosen": symbols(4, "3334"), "rejected": symbols(4, "0124567")} for p in prompts * 2]
+    write_jsonl(folder / "preferences.jsonl", pairs)
+    write_jsonl(folder / "prompts.jsonl", [{"prompt": p} for p in prompts])
+    return {
+        "name": "pipeline",
+        "seed": 3,
+        "deterministic": True,
+        "model": {"uri": f"file://{folder / 'base'}"},
+        "sft": {"data": str(folder / "sft.jsonl"), "batch_size": 8, "learning_rate": 3.0e-3},
+        "reward": {
+            "data": str(folder / "preferences.jsonl"),
+            "batch_size": 8,
+            "learning_rate": 3.0e-3,
+            "held_out_share": 0.1,
+        },
+        "ppo": {
+            "prompts": str(folder / "prompts.jsonl"),
+            "steps": 12,
+            "prompts_per_step": 32,
+            "chunk_size": 16,
+            "max_prompt_length": 8,
+            "generation": {"max_new_tokens": 8},
+            "optimizer": {"policy_lr": 1.0e-3, "value_lr": 3.0e-3},
+        },
+        "checkpoint": {"every_steps": 4},
     }
 
 
