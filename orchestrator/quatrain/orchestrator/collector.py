@@ -50,6 +50,8 @@ class Collector:
         self._pool = pool
         self._pending: dict[tuple[str, int], _Pending] = {}
         self._loose: dict[tuple[str, int], list[tuple[str, rollout_pb2.RolloutResult]]] = {}
+        self._forgotten: dict[str, int] = {}
+        """The highest step of each purpose that is sealed for good."""
         self._after = "0"
         self._sentinel = ""
         self._drained = asyncio.Event()
@@ -96,10 +98,12 @@ class Collector:
         return [pending.results[row.rollout_id] for row in batch.rows]
 
     async def forget(self, purpose: str, step: int) -> None:
-        """Deletes the entries of a batch that is sealed for good, also those that a former owner left."""
+        """Deletes the entries of a batch that is sealed for good, and of those before it that a former owner left."""
+        self._forgotten[purpose] = max(step, self._forgotten.get(purpose, step))
         pending = self._pending.pop((purpose, step), None)
-        entries = [entry for entry, _ in self._loose.pop((purpose, step), [])]
-        entries += pending.entries if pending is not None else []
+        entries = pending.entries if pending is not None else []
+        for key in [key for key in self._loose if key[0] == purpose and key[1] <= step]:
+            entries += [entry for entry, _ in self._loose.pop(key)]
         if not entries:
             return
         try:
@@ -124,25 +128,25 @@ class Collector:
     async def _read(self) -> None:
         block = READ_BLOCK_SECONDS if self._drained.is_set() else 0.0
         entries = await self._queue.read_results(self._plan.job, self._after, count=READ_COUNT, block=block)
-        unknown = []
+        done = []
         for entry, payload in entries:
             self._after = entry
             try:
                 result = rollout_pb2.RolloutResult.FromString(payload)
             except DecodeError:
                 log.error("an entry that is no result was dropped", job=self._plan.job, entry=entry)
-                unknown.append(entry)
+                done.append(entry)
                 continue
             key = (NAMES.get(result.purpose, ""), result.step)
             pending = self._pending.get(key)
             if pending is not None:
                 self._take(pending, entry, result)
-            elif not self._drained.is_set():
+            elif result.step <= self._forgotten.get(key[0], -1):
+                done.append(entry)
+            else:  # Not ours to delete: a newer owner may be ahead of us, and not have told us yet.
                 self._loose.setdefault(key, []).append((entry, result))
-            else:
-                unknown.append(entry)
-        if unknown:
-            await self._queue.delete_results(self._plan.job, unknown)
+        if done:
+            await self._queue.delete_results(self._plan.job, done)
         if not entries:
             self._drained.set()
 

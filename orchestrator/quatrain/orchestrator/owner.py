@@ -60,9 +60,10 @@ async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
 
 async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | None:
     """Appends the next epoch. None when somebody else was faster or the job has ended."""
+    judged = job_log.view.epoch
     await asyncio.to_thread(job_log.refresh)
     view = job_log.view
-    if view.finished:
+    if view.finished or view.epoch != judged:  # It was found free in another epoch: that owner was not looked for.
         return None
     epoch = view.epoch + 1
     event = Event(

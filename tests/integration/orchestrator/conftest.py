@@ -8,7 +8,7 @@ QUICK = {
     "collector": {"READ_BLOCK_SECONDS": 0.05, "SENTINEL_SECONDS": 0.05, "QUEUE_RETRY_SECONDS": 0.05},
     "owner": {
         "HOLD_SECONDS": 0.1,
-        "HOLD_TTL_SECONDS": 0.4,
+        "HOLD_TTL_SECONDS": 0.6,
         "INTENT_SECONDS": 0.05,
         "STORE_RETRY_SECONDS": 0.05,
         "RECOVERY_SECONDS": 0.01,

@@ -1,4 +1,4 @@
-"""A learner that is lost: the next attempt opens the last checkpoint, replays sealed batches, ends with the same bits."""
+"""Lost learners: the next attempt opens the last checkpoint, replays sealed batches, ends the same, bit for bit."""
 
 from pathlib import Path
 from typing import Any

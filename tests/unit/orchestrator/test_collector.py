@@ -113,3 +113,51 @@ def test_forgetting_leaves_nothing_in_the_queue() -> None:
         return await queue.read_results("job-1", "0", count=10, block=0.0)
 
     assert asyncio.run(scenario()) == []
+
+
+def test_results_of_steps_that_this_owner_does_not_know_are_left_to_the_next_one() -> None:
+    async def scenario() -> int:
+        queue = MemoryQueue()
+        batch = expected(PLAN, step=2)
+        async with collecting(queue) as zombie, collecting(queue) as heir:
+            await zombie.expect(expected(PLAN, step=1))
+            await heir.expect(batch)
+            for lease, task in await leased(queue, 4):
+                if task.step == 2:
+                    assert await queue.complete(lease, results_of(task, batch))
+            await asyncio.sleep(0.1)
+        async with collecting(queue) as successor:
+            return len(await asyncio.wait_for(successor.collect(batch), 5))
+
+    assert asyncio.run(scenario()) == 6
+
+
+def test_late_results_of_a_forgotten_batch_and_entries_that_are_none_are_deleted() -> None:
+    async def scenario() -> list[tuple[str, bytes]]:
+        queue = MemoryQueue()
+        batch = expected(PLAN)
+        async with collecting(queue) as collector:
+            await collector.expect(batch)
+            (lease, task), (other, _) = await leased(queue, 2)
+            await collector.forget("rollout", 1)
+            assert await queue.complete(lease, results_of(task, batch))
+            assert await queue.complete(other, [b"\xff\xff no result"])
+            await asyncio.sleep(0.2)
+        return await queue.read_results("job-1", "0", count=10, block=0.0)
+
+    assert asyncio.run(scenario()) == []
+
+
+def test_a_late_failure_of_a_task_that_another_worker_did_changes_nothing() -> None:
+    async def scenario() -> int:
+        queue = MemoryQueue()
+        batch = expected(PLAN)
+        failure = result_of(batch, batch.rows[0], 0, error_reason="NOT_FOUND", error_message="late")
+        async with collecting(queue) as collector:
+            await collector.expect(batch)
+            (lease, task), (other, second) = await leased(queue, 2)
+            assert await queue.complete(lease, [*results_of(task, batch), failure.SerializeToString()])
+            assert await queue.complete(other, results_of(second, batch))
+            return len(await asyncio.wait_for(collector.collect(batch), 5))
+
+    assert asyncio.run(scenario()) == 6
