@@ -73,10 +73,15 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
         epoch=epoch,
         attempt=view.attempt,
     )
-    try:
-        await asyncio.to_thread(job_log.append, event)
-    except (LogConflict, Fenced):
-        return None
+    while True:
+        try:
+            await asyncio.to_thread(job_log.append, event)
+            break
+        except (LogConflict, Fenced):
+            return None
+        except Unavailable as error:  # It may have landed: the same event again tells.
+            log.warning("object store is away, job not taken yet", job=plan.job, error=error.message)
+            await asyncio.sleep(STORE_RETRY_SECONDS)
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
     collector = Collector(plan, epoch, around.queue, plan.spec["pool"])
     return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed)

@@ -150,7 +150,7 @@ class Scheduler:
             log.error("owner gave up", job=job, error=error.message)
         elif error is not None:
             log.error("owner crashed", job=job, exc_info=error)
-        if error is not None:
+        if error is not None and not isinstance(error, Unavailable):
             self._crashes.setdefault(job, _Crashes()).add()
         else:
             self._crashes.pop(job, None)

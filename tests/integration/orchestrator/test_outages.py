@@ -29,7 +29,7 @@ def check_ended_well(world: World) -> None:
         ("get", "/events/"),
         ("put_file", "/policy/"),
         ("put_file", "/checkpoints/"),
-        ("put", "/tokens/"),
+        ("", "/tokens/"),
         ("get", "/batches/"),
         ("put_file", "models/"),
         ("delete", "active/"),
