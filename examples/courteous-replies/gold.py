@@ -42,13 +42,13 @@ FILLERS = frozenset((
 SUBJECT_LETTERS = 4
 STEM = 5
 RUDE_POINTS = 1.5
-REPETITION_POINTS = 3.0
+REPETITION_POINTS = 6.0
 KINDS_PER_SENTENCE = 2
 FEWEST_WORDS, MOST_WORDS = 6, 45
 
 
 def gold(prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
-    """Points of each reply, between -10.5 and 6; more is more courteous."""
+    """Points of each reply, between -13.5 and 6; more is more courteous."""
     del kwargs
     return [sum(points(prompt, reply).values()) for prompt, reply in zip(prompts, completions, strict=True)]
 

@@ -81,18 +81,19 @@ class Writer:
             if len(text.split()) <= MOST_REPLY_WORDS:
                 return text
 
-    def flawed(self, message: Message, others: Message) -> str:
+    def flawed(self, message: Message, other: Message) -> str:
         """A flawed reply: cut off, said twice in whole or in part, out of order, or off the subject."""
         text = self.reply(message)
-        flaw: Callable[[], str] = self.random.choice(
-            [
-                lambda: self._cut(text),
-                lambda: f"{text} {text}",
-                lambda: self._stuttered(text),
-                lambda: self._shuffled(text),
-                lambda: self.reply(others),
-            ]
-        )
+        # The policy repeats itself rather than learn new courtesies, if the reward model lets it: hence twice as often.
+        repeated = [lambda: self._stuttered(text)] * 2
+        flaws: list[Callable[[], str]] = [
+            *repeated,
+            lambda: f"{text} {text}",
+            lambda: self._cut(text),
+            lambda: self._shuffled(text),
+            lambda: self.reply(other),
+        ]
+        flaw = self.random.choice(flaws)
         return flaw()
 
     def _message_parts(self, intent: dict[str, list[str]]) -> list[str]:
@@ -135,8 +136,8 @@ class Writer:
 
     def _stuttered(self, text: str) -> str:
         sentences = text.replace("? ", "?|").replace(". ", ".|").split("|")
-        twice = self.random.randrange(len(sentences))
-        return " ".join([*sentences[: twice + 1], *sentences[twice:]])
+        place, times = self.random.randrange(len(sentences)), self.random.choice([1, 1, 2])
+        return " ".join([*sentences[:place], *[sentences[place]] * times, *sentences[place:]])
 
     def _shuffled(self, text: str) -> str:
         words = text.split()
