@@ -23,7 +23,7 @@ class NamedModel:
 
 def register(store: ObjectStore, name: str, digest: str) -> NamedModel:
     """Adds an entry to a name's series; its newest model again adds nothing. Raises InvalidInput on a bad name."""
-    if not NAME.match(name) or ".." in name:
+    if not NAME.fullmatch(name) or ".." in name:
         raise InvalidInput(f"model name {name!r}: use 1 to 63 of a-z, 0-9, '.', '_' and '-', no '..'")
     while True:
         entries = [entry for entry in list_models(store) if entry.name == name]

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +22,7 @@ from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 MOST_FILES = 2000
+LONGEST_PATH = 200
 
 
 @dataclass
@@ -98,7 +99,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             stat = await asyncio.to_thread(self.store.stat, data_key(digest))
             if stat is None:
                 raise NotFound(f"no file with digest {digest} was uploaded")
-            first = Chunk("", min(request.received.get("", 0), stat.size), b"", stat.size, digest)
+            first = Chunk("", min(max(0, request.received.get("", 0)), stat.size), b"", stat.size, digest)
             chunks = stream_object(self.store, data_key(digest), first)
         else:
             if uri.startswith("models://"):
@@ -115,10 +116,12 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         """Puts the uploaded files together, opens them as a model, and stores the folder under its digest."""
         if not files or len(files) > MOST_FILES:
             raise InvalidInput(f"a model of {len(files)} files: 1 to {MOST_FILES} are taken")
+        paths = [_safe_path(file.path) for file in files]
+        _check_apart(paths)
         with tempfile.TemporaryDirectory(prefix="import-", dir=self.scratch) as temporary:
             root = Path(temporary)
-            for file in files:
-                target = root / _safe_path(file.path)
+            for file, path in zip(files, paths, strict=True):
+                target = root / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     self.store.get_file(data_key(file.sha256), target)
@@ -131,6 +134,22 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
 
 def _safe_path(path: str) -> PurePosixPath:
     parts = PurePosixPath(path)
-    if not path or "\\" in path or "\0" in path or parts.is_absolute() or ".." in parts.parts:
-        raise InvalidInput(f"file path {path[:200]!r}: use a relative path without '..'")
+    plain = parts.parts and not parts.is_absolute() and ".." not in parts.parts
+    hostile = any(ord(letter) < 32 or letter in "\\\x7f" for letter in path)
+    if not plain or hostile or len(path.encode(errors="replace")) > LONGEST_PATH:
+        raise InvalidInput(
+            f"file path {path[:200]!r}: use a relative path of at most {LONGEST_PATH} bytes, without '..', backslashes "
+            "and control characters"
+        )
     return parts
+
+
+def _check_apart(paths: Sequence[PurePosixPath]) -> None:
+    """Raises InvalidInput when two files have one path, or one lies in another."""
+    taken = set(paths)
+    if len(taken) < len(paths):
+        raise InvalidInput("two files of the model have the same path")
+    for path in paths:
+        for folder in path.parents:
+            if folder in taken:
+                raise InvalidInput(f"{str(folder)!r} is a file and a folder of the model")

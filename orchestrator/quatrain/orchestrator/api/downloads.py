@@ -31,7 +31,7 @@ async def stream_folder(store: ObjectStore, folder: FolderRef, received: Mapping
     files = await asyncio.to_thread(read_manifest, store, prefix, folder.digest)
     for path in sorted(files):
         entry = files[path]
-        whole = Chunk(path, min(received.get(path, 0), entry.size), b"", entry.size, entry.sha256)
+        whole = Chunk(path, min(max(0, received.get(path, 0)), entry.size), b"", entry.size, entry.sha256)
         async for chunk in stream_object(store, f"{prefix}/{path}", whole):
             yield chunk
 

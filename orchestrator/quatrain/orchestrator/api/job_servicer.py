@@ -1,13 +1,14 @@
 """JobService: translation between protobuf and the modules that know."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from quatrain.errors import InvalidInput, NotFound
+from quatrain.errors import InvalidInput, NotFound, WrongState
 from quatrain.joblog import JobLog
 from quatrain.jobspec import spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
@@ -31,6 +32,7 @@ OWNER = "local"
 
 EVENTS_PAGE = 1000
 JOBS_PAGE = 100
+MOST_ON_A_PAGE = 1000
 STAGE_OF = {"model": "ppo", "": "ppo", "reward_model": "reward", "sft_model": "sft"}
 
 
@@ -63,8 +65,10 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         """See the proto."""
-        start = int(request.page_token) if request.page_token.isdigit() else 0
-        size = min(request.page_size or JOBS_PAGE, 1000)
+        if request.page_token and not (request.page_token.isascii() and request.page_token.isdigit()):
+            raise InvalidInput(f"page_token {request.page_token[:40]!r}: send what the page before gave")
+        start = int(request.page_token or 0)
+        size = _page_size(request.page_size, JOBS_PAGE)
         messages = [
             job_message(record.job, record.document, record.log.view, with_spec=False)
             for record in await self.reader.list_all()
@@ -89,7 +93,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         wish = record.log.view.intents.get("cancel")
         if not record.log.view.finished and (wish is None or (request.now and not wish.get("now"))):
             data = {"now": request.now, "reason": request.reason}
-            await asyncio.to_thread(record.log.append_intent, "cancel_requested", data, OWNER)
+            with contextlib.suppress(WrongState):  # It has ended meanwhile.
+                await asyncio.to_thread(record.log.append_intent, "cancel_requested", data, OWNER)
         return job_pb2.CancelJobResponse(job=await self._job(request.job_id))
 
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:
@@ -98,7 +103,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         log = JobLog(self.store, request.job_id)
         events = await asyncio.to_thread(log.refresh)
         wanted = [event for event in events if event.revision > request.after_revision]
-        size = min(request.page_size or EVENTS_PAGE, EVENTS_PAGE)
+        size = _page_size(request.page_size, EVENTS_PAGE)
         return job_pb2.ListEventsResponse(
             events=[event_message(event) for event in wanted[:size]], revision=log.view.revision
         )
@@ -135,7 +140,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             rows.sort(key=lambda row: row.score or 0.0, reverse=falling)
         elif request.order_by:
             raise InvalidInput(f"order_by {request.order_by!r}: use score, -score or nothing")
-        rows = rows[: request.limit] if request.limit else rows
+        rows = rows[: request.limit] if request.limit > 0 else rows
         return job_pb2.ListRolloutsResponse(rollouts=[rollout_message(row, step) for row in rows], step=step)
 
     async def ListCheckpoints(
@@ -172,6 +177,12 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     async def _job(self, job: str) -> job_pb2.Job:
         record = await self.reader.read(job)
         return job_message(job, record.document, record.log.view, with_spec=True)
+
+
+def _page_size(asked: int, usual: int) -> int:
+    if asked < 0:
+        raise InvalidInput(f"page_size {asked} is negative")
+    return min(asked or usual, MOST_ON_A_PAGE)
 
 
 def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRequest) -> FolderRef:

@@ -15,7 +15,7 @@ FINISH_REASONS = {"stop": common_pb2.FINISH_REASON_STOP, "length": common_pb2.FI
 
 def job_message(job: str, document: dict[str, Any], view: JobView, *, with_spec: bool) -> job_pb2.Job:
     """A job as clients see it. An accepted job that no owner has taken yet is QUEUED."""
-    state = "QUEUED" if view.revision == 0 else view.state
+    state = "QUEUED" if view.state == "VALIDATING" else view.state
     message = job_pb2.Job(
         id=job,
         name=document["spec"]["name"],

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from quatrain.batches import BatchRow, read_batch
-from quatrain.errors import NotFound
+from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import JobLog, jobs
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("reading")
 
 LOGS_KEPT = 256
 
@@ -45,8 +48,16 @@ class JobReader:
     async def list_all(self) -> list[JobRecord]:
         """All jobs, newest first."""
         names = await asyncio.to_thread(jobs.list_jobs, self._store)
-        records = [await self.read(name) for name in names]
+        records = [record for name in names if (record := await self._readable(name)) is not None]
         return sorted(records, key=lambda record: (record.document["create_time"], record.job), reverse=True)
+
+    async def _readable(self, job: str) -> JobRecord | None:
+        """One damaged job must not hide the others."""
+        try:
+            return await self.read(job)
+        except (Corrupt, NotFound) as error:
+            log.error("job cannot be listed", job=job, error=error.message)
+            return None
 
     async def rows(self, record: JobRecord, step: int | None, *, evaluation: bool) -> tuple[int, list[BatchRow]]:
         """Samples of a step (absent: the newest), in the order of the batch. Raises NotFound naming what there is."""

@@ -6,11 +6,12 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from quatrain.errors import Corrupt, InvalidInput
+from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput
 from quatrain.storage import ObjectStore
 
 DIGEST = re.compile(r"^[0-9a-f]{64}$")
 CHUNK_LIMIT = 1024 * 1024
+CHUNK_SECONDS = 60.0
 
 
 def data_key(sha256: str) -> str:
@@ -42,10 +43,15 @@ class Uploads:
         Raises InvalidInput when a chunk does not follow on, Corrupt when the digest is wrong (the part is thrown away).
         """
         _check_digest(sha256)
+        if size < 0:
+            raise InvalidInput(f"size {size} is negative")
         async with self._locks.setdefault(sha256, asyncio.Lock()):
+            stat = await asyncio.to_thread(self._store.stat, data_key(sha256))
+            if stat is not None:
+                return stat.size  # It came from somewhere else meanwhile.
             part = self._part(sha256)
             with part.open("ab") as file:
-                async for offset, data in chunks:
+                async for offset, data in _timely(chunks):
                     if len(data) > CHUNK_LIMIT:
                         raise InvalidInput(f"a chunk of {len(data)} bytes: at most {CHUNK_LIMIT} are taken")
                     if offset != file.tell():
@@ -70,6 +76,21 @@ class Uploads:
         return self._parts / f"{sha256}.part"
 
 
+async def _timely(chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[tuple[int, bytes]]:
+    """The chunks. Raises DeadlineExpired when the next one is long in coming: others may wait to send this file."""
+    while True:
+        try:
+            async with asyncio.timeout(CHUNK_SECONDS) as clock:
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            raise DeadlineExpired(f"no chunk for {CHUNK_SECONDS:g} s; go on from what GetUpload says") from error
+        if chunk is None:
+            return
+        yield chunk
+
+
 def _check_digest(sha256: str) -> None:
-    if not DIGEST.match(sha256):
+    if not DIGEST.fullmatch(sha256):
         raise InvalidInput(f"{sha256[:80]!r} is not a lower-case hex sha256")

@@ -80,9 +80,13 @@ def check_same_tokens(policy: PinnedModel, other: PinnedModel, field: str) -> No
         raise InvalidSpec(f"{field}: {text}", [FieldViolation(field, text)])
 
 
-def read_offset(folders: FolderCache, model: FolderRef) -> float:
-    """The centring offset that stands beside a reward model made by Quatrain; 0 without one."""
+def read_offset(folders: FolderCache, model: FolderRef, field: str) -> float:
+    """The centring offset that stands beside a reward model made by Quatrain; 0 without one. Raises InvalidData."""
     path = folders.fetch(model.uri, model.digest) / "quatrain.json"
     if not path.exists():
         return 0.0
-    return float(json.loads(path.read_text())["offset"])
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["offset"])
+    except (ValueError, KeyError, TypeError) as error:
+        text = f"quatrain.json of the model does not hold an offset: {error!r}"
+        raise InvalidData(f"{field}: {text}", [FieldViolation(field, text)]) from error

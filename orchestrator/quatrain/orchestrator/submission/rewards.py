@@ -1,17 +1,20 @@
 """Pinning rewards: the section that ScoreRequest carries, and a trial of it on four rows before anything is queued."""
 
+import asyncio
 import json
+import re
 from typing import Any
 
 from quatrain.data.tables import PromptTable
 from quatrain.digests import canonical_json
-from quatrain.errors import FieldViolation, InvalidSpec, NotFound, QuatrainError
+from quatrain.errors import DeadlineExpired, FieldViolation, InvalidSpec, Overloaded, QuatrainError, Unavailable
 from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, read_offset
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache
 from quatrain.v1 import common_pb2, reward_pb2
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
 TRIAL_ROWS = 4
 TRIAL_TOKENS = 16
 CLASSIFIER = "ForSequenceClassification"
@@ -36,10 +39,11 @@ async def pin_reward(
         if not any(CLASSIFIER in name for name in model.facts.architectures):
             text = f"the model is a {'/'.join(model.facts.architectures)}, not a reward model (...{CLASSIFIER})"
             raise InvalidSpec(f"{field}.model: {text}", [FieldViolation(f"{field}.model", text)])
-        offset = read_offset(folders, model.folder)
+        offset = await asyncio.to_thread(read_offset, folders, model.folder, f"{field}.model")
         reward["models"] = [{**model.folder.to_json(), "weight": 1.0, "offset": offset, "name": "reward_model"}]
     for index, function in enumerate(section["functions"]):
-        reward["functions"].append(_function(function, f"{field}.functions[{index}]", store))
+        pinned = await asyncio.to_thread(_function, function, f"{field}.functions.{index}", store)
+        reward["functions"].append(pinned)
     return reward, model
 
 
@@ -49,9 +53,9 @@ def _function(function: dict[str, Any], field: str, store: ObjectStore) -> dict[
     if file.endswith(".py") and digest is None:
         text = f"{path!r} is a file: the client uploads it and sends its digest; give code_digest, or a module"
         raise InvalidSpec(f"{field}.path: {text}", [FieldViolation(f"{field}.path", text)])
-    if digest is not None and store.stat(f"data/sha256/{digest}") is None:
-        text = f"no file with digest {digest} was uploaded"
-        raise NotFound(f"{field}.code_digest: {text}")
+    if digest is not None and not (DIGEST.fullmatch(digest) and store.stat(f"data/sha256/{digest}") is not None):
+        text = f"no file with digest {digest[:80]!r} was uploaded"
+        raise InvalidSpec(f"{field}.code_digest: {text}", [FieldViolation(f"{field}.code_digest", text)])
     return {
         "path": path,
         "code_digest": digest or "",
@@ -86,6 +90,8 @@ async def try_reward(
     )
     try:
         response = await services.score(request, timeout)
+    except (Unavailable, Overloaded, DeadlineExpired):
+        raise  # It says nothing about the spec.
     except QuatrainError as error:
         raise _refusal(error.message, field, error.code_reason) from error
     refused = [score.reason for score in response.scores if score.outcome == reward_pb2.SampleScore.OUTCOME_REFUSED]

@@ -51,7 +51,8 @@ class Submitter:
         Raises InvalidSpec, InvalidData, AlreadyExists (the id is another request's), Unavailable.
         """
         spec = parse_spec(submission.document)
-        job = "" if submission.validate_only else _job_id(submission)
+        job_id = _job_id(submission)
+        job = "" if submission.validate_only else job_id
         fingerprint = sha256_hex(canonical_json([submission.owner, submission.request_id, resolved_document(spec)]))
         if job:
             existing = await self._existing(job, fingerprint)
@@ -166,7 +167,7 @@ class Submitter:
 
 def _job_id(submission: Submission) -> str:
     if submission.job_id:
-        if not JOB_ID.match(submission.job_id):
+        if not JOB_ID.fullmatch(submission.job_id):
             text = f"{submission.job_id!r}: use 1 to 63 of a-z, 0-9 and '-', not at the ends"
             raise InvalidSpec(f"job_id: {text}", [FieldViolation("job_id", text)])
         return submission.job_id

@@ -1,0 +1,179 @@
+"""CreateJob's checks: every refusal names its field and leaves nothing; equal requests make one job."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.orchestrator.world import World, deployment, put_rows, run, write_model
+
+from quatrain.digests import canonical_json, sha256_hex
+from quatrain.errors import AlreadyExists, InvalidInput, RewardFunctionError, Unavailable
+from quatrain.orchestrator.submission.submit import Submission
+from quatrain.storage.folders import upload_model_folder
+
+Change = Callable[[World, dict[str, Any]], Any]
+
+
+def model(world: World, name: str, **facts: Any) -> str:
+    return f"sha256:{upload_model_folder(world.store, write_model(world.root / name, **facts)).digest}"
+
+
+def wrong_offset(world: World) -> str:
+    folder = write_model(world.root / "offset", "Qwen2ForSequenceClassification")
+    (folder / "quatrain.json").write_bytes(canonical_json({"offset": "much"}))
+    return f"sha256:{upload_model_folder(world.store, folder).digest}"
+
+
+def functions(path: str, digest: str | None = None) -> dict[str, Any]:
+    return {"functions": [{"path": path} | ({} if digest is None else {"code_digest": digest})]}
+
+
+REFUSALS: dict[str, tuple[str, str, Change]] = {
+    "model without scheme": ("model.uri", "cannot be read here", lambda w, s: s["model"].update(uri="base")),
+    "model on our disk": ("model.uri", "cannot be read here", lambda w, s: s["model"].update(uri="file:///etc")),
+    "model without digest": ("model.uri", "", lambda w, s: s["model"].update(uri="sha256:")),
+    "model outside": ("model.uri", "", lambda w, s: s["model"].update(uri="sha256:../../secret")),
+    "model not there": ("model.uri", "", lambda w, s: s["model"].update(uri="sha256:" + "0" * 64)),
+    "unknown name": ("model.uri", "known names: none", lambda w, s: s["model"].update(uri="models://nobody@3")),
+    "no EOS": ("model.uri", "", lambda w, s: s["model"].update(uri=model(w, "endless", eos=None))),
+    "prompts not there": ("ppo.prompts", "", lambda w, s: s["ppo"].update(prompts="sha256:" + "0" * 64)),
+    "empty prompts": ("ppo.prompts", "", lambda w, s: s["ppo"].update(prompts=put_rows(w.store, []))),
+    "no prompt column": ("ppo.prompts", "", lambda w, s: s["ppo"].update(prompts=put_rows(w.store, [{"x": 1}]))),
+    "long prompt": (
+        "ppo.generation.max_new_tokens",
+        "the model takes 64",
+        lambda w, s: s["ppo"].update(prompts=put_rows(w.store, [{"prompt": "ab" * 30}])),
+    ),
+    "longer than max_prompt_length": ("ppo.prompts", "", lambda w, s: s["ppo"].update(max_prompt_length=1)),
+    "file without digest": ("reward.functions.0.path", "", lambda w, s: s.update(reward=functions("r.py:count"))),
+    "code not there": (
+        "reward.functions.0.code_digest",
+        "was uploaded",
+        lambda w, s: s.update(reward=functions("r.py:count", "0" * 64)),
+    ),
+    "hostile code digest": (
+        "reward.functions.0.code_digest",
+        "",
+        lambda w, s: s.update(reward=functions("r.py:count", "../../../etc/passwd")),
+    ),
+    "no classifier": ("reward.model", "not a reward model", lambda w, s: s.update(reward={"model": w.model_uri})),
+    "offset is no number": ("reward.model", "quatrain.json", lambda w, s: s.update(reward={"model": wrong_offset(w)})),
+    "gold is no classifier": (
+        "ppo.eval_gold.model",
+        "not a reward model",
+        lambda w, s: s["ppo"].update(eval_gold={"model": w.model_uri}, eval_prompts=s["ppo"]["prompts"]),
+    ),
+    "reference with other tokens": (
+        "reference.model",
+        "both must be the same",
+        lambda w, s: s.update(reference={"model": model(w, "other", symbols="abcdefg")}),
+    ),
+    "too few pairs": (
+        "reward.data",
+        "",
+        lambda w, s: s.update(reward={"data": put_rows(w.store, [{"prompt": "a", "chosen": "b"}])}),
+    ),
+    "sft without columns": ("sft.data", "", lambda w, s: s.update(sft={"data": put_rows(w.store, [{"y": "a"}])})),
+    "unknown key": ("ppo.kll", "", lambda w, s: s["ppo"].update(kll={})),
+}
+
+
+def test_every_refusal_names_its_field_and_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            submitter = world.submitter()
+            for name, (field, part, change) in REFUSALS.items():
+                spec = world.spec()
+                change(world, spec)
+                with pytest.raises(InvalidInput) as caught:
+                    await submitter.submit(Submission(document=spec, owner="local", job_id="job-1"))
+                fields = [violation.field for violation in caught.value.violations]
+                assert any(found.startswith(field) for found in fields), f"{name}: {fields} {caught.value.message}"
+                assert part in caught.value.message, f"{name}: {caught.value.message}"
+            assert world.store.list("jobs/") == world.store.list("active/") == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("job", ["UPPER", "-a", "a-", "a/b", "..", "a" * 64, "a b", "a\n", "a\0"])
+def test_job_ids_are_plain(tmp_path: Path, job: str) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            for only in (True, False):
+                with pytest.raises(InvalidInput, match="job_id") as caught:
+                    await world.submitter().submit(Submission(world.spec(), "local", job, validate_only=only))
+                assert caught.value.violations[0].field == "job_id"
+
+    run(scenario)
+
+
+def test_a_reward_that_fails_its_trial_is_refused_and_one_that_is_away_is_not(tmp_path: Path) -> None:
+    def raising(batch: Any) -> tuple[float | None, ...]:
+        raise RewardFunctionError("rewards:count raised ValueError: no")
+
+    def away(batch: Any) -> tuple[float | None, ...]:
+        raise Unavailable("the store is away")
+
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            world.reward.opinion = raising
+            with pytest.raises(InvalidInput, match="reward: .*raised ValueError") as caught:
+                await world.submit(world.spec())
+            assert caught.value.code_reason == "REWARD_FUNCTION_FAILED"
+            world.reward.opinion = lambda batch: tuple(float("inf") for _ in batch.samples)
+            with pytest.raises(InvalidInput, match="no usable score"):
+                await world.submit(world.spec())
+            world.reward.opinion = away
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("quatrain.orchestrator.submission.submit.TRIAL_SLACK_SECONDS", -59.0)
+                with pytest.raises(Unavailable):
+                    await world.submit(world.spec())
+
+    run(scenario)
+
+
+def test_the_same_request_is_one_job_and_another_one_under_its_id_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            submitter = world.submitter()
+            request = Submission(world.spec(), "local", request_id="r1")
+            made = await asyncio.gather(*(submitter.submit(request) for _ in range(3)))
+            assert len({job for job, _ in made}) == 1
+            assert len(world.store.list("active/")) == 1
+            assert len({document["create_time"] for _, document in made}) == 1
+            with pytest.raises(AlreadyExists, match="another request"):
+                await submitter.submit(Submission(world.spec(steps=4), "local", request_id="r1"))
+            with pytest.raises(AlreadyExists):
+                await submitter.submit(Submission(world.spec(), "local", job_id=made[0][0], request_id="r2"))
+
+    run(scenario)
+
+
+def test_validate_only_resolves_everything_and_leaves_no_job(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            job, document = await world.submitter().submit(Submission(world.spec(), "local", validate_only=True))
+            assert job == ""
+            assert document["spec"]["ppo"]["value_init"] == "sft"
+            assert document["spec"]["model"]["dtype"] == "float32"
+            assert world.store.list("jobs/") == world.store.list("active/") == []
+
+    run(scenario)
+
+
+def test_dropped_rows_are_warned_of_with_line_and_reason(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            good = b'{"prompt": "ab"}\n'
+            data = good + b"not JSON\n" + good
+            digest = sha256_hex(data)
+            world.store.put(f"data/sha256/{digest}", data)
+            spec = world.spec()
+            spec["ppo"]["prompts"] = f"sha256:{digest}"
+            _, document = await world.submitter().submit(Submission(spec, "local", validate_only=True))
+            assert len(document["warnings"]) == 1
+            assert "ppo.prompts: 1 of 3 rows dropped, first line 2" in document["warnings"][0]
+
+    run(scenario)
