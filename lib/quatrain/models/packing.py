@@ -54,7 +54,7 @@ def packed_attention(
     queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
     parts = []
     for (length, count), *states in zip(runs, queries, keys, values, strict=True):
-        rows = [state[0].unflatten(1, (count, length)).transpose(0, 1) for state in states]
+        rows = [state[0].reshape(state.shape[1], count, length, -1).transpose(0, 1) for state in states]
         output, _ = _plain_attention(module, *rows, None, **kwargs)
         parts.append(output.flatten(0, 1))
     return torch.cat(parts)[None], None
