@@ -254,7 +254,7 @@ def test_same_request_one_job_and_what_is_missing_says_so(tmp_path: Path) -> Non
 
 def test_uploads_go_on_where_they_stopped_and_are_checked(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with idle(tmp_path) as (world, api):
+        async with idle(tmp_path) as (_, api):
             data, digest = b"0123456789", sha256_hex(b"0123456789")
             with pytest.raises(InvalidInput, match="after 8 of 10 bytes"):
                 await api.upload(data[:8], digest=digest, size=10)
@@ -335,9 +335,9 @@ def test_models_are_imported_by_content_named_and_checked(tmp_path: Path) -> Non
             assert await api.stream("Download", artifact_pb2.DownloadRequest(uri="models://mine@1"))
             config = files[0].sha256
             hostile = ["", ".", "./", "/etc/x", "../x", "a/../../x", "a\\b", "a\0b", "a\nb", "x" * 300, "manifest.json"]
-            for path in hostile:
+            for name in hostile:
                 with pytest.raises(InvalidInput):
-                    await load([*files, artifact_pb2.ModelFile(path=path, sha256=config)])
+                    await load([*files, artifact_pb2.ModelFile(path=name, sha256=config)])
             for extra in ("config.json", "config.json/deeper"):
                 with pytest.raises(InvalidInput):
                     await load([*files, artifact_pb2.ModelFile(path=extra, sha256=config)])

@@ -49,7 +49,7 @@ def test_a_zombie_that_wakes_up_writes_nothing_that_counts(tmp_path: Path) -> No
         async with deployment(tmp_path, schedulers=0) as world:
             frozen = FrozenStore(world.store) if isinstance(world.store, MemoryStore) else None
             assert frozen is not None
-            zombie = world.start_scheduler("zombie", store=frozen)  # type: ignore[arg-type]
+            zombie = world.start_scheduler("zombie", store=frozen)
             held = asyncio.create_task(finish(world, world.spec()))
             await world.until(lambda: world.view().step >= 1, "step 1")
             frozen.freeze()

@@ -119,7 +119,7 @@ def test_a_reward_that_fails_its_trial_is_refused_and_one_that_is_away_is_not(tm
     async def scenario() -> None:
         async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
             world.reward.opinion = raising
-            with pytest.raises(InvalidInput, match="reward: .*raised ValueError") as caught:
+            with pytest.raises(InvalidInput, match=r"reward: .*raised ValueError") as caught:
                 await world.submit(world.spec())
             assert caught.value.code_reason == "REWARD_FUNCTION_FAILED"
             world.reward.opinion = lambda batch: tuple(float("inf") for _ in batch.samples)

@@ -1,0 +1,138 @@
+"""What comes over the wire becomes a rollout, a skip, or a refusal that says why; step metrics; model names."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.unit.orchestrator.scenery import DIGEST, expected, make_plan, result_of
+from tests.unit.text.folders import symbol_tokenizer, write_folder
+
+from quatrain.batches import BatchRow, read_batch, write_batch
+from quatrain.data.tables import PromptTable
+from quatrain.errors import Corrupt, InvalidInput, NotFound
+from quatrain.orchestrator import names
+from quatrain.orchestrator.sealing import batch_rows, status_counts
+from quatrain.orchestrator.step_metrics import collected_metrics, sealed_metrics
+from quatrain.storage.memory import MemoryStore
+from quatrain.text import Tokenizer
+from quatrain.v1 import common_pb2, rollout_pb2
+
+PLAN = make_plan()
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    return Tokenizer.load(write_folder(folder, symbol_tokenizer("abcdefgh"), {"eos_token": "b"}))
+
+
+def table() -> PromptTable:
+    prompts = [np.array([index % 8], dtype=np.int32) for index in range(10)]
+    return PromptTable(prompts, ['"a"'] * 10, ['{"topic": "x"}'] * 10, list(range(10)))
+
+
+def sealed(tokenizer: Tokenizer, **changes: Any) -> BatchRow:
+    batch = expected(PLAN)
+    results = [result_of(batch, row, 0) for row in batch.rows]
+    results[0] = result_of(batch, changes.pop("told", batch.rows[0]), 0, **changes)
+    rows = batch_rows(PLAN, batch, results, table(), tokenizer)
+    assert status_counts(rows[1:]) == {"rollouts": 5, "skipped": 0, "refused": 0}
+    assert [row.rollout_id for row in read_batch(write_batch(rows))] == [row.rollout_id for row in batch.rows]
+    return rows[0]
+
+
+def outcome(**fields: Any) -> dict[str, Any]:
+    return {"scores": [rollout_pb2.ScoreOutcome(name="score", **fields)]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"completion_ids": b""}, "completion of 0 tokens"),
+        ({"completion_ids": b"\0\0\0"}, "completion of 0 tokens"),
+        ({"completion_ids": np.zeros(500, "<i4").tobytes()}, "completion of 500 tokens"),
+        ({"completion_ids": np.array([2, 8, 1], "<i4").tobytes()}, "token outside the vocabulary of 8"),
+        ({"completion_ids": np.array([2, -1, 1], "<i4").tobytes()}, "token outside the vocabulary of 8"),
+        ({"logprobs": b""}, "sampler logprobs"),
+        ({"logprobs": b"odd"}, "sampler logprobs"),
+        ({"logprobs": np.array([0, NAN, 0], "<f4").tobytes()}, "sampler logprobs"),
+        ({"ref_logprobs": np.array([0, -np.inf, 0], "<f4").tobytes()}, "reference logprobs"),
+        ({"ref_logprobs": np.zeros(2, "<f4").tobytes()}, "reference logprobs"),
+        ({"finish_reason": common_pb2.FINISH_REASON_UNSPECIFIED}, "the finish reason is missing"),
+        ({"scores": []}, "the score is missing"),
+        (outcome(status="perfect", score=1.0), "the score is missing"),
+        (outcome(status="rollout"), "the score is missing"),
+        (outcome(status="rollout", score=NAN), "the score is nan"),
+        (outcome(status="refused", reason="term 'x' is inf"), "term 'x' is inf"),
+    ],
+)
+def test_unsound_samples_are_refused_with_the_reason(
+    tokenizer: Tokenizer, changes: dict[str, Any], reason: str
+) -> None:
+    row = sealed(tokenizer, **changes)
+
+    assert row.status == "refused"
+    assert reason in row.reason
+    assert row.score is None
+
+
+def test_a_skipped_sample_has_no_score_and_a_term_that_is_no_number_is_null(tokenizer: Tokenizer) -> None:
+    terms = [common_pb2.NamedValue(name="x", value=NAN), common_pb2.NamedValue(name="y", value=2.0)]
+
+    row = sealed(tokenizer, **outcome(status="skipped", terms=terms))
+
+    assert (row.status, row.score, row.terms, row.reason) == ("skipped", None, '{"x":null,"y":2.0}', "")
+
+
+def test_a_rollout_is_what_was_expected_whatever_the_worker_says_of_it(tokenizer: Tokenizer) -> None:
+    wrong = rollout_pb2.TaskRow(rollout_id="other", prompt_index=77, sample_index=5, seed=1)
+    expected_row = expected(PLAN).rows[0]
+
+    row = sealed(tokenizer, told=wrong, **outcome(status="rollout", score=1.5))
+
+    assert (row.rollout_id, row.prompt_index, row.seed) == (
+        expected_row.rollout_id,
+        expected_row.prompt_index,
+        expected_row.seed,
+    )
+    assert (row.status, row.score, row.completion, row.policy_digest) == ("rollout", 1.5, "cdb", DIGEST)
+
+
+def test_collected_metrics_count_each_chunk_once_and_a_replay_knows_its_tokens(tokenizer: Tokenizer) -> None:
+    batch = expected(PLAN)
+    logged = [common_pb2.NamedValue(name="words", value=2.0), common_pb2.NamedValue(name="empty")]
+    results = [result_of(batch, row, index // 4, reward_metrics=logged) for index, row in enumerate(batch.rows)]
+
+    metrics = collected_metrics(results)
+    again = sealed_metrics(batch_rows(PLAN, batch, results, table(), tokenizer))
+
+    assert metrics["time/generate"] == 1.0
+    assert metrics["completions/tokens"] == 18.0
+    assert metrics["reward/logged/words"] == 2.0
+    assert "reward/logged/empty" not in metrics
+    assert again["completions/tokens"] == 18.0
+    assert again["time/generate"] is None
+
+
+def test_names_are_a_series_of_which_the_newest_is_meant() -> None:
+    store = MemoryStore()
+    for digest, number in (("a", 1), ("b", 2), ("b", 2), ("a", 3)):
+        assert names.register(store, "mine", digest).number == number
+
+    assert names.resolve_name(store, "models://mine") == "a"
+    assert names.resolve_name(store, "models://mine@2") == "b"
+    assert [(entry.number, entry.digest) for entry in names.list_models(store)] == [(1, "a"), (2, "b"), (3, "a")]
+    for unknown in ("models://mine@4", "models://other", "models://", "models://../x"):
+        with pytest.raises(NotFound, match="known names: mine"):
+            names.resolve_name(store, unknown)
+
+
+def test_bad_names_are_refused_and_damaged_entries_told() -> None:
+    store = MemoryStore()
+    for name in ("", "Mine", "a/b", "..", "a..b", "-a", "a-", "a" * 64, "a\n"):
+        with pytest.raises(InvalidInput, match="model name"):
+            names.register(store, name, "a")
+    store.put("model-names/mine/0000000001.json", b"{}")
+    with pytest.raises(Corrupt, match="mine/0000000001"):
+        names.list_models(store)
