@@ -1,6 +1,7 @@
 """A store and a queue that can go away, whole or in part, and come back; and a frozen owner."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,6 @@ class FrozenStore:
     """One owner's way to a store: what it asks while frozen waits, as everything does in a stopped process."""
 
     def __init__(self, inner: MemoryStore) -> None:
-        import threading
-
         self._inner = inner
         self.thawed = threading.Event()
         self.thawed.set()

@@ -5,8 +5,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.integration.orchestrator.world import World, deployment, run
+from tests.integration.orchestrator.world import World, deployment, put_rows, run
 
 from quatrain.errors import RewardFunctionError
 from quatrain.joblog import JobView
@@ -169,8 +170,6 @@ def test_services_that_disagree_on_logprobs_fail_the_job_before_its_first_step(t
         async with deployment(tmp_path) as world:
             trainer = "quatrain.learner.backends.fake.FakeTrainer.logprobs"
             with pytest.MonkeyPatch.context() as patch:
-                import numpy as np
-
                 patch.setattr(trainer, lambda self, p, c, t: [np.full(len(row), -3.0, np.float32) for row in c])
                 await world.submit(world.spec())
                 await failed(world, "LOGPROB_MISMATCH", "generation and learner disagree", "-1.00000 against -3.00000")
@@ -181,8 +180,6 @@ def test_services_that_disagree_on_logprobs_fail_the_job_before_its_first_step(t
 def test_a_reward_model_that_is_too_weak_fails_the_job(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path) as world:
-            from tests.integration.orchestrator.world import put_rows
-
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("quatrain.orchestrator.stages.reward.HELD_OUT_ACCURACY", "accuracy")
                 pairs = [{"prompt": "ab", "chosen": "cd", "rejected": "dc"}] * 4

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.orchestrator.world import World, deployment, run
+from tests.integration.orchestrator.world import World, deployment, put_rows, run
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, RunFailed, Unavailable
@@ -15,8 +15,6 @@ DIGESTS: dict[str, str] = {}
 
 def pipeline(world: World) -> dict[str, Any]:
     """SFT, reward model and PPO; the offset is measured, evaluations are made."""
-    from tests.integration.orchestrator.world import put_rows
-
     spec = world.spec(eval_prompts=put_rows(world.store, [{"prompt": "ac"}, {"prompt": "bd"}]), eval_every=2)
     pairs = [{"prompt": "ab", "chosen": "cd", "rejected": "dc"}] * 4
     spec["sft"] = {"data": put_rows(world.store, SFT_ROWS), "batch_size": 2}

@@ -8,27 +8,24 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import numpy as np
 from safetensors.numpy import save_file
+from tests.integration.orchestrator.fakes import AgreeingEngine, AgreeingReference, FragileLearner, ScriptedReward
 from tests.unit.text.folders import symbol_tokenizer, write_folder
 
 from quatrain.config import ServerConfig
 from quatrain.digests import sha256_hex
-from quatrain.errors import QuatrainError, Unavailable
-from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy
-from quatrain.generation.engines.fake import FakeEngine
 from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import GenerationServicer
 from quatrain.joblog import Event, JobLog, JobView
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
-from quatrain.learner.servicer import LearnerServicer
 from quatrain.orchestrator.learners import LearnerPool
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.run import Surroundings
@@ -38,10 +35,6 @@ from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.queue.memory import MemoryQueue
 from quatrain.reference.service import ReferenceService
 from quatrain.reference.servicer import ReferenceServicer
-from quatrain.reward.backends.base import SourceScores
-from quatrain.reward.backends.fake import FakeBackend as FakeRewardBackend
-from quatrain.reward.plan import Source
-from quatrain.reward.samples import Batch
 from quatrain.reward.service import Backends, RewardService
 from quatrain.reward.servicer import RewardServicer
 from quatrain.rpc.server import RpcServer
@@ -50,7 +43,7 @@ from quatrain.rpc.worker import ModelThread
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.memory import MemoryStore
-from quatrain.v1 import generation_pb2_grpc, learner_pb2, learner_pb2_grpc, reference_pb2_grpc, reward_pb2_grpc
+from quatrain.v1 import generation_pb2_grpc, learner_pb2_grpc, reference_pb2_grpc, reward_pb2_grpc
 
 SYMBOLS = "abcdef"
 JOB_SECONDS = 20.0
@@ -82,119 +75,6 @@ def put_rows(store: ObjectStore, rows: list[dict[str, Any]]) -> str:
     digest = sha256_hex(data)
     store.put_if_absent(f"data/sha256/{digest}", data)
     return f"sha256:{digest}"
-
-
-class AgreeingEngine(FakeEngine):
-    """The fake engine, sure of every token to the same degree as the other fakes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before: Callable[[], None] = lambda: None
-
-    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-        return _AgreeingPolicy(super().load(folder, dtype, recycle), self)
-
-
-@dataclass
-class _AgreeingPolicy:
-    inner: LoadedPolicy
-    engine: AgreeingEngine
-    vocabulary: int | None = None
-    max_positions: int | None = None
-
-    def generate(self, chunk: Chunk) -> list[Completion]:
-        self.engine.before()
-        return [replace(done, logprobs=np.full_like(done.logprobs, -1.0)) for done in self.inner.generate(chunk)]
-
-
-class AgreeingReference:
-    """A reference backend and its only model."""
-
-    needs_weights = False
-    vocabulary = None
-    max_positions = None
-    size_bytes = 0
-
-    def load(self, folder: Path | None, dtype: str) -> "AgreeingReference":
-        return self
-
-    def logprobs(self, prompts: Any, completions: Any, temperature: float) -> list[Any]:
-        return [np.full(len(row), -1.0, dtype=np.float32) for row in completions]
-
-
-class ScriptedReward(FakeRewardBackend):
-    """Scores as the fake does, unless the test has an opinion."""
-
-    def __init__(self) -> None:
-        self.opinion: Callable[[Batch], tuple[float | None, ...]] | None = None
-
-    async def score(self, source: Source, batch: Batch) -> SourceScores:
-        if self.opinion is None:
-            return await super().score(source, batch)
-        values = self.opinion(batch)
-        return SourceScores(values=values, terms={source.name: values}, version="scripted")
-
-
-class FragileLearner(LearnerServicer):
-    """Dies at chosen calls: the session is gone and the caller hears UNAVAILABLE, before or after the work is done."""
-
-    def __init__(self, make: Callable[[], LearnerService]) -> None:
-        self._make = make
-        super().__init__(make())
-        self.calls: dict[str, int] = {}
-        self.deaths: dict[tuple[str, int], str] = {}
-        self.refusals: dict[str, list[QuatrainError]] = {}
-        self.opened: list[str] = []
-
-    def die_at(self, method: str, call: int = 1, when: str = "before") -> None:
-        self.deaths[method, call] = when
-
-    def die(self) -> None:
-        self._service = self._make()
-
-    async def Open(self, request: learner_pb2.OpenRequest, context: Any) -> learner_pb2.OpenResponse:
-        death = self._begin("Open")
-        answer = await super().Open(request, context)
-        self._end(death)
-        self.opened.append(request.token.job)
-        return answer
-
-    async def Step(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.StepResponse]:
-        async for message in self._fragile("Step", super().Step(request, context)):
-            yield message
-
-    async def Publish(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.PublishResponse]:
-        async for message in self._fragile("Publish", super().Publish(request, context)):
-            yield message
-
-    async def Save(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.SaveResponse]:
-        async for message in self._fragile("Save", super().Save(request, context)):
-            yield message
-
-    async def Export(self, request: Any, context: Any) -> AsyncIterator[learner_pb2.ExportResponse]:
-        async for message in self._fragile("Export", super().Export(request, context)):
-            yield message
-
-    async def _fragile(self, method: str, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        death = self._begin(method)
-        async for message in messages:
-            if death and message.WhichOneof("kind") != "heartbeat":
-                self._end(death)
-            yield message
-
-    def _begin(self, method: str) -> str:
-        self.calls[method] = self.calls.get(method, 0) + 1
-        if self.refusals.get(method):
-            raise self.refusals[method].pop(0)
-        death = self.deaths.get((method, self.calls[method]), "")
-        if death == "before":
-            self._end(death)
-        return death
-
-    def _end(self, death: str) -> None:
-        if death:
-            self.die()
-            raise Unavailable("the learner died")
 
 
 @dataclass
