@@ -12,7 +12,7 @@ from bench.cases import BATCH, CASES, EPOCHS, Case
 from bench.local_job import run_job
 from bench.machine import describe
 from bench.peak import measured_peak
-from bench.peers.trl import peer_python, run_peer
+from bench.peers.running import peer_python, run_peer
 from bench.report import TARGETS, combine, summary
 
 
@@ -44,7 +44,7 @@ def _measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         _say(f"{case.name}: round {number} of {options.rounds}, ours")
         peak = measured_peak(options.threads)
         steps = run_job(case, options.steps, options.threads)
-        peak = max(peak, measured_peak(options.threads))
+        peak = peak.best(measured_peak(options.threads))
         ours.append(summary(case, steps, peak))
         _say(json.dumps(ours[-1]))
         if python is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from bench.cases import EPOCHS, Case
 from bench.flops import step_flops
 from bench.local_job import Step
+from bench.peak import Peak
 
 PHASES = ("generate", "score", "reference", "collect", "seal", "train", "publish", "checkpoint", "step")
 Numbers = dict[str, Any]
@@ -17,7 +18,9 @@ HEADLINES = (
     "outside_share",
     "learner_gflops",
     "peak_gflops",
+    "fastest_peak_gflops",
     "learner_peak_share",
+    "learner_fastest_peak_share",
 )
 TARGETS: Numbers = {
     "outside_share_at_most": 0.05,
@@ -37,7 +40,7 @@ def outside_share(step: Step) -> float:
     return max(0.0, 1.0 - inside / step.wall)
 
 
-def summary(case: Case, steps: Sequence[Step], peak: float) -> Numbers:
+def summary(case: Case, steps: Sequence[Step], peak: Peak) -> Numbers:
     """What a run of the stack shows."""
     achieved = [step_flops(step.rows, case.vocabulary, EPOCHS) / step.seconds("train") for step in steps]
     return {
@@ -48,8 +51,10 @@ def summary(case: Case, steps: Sequence[Step], peak: float) -> Numbers:
         "steps_s": [_rounded(step.wall) for step in steps],
         "outside_share": _rounded(median(outside_share(step) for step in steps), 4),
         "learner_gflops": round(median(achieved) / 1e9, 1),
-        "peak_gflops": round(peak / 1e9, 1),
-        "learner_peak_share": _rounded(median(achieved) / peak),
+        "peak_gflops": round(peak.torch / 1e9, 1),
+        "fastest_peak_gflops": round(peak.fastest / 1e9, 1),
+        "learner_peak_share": _rounded(median(achieved) / peak.torch),
+        "learner_fastest_peak_share": _rounded(median(achieved) / peak.fastest),
     }
 
 

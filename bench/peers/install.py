@@ -5,7 +5,7 @@ import sys
 import venv
 from importlib.metadata import version
 
-from bench.peers.trl import ENVIRONMENT
+from bench.peers.running import ENVIRONMENT
 
 # The last release of TRL that has PPO.
 PEER = "trl==1.12.0"

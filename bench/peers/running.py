@@ -24,7 +24,14 @@ def peer_python() -> Path | None:
 def run_peer(python: Path, case: str, steps: int, threads: int) -> dict[str, Any]:
     """What the peer's script prints. Raises RunFailed with the end of its output when it fails."""
     command = [str(python), str(SCRIPT), case, "--steps", str(steps), "--threads", str(threads)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": str(threads),
+        # As our stack sets it: on a machine that does other things, too, spinning threads would cost the peer more.
+        "OMP_WAIT_POLICY": "passive",
+    }
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=SECONDS_A_STEP * steps, check=False
     )
