@@ -1,4 +1,4 @@
-"""Fails when the committed stubs differ from what the protos give, or when a field has no comment. `make proto` mends."""
+"""Fails when the stubs differ from the protos (`make proto` mends), a field has no comment, or buf objects."""
 
 import filecmp
 import re
@@ -38,11 +38,21 @@ def uncommented() -> list[str]:
     return found
 
 
+def objections() -> list[str]:
+    """What buf's standard rules say."""
+    finding = subprocess.run(
+        [sys.executable, "-m", "tests.servers.binaries", "buf"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    command = [finding.stdout.strip(), "lint", "proto"]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True).stdout.splitlines()
+
+
 def main() -> int:
     """0 when all is well."""
     problems = [f"drifted from its proto: lib/{name} (run make proto)" for name in drifted()]
     problems += [f"no comment: {place}" for place in uncommented()]
-    print("\n".join(problems) or "protos: stubs are current, every field is commented")
+    problems += [f"buf: {line}" for line in objections()]
+    print("\n".join(problems) or "protos: stubs are current, every field is commented, buf has no objection")
     return 1 if problems else 0
 
 

@@ -1,7 +1,8 @@
 """Where the servers' programs come from: PATH, the cache folder, or built from source as a Go module.
 
-`python -m tests.servers.binaries` gets everything ahead of the tests. The cache folder is $QUATRAIN_TEST_CACHE, by
-default ~/.cache/quatrain. QUATRAIN_TEST_REQUIRE_ALL=1 makes the optional servers (versitygw, Redis 7.0) required.
+`python -m tests.servers.binaries [NAME ...]` gets them ahead of the tests, and buf for `make lint`. The cache folder is
+$QUATRAIN_TEST_CACHE, by default ~/.cache/quatrain. QUATRAIN_TEST_REQUIRE_ALL=1 makes the optional servers (versitygw,
+Redis 7.0) required.
 """
 
 import os
@@ -31,6 +32,7 @@ class GoProgram:
 MINIO = GoProgram("minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")
 VERSITYGW = GoProgram("versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
 GRPCURL = GoProgram("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "v1.9.3")
+BUF = GoProgram("buf", "github.com/bufbuild/buf/cmd/buf", "v1.75.0")
 
 
 def require_all() -> bool:
@@ -77,5 +79,6 @@ def _build(program: GoProgram) -> Path:
 
 
 if __name__ == "__main__":
-    for wanted in (MINIO, VERSITYGW, GRPCURL):
-        print(require_program(wanted))
+    named = {program.name: program for program in (MINIO, VERSITYGW, GRPCURL, BUF)}
+    for wanted in sys.argv[1:] or named:
+        print(require_program(named[wanted]))
