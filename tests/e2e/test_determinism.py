@@ -92,8 +92,7 @@ def test_generation_overlaps_training(stack: Stack, client: Client, spec: Spec) 
     # Long completions and many epochs, so that both sides have something to do in a step.
     busy = changed(
         spec,
-        ppo__steps=6,
-        ppo__prompts_per_step=128,
+        ppo__steps=5,
         ppo__generation__max_new_tokens=24,
         ppo__optimizer__epochs=8,
     )

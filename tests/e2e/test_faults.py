@@ -83,7 +83,15 @@ def test_learner_killed(stack: Stack, client: Client, spec: Spec, unbroken: Job)
     stack.await_restart(killed)
 
 
-@pytest.mark.parametrize("name", ["rollout-0", "generation-0", "reward-0", "reference-0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rollout-0",
+        "generation-0",
+        pytest.param("reward-0", marks=pytest.mark.slow),
+        pytest.param("reference-0", marks=pytest.mark.slow),
+    ],
+)
 def test_stateless_process_killed(stack: Stack, client: Client, spec: Spec, unbroken: Job, name: str) -> None:
     job = client.submit(spec)
     await_step(client, job, KILL_AT)

@@ -102,7 +102,7 @@ def test_reward_model_opens_as_a_classifier_and_scores_as_the_service(finished: 
     (measured,) = [event for event in finished.client.events(finished.job.id) if event.type == "offset_measured"]
 
     assert model.config.num_labels == 1
-    assert measured.data == {"offset": offset, "samples": 512}
+    assert (measured.data["offset"], measured.data["samples"]) == (offset, 512)
     for sample in finished.client.rollouts(finished.job.id, step=3, limit=8):
         # The hidden state at the last real token, whatever pad ids there are.
         ids = torch.tensor([[*sample.prompt_ids, *sample.completion_ids]])
