@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,17 +18,22 @@ from quatrain.client import Client, Event
 from quatrain.errors import RunFailed
 from quatrain.local import stack
 from quatrain.local.home import read_endpoint
+from quatrain.local.state import read_record
 
 # What a person may have set; the measured stack is its own.
 FOREIGN = ("REDIS_URL", "S3_ENDPOINT", "S3_BUCKET", "QUATRAIN_ENDPOINT")
-SECONDS_A_STEP = 300.0
 
 
 @dataclass(frozen=True)
 class Step:
-    """One PPO step: wall seconds from the end of the one before to its own end, its metrics, its real rows."""
+    """One PPO step: seconds from the end of the one before to its own end, its metrics, its real rows.
+
+    `wall` on the clock, `cpu` of all processes of the stack together; the latter hardly depends on what else the
+    machine does.
+    """
 
     wall: float
+    cpu: float
     metrics: dict[str, float | None]
     rows: list[Row]
 
@@ -49,11 +54,9 @@ def run_job(case: Case, steps: int, threads: int) -> list[Step]:
         spec = write_spec(folder, case, steps)
         with _running(folder / "home", threads) as target, Client(target) as client:
             job = client.submit(spec)
-            finished = client.wait(job.id, timeout=SECONDS_A_STEP * steps)
-            if finished.state != "SUCCEEDED":
-                raise RunFailed(f"the measured job ended as {finished.state}: {finished.error}")
+            cpu = _follow(client, job.id, folder / "home")
             events = client.events(job.id)
-        return read_steps(events, folder / "home" / "store")
+        return read_steps(events, cpu, folder / "home" / "store")
 
 
 def write_spec(folder: Path, case: Case, steps: int) -> dict[str, Any]:
@@ -80,7 +83,27 @@ def write_spec(folder: Path, case: Case, steps: int) -> dict[str, Any]:
     }
 
 
-def read_steps(events: list[Event], store: Path) -> list[Step]:
+def _follow(client: Client, job: str, home: Path) -> dict[int, float]:
+    """CPU seconds of the stack so far when its learner opened (0) and at the end of each step."""
+    seen: dict[int, float] = {}
+    for update in client.watch(job):
+        event = update.event
+        if event is not None and event.type == "learner_opened":
+            seen[0] = _cpu_seconds(home)
+        if event is not None and event.type == "step_completed":
+            seen[int(event.data["step"])] = _cpu_seconds(home)
+        if update.job.finished and update.job.state != "SUCCEEDED":
+            raise RunFailed(f"the measured job ended as {update.job.state}: {update.job.error}")
+    return seen
+
+
+def _cpu_seconds(home: Path) -> float:
+    record = read_record(home)
+    processes = [] if record is None else [entry.process() for entry in record.processes]
+    return sum(sum(process.cpu_times()[:2]) for process in processes if process is not None)
+
+
+def read_steps(events: list[Event], cpu: Mapping[int, float], store: Path) -> list[Step]:
     """The steps by what the log says. The first one has nothing before it: its own clock counts."""
     sealed: dict[int, str] = {}
     found: list[Step] = []
@@ -92,7 +115,8 @@ def read_steps(events: list[Event], store: Path) -> list[Step]:
             now = datetime.fromisoformat(event.time)
             metrics = event.data["metrics"]
             wall = float(metrics["time/step"]) if before is None else (now - before).total_seconds()
-            found.append(Step(wall, metrics, _rows(store / sealed[event.data["step"]])))
+            step = int(event.data["step"])
+            found.append(Step(wall, cpu[step] - cpu[step - 1], metrics, _rows(store / sealed[step])))
             before = now
     return found
 

@@ -15,6 +15,8 @@ Numbers = dict[str, Any]
 HEADLINES = (
     "step_s",
     "completion_tokens_per_s",
+    "step_cpu_s",
+    "completion_tokens_per_cpu_s",
     "outside_share",
     "learner_gflops",
     "peak_gflops",
@@ -47,6 +49,8 @@ def summary(case: Case, steps: Sequence[Step], peak: Peak) -> Numbers:
         "step_s": _rounded(median(step.wall for step in steps)),
         "phases_s": {name: _rounded(median(step.seconds(name) for step in steps)) for name in PHASES},
         "completion_tokens_per_s": round(median(step.completion_tokens / step.wall for step in steps)),
+        "step_cpu_s": _rounded(median(step.cpu for step in steps)),
+        "completion_tokens_per_cpu_s": round(median(step.completion_tokens / step.cpu for step in steps)),
         "completion_tokens": [step.completion_tokens for step in steps],
         "steps_s": [_rounded(step.wall) for step in steps],
         "outside_share": _rounded(median(outside_share(step) for step in steps), 4),
@@ -63,9 +67,16 @@ def combine(case: Case, ours: Sequence[Numbers], peers: Sequence[Numbers]) -> Nu
     joined: Numbers = {"case": case.name, "ours": _medians(ours), "ours_rounds": list(ours)}
     if peers:
         rates = [float(peer["real_tokens_per_s"]) for peer in peers]
-        joined["peer"] = {"name": peers[0]["peer"], "completion_tokens_per_s": round(median(rates))}
+        cpu_rates = [float(peer["real_tokens_per_cpu_s"]) for peer in peers]
+        joined["peer"] = {
+            "name": peers[0]["peer"],
+            "completion_tokens_per_s": round(median(rates)),
+            "completion_tokens_per_cpu_s": round(median(cpu_rates)),
+        }
         joined["peer_rounds"] = list(peers)
         joined["ratio"] = _rounded(joined["ours"]["completion_tokens_per_s"] / median(rates), 2)
+        # What is left of the ratio when the machine does other things, too: work for work, without waiting.
+        joined["cpu_ratio"] = _rounded(joined["ours"]["completion_tokens_per_cpu_s"] / median(cpu_rates), 2)
     else:
         joined["peer"] = None
     joined["reached"] = reached(joined)

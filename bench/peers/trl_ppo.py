@@ -12,6 +12,7 @@ import os
 import random
 import tempfile
 import time
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -40,11 +41,17 @@ class Clock(TrainerCallback):
 
     def __init__(self) -> None:
         self.stamps: list[float] = []
+        self.cpu: list[float] = []
         self.tokens = [0]
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.stamps.append(time.perf_counter())
+        self.stamp()
         self.tokens.append(0)
+
+    def stamp(self) -> None:
+        """Wall time and CPU time of all threads, now."""
+        self.stamps.append(time.perf_counter())
+        self.cpu.append(time.process_time())
 
     def count(self, truncate: Any) -> Any:
         """TRL's truncation after the end token, with its real tokens counted."""
@@ -138,15 +145,18 @@ def main() -> None:
     clock = Clock()
     ppo_module.truncate_response = clock.count(ppo_module.truncate_response)
     trainer = make_trainer(arguments.case, arguments.steps, clock)
-    clock.stamps.append(time.perf_counter())
+    clock.stamp()
     trainer.train()
-    seconds = [after - before for before, after in zip(clock.stamps, clock.stamps[1:], strict=False)]
+    seconds = [after - before for before, after in pairwise(clock.stamps)]
+    cpu = [after - before for before, after in pairwise(clock.cpu)]
     tokens = clock.tokens[: len(seconds)]
     result = {
         "peer": "trl-1.12.0",
         "case": arguments.case,
         "step_s": round(median(seconds), 2),
+        "step_cpu_s": round(median(cpu), 2),
         "real_tokens_per_s": round(median(count / spent for count, spent in zip(tokens, seconds, strict=True))),
+        "real_tokens_per_cpu_s": round(median(count / spent for count, spent in zip(tokens, cpu, strict=True))),
         "real_tokens": tokens,
         "steps_s": [round(spent, 2) for spent in seconds],
     }
