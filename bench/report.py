@@ -97,15 +97,7 @@ def reached(joined: Mapping[str, Any]) -> dict[str, bool | None]:
 
 
 def _medians(runs: Sequence[Numbers]) -> Numbers:
-    names = (
-        "step_s",
-        "completion_tokens_per_s",
-        "outside_share",
-        "learner_gflops",
-        "peak_gflops",
-        "learner_peak_share",
-    )
-    return {name: _rounded(median(run[name] for run in runs), 4) for name in names}
+    return {name: _rounded(median(run[name] for run in runs), 4) for name in HEADLINES}
 
 
 def _rounded(value: float, digits: int = 3) -> float:
