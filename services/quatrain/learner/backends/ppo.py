@@ -17,6 +17,7 @@ from quatrain.batches import TokenRow, write_tokens
 from quatrain.errors import InvalidInput
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check, Inputs, Trained
+from quatrain.learner.backends.lanes import Lanes
 from quatrain.learner.backends.numbers import finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ppo_rows import Bounds, PpoRows, read_rows
@@ -63,14 +64,15 @@ class PpoTrainer:
             [row.prompt_ids for row in rows.rollouts], [row.completion_ids for row in rows.rollouts], self._device
         )
         settings, temperature = self._settings, self._plan.temperature
+        lanes = Lanes(self._device)
         beta_in_loss = self._kl_coef if settings.kl.placement == "loss" else 0.0
         update_plan = UpdatePlan(settings, temperature, beta_in_loss, self._plan.seed, step)
         first_epoch = [micro for micros in update_plan.minibatches(tokens, 0) for micro in micros]
         signal_plan = SignalPlan(settings, temperature, self._kl_coef, self._plan.exact_logprobs, first_epoch)
-        signals = compute_signals(self._policy, self._value, tokens, rows, signal_plan, check)
+        signals = compute_signals(self._policy, self._value, tokens, rows, signal_plan, lanes, check)
         policy = Policy(self._policy_optimizer, self._lr(self._settings.optimizer.policy_lr, step), self._policy)
         value = Value(self._value_optimizer, self._lr(self._settings.optimizer.value_lr, step), self._value)
-        updated = run_updates(policy, value, tokens, signals, update_plan, check)
+        updated = run_updates(policy, value, tokens, signals, update_plan, lanes, check)
         metrics = self._metrics(rows, tokens, signals, updated)
         metrics |= training_metrics(updated.sums, updated.first, update_plan.kl_coef, self._settings.entropy_coef)
         metrics |= _optimizer_metrics(policy, value, updated)

@@ -5,6 +5,7 @@ Shape suffixes: B rows, T positions, N completion tokens of the step one after t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from quatrain.algorithms.rewards import token_rewards
 from quatrain.algorithms.whitening import whiten
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
+from quatrain.learner.backends.lanes import Lanes
 from quatrain.learner.backends.ppo_rows import PpoRows
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.learner.backends.value_model import ValueModel
@@ -60,16 +62,18 @@ class SignalPlan:
 
 @torch.no_grad()
 def compute_signals(
-    policy: PreTrainedModel, value: ValueModel, tokens: TokenRows, rows: PpoRows, plan: SignalPlan, check: Check
+    policy: PreTrainedModel,
+    value: ValueModel,
+    tokens: TokenRows,
+    rows: PpoRows,
+    plan: SignalPlan,
+    lanes: Lanes,
+    check: Check,
 ) -> Signals:
     """Recomputes l with the training weights and turns scores into whitened advantages (algorithms section 2)."""
-    logprobs_N, entropy_N, values_N = (torch.zeros(sum(tokens.lengths), device=tokens.device) for _ in range(3))
-    for micro in plan.microbatches:
-        check()
-        logprobs_N[micro.token_M], entropy_N[micro.token_M] = head_logprobs(
-            micro.hidden(policy), output_head(policy), micro.targets_M, temperature=plan.temperature
-        )
-        values_N[micro.token_M] = value.values(micro.hidden(value.backbone))
+    (logprobs_N, entropy_N), values_N = lanes.both(
+        partial(_proximal, policy, tokens, plan, check), partial(_values, value, tokens, plan, check)
+    )
     sampler_N = tokens.join([row.logprobs for row in rows.rollouts])
     ref_N = tokens.join([row.ref_logprobs for row in rows.rollouts])
     advantages_N, returns_N = _advantages(tokens, rows, plan, logprobs_N, ref_N, values_N)
@@ -83,6 +87,28 @@ def compute_signals(
         ref_logprobs_N=ref_N,
         weights_N=_weights(rows, plan, logprobs_N, sampler_N),
     )
+
+
+@torch.no_grad()
+def _proximal(policy: PreTrainedModel, tokens: TokenRows, plan: SignalPlan, check: Check) -> tuple[Tensor, Tensor]:
+    """Logprobs and entropies [N]."""
+    logprobs_N, entropy_N = (torch.zeros(sum(tokens.lengths), device=tokens.device) for _ in range(2))
+    for micro in plan.microbatches:
+        check()
+        logprobs_N[micro.token_M], entropy_N[micro.token_M] = head_logprobs(
+            micro.hidden(policy), output_head(policy), micro.targets_M, temperature=plan.temperature
+        )
+    return logprobs_N, entropy_N
+
+
+@torch.no_grad()
+def _values(value: ValueModel, tokens: TokenRows, plan: SignalPlan, check: Check) -> Tensor:
+    """Values [N]."""
+    values_N = torch.zeros(sum(tokens.lengths), device=tokens.device)
+    for micro in plan.microbatches:
+        check()
+        values_N[micro.token_M] = value.values(micro.hidden(value.backbone))
+    return values_N
 
 
 def _advantages(

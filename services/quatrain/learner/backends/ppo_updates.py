@@ -6,6 +6,7 @@ Shape suffixes: N completion tokens of the step, M those of one microbatch.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from quatrain.algorithms.metrics import UpdateSums
 from quatrain.algorithms.permutation import minibatches
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
+from quatrain.learner.backends.lanes import Lanes
 from quatrain.learner.backends.optimizer import ModelOptimizer
 from quatrain.learner.backends.ppo_signals import Signals
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
@@ -99,22 +101,59 @@ class Updated:
     skipped: int = 0
     trained_tokens: int = 0
 
+    def joined(self, other: "Updated") -> "Updated":
+        """What the policy's updates (`self`) and the value model's (`other`) did together."""
+        return Updated(
+            sums=self.sums + other.sums,
+            first=self.first,
+            policy_norm=self.policy_norm,
+            value_norm=other.value_norm,
+            skipped=self.skipped + other.skipped,
+            trained_tokens=self.trained_tokens + other.trained_tokens,
+        )
+
 
 def run_updates(
-    policy: Policy, value: Value, tokens: TokenRows, signals: Signals, plan: UpdatePlan, check: Check
+    policy: Policy, value: Value, tokens: TokenRows, signals: Signals, plan: UpdatePlan, lanes: Lanes, check: Check
 ) -> Updated:
-    """Trains both models on the step. Raises RunFailed after too many skipped updates in a row."""
-    updated = Updated()
+    """Trains both models on the step, each in a lane. Raises RunFailed after too many skipped updates in a row."""
+    by_policy, by_value = Updated(), Updated()
     settings = plan.settings.optimizer
     for epoch in range(settings.epochs):
-        in_epoch = PolicySums()
-        for micros in plan.minibatches(tokens, epoch):
-            if plan.policy_learns:
-                in_epoch += _update_policy(policy, micros, signals, plan, updated, check)
-            _update_value(value, micros, signals, plan, updated, check)
+        batches = plan.minibatches(tokens, epoch)
+        in_epoch, _ = lanes.both(
+            partial(_policy_epoch, policy, batches, signals, plan, by_policy, check),
+            partial(_value_epoch, value, batches, signals, plan, by_value, check),
+        )
         if _moved_enough(in_epoch, settings.target_kl):
             break
-    return updated
+    return by_policy.joined(by_value)
+
+
+def _policy_epoch(
+    policy: Policy,
+    batches: Sequence[Sequence[Microbatch]],
+    signals: Signals,
+    plan: UpdatePlan,
+    updated: Updated,
+    check: Check,
+) -> PolicySums:
+    sums = PolicySums()
+    for micros in batches if plan.policy_learns else ():
+        sums += _update_policy(policy, micros, signals, plan, updated, check)
+    return sums
+
+
+def _value_epoch(
+    value: Value,
+    batches: Sequence[Sequence[Microbatch]],
+    signals: Signals,
+    plan: UpdatePlan,
+    updated: Updated,
+    check: Check,
+) -> None:
+    for micros in batches:
+        _update_value(value, micros, signals, plan, updated, check)
 
 
 def _moved_enough(in_epoch: PolicySums, target_kl: float | None) -> bool:
