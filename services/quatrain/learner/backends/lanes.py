@@ -27,9 +27,11 @@ class Lanes:
         if not self._parallel:
             return first(), second()
         with ThreadPoolExecutor(1, thread_name_prefix="lane") as pool:
-            other = pool.submit(_with_threads, self._threads - self._threads // 2, second)
+            # The same number in both: the products' library knows one number for the whole process.
+            half = self._threads // 2
+            other = pool.submit(_with_threads, half, second)
             try:
-                result = _with_threads(self._threads // 2, first)
+                result = _with_threads(half, first)
             finally:
                 wait([other])
                 torch.set_num_threads(self._threads)
