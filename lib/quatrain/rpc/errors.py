@@ -87,6 +87,10 @@ def internal_status(request_id: str) -> status_pb2.Status:
     )
 
 
+BROKEN_STREAM = "Internal error from Core"
+"""What gRPC says on the caller's side when the line breaks, or the server ends the call, while a stream is written."""
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str, target: str) -> errors.QuatrainError:
     """The error that a failed call stands for; its message names service and address.
 
@@ -97,6 +101,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str, target: str) ->
     text = error.details() or error.code().name
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
         kind = errors.InvalidInput  # gRPC's own refusal of a message: it will not fit later either
+    if error.code() is grpc.StatusCode.INTERNAL and text == BROKEN_STREAM:
+        kind = errors.Unavailable
     message = f"{service} at {target}: {_explained(error.code(), text)}"
     if issubclass(kind, errors.InvalidInput):
         return kind(message, details.violations, reason=details.reason or None)

@@ -16,7 +16,6 @@ from tests.unit.reward.scenery import batch, make_tokenizer, sample
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
-from quatrain.reward.backends import functions
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
 from quatrain.reward.plan import FunctionSource
@@ -257,15 +256,12 @@ def test_a_failure_names_function_cause_and_sample(tmp_path: Path, two: Batch, n
     assert [part for part in parts if part not in message] == []
 
 
-def test_a_hanging_function_is_ended_and_its_sample_found(
-    tmp_path: Path, two: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(functions, "BLAME_SECONDS", 0.4)
-    samples = Batch(two.job, two.samples, two.tokenizer, two.tokenizer_ref, time_limit=0.6)
+def test_a_hanging_function_is_ended_and_its_sample_found(tmp_path: Path, two: Batch) -> None:
+    samples = Batch(two.job, two.samples, two.tokenizer, two.tokenizer_ref, time_limit=3.0)
 
     message = failure(tmp_path, "hangs", samples)
 
-    assert "did not return within 0.6 s, on sample 1 of 2 with prompt 'b'" in message
+    assert "did not return within 3 s, on sample 1 of 2 with prompt 'b'" in message
 
 
 def test_after_a_failure_the_function_works_again(tmp_path: Path, two: Batch) -> None:

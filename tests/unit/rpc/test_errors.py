@@ -93,3 +93,10 @@ def test_damaged_details_leave_the_status_code() -> None:
     error = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), trailing, "no such job", None)
 
     assert type(from_rpc_error(error, service="s", target="t")) is errors.NotFound
+
+
+def test_a_stream_that_broke_while_it_was_written_can_be_sent_again() -> None:
+    none = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, none, none, "Internal error from Core", None)
+
+    assert type(from_rpc_error(error, service="the API", target="host:1")) is errors.Unavailable
