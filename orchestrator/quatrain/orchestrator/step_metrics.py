@@ -47,7 +47,7 @@ class StepClock:
 
 
 def collected_metrics(results: Sequence[rollout_pb2.RolloutResult]) -> dict[str, float | None]:
-    """Seconds of the three services' calls, waits included, summed over chunks; completion tokens; logged metrics.
+    """Compute seconds of the three services, summed over chunks; completion tokens; logged metrics.
 
     A logged value that is not finite is left out: the log takes no NaN.
     """

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,15 +23,6 @@ STATUS_OF_OUTCOME = {
 }
 
 
-@dataclass(frozen=True)
-class Timings:
-    """Seconds that each service computed for a chunk; waiting in its queue and the wire do not count."""
-
-    generate: float
-    score: float
-    reference: float
-
-
 async def run_task(
     task: rollout_pb2.RolloutTask, prompts: PromptTable, services: Services, made_by: str, deadline: float
 ) -> list[rollout_pb2.RolloutResult]:
@@ -47,7 +37,6 @@ async def run_task(
         _score_all(task, prompts, completions, generated, services, deadline),
         _reference(task, prompts, generated, services, deadline),
     )
-    timings = Timings(generated.compute_seconds, score_seconds, reference_seconds)
     results = []
     for index, row in enumerate(task.rows):
         result = rollout_pb2.RolloutResult(
@@ -61,9 +50,9 @@ async def run_task(
             logprobs=logprobs[index].astype("<f4").tobytes(),
             ref_logprobs=ref_rows[index].astype("<f4").tobytes() if ref_rows else b"",
             finish_reason=generated.finish_reasons[index],
-            generate_seconds=timings.generate,
-            score_seconds=timings.score,
-            reference_seconds=timings.reference,
+            generate_seconds=generated.compute_seconds,
+            score_seconds=score_seconds,
+            reference_seconds=reference_seconds,
             made_by=made_by,
         )
         for name, response in scores:

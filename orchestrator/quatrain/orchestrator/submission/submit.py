@@ -145,14 +145,12 @@ class Submitter:
             pinned |= {"reward_data": _table(train), "reward_held_out": _table(held_out)}
         else:
             reward, model = await pin_reward(section, "reward", pinner, self.folders, self.store)
-            timeout = reward["timeout_s"] * max(1, len(reward["functions"])) + TRIAL_SLACK_SECONDS
-            await try_reward(reward, "reward", table, policy, self.services, timeout)
+            await try_reward(reward, "reward", table, policy, self.services, _trial_seconds(reward))
             same = model is not None and model.tokenizer.digest == policy.tokenizer.digest
             pinned |= {"reward": reward, "reward_is_local_model": same}
         if gold_section is not None:
             gold, _ = await pin_reward(gold_section, "ppo.eval_gold", pinner, self.folders, self.store)
-            timeout = gold["timeout_s"] * max(1, len(gold["functions"])) + TRIAL_SLACK_SECONDS
-            await try_reward(gold, "ppo.eval_gold", table, policy, self.services, timeout)
+            await try_reward(gold, "ppo.eval_gold", table, policy, self.services, _trial_seconds(gold))
             pinned["eval_gold"] = gold
         return pinned
 
@@ -163,6 +161,11 @@ class Submitter:
         """float32 on CPU, bfloat16 where generation has a GPU."""
         capabilities = await self.services.capabilities(TRIAL_SLACK_SECONDS)
         return "bfloat16" if capabilities.device.startswith("cuda") else "float32"
+
+
+def _trial_seconds(reward: dict[str, Any]) -> float:
+    """Each function may take its whole time limit, one after the other."""
+    return float(reward["timeout_s"] * max(1, len(reward["functions"])) + TRIAL_SLACK_SECONDS)
 
 
 def _job_id(submission: Submission) -> str:
