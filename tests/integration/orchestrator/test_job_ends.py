@@ -27,7 +27,7 @@ def test_a_graceful_cancel_ends_the_step_and_keeps_a_checkpoint(tmp_path: Path) 
             assert (view.state, view.error) == ("CANCELLED", None)
             assert [ref["step"] for ref in view.checkpoints] == [view.completed["ppo"]]
             assert "CANCELLING" in [event.data["state"] for event in world.events(kind="state_changed")]
-            assert world.learners[0]._service.status().token is None
+            await world.until(lambda: world.learners[0]._service.status().token is None, "the learner is free again")
             await world.until(lambda: not world.store.list("active/"), "the job stayed in the index")
             assert await world.queue.holder("job-1") is None
 
@@ -106,7 +106,7 @@ async def failed(world: World, reason: str, *parts: str) -> JobView:
     assert view.error["reason"] == reason
     for part in parts:
         assert part in view.error["message"]
-    assert world.learners[0]._service.status().token is None
+    await world.until(lambda: world.learners[0]._service.status().token is None, "the learner is free again")
     return view
 
 

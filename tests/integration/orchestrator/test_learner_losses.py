@@ -166,7 +166,7 @@ def test_a_failed_computation_fails_the_job_and_anything_else_is_tried_again(
                 assert view.error is not None
                 assert view.error["reason"] == reason
                 assert str(error) in view.error["message"]
-            status = world.learners[0]._service.status()
-            assert status.token is None, "the learner is free again"
+            # The terminal event comes first: the learner is closed after it.
+            await world.until(lambda: world.learners[0]._service.status().token is None, "the learner is free again")
 
     run(scenario)
