@@ -5,6 +5,7 @@ from typing import Any
 
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt, NotFound
+from quatrain.faults import fault_point
 from quatrain.storage import ObjectStore
 
 
@@ -27,6 +28,7 @@ def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> boo
     if store.stat(spec_key(job_id)) is not None:
         return False
     store.put_if_absent(active_key(job_id), b"{}")
+    fault_point("submit.after_active")
     return store.put_if_absent(spec_key(job_id), canonical_json(document))
 
 

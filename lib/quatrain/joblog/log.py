@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from quatrain.errors import Corrupt, Fenced, NotFound, Unavailable, WrongState
+from quatrain.faults import fault_point
 from quatrain.joblog.events import Event, event_key, parse_event
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
 from quatrain.joblog.view import JobView, apply, check_event
@@ -73,6 +74,7 @@ class JobLog:
             check_event(event)
             self._check_place(event)
             placed = event.at(self._view.revision + 1)
+            fault_point("joblog.before_event")
             try:
                 created = self._store.put_if_absent(event_key(self._job, placed.revision), placed.to_bytes())
             except Unavailable:
@@ -80,6 +82,7 @@ class JobLog:
                 raise
             if not created:
                 return self._find(placed)
+            fault_point("joblog.after_event")
             self._fold(placed)
             return placed
 

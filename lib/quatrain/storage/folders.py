@@ -18,6 +18,7 @@ from typing import Any
 
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, NotFound
+from quatrain.faults import fault_point
 from quatrain.storage.files import disk_error, file_sha256
 from quatrain.storage.keys import check_key
 from quatrain.storage.protocol import ObjectStore
@@ -126,6 +127,8 @@ def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEn
     if store.stat(key) is None:
         for name in files:
             store.put_file(f"{prefix}/{name}", path / name)
+            fault_point("folder.between_files")
+        fault_point("folder.before_manifest")
         if store.put_if_absent(key, manifest):
             return Folder(prefix, sha256_hex(manifest))
     if store.get(key) != manifest:

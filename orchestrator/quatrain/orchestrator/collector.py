@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 
 from quatrain.errors import QuatrainError, RunFailed, Unavailable
+from quatrain.faults import fault_point
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.sampling import PURPOSES, ExpectedBatch, chunks, make_tasks
 from quatrain.queue import RolloutQueue
@@ -87,6 +88,7 @@ class Collector:
             await self._send(pending)
         except Unavailable as error:
             log.warning("queue is away, tasks are enqueued later", job=self._plan.job, error=error.message)
+        fault_point("owner.after_enqueue")
 
     async def collect(self, batch: ExpectedBatch) -> list[rollout_pb2.RolloutResult]:
         """Results in the order of the batch's rows. Raises RunFailed when a task failed for good."""

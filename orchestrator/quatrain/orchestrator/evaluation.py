@@ -8,6 +8,7 @@ from typing import Any
 from quatrain.algorithms.evaluation import evaluation_metrics
 from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.digests import sha256_hex
+from quatrain.faults import fault_point
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
@@ -49,6 +50,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
     data = await asyncio.to_thread(write_batch, rows)
     key = f"jobs/{plan.job}/ppo/evals/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
     await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, key, data))
+    fault_point("owner.after_evaluation")
     await run.append(
         "evaluated",
         {
@@ -59,6 +61,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
             "metrics": eval_metrics(rows, first),
         },
     )
+    fault_point("owner.after_evaluated")
     await run.collector.forget("eval", step)
 
 

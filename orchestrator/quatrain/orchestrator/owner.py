@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from quatrain.errors import Fenced, QuatrainError, Unavailable
+from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerLost
@@ -66,6 +67,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
     if view.finished or view.epoch != judged:  # It was found free in another epoch: that owner was not looked for.
         return None
     epoch = view.epoch + 1
+    fault_point("owner.before_take")
     event = Event(
         type="owner_taken",
         data={"owner": around.name, "address": ""},
@@ -82,6 +84,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
         except Unavailable as error:  # It may have landed: the same event again tells.
             log.warning("object store is away, job not taken yet", job=plan.job, error=error.message)
             await asyncio.sleep(STORE_RETRY_SECONDS)
+    fault_point("owner.after_take")
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
     collector = Collector(plan, epoch, around.queue, plan.spec["pool"])
     return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed)
@@ -232,11 +235,14 @@ async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None
     """The terminal event, then the traces of the job in Redis and in the index of unfinished jobs."""
     while True:
         try:
+            fault_point("owner.before_finish")
             if not run.view.finished:
                 await run.append("job_finished", {"state": state, "error": error})
+            fault_point("owner.after_finish")
             await _close_session(run)
             # The index last: a job that is in it is looked at again if we die here.
             await run.around.queue.close_job(run.plan.job)
+            fault_point("owner.after_clean")
             await asyncio.to_thread(jobs.retire, run.around.store, run.plan.job)
             return
         except Unavailable as away:

@@ -8,6 +8,7 @@ from typing import Any
 
 from quatrain.digests import canonical_json
 from quatrain.errors import LearnerBusy, Unavailable
+from quatrain.faults import fault_point
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.plan import FolderRef, TableRef
 from quatrain.orchestrator.run import AWAY, PASSING, STAGE_IDS, JobRun
@@ -51,7 +52,9 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
         {"learner_id": "", "address": "", "stage": opening.stage, "from_step": from_step},
         opens_attempt=True,
     )
+    fault_point("owner.before_open")
     run.session = await run.unless_cancelled(_wait_for_learner(run, _open_request(run, opening, checkpoint)))
+    fault_point("owner.after_open")
     for condition in ("learner", AWAY):
         await run.condition(condition, None)
     log.info("learner opened", job=run.plan.job, stage=opening.stage, address=run.session.address, step=from_step)
@@ -110,10 +113,12 @@ async def save_checkpoint(run: JobRun, session: LearnerSession, stage: str, step
     """Saves all state and commits it by an event. Returns the seconds that it took."""
     started = time.monotonic()
     manifest = await run.patiently(lambda: session.save(step))
+    fault_point("owner.after_save")
     await run.append(
         "checkpoint",
         {"stage": stage, "step": step, "key": manifest.key, "sha256": manifest.sha256, "size": manifest.size},
     )
+    fault_point("owner.after_checkpoint")
     return time.monotonic() - started
 
 
@@ -159,6 +164,7 @@ async def export(
 ) -> None:
     """Writes the finished model and ends the stage."""
     exported = await run.patiently(lambda: session.export(extra_files))
+    fault_point("owner.after_export")
     await run.append(
         "stage_completed",
         {
@@ -168,3 +174,4 @@ async def export(
             "report": report,
         },
     )
+    fault_point("owner.after_stage")

@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc.aio
 
+from quatrain.faults import fault_point
 from quatrain.generation.engines.base import Chunk, Completion, Sampling
 from quatrain.generation.service import GenerationService, Request
 from quatrain.models.references import ModelRef
@@ -30,7 +31,9 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> generation_pb2.GenerateResponse:
         """See the proto."""
+        fault_point("generation.before")
         result = await self._service.generate(_request_of(request))
+        fault_point("generation.after")
         return _response_of(result.completions, result.compute_seconds, request.policy)
 
     async def GetGenerationCapabilities(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, WrongState
+from quatrain.faults import fault_point
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
 from quatrain.learner.plans import Exported, FolderRef, ObjectAt, OpenPlan, Stage, Status, StepOutcome, Token
@@ -200,6 +201,7 @@ class LearnerService:
             if session.trainer is None and self._session is session:
                 self._session = None
         session.last_sign = self._clock()
+        fault_point("learner.after_load")
         _log.info("stage opened", job=session.token.job, stage=session.plan.stage.value, step=session.step)
 
     def _build(self, session: Session, inputs: Inputs) -> Trainer:
@@ -253,12 +255,14 @@ class LearnerService:
         if computed is None or computed.step != step:
             data = None if batch is None else await asyncio.to_thread(self._artefacts.read, batch)
             computed = await self._thread.run(session.train, step, data)
+            fault_point("learner.after_train")
             session.check()
             session.computed = computed
         tokens = None
         if computed.trained.tokens is not None:
             tokens = await asyncio.to_thread(self._artefacts.write_tokens, session.plan, step, computed.trained.tokens)
         session.check()
+        fault_point("learner.before_reply")
         outcome = StepOutcome(step, computed.trained.metrics, tokens, computed.seconds)
         session.computed = None
         session.step = step
@@ -269,6 +273,7 @@ class LearnerService:
         with self._artefacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
             published = await asyncio.to_thread(self._artefacts.publish, session.plan, session.step, folder)
+        fault_point("learner.after_publish")
         session.check()
         session.answers["publish"] = (session.step, published)
         return published
@@ -277,6 +282,7 @@ class LearnerService:
         with self._artefacts.folder() as folder:
             await self._thread.run(session.ready().save, folder)
             manifest = await asyncio.to_thread(self._artefacts.save, session.plan, session.step, folder)
+        fault_point("learner.after_save")
         session.check()
         session.answers["save"] = (session.step, manifest)
         return manifest
@@ -285,6 +291,7 @@ class LearnerService:
         with self._artefacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
             exported = await asyncio.to_thread(self._artefacts.export, session.plan, folder, extra_files)
+        fault_point("learner.after_export")
         session.check()
         return exported
 

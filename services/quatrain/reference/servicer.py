@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc.aio
 
+from quatrain.faults import fault_point
 from quatrain.models.references import ModelRef
 from quatrain.reference.service import ReferenceService, Request
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
@@ -24,7 +25,9 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
         self, request: reference_pb2.ComputeReferenceLogprobsRequest, context: Context
     ) -> reference_pb2.ComputeReferenceLogprobsResponse:
         """See the proto."""
+        fault_point("reference.before")
         result = await self._service.compute(_request_of(request))
+        fault_point("reference.after")
         return reference_pb2.ComputeReferenceLogprobsResponse(
             logprobs=to_ragged_floats(result.logprobs), model=request.model, compute_seconds=result.compute_seconds
         )

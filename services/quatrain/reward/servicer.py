@@ -4,6 +4,7 @@ import math
 
 import grpc
 
+from quatrain.faults import fault_point
 from quatrain.reward.samples import FinishReason, FolderRef, RawSample
 from quatrain.reward.service import RewardService, ScoreCall, Scored, ScoreResult
 from quatrain.v1 import common_pb2, reward_pb2, reward_pb2_grpc
@@ -31,7 +32,10 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
         context: "grpc.aio.ServicerContext[reward_pb2.ScoreRequest, reward_pb2.ScoreResponse]",
     ) -> reward_pb2.ScoreResponse:
         """Scores a chunk."""
-        return _response(await self._service.score(_call(request)))
+        fault_point("reward.before")
+        result = await self._service.score(_call(request))
+        fault_point("reward.after")
+        return _response(result)
 
 
 def _call(request: reward_pb2.ScoreRequest) -> ScoreCall:

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import DeadlineExpired, Overloaded, QuatrainError, Unavailable
+from quatrain.faults import fault_point
 from quatrain.orchestrator.rollout.task import run_task
 from quatrain.orchestrator.services import Services
 from quatrain.queue import Lease, RolloutQueue
@@ -104,9 +105,12 @@ class RolloutWorker:
             await asyncio.gather(renewal, work, return_exceptions=True)
 
     async def _do(self, lease: Lease, task: rollout_pb2.RolloutTask, worker: str) -> None:
+        fault_point("rollout.after_lease")
         results = await self._results(task, worker)
         if results is not None:
+            fault_point("rollout.before_complete")
             await self._hand_over(lease, [result.SerializeToString() for result in results])
+            fault_point("rollout.after_complete")
 
     async def _results(self, task: rollout_pb2.RolloutTask, worker: str) -> list[rollout_pb2.RolloutResult] | None:
         """The task's results, or its failure; None when it should be left to be leased again."""

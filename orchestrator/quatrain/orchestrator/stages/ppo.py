@@ -6,6 +6,7 @@ from typing import Any
 
 from quatrain.batches import read_batch, write_batch
 from quatrain.digests import sha256_hex
+from quatrain.faults import fault_point
 from quatrain.orchestrator.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
@@ -83,11 +84,14 @@ class PpoStage:
         sums = await self._sealed_sums(step, clock, completed)
         sealed = run.view.sealed[step]
         self._check_refusals(step, sealed)
+        fault_point("owner.after_seal")
         with clock.phase("train"):
             result = await run.patiently(lambda: self._session.train(step, _ref(sealed)))
+        fault_point("owner.after_train")
         if not completed:
             with clock.phase("publish"):
                 policy = await run.patiently(lambda: self._session.publish(step))
+            fault_point("owner.after_publish")
             metrics = metrics_of(result) | sums
             clock.add("train_compute", result.compute_seconds)
             metrics |= clock.metrics(metrics, self._checkpoint_seconds)
@@ -104,6 +108,7 @@ class PpoStage:
             )
             if step == 1:
                 await run.condition("reward_scale", scale_warning(metrics.get("reward/score_std")))
+        fault_point("owner.after_step")
         self._expected.pop(step, None)
         await run.collector.forget("rollout", step)
         self._checkpoint_seconds = 0.0
@@ -161,12 +166,14 @@ class PpoStage:
         batch = self._expected[step]
         with clock.phase("collect"):
             results = await run.unless_cancelled(run.collector.collect(batch))
+        fault_point("owner.after_collect")
         with clock.phase("seal"):
             prompts = await run.prompts(run.plan.prompts)
             rows = await asyncio.to_thread(batch_rows, run.plan, batch, results, prompts, await run.tokenizer())
             data = await asyncio.to_thread(write_batch, rows)
             key = f"jobs/{run.plan.job}/ppo/batches/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
             await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, key, data))
+            fault_point("owner.after_batch")
             await run.append(
                 "batch_sealed",
                 {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from quatrain.digests import canonical_json
 from quatrain.errors import RunFailed
+from quatrain.faults import fault_point
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
 from quatrain.orchestrator.run import JobFailed, JobRun
@@ -52,6 +53,7 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     measured = await measure_offset(run, section)
     report = await odd_answers(run, section, measured.results, statistics.median(measured.scores))
     data = {"offset": measured.offset, "samples": len(measured.scores), "report": report}
+    fault_point("owner.after_offset")
     await run.append("offset_measured", data)
     return measured.offset
 

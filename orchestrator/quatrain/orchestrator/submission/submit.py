@@ -11,6 +11,7 @@ from typing import Any
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavailable
+from quatrain.faults import fault_point
 from quatrain.joblog import jobs
 from quatrain.jobspec import JobSpec, parse_spec, resolved_document
 from quatrain.orchestrator.plan import FolderRef, TableRef
@@ -67,11 +68,13 @@ class Submitter:
         }
         if not job:
             return "", document
+        fault_point("submit.before_active")
         if not await asyncio.to_thread(jobs.create_job, self.store, job, document):
             existing = await self._existing(job, fingerprint)
             if existing is None:
                 raise Unavailable(f"job {job!r} was being created by somebody else; send the request again")
             return job, existing
+        fault_point("submit.after_spec")
         return job, document
 
     async def _existing(self, job: str, fingerprint: str) -> dict[str, Any] | None:
