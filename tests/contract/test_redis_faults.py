@@ -138,7 +138,7 @@ def test_a_killed_server_that_kept_its_log_goes_on(tmp_path: Path) -> None:
 # One step of the model test: what to do, with which worker.
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["add", "lease", "reclaim", "renew", "complete", "open", "close", "forget", "wipe"]),
+        st.sampled_from(["add", "lease", "reclaim", "renew", "complete", "open", "close", "forget", "tidy", "wipe"]),
         st.sampled_from(["w1", "w2"]),
     ),
     max_size=30,
@@ -174,8 +174,11 @@ class Run:
         elif action == "forget":
             found = await queue.read_results("job", "0", count=1, block=0)
             await queue.delete_results("job", [entry_id for entry_id, _ in found])
+        elif action == "tidy":
+            await queue.forget_workers("pool", idle=0)
         else:
             self.wipe()
+        self.seen.append(await queue.is_open("job"))
         results = await queue.read_results("job", "0", count=100, block=0)
         self.seen.append(([data for _, data in results], await queue.lag("pool")))
 

@@ -222,6 +222,69 @@ def test_results_of_a_closed_job_vanish(bench: Bench) -> None:
     assert "quatrain:job:other" in bench.key_names()
 
 
+def test_a_job_is_open_from_its_opening_to_its_end(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        assert not await queue.is_open("job")
+        for _ in range(2):
+            await queue.open_job("job")
+            assert await queue.is_open("job")
+        assert not await queue.is_open("other")
+        await queue.add_task("pool", "other", b"task")
+        assert not await queue.is_open("other"), "a task opens nothing"
+        await queue.close_job("job")
+        assert not await queue.is_open("job")
+        await queue.open_job("job")
+        await asyncio.to_thread(bench.wipe)
+        assert not await queue.is_open("job")
+
+    bench.run(scenario)
+
+
+def test_only_workers_that_hold_nothing_and_are_silent_are_forgotten(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        assert await queue.forget_workers("pool", idle=0) == []
+        await queue.open_job("job")
+        for _ in range(3):
+            await queue.add_task("pool", "job", b"task")
+        done, also_done, held = [await lease_one(queue, worker) for worker in ("w2", "w1", "holding")]
+        assert await queue.complete(done, [])
+        assert await queue.complete(also_done, [])
+        assert await queue.forget_workers("pool", idle=60) == []
+        assert await queue.forget_workers("other", idle=0) == []
+
+        assert await queue.forget_workers("pool", idle=0) == ["w1", "w2"]
+
+        assert await queue.forget_workers("pool", idle=0) == []
+        assert await queue.renew(held)
+        assert await queue.complete(held, [b"result"])
+        assert await results_of(queue) == [b"result"]
+        assert await queue.forget_workers("pool", idle=0) == ["holding"]
+        await queue.add_task("pool", "job", b"task")
+        again = await lease_one(queue, "w1")
+        assert await queue.complete(again, [b"again"]), "a forgotten worker may come back"
+
+    bench.run(scenario)
+
+
+def test_a_worker_leaves_unless_it_holds_a_task(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        assert not await queue.leave("pool", "never-seen")
+        for _ in range(2):
+            await queue.add_task("pool", "job", b"task")
+        lease, other = await lease_one(queue, "w"), await lease_one(queue, "other")
+        assert await queue.complete(other, [])
+        assert not await queue.leave("pool", "w")
+        assert await queue.renew(lease)
+        assert await queue.complete(lease, [])
+
+        assert await queue.leave("pool", "w")
+
+        assert not await queue.leave("pool", "w")
+        assert await queue.forget_workers("pool", idle=0) == ["other"], "it alone left"
+
+    bench.run(scenario)
+
+
 def test_results_come_in_order_from_any_point_and_can_be_forgotten(bench: Bench) -> None:
     async def scenario(queue: RolloutQueue) -> None:
         await queue.open_job("job")

@@ -1,6 +1,7 @@
 """The queue inside one process and one event loop, for tests and for trying out. Nothing lasts."""
 
 import asyncio
+import math
 import secrets
 import time
 from collections import deque
@@ -24,6 +25,8 @@ class _Pool:
     tasks: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     waiting: deque[str] = field(default_factory=deque)
     held: dict[str, _Held] = field(default_factory=dict)
+    workers: dict[str, float] = field(default_factory=dict)
+    """When each worker was last given a task or renewed one."""
 
 
 class MemoryQueue:
@@ -52,6 +55,10 @@ class MemoryQueue:
         """See `RolloutQueue.close_job`."""
         self._jobs.pop(check_name("job", job), None)
         self._owners.pop(job, None)
+
+    async def is_open(self, job: str) -> bool:
+        """See `RolloutQueue.is_open`."""
+        return check_name("job", job) in self._jobs
 
     async def add_task(self, pool: str, job: str, payload: bytes) -> str:
         """See `RolloutQueue.add_task`."""
@@ -83,7 +90,7 @@ class MemoryQueue:
         held = self._pool(lease.pool).held.get(lease.entry_id)
         if held is None or held.worker != lease.worker:
             return False
-        held.since = time.monotonic()
+        held.since = self._pool(lease.pool).workers[lease.worker] = time.monotonic()
         return True
 
     async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
@@ -131,6 +138,15 @@ class MemoryQueue:
         """See `RolloutQueue.sentinel`."""
         return self._sentinel
 
+    async def leave(self, pool: str, worker: str) -> bool:
+        """See `RolloutQueue.leave`."""
+        check_name("worker", worker)
+        return worker in self._forget(pool, 0.0, [worker])
+
+    async def forget_workers(self, pool: str, *, idle: float) -> list[str]:
+        """See `RolloutQueue.forget_workers`."""
+        return sorted(self._forget(pool, idle, list(self._pool(pool).workers)))
+
     async def lag(self, pool: str) -> int:
         """See `RolloutQueue.lag`."""
         return len(self._pool(pool).waiting)
@@ -141,13 +157,22 @@ class MemoryQueue:
     def _pool(self, pool: str) -> _Pool:
         return self._pools.setdefault(check_name("pool", pool), _Pool())
 
+    def _forget(self, pool: str, idle: float, names: Sequence[str]) -> list[str]:
+        state, latest = self._pool(pool), time.monotonic() - idle
+        holding = {held.worker for held in state.held.values()}
+        gone = [name for name in names if name not in holding and state.workers.get(name, math.inf) <= latest]
+        for name in gone:
+            del state.workers[name]
+        return gone
+
     def _next_id(self) -> str:
         self._count += 1
         return f"{self._count}-0"
 
     def _hold_task(self, pool: str, entry_id: str, worker: str, deliveries: int) -> Lease:
         state = self._pool(pool)
-        state.held[entry_id] = _Held(worker, time.monotonic(), deliveries)
+        now = state.workers[worker] = time.monotonic()
+        state.held[entry_id] = _Held(worker, now, deliveries)
         job, payload = state.tasks[entry_id]
         return Lease(pool, entry_id, worker, job, payload, deliveries)
 

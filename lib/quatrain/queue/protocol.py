@@ -41,6 +41,10 @@ class RolloutQueue(Protocol):
         """Refuse further results and delete everything of this job but its tasks, which vanish when completed."""
         ...
 
+    async def is_open(self, job: str) -> bool:
+        """Whether somebody wants results of this job: it was opened, and neither closed nor wiped since."""
+        ...
+
     async def add_task(self, pool: str, job: str, payload: bytes) -> str:
         """Append a task to the pool's stream; returns its entry id."""
         ...
@@ -89,6 +93,17 @@ class RolloutQueue(Protocol):
 
     async def sentinel(self) -> str:
         """A random word that lives as long as the queue's contents: another word means that everything was wiped."""
+        ...
+
+    async def leave(self, pool: str, worker: str) -> bool:
+        """Forget the name of a worker that goes away. False: it holds tasks, or is not known."""
+        ...
+
+    async def forget_workers(self, pool: str, *, idle: float) -> list[str]:
+        """Forget the workers that hold nothing and were not heard of for `idle` seconds; their names, sorted.
+
+        Harmless for one that lives after all: it is known again with its next task.
+        """
         ...
 
     async def lag(self, pool: str) -> int:

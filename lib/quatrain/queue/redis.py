@@ -27,7 +27,7 @@ from redis.exceptions import (
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.queue.names import GROUP, SENTINEL, check_name, job_key, owner_key, rollouts_key, tasks_key
 from quatrain.queue.protocol import Lease
-from quatrain.queue.scripts import COMPLETE, HOLD, RELEASE, RENEW
+from quatrain.queue.scripts import COMPLETE, FORGET_WORKERS, HOLD, RELEASE, RENEW
 
 MAX_BLOCK = 2.0  # seconds; a longer wait ends early with nothing, the caller asks again
 _BLOCKING_TIMEOUT = 8.0  # a server may block longer than it was told
@@ -54,6 +54,7 @@ class RedisQueue:
         self._renew = self._redis.register_script(RENEW)
         self._hold = self._redis.register_script(HOLD)
         self._release = self._redis.register_script(RELEASE)
+        self._forget_workers = self._redis.register_script(FORGET_WORKERS)
         self._reads: set[asyncio.Task[Any]] = set()
 
     async def check(self) -> None:
@@ -77,6 +78,10 @@ class RedisQueue:
     async def close_job(self, job: str) -> None:
         """See `RolloutQueue.close_job`."""
         await self._run("DEL", job_key(job), rollouts_key(job), owner_key(job))
+
+    async def is_open(self, job: str) -> bool:
+        """See `RolloutQueue.is_open`."""
+        return bool(await self._run("EXISTS", job_key(job)))
 
     async def add_task(self, pool: str, job: str, payload: bytes) -> str:
         """See `RolloutQueue.add_task`."""
@@ -159,6 +164,14 @@ class RedisQueue:
                 return word.decode()
         raise Unavailable(f"{self._name} loses {SENTINEL} as soon as it is written; who wipes it?")
 
+    async def leave(self, pool: str, worker: str) -> bool:
+        """See `RolloutQueue.leave`."""
+        return bool(await self._forget(pool, 0.0, check_name("worker", worker)))
+
+    async def forget_workers(self, pool: str, *, idle: float) -> list[str]:
+        """See `RolloutQueue.forget_workers`."""
+        return sorted(await self._forget(pool, idle, ""))
+
     async def lag(self, pool: str) -> int:
         """See `RolloutQueue.lag`."""
         key = tasks_key(pool)
@@ -176,6 +189,12 @@ class RedisQueue:
             read.cancel()
         await self._redis.aclose()
         await self._blocking.aclose()
+
+    async def _forget(self, pool: str, idle: float, worker: str) -> list[str]:
+        with self._errors():
+            args = [GROUP, max(0, round(idle * 1000)), worker]
+            names = await self._forget_workers(keys=[tasks_key(pool)], args=args)
+        return [name.decode() for name in names]
 
     async def _run(self, *command: Any) -> Any:
         with self._errors():

@@ -43,6 +43,29 @@ return #redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID')
 """
 )
 
+# KEYS: tasks stream. ARGV: group, idle limit in milliseconds, the only worker to look at ('' for all).
+# Returns the names that it deleted. DELCONSUMER takes a worker's pending tasks with it: one that holds any stays.
+FORGET_WORKERS = """
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers['err'] then
+  if string.find(consumers['err'], 'NOGROUP', 1, true) or string.find(consumers['err'], 'no such key', 1, true) then
+    return {}
+  end
+  return consumers
+end
+local forgotten = {}
+for _, fields in ipairs(consumers) do
+  local consumer = {}
+  for i = 1, #fields, 2 do consumer[fields[i]] = fields[i + 1] end
+  local meant = ARGV[3] == '' or ARGV[3] == consumer['name']
+  if meant and consumer['pending'] == 0 and consumer['idle'] >= tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer['name'])
+    table.insert(forgotten, consumer['name'])
+  end
+end
+return forgotten
+"""
+
 # KEYS: owner key. ARGV: owner, time to live in milliseconds.
 HOLD = """
 local holder = redis.call('GET', KEYS[1])
