@@ -10,6 +10,7 @@
     ├── WrongState              the request does not fit the state that the receiver is in
     │   ├── Fenced              a newer owner or attempt exists
     │   └── LearnerBusy
+    ├── Unauthenticated         the caller did not prove who he is
     ├── PermissionRefused
     ├── Overloaded              try again later
     ├── Unavailable             a peer, the store or the queue cannot be reached now
@@ -102,6 +103,12 @@ class LearnerBusy(WrongState):
     """The learner serves another job."""
 
     reason = "LEARNER_BUSY"
+
+
+class Unauthenticated(QuatrainError):
+    """The caller sent no token, or one that is not valid."""
+
+    reason = "UNAUTHENTICATED"
 
 
 class PermissionRefused(QuatrainError):

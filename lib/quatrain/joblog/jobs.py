@@ -37,7 +37,7 @@ def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
     try:
         data = store.get(spec_key(job))
     except NotFound as error:
-        raise NotFound(f"there is no job {job!r}; `quatrain job list` shows the jobs there are") from error
+        raise no_such_job(job) from error
     try:
         document = json.loads(data)
     except ValueError as error:
@@ -45,6 +45,11 @@ def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Corrupt(f"{spec_key(job)} is not a JSON object")
     return document
+
+
+def no_such_job(job: str) -> NotFound:
+    """What is said of a job that does not exist, and of one that the caller may not see."""
+    return NotFound(f"there is no job {job!r}; `quatrain job list` shows the jobs there are")
 
 
 def list_jobs(store: ObjectStore) -> list[str]:

@@ -26,6 +26,7 @@ STATUS: dict[type[errors.QuatrainError], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionRefused: grpc.StatusCode.PERMISSION_DENIED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
@@ -39,7 +40,6 @@ STATUS: dict[type[errors.QuatrainError], grpc.StatusCode] = {
 # Codes that no class above sends but gRPC itself or a proxy may.
 _RECEIVED: dict[grpc.StatusCode, type[errors.QuatrainError]] = {
     **{code: kind for kind, code in STATUS.items()},
-    grpc.StatusCode.UNAUTHENTICATED: errors.PermissionRefused,
     grpc.StatusCode.OUT_OF_RANGE: errors.InvalidInput,
     grpc.StatusCode.CANCELLED: errors.Unavailable,
 }

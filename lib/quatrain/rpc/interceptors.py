@@ -1,6 +1,8 @@
-"""What happens around every call on the server: deadline, request id, error mapping, metrics, refusal while not ready.
+"""What happens around every call on the server: access, deadline, request id, error mapping, metrics, refusal while not
+ready.
 
-Health and reflection (`/grpc.`) pass untouched. Everything else, unary or streaming, goes through `CallGuard`.
+Health passes untouched, and reflection does once its caller is known. Everything else, unary or streaming, goes through
+`CallGuard`. A call that is refused for want of a token or a role is refused before its request is read.
 """
 
 import asyncio
@@ -16,11 +18,14 @@ import grpc.aio
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, Overloaded, QuatrainError, Unavailable
+from quatrain.rpc.access import LOCAL, Access, set_caller
 from quatrain.rpc.errors import DETAILS_KEY, REQUEST_ID, code_of, internal_status, to_status
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import bind, get_logger
 
 PUBLIC_DEADLINE_SECONDS = 30.0
+HEALTH = "/grpc.health."
+REFLECTION = "/grpc.reflection."
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 _STARTED = metrics.gauge("rpc_in_flight", "Calls in work", ("service", "method"))
@@ -41,11 +46,14 @@ class Gate:
 class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
     """The one interceptor: its order of duties is fixed, and every duty sees the final status."""
 
-    def __init__(self, name: str, gate: Gate, *, public: bool, services: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, name: str, gate: Gate, *, public: bool, services: Callable[[], list[str]], access: Access | None = None
+    ) -> None:
         self._name = name
         self._gate = gate
         self._public = public
         self._services = services
+        self._access = access
 
     async def intercept_service(
         self,
@@ -55,10 +63,18 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         """Wraps the handler of the method, or makes one that says what is served here."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
-        if method.startswith("/grpc."):
+        if method.startswith(HEALTH):
             return handler
-        if handler is None:
-            return grpc.stream_stream_rpc_method_handler(self._unknown(method))
+        reflected = method.startswith(REFLECTION)
+        try:
+            self._admit(handler_call_details, authorize=handler is not None and not reflected)
+            if handler is None:
+                served = ", ".join(sorted(self._services())) or "nothing yet"
+                raise NotBuilt(f"{self._name} does not serve {method}; it serves {served}")
+        except QuatrainError as error:
+            return grpc.stream_stream_rpc_method_handler(self._refusal(method, error, known=handler is not None))
+        if reflected:
+            return handler
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._streaming(method, handler.stream_stream),
@@ -108,18 +124,35 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
                     return
                 async with contextlib.aclosing(result) as messages:
                     async for message in messages:
+                        if self._access is not None:  # A stream may last for weeks; a token may be taken back.
+                            self._access.authenticate(context.invocation_metadata() or ())
                         yield message
 
         return call
 
-    def _unknown(self, method: str) -> Any:
+    def _refusal(self, method: str, error: QuatrainError, *, known: bool) -> Any:
+        """A handler that raises `error` without having read a request."""
+
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._around(method, context, known=False):
-                served = ", ".join(sorted(self._services())) or "nothing yet"
-                raise NotBuilt(f"{self._name} does not serve {method}; it serves {served}")
+            async with self._around(method, context, known=known):
+                raise error
             yield b""  # makes this a generator
 
         return call
+
+    def _admit(self, details: grpc.HandlerCallDetails, *, authorize: bool) -> None:
+        """Makes the caller known to the servicer, in the context of this call.
+
+        Raises Unauthenticated, PermissionRefused.
+        """
+        if self._access is None:
+            set_caller(LOCAL)
+            return
+        principal = self._access.authenticate(details.invocation_metadata or ())
+        if authorize:
+            self._access.authorize(principal, details.method)
+        set_caller(principal)
+        bind(caller=principal.name)
 
     def _limit(self, method: str, context: Context) -> float | None:
         """Seconds to impose on a unary call, None where the caller set some. Raises InvalidInput if he had to."""

@@ -76,7 +76,7 @@ def test_an_internal_failure_says_only_its_id() -> None:
         (grpc.StatusCode.UNAVAILABLE, "Socket closed", errors.Unavailable),
         (grpc.StatusCode.CANCELLED, "", errors.Unavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExpired),
-        (grpc.StatusCode.UNAUTHENTICATED, "no token", errors.PermissionRefused),
+        (grpc.StatusCode.UNAUTHENTICATED, "no token", errors.Unauthenticated),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (5 vs. 4)", errors.InvalidInput),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams", errors.Overloaded),
         (grpc.StatusCode.UNKNOWN, "?", errors.QuatrainError),

@@ -23,13 +23,11 @@ from quatrain.orchestrator.api.reading import JobReader, JobRecord
 from quatrain.orchestrator.api.watching import watch
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.submit import Submission, Submitter
+from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.v1 import common_pb2, job_pb2, job_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-OWNER = "local"
-"""Who submits where no tokens are configured."""
-
 EVENTS_PAGE = 1000
 JOBS_PAGE = 100
 MOST_ON_A_PAGE = 1000
@@ -49,7 +47,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         """See the proto."""
         submission = Submission(
             document=spec_from_proto(request.spec),
-            owner=OWNER,
+            owner=caller().name,
             job_id=request.job_id,
             request_id=request.request_id,
             validate_only=request.validate_only,
@@ -89,12 +87,12 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:
         """See the proto."""
-        record = await self.reader.read(request.job_id)
+        record = await self.reader.read_to_change(request.job_id)
         wish = record.log.view.intents.get("cancel")
         if not record.log.view.finished and (wish is None or (request.now and not wish.get("now"))):
             data = {"now": request.now, "reason": request.reason}
             with contextlib.suppress(WrongState):  # It has ended meanwhile.
-                await asyncio.to_thread(record.log.append_intent, "cancel_requested", data, OWNER)
+                await asyncio.to_thread(record.log.append_intent, "cancel_requested", data, caller().name)
         return job_pb2.CancelJobResponse(job=await self._job(request.job_id))
 
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:

@@ -1,4 +1,4 @@
-"""Reads jobs for the API: any replica folds the log for itself."""
+"""Reads jobs for the API: any replica folds the log for itself. What the caller may not see does not exist for him."""
 
 import asyncio
 from collections import OrderedDict
@@ -8,6 +8,8 @@ from typing import Any
 from quatrain.batches import BatchRow, read_batch
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import JobLog, jobs
+from quatrain.orchestrator.api.access import check_changeable, check_visible
+from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger
@@ -34,7 +36,20 @@ class JobReader:
         self._records: OrderedDict[str, JobRecord] = OrderedDict()
 
     async def read(self, job: str) -> JobRecord:
-        """A job as it is now. Raises NotFound, Unavailable."""
+        """A job that the caller may read, as it is now. Raises NotFound, Unavailable."""
+        record = await self._known(job)
+        check_visible(job, record.document)
+        await asyncio.to_thread(record.log.refresh)
+        return record
+
+    async def read_to_change(self, job: str) -> JobRecord:
+        """A job that the caller may change, as it is now. Raises NotFound, PermissionRefused, Unavailable."""
+        record = await self._known(job)
+        check_changeable(job, record.document)
+        await asyncio.to_thread(record.log.refresh)
+        return record
+
+    async def _known(self, job: str) -> JobRecord:
         record = self._records.get(job)
         if record is None:
             document = await asyncio.to_thread(jobs.read_spec, self._store, job)
@@ -42,11 +57,10 @@ class JobReader:
             while len(self._records) > LOGS_KEPT:
                 self._records.popitem(last=False)
         self._records.move_to_end(job)
-        await asyncio.to_thread(record.log.refresh)
         return record
 
     async def list_all(self) -> list[JobRecord]:
-        """All jobs, newest first."""
+        """All jobs that the caller may read, newest first."""
         names = await asyncio.to_thread(jobs.list_jobs, self._store)
         records = [record for name in names if (record := await self._readable(name)) is not None]
         return sorted(records, key=lambda record: (record.document["create_time"], record.job), reverse=True)
@@ -54,7 +68,8 @@ class JobReader:
     async def _readable(self, job: str) -> JobRecord | None:
         """One damaged job must not hide the others."""
         try:
-            return await self.read(job)
+            record = await self._known(job)
+            return await self.read(job) if caller().may_read(record.document["owner"]) else None
         except (Corrupt, NotFound) as error:
             log.error("job cannot be listed", job=job, error=error.message)
             return None

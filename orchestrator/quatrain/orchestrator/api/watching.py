@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from quatrain.joblog import JobLog, JobView, apply, jobs
+from quatrain.orchestrator.api.access import check_visible
 from quatrain.orchestrator.api.messages import event_message, job_message
 from quatrain.storage import ObjectStore
 from quatrain.v1 import job_pb2
@@ -16,6 +17,7 @@ HEARTBEAT_SECONDS = 5.0
 async def watch(store: ObjectStore, job: str, after: int, poll: float) -> AsyncIterator[job_pb2.WatchJobResponse]:
     """Messages of one watcher. It begins with a snapshot if `after` is 0, else after that revision."""
     document = await asyncio.to_thread(jobs.read_spec, store, job)
+    check_visible(job, document)
     log = JobLog(store, job)
     view = JobView(job)
     events = await asyncio.to_thread(log.refresh)

@@ -1,0 +1,108 @@
+"""Who calls, and which methods his role opens. The guard of a public server asks `Access` before it reads a request.
+
+Roles are ordered: a submitter may all that a viewer may, an admin everything. A method without an entry in the table of
+roles is refused, so a new method is closed until somebody decides who may call it. What a caller may see of other
+people's things is the servicer's business; `caller()` tells it who asks.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+from quatrain.errors import PermissionRefused, Unauthenticated
+
+AUTHORIZATION = "authorization"
+EVERY_TENANT = "*"
+
+
+class Role(enum.IntEnum):
+    """What a token may do."""
+
+    VIEWER = 1
+    SUBMITTER = 2
+    ADMIN = 3
+
+    @property
+    def label(self) -> str:
+        """As people write it."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who a token stands for. `tenants`: other principals whose jobs he may read; `*` means everybody's."""
+
+    name: str
+    role: Role
+    tenants: frozenset[str] = frozenset()
+
+    def may_read(self, owner: str) -> bool:
+        """Whether he sees what belongs to `owner`."""
+        return self.may_change(owner) or owner in self.tenants or EVERY_TENANT in self.tenants
+
+    def may_change(self, owner: str) -> bool:
+        """Whether what belongs to `owner` is his to change, as far as his role lets him change anything."""
+        return self.role is Role.ADMIN or (bool(self.name) and self.name == owner)
+
+
+LOCAL = Principal("local", Role.ADMIN)
+"""Everybody who reaches a server that has no tokens: it listens on loopback only."""
+
+_NOBODY = Principal("", Role.VIEWER)
+_caller: ContextVar[Principal] = ContextVar("caller", default=_NOBODY)
+
+
+def caller() -> Principal:
+    """Who makes the call that the current task serves. Outside of a call nobody, who may see nothing."""
+    return _caller.get()
+
+
+def set_caller(principal: Principal) -> None:
+    """For the guard: each call has a context of its own, so nothing is taken back afterwards."""
+    _caller.set(principal)
+
+
+class Authenticator(Protocol):
+    """Knows the valid tokens."""
+
+    def principal_of(self, token: str) -> Principal:
+        """Who the token stands for. Raises Unauthenticated; the message never holds the token."""
+        ...
+
+
+class Access:
+    """Decides about calls to a public server. Without an authenticator every caller is `LOCAL`."""
+
+    def __init__(self, roles: Mapping[str, Role], tokens: Authenticator | None) -> None:
+        """`roles`: least role of each method by its path, `/quatrain.v1.JobService/GetJob`."""
+        self._roles = roles
+        self._tokens = tokens
+
+    def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
+        """Who calls. Raises Unauthenticated without a valid bearer token."""
+        if self._tokens is None:
+            return LOCAL
+        return self._tokens.principal_of(_bearer_token(metadata))
+
+    def authorize(self, principal: Principal, method: str) -> None:
+        """Raises PermissionRefused unless the caller's role opens the method."""
+        needed = self._roles.get(method)
+        if needed is None:
+            raise PermissionRefused(f"{method} is open to nobody: it has no entry in the table of roles")
+        if principal.role < needed:
+            raise PermissionRefused(
+                f"{method} needs the role {needed.label}; the token of {principal.name!r} has the role "
+                f"{principal.role.label}"
+            )
+
+
+def _bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    given = [value for key, value in metadata if key == AUTHORIZATION]
+    if not given:
+        raise Unauthenticated("this API needs a token: send the metadata `authorization: Bearer TOKEN`")
+    scheme, _, token = str(given[0]).partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("the metadata `authorization` must be given once, as `Bearer TOKEN`")
+    return token.strip()
