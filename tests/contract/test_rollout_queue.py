@@ -400,6 +400,8 @@ def test_a_hold_excludes_others_until_it_is_released_or_runs_out(bench: Bench) -
         assert not await queue.hold("job", "b", 60)
         assert await queue.hold("other", "b", 60)
         assert await queue.holder("job") == "a"
+        assert await queue.holders(["job", "nobody", "other"]) == {"job": "a", "other": "b"}
+        assert await queue.holders([]) == {}
         await asyncio.sleep(0.2)
         assert await queue.hold("job", "a", 0.3), "renewed"
         await asyncio.sleep(0.2)

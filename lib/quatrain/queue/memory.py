@@ -129,6 +129,10 @@ class MemoryQueue:
         owner, until = self._owners.get(check_name("job", job), ("", 0.0))
         return owner if time.monotonic() < until else None
 
+    async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
+        """See `RolloutQueue.holders`."""
+        return {job: owner for job in jobs if (owner := await self.holder(job)) is not None}
+
     async def release(self, job: str, owner: str) -> None:
         """See `RolloutQueue.release`."""
         if await self.holder(job) == owner:

@@ -87,6 +87,10 @@ class RolloutQueue(Protocol):
         """Who owns the job, None when nobody said so within its ttl. A hint: only the epoch event decides."""
         ...
 
+    async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
+        """Owners of those of the jobs that have one, in one request."""
+        ...
+
     async def release(self, job: str, owner: str) -> None:
         """Stop holding, if `owner` still does."""
         ...

@@ -150,6 +150,13 @@ class RedisQueue:
         owner: bytes | None = await self._run("GET", owner_key(job))
         return None if owner is None else owner.decode()
 
+    async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
+        """See `RolloutQueue.holders`."""
+        if not jobs:
+            return {}
+        owners: list[bytes | None] = await self._run("MGET", *map(owner_key, jobs))
+        return {job: owner.decode() for job, owner in zip(jobs, owners, strict=True) if owner is not None}
+
     async def release(self, job: str, owner: str) -> None:
         """See `RolloutQueue.release`."""
         with self._errors():
