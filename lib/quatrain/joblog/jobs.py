@@ -1,4 +1,7 @@
-"""Jobs as objects: a job exists once its `spec.json` does; `active/{job}` is an index of the unfinished ones."""
+"""Jobs as objects: a job exists once its `spec.json` does.
+
+`active/{job}` is an index of the unfinished jobs; `cleanup/{job}/{revision}` one of the jobs that have data to delete.
+"""
 
 import json
 from typing import Any
@@ -17,6 +20,15 @@ def spec_key(job: str) -> str:
 def active_key(job: str) -> str:
     """Key of a job's entry in the index of unfinished jobs."""
     return f"active/{job}"
+
+
+def cleanup_key(job: str, revision: int) -> str:
+    """Key of an entry in the index of jobs to clean: what the log says at `revision` leaves data to delete.
+
+    Whoever is about to append such an event to the log of a job that has no owner makes the entry first, for the
+    revision that the event will have: a crash between the two leaves an entry too many, never one too few.
+    """
+    return f"cleanup/{job}/{revision:010d}"
 
 
 def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> bool:
@@ -70,6 +82,16 @@ def list_active(store: ObjectStore) -> list[str]:
     return [stat.key.removeprefix("active/") for stat in store.list("active/")]
 
 
+def list_cleanups(store: ObjectStore) -> dict[str, list[int]]:
+    """The index of jobs to clean: job to the revisions of its entries."""
+    found: dict[str, list[int]] = {}
+    for stat in store.list("cleanup/"):
+        _, job, revision = stat.key.split("/")
+        found.setdefault(job, []).append(int(revision))
+    return found
+
+
 def retire(store: ObjectStore, job: str) -> None:
-    """Takes a job out of the index, after its terminal event. Idempotent."""
+    """Takes a job out of the index of unfinished jobs, after its terminal event; it is cleaned next. Idempotent."""
+    store.put(cleanup_key(job, 0), b"{}")
     store.delete(active_key(job))

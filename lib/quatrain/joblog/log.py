@@ -1,14 +1,14 @@
 """Reads a job's log and appends to it. Conditional creation of the next event is the only lock there is."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from quatrain.errors import Corrupt, Fenced, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog.events import Event, event_key, parse_event
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
-from quatrain.joblog.view import JobView, apply, check_event
+from quatrain.joblog.view import HOUSEKEEPING, JobView, apply, check_event
 from quatrain.storage import ObjectStore
 
 # Conflicts in a row after which an intent gives up: each one means that another event got in between.
@@ -99,11 +99,31 @@ class JobLog:
                 continue
         raise Unavailable(f"job {self._job}: {INTENT_TRIES} writes of {type} lost against other events; try again")
 
+    def append_decided(self, decide: Callable[[JobView], Event | None]) -> Event | None:
+        """Appends what `decide` makes of the newest view, right behind what it has seen; None when it wants nothing.
+
+        It is asked again whenever somebody else's event came between, so nothing is ever decided on an old view.
+        Raises what `decide` raises and what `append` raises, less LogConflict.
+        """
+        with self._lock:
+            for _ in range(INTENT_TRIES):
+                self.refresh()
+                event = decide(self._view)
+                if event is None:
+                    return None
+                try:
+                    return self.append(event)
+                except LogConflict:
+                    continue
+        raise Unavailable(f"job {self._job}: {INTENT_TRIES} decisions came too late; try again")
+
     def _check_place(self, event: Event) -> None:
         view = self._view
         if event.nonce in self._unsure:
             return  # It may be in the log already; the write will tell.
-        if view.finished:
+        if view.deleted is not None:
+            raise WrongState(f"job {self._job} was deleted: no {event.type} can follow")
+        if view.finished and (event.epoch or event.type not in HOUSEKEEPING):
             raise WrongState(f"job {self._job} is {view.state}: no {event.type} can follow")
         if event.epoch == 0:
             return

@@ -9,6 +9,8 @@ from quatrain.errors import Corrupt
 from quatrain.joblog.events import Event
 
 TERMINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+# What may follow the terminal event: care for the data of a job that has ended. None of it changes how it ended.
+HOUSEKEEPING = frozenset({"checkpoint_pinned", "checkpoint_released", "policies_released", "job_deleted"})
 
 # An object or model as an event names it, for example {"key": ..., "sha256": ..., "size": ...}.
 Ref = dict[str, Any]
@@ -43,8 +45,9 @@ class JobView:
     # Data of the newest `learner_opened`; None before the first.
     learner: dict[str, Any] | None = None
     policy_version: int = 0
-    # PPO policy version to its model.
+    # PPO policy version to its model; a released one is in `released_policies` instead.
     policies: dict[int, Ref] = field(default_factory=dict)
+    released_policies: set[int] = field(default_factory=set)
     # Stage to the model that was published for it last.
     published: dict[str, Ref] = field(default_factory=dict)
     # PPO step to the data of its `batch_sealed`.
@@ -55,8 +58,12 @@ class JobView:
     completed: dict[str, int] = field(default_factory=dict)
     # Stage to its rows in the order of steps; evaluations are merged into the row of their step (0: before the first).
     metrics: dict[str, list[MetricRow]] = field(default_factory=dict)
-    # Data of every `checkpoint` event with `attempt` and `revision`, in the order of their commits.
+    # Data of every `checkpoint` event with `attempt` and `revision`, in the order of their commits, less the released.
     checkpoints: list[Ref] = field(default_factory=list)
+    # Key of a released checkpoint to the data of its `checkpoint_released` with `time`, `actor` and `revision`.
+    released: dict[str, Ref] = field(default_factory=dict)
+    # Keys of the checkpoints that somebody has pinned.
+    pinned: set[str] = field(default_factory=set)
     # Stage to the data of its `stage_completed`.
     stage_results: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Step to the data of its `evaluated`.
@@ -69,6 +76,8 @@ class JobView:
     # Data of the failed attempts since the newest checkpoint or completed stage: the retry budget counts these.
     failures: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
+    # The tombstone, {"time", "actor", "reason"}; None while the job's data are kept.
+    deleted: dict[str, Any] | None = None
     create_time: str = ""
     update_time: str = ""
 
@@ -181,6 +190,29 @@ def _checkpoint(view: JobView, event: Event) -> None:
     view.failures = []
 
 
+def _checkpoint_pinned(view: JobView, event: Event) -> None:
+    change = view.pinned.add if event.data["pinned"] else view.pinned.discard
+    change(event.data["key"])
+
+
+def _checkpoint_released(view: JobView, event: Event) -> None:
+    key = event.data["key"]
+    # A new list: who walks over the old one in another thread is not disturbed.
+    view.checkpoints = [ref for ref in view.checkpoints if ref["key"] != key]
+    view.pinned.discard(key)
+    view.released[key] = {**event.data, "time": event.time, "actor": event.actor, "revision": event.revision}
+
+
+def _policies_released(view: JobView, event: Event) -> None:
+    released = set(event.data["versions"])
+    view.policies = {version: ref for version, ref in view.policies.items() if version not in released}
+    view.released_policies |= released
+
+
+def _job_deleted(view: JobView, event: Event) -> None:
+    view.deleted = {"time": event.time, "actor": event.actor, "reason": event.data.get("reason") or ""}
+
+
 def _evaluated(view: JobView, event: Event) -> None:
     view.evaluations[event.data["step"]] = event.data
     view.takeovers = 0
@@ -268,4 +300,8 @@ _HANDLERS: dict[str, Callable[[JobView, Event], None]] = {
     "pause_requested": _pause_requested,
     "resume_requested": _resume_requested,
     "job_finished": _job_finished,
+    "checkpoint_pinned": _checkpoint_pinned,
+    "checkpoint_released": _checkpoint_released,
+    "policies_released": _policies_released,
+    "job_deleted": _job_deleted,
 }
