@@ -130,7 +130,7 @@ def _code(value: object) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return f"`{','.join(value)}`"
+        return f"`{','.join(value)}`" if value else "empty"
     return f"`{value}`" if value != "" else "empty"
 
 

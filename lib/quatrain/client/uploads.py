@@ -9,7 +9,7 @@ from quatrain.client.connection import CHECK_SECONDS, Connection
 from quatrain.client.resources import Artifact, NamedModel, model_from
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidData, InvalidInput, Unavailable
 from quatrain.text import Tokenizer
-from quatrain.text.model_folder import check_model_folder
+from quatrain.text.model_folder import check_model_folder, is_model_file
 from quatrain.v1 import artifact_pb2
 
 Request = artifact_pb2.UploadRequest
@@ -20,8 +20,6 @@ TRIES = 5
 FIRST_PAUSE = 0.2
 # The slowest line that an upload may still end on in time, bytes a second.
 SLOWEST = 128 * 1024
-# Weights that nothing here opens; a folder that has safetensors does not need them.
-_OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".onnx", ".gguf"})
 
 
 async def upload_file(connection: Connection, path: Path) -> Artifact:
@@ -72,15 +70,9 @@ def check_folder(folder: Path) -> None:
 
 
 def model_files(folder: Path) -> list[str]:
-    """Paths of the files that belong to a model folder, sorted: no hidden ones, no other kinds of weights."""
-    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    return [
-        path.as_posix()
-        for path in paths
-        if not any(part.startswith(".") for part in path.parts)
-        and path.suffix not in _OTHER_WEIGHTS
-        and path.as_posix() != "manifest.json"
-    ]
+    """Paths of the files that belong to a model folder, sorted."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    return [name for name in names if is_model_file(name)]
 
 
 async def _send(connection: Connection, path: Path, head: Request, start: int) -> None:

@@ -16,6 +16,7 @@ from quatrain.config.schema import (
     RewardConfig,
     RolloutConfig,
     ServerConfig,
+    SourcesConfig,
     StorageConfig,
     TelemetryConfig,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "RewardConfig",
     "RolloutConfig",
     "ServerConfig",
+    "SourcesConfig",
     "StorageConfig",
     "TelemetryConfig",
     "load_config",

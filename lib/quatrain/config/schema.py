@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 SECRET: dict[str, Any] = {"secret": True}
 
@@ -25,6 +25,10 @@ def _split_commas(value: object) -> object:
 
 
 Addresses = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+BucketName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]+(?:-+[a-z0-9]+|\.[a-z0-9]+)*$", min_length=3, max_length=63)
+]
+Buckets = Annotated[tuple[BucketName, ...], BeforeValidator(_split_commas)]
 
 
 class Section(BaseModel):
@@ -70,6 +74,23 @@ class StorageConfig(Section):
     secret_key: str = Field(default="", repr=False, json_schema_extra=SECRET, description="S3 secret key")
     secure: bool = Field(default=True, description="use TLS towards the S3 API")
     region: str = Field(default="us-east-1", description="S3 region")
+
+
+class SourcesConfig(Section):
+    """S3 buckets that specs may name as `s3://BUCKET/KEY`; what they hold is open to everybody who may submit a job."""
+
+    buckets: Buckets = Field(
+        default=(), description="buckets that specs may name, separated by commas; never the deployment's own"
+    )
+    endpoint: str = Field(default="", description="host:port of their S3 API; empty: that of storage, where it is S3")
+    access_key: str = Field(
+        default="", repr=False, json_schema_extra=SECRET, description="S3 access key; empty with no endpoint: storage's"
+    )
+    secret_key: str = Field(default="", repr=False, json_schema_extra=SECRET, description="S3 secret key")
+    secure: bool = Field(default=True, description="use TLS towards sources.endpoint")
+    region: str = Field(default="us-east-1", description="S3 region of sources.endpoint")
+    max_model_bytes: int = Field(default=20 * 2**30, ge=1, description="most bytes of a model folder that is read")
+    max_data_bytes: int = Field(default=2**30, ge=1, description="most bytes of a data file that is read")
 
 
 class QueueConfig(Section):
@@ -185,6 +206,7 @@ class ProcessConfig(Section):
 
     server: ServerConfig = ServerConfig()
     storage: StorageConfig = StorageConfig()
+    sources: SourcesConfig = SourcesConfig()
     queue: QueueConfig = QueueConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     compute: ComputeConfig = ComputeConfig()

@@ -121,7 +121,7 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """See `ObjectStore.get`."""
-        return b"".join(self._stream(key))
+        return b"".join(self.stream(key))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """See `ObjectStore.get_range`."""
@@ -135,7 +135,7 @@ class S3Store:
 
     def get_file(self, key: str, path: Path) -> None:
         """See `ObjectStore.get_file`. A transfer that breaks goes on where it broke."""
-        write_file(path, self._stream(key))
+        write_file(path, self.stream(key))
 
     def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
         """See `ObjectStore.list`."""
@@ -238,8 +238,8 @@ class S3Store:
             response.close()
             response.release_conn()
 
-    def _stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes; after a failure it asks for the rest of the same version."""
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object's bytes; after a failure it asks for the rest of the same version. Raises NotFound, Corrupt."""
         check_key(key)
         patience = self._patience(f"read {key}")
         offset, total, etag = 0, -1, ""

@@ -27,8 +27,17 @@ _TRANSIENT_CODES = frozenset(
     }
 )
 _FULL_CODES = frozenset({"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
+_ACCESS_CODES = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
+
+
+class S3Refused(Unavailable):
+    """The server is there and says no: there is no such bucket, or no access. `code` is its word for it."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Patience:
@@ -64,7 +73,10 @@ class Patience:
 
     def refusal(self, error: Exception) -> QuatrainError:
         """What to tell the caller."""
-        return Unavailable(f"{self._store}: {self._operation}: {_explain(error)}")
+        message = f"{self._store}: {self._operation}: {_explain(error)}"
+        if isinstance(error, S3Error) and (error.code == "NoSuchBucket" or error.code in _ACCESS_CODES):
+            return S3Refused(message, error.code)
+        return Unavailable(message)
 
 
 def is_transient(error: Exception) -> bool:
@@ -89,7 +101,7 @@ def _explain(error: Exception) -> str:
         return f"the store is full ({code}); free or add space"
     if code == "NoSuchBucket":
         return "the bucket is not there; create it, or correct storage.bucket"
-    if code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+    if code in _ACCESS_CODES:
         return f"access refused ({code}); check storage.access_key, storage.secret_key and the bucket's policy"
     if code == "RequestTimeTooSkewed":
         return "this machine's clock and the store's differ too much; set the clock"

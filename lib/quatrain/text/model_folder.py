@@ -1,15 +1,18 @@
 """Checks a Hugging Face model folder before anything loads it: no torch, no code from the folder, no pickle."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quatrain.errors import InvalidData
 from quatrain.text.folder_files import read_json
 from quatrain.text.safetensors_header import TensorEntry, read_header
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
+# Weights that nothing here opens; a folder that has safetensors does not need them.
+_OTHER_WEIGHTS = _PICKLES | {".h5", ".msgpack", ".onnx", ".gguf"}
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
@@ -63,7 +66,7 @@ def _read_weights(folder: Path) -> dict[str, TensorEntry]:
     elif index.is_file():
         tensors = _read_shards(folder, index)
     else:
-        raise _no_weights(folder)
+        raise no_weights(folder, [path.name for path in folder.iterdir()])
     if not tensors:
         raise InvalidData(f"The weights in {folder} hold no tensor.")
     return tensors
@@ -88,8 +91,16 @@ def _read_shards(folder: Path, index: Path) -> dict[str, TensorEntry]:
     return tensors
 
 
-def _no_weights(folder: Path) -> InvalidData:
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+def is_model_file(name: str) -> bool:
+    """Whether a file of a folder, by its slash path, is kept with the model: not hidden, no other kind of weights."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and path.suffix not in _OTHER_WEIGHTS and name != "manifest.json"
+
+
+def no_weights(folder: Path | str, names: Iterable[str]) -> InvalidData:
+    """What is wrong with a folder that has files of these names and no safetensors."""
+    pickles = sorted(name for name in names if PurePosixPath(name).suffix in _PICKLES)
     if pickles:
         return InvalidData(
             f"The weights in {folder} are pickle files ({', '.join(pickles[:5])}), which can run code when they are "

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from tests.integration.orchestrator.fakes import AgreeingEngine, AgreeingReference, FragileLearner, ScriptedReward
 from tests.unit.text.folders import symbol_tokenizer, write_folder
 
-from quatrain.config import ServerConfig
+from quatrain.config import ServerConfig, SourcesConfig, StorageConfig
 from quatrain.digests import sha256_hex
 from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import GenerationServicer
@@ -27,10 +27,12 @@ from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.orchestrator.learners import LearnerPool
+from quatrain.orchestrator.rollout.large_results import INLINE_BYTES
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.run import Surroundings
 from quatrain.orchestrator.scheduler import Scheduler
 from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.queue.memory import MemoryQueue
 from quatrain.reference.service import ReferenceService
@@ -93,10 +95,12 @@ class World:
     model_uri: str = ""
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
-    async def start(self, learners: int) -> None:
+    async def start(self, learners: int, job_slots: int = 4) -> None:
         folder = await asyncio.to_thread(upload_model_folder, self.store, write_model(self.root / "base"))
         self.model_uri = f"sha256:{folder.digest}"
-        generation = GenerationService(self.engine, self.folders("generation").fetch, job_slots=4, queue_size=32)
+        generation = GenerationService(
+            self.engine, self.folders("generation").fetch, job_slots=job_slots, queue_size=32
+        )
         self._stack.callback(generation.close)
         reference = ReferenceService(
             AgreeingReference(), self.folders("reference").fetch, memory_bytes=1, queue_size=32
@@ -162,7 +166,12 @@ class World:
         return services
 
     def start_worker(
-        self, name: str = "worker", *, services: Services | None = None, idle: float = 6.0
+        self,
+        name: str = "worker",
+        *,
+        services: Services | None = None,
+        idle: float = 6.0,
+        inline_bytes: int = INLINE_BYTES,
     ) -> RolloutWorker:
         worker = RolloutWorker(
             name=name,
@@ -172,6 +181,7 @@ class World:
             store=self.store,
             queue=self.queue,
             services=services or self.services(),
+            inline_bytes=inline_bytes,
         )
         self.keep(worker.run())
         return worker
@@ -207,8 +217,10 @@ class World:
         self._stack.push_async_callback(end)
         return task
 
-    def submitter(self, *, local_files: bool = False) -> Submitter:
-        return Submitter(self.store, self.folders("submitter"), self.services(), local_files)
+    def submitter(self, *, sources: Sources | None = None, local_files: bool = False) -> Submitter:
+        """Without sources no bucket is open."""
+        sources = sources or Sources(SourcesConfig(), StorageConfig(), self.root)
+        return Submitter(self.store, self.folders("submitter"), self.services(), sources, local_files)
 
     def spec(self, prompts: int = 8, **ppo: Any) -> dict[str, Any]:
         """A PPO-only job of three small steps."""
@@ -278,12 +290,18 @@ class World:
 
 @contextlib.asynccontextmanager
 async def deployment(
-    root: Path, *, learners: int = 1, workers: int = 1, schedulers: int = 1, store: ObjectStore | None = None
+    root: Path,
+    *,
+    learners: int = 1,
+    workers: int = 1,
+    schedulers: int = 1,
+    store: ObjectStore | None = None,
+    job_slots: int = 4,
 ) -> AsyncIterator[World]:
     """A running world; the first scheduler is called owner-0."""
     world = World(root, store or MemoryStore())
     try:
-        await world.start(learners)
+        await world.start(learners, job_slots)
         for number in range(workers):
             world.start_worker(f"worker-{number}")
         for number in range(schedulers):

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +14,7 @@ from quatrain.orchestrator import names
 from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
 from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import Folder, upload_model_folder
 from quatrain.text import Tokenizer
@@ -21,7 +22,6 @@ from quatrain.text.model_folder import check_model_folder
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
-MOST_FILES = 2000
 LONGEST_PATH = 200
 
 
@@ -117,7 +117,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         if not files or len(files) > MOST_FILES:
             raise InvalidInput(f"a model of {len(files)} files: 1 to {MOST_FILES} are taken")
         paths = [_safe_path(file.path) for file in files]
-        _check_apart(paths)
+        check_apart(paths)
         with tempfile.TemporaryDirectory(prefix="import-", dir=self.scratch) as temporary:
             root = Path(temporary)
             for file, path in zip(files, paths, strict=True):
@@ -142,14 +142,3 @@ def _safe_path(path: str) -> PurePosixPath:
             "and control characters"
         )
     return parts
-
-
-def _check_apart(paths: Sequence[PurePosixPath]) -> None:
-    """Raises InvalidInput when two files have one path, or one lies in another."""
-    taken = set(paths)
-    if len(taken) < len(paths):
-        raise InvalidInput("two files of the model have the same path")
-    for path in paths:
-        for folder in path.parents:
-            if folder in taken:
-                raise InvalidInput(f"{str(folder)!r} is a file and a folder of the model")

@@ -1,6 +1,5 @@
 """Pinning models: from a URI of the spec to a folder by content, opened and checked."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, InvalidSpec, NotFound, QuatrainError
 from quatrain.orchestrator.names import resolve_name
 from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.text import Tokenizer
@@ -24,17 +24,19 @@ class PinnedModel:
 
 
 class ModelPinner:
-    """Pins models for one deployment. `local_files`: absolute file:/// URIs are imported (process mode)."""
+    """Pins the models of one spec. `local_files`: absolute file:/// URIs are imported (process mode)."""
 
-    def __init__(self, store: ObjectStore, folders: FolderCache, *, local_files: bool) -> None:
+    def __init__(self, store: ObjectStore, folders: FolderCache, sources: Sources, *, local_files: bool) -> None:
         self._store = store
         self._folders = folders
+        self._sources = sources
         self._local_files = local_files
+        self._imported: dict[str, FolderRef] = {}
 
     async def pin(self, uri: str, field: str) -> PinnedModel:
         """Resolves, fetches and opens a model. Raises InvalidSpec or InvalidData naming the field of the spec."""
         try:
-            return await asyncio.to_thread(self._pin, uri)
+            return await self._sources.in_thread(uri, self._pin)
         except InvalidSpec:
             raise
         except (InvalidInput, NotFound, Corrupt) as error:
@@ -54,12 +56,17 @@ class ModelPinner:
         if uri.startswith("file:///") and self._local_files:
             path = Path(uri.removeprefix("file://"))
             check_model_folder(path)
-            folder = upload_model_folder(self._store, path)
-            return FolderRef(f"sha256:{folder.digest}", folder.digest)
-        raise InvalidInput(
-            f"{uri!r} cannot be read here: give sha256:DIGEST or models://NAME[@N]"
-            + (", or file:///ABSOLUTE/PATH" if self._local_files else "; clients upload file:// paths by themselves")
-        )
+            return self._import(path)
+        if uri.startswith(SCHEME):
+            if uri not in self._imported:  # a URI that a spec has twice is one model, whatever happens to the bucket
+                with self._sources.model(uri) as path:
+                    self._imported[uri] = self._import(path)
+            return self._imported[uri]
+        raise unreadable(uri, "sha256:DIGEST, models://NAME[@N] or s3://BUCKET/PREFIX")
+
+    def _import(self, path: Path) -> FolderRef:
+        folder = upload_model_folder(self._store, path)
+        return FolderRef(f"sha256:{folder.digest}", folder.digest)
 
 
 def _at_field(error: QuatrainError, field: str) -> InvalidData:

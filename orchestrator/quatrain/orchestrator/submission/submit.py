@@ -18,6 +18,7 @@ from quatrain.orchestrator.plan import FolderRef, TableRef
 from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, check_same_tokens
 from quatrain.orchestrator.submission.rewards import pin_reward, try_reward, value_init
+from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.tables import DataPinner
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object
@@ -44,6 +45,7 @@ class Submitter:
     store: ObjectStore
     folders: FolderCache
     services: Services
+    sources: Sources
     local_files: bool
 
     async def submit(self, submission: Submission) -> tuple[str, dict[str, Any]]:
@@ -90,10 +92,10 @@ class Submitter:
 
     async def _resolve(self, spec: JobSpec) -> dict[str, Any]:
         resolved = resolved_document(spec)
-        pinner = ModelPinner(self.store, self.folders, local_files=self.local_files)
+        pinner = ModelPinner(self.store, self.folders, self.sources, local_files=self.local_files)
         policy = await pinner.pin(resolved["model"]["uri"], "model.uri")
         resolved["model"] = {"uri": policy.folder.uri, "dtype": resolved["model"]["dtype"] or await self._dtype()}
-        data = DataPinner(self.store, policy.tokenizer, self.local_files)
+        data = DataPinner(self.store, policy.tokenizer, self.sources, self.local_files)
         ppo = resolved["ppo"]
         prompts = await data.prompts("ppo.prompts", ppo["prompts"], ppo)
         eval_prompts = None

@@ -1,6 +1,5 @@
 """Pinning data: from a URI of the spec to a prepared table by content."""
 
-import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepa
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.orchestrator.plan import TableRef
+from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
 from quatrain.text import Tokenizer
@@ -26,6 +26,7 @@ class DataPinner:
 
     store: ObjectStore
     tokenizer: Tokenizer
+    sources: Sources
     local_files: bool
     warnings: list[str] = field(default_factory=list)
 
@@ -71,24 +72,26 @@ class DataPinner:
 
     async def _with_file(self, name: str, data: dict[str, Any], prepare: Callable[[Path], T]) -> T:
         try:
-            return await asyncio.to_thread(self._read, data, prepare)
+            return await self.sources.in_thread(data["uri"], lambda uri: self._read(uri, data["format"], prepare))
         except (InvalidInput, NotFound, Corrupt) as error:
             violations = [FieldViolation(name, error.message)]
             raise InvalidData(f"{name}: {error.message}", violations) from error
 
-    def _read(self, data: dict[str, Any], prepare: Callable[[Path], T]) -> T:
-        uri = str(data["uri"])
+    def _read(self, uri: str, format: str | None, prepare: Callable[[Path], T]) -> T:
         if uri.startswith("file:///") and self.local_files:
             path = Path(uri.removeprefix("file://"))
             if not path.is_file():
                 raise NotFound(f"there is no file {path}")
             return prepare(path)
+        if uri.startswith(SCHEME):
+            with self.sources.data(uri) as path:
+                return prepare(path)
         if not uri.startswith("sha256:"):
-            raise InvalidInput(f"{uri!r} cannot be read here: upload the file and give sha256:DIGEST")
+            raise unreadable(uri, "sha256:DIGEST or s3://BUCKET/KEY")
         digest = uri.removeprefix("sha256:")
         content = read_object(self.store, f"data/sha256/{digest}", digest)
         with tempfile.TemporaryDirectory(prefix="quatrain-data-") as folder:
-            path = Path(folder) / f"data.{data['format'] or 'jsonl'}"
+            path = Path(folder) / f"data.{format or 'jsonl'}"
             path.write_bytes(content)
             return prepare(path)
 

@@ -1,0 +1,211 @@
+"""Models and data in S3 buckets outside, as a spec names them: `s3://BUCKET/KEY`. They are copied, never used in place.
+
+The orchestrator reads with its own rights for whoever submits. Therefore only buckets that the operator opened to jobs
+(`sources.buckets`) are read, and the deployment's own, which holds everybody's models, never is.
+"""
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from quatrain.config import SourcesConfig, StorageConfig
+from quatrain.errors import Corrupt, InvalidData, InvalidInput, NotFound, Unavailable
+from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
+from quatrain.storage import ObjectStat
+from quatrain.storage.files import write_file
+from quatrain.storage.keys import check_key
+from quatrain.storage.s3 import S3Address, S3Store
+from quatrain.storage.s3_errors import S3Refused
+from quatrain.text import Tokenizer
+from quatrain.text.model_folder import check_model_folder, is_model_file, no_weights
+
+T = TypeVar("T")
+
+SCHEME = "s3://"
+READERS = 2
+"""Copies made at once, which bounds the disk they take: so many times the largest model."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A URI of a spec, taken apart, and the bucket it names."""
+
+    uri: str
+    bucket: str
+    key: str
+    store: S3Store
+
+
+class Sources:
+    """The buckets that specs may name. Raises InvalidInput for settings that cannot work.
+
+    `scratch` is the folder of the temporary copies; a server that is away is tried for `total_wait` seconds.
+    """
+
+    def __init__(
+        self, config: SourcesConfig, storage: StorageConfig, scratch: Path, *, total_wait: float = 20.0
+    ) -> None:
+        self._config = config
+        self._own = storage.bucket if storage.kind == "s3" else None
+        self._stores = {bucket: _open(bucket, config, storage, total_wait) for bucket in config.buckets}
+        self._scratch = scratch
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="sources")
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        """Ends the copies under way."""
+        self._closing.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def in_thread(self, uri: str, work: Callable[[str], T]) -> T:
+        """Runs blocking work on a URI. Reading from outside has threads of its own, so that it holds up no job."""
+        threads = self._threads if uri.startswith(SCHEME) else None
+        return await asyncio.get_running_loop().run_in_executor(threads, work, uri)
+
+    @contextmanager
+    def model(self, uri: str) -> Iterator[Path]:
+        """A checked copy of the model folder under `s3://BUCKET/PREFIX`, for as long as the context lasts.
+
+        It has the files that a client would upload of the same folder, so that its digest is the same.
+        Raises InvalidInput, InvalidData, NotFound, Corrupt, Unavailable.
+        """
+        place = self._place(uri)
+        with tempfile.TemporaryDirectory(prefix="source-", dir=self._scratch) as temporary:
+            folder = Path(temporary)
+            with _reading(place):
+                found = place.store.list(f"{place.key}/", limit=MOST_FILES + 1)
+                files = choose_files(uri, f"{place.key}/", found)
+                self._check_size(uri, sum(files.values()), "max_model_bytes")
+                for name, size in files.items():
+                    self._copy(place, f"{place.key}/{name}", size, folder / name)
+            with _naming(uri, folder):
+                check_model_folder(folder)
+                Tokenizer.load(folder)
+            yield folder
+
+    @contextmanager
+    def data(self, uri: str) -> Iterator[Path]:
+        """A copy of the data file at `s3://BUCKET/KEY` with its extension, for as long as the context lasts.
+
+        Raises as `model` does; InvalidData of the caller's reading names the URI instead of the copy.
+        """
+        place = self._place(uri)
+        with tempfile.TemporaryDirectory(prefix="source-", dir=self._scratch) as temporary:
+            path = Path(temporary) / f"data{PurePosixPath(place.key).suffix[:16]}"
+            with _reading(place):
+                stat = place.store.stat(place.key)
+                if stat is None:
+                    place.store.get_range(place.key, 0, 1)  # says more than a HEAD can: no bucket, or no object
+                    raise NotFound(f"{uri}: there is no such object")
+                self._check_size(uri, stat.size, "max_data_bytes")
+                self._copy(place, place.key, stat.size, path)
+            with _naming(uri, path):
+                yield path
+
+    def _place(self, uri: str) -> _Place:
+        bucket, _, key = uri.removeprefix(SCHEME).removesuffix("/").partition("/")
+        if not bucket or not key:
+            raise InvalidInput(f"{uri!r} names no object: give s3://BUCKET/KEY")
+        if bucket == self._own:
+            raise InvalidInput(f"bucket {bucket!r} holds this deployment's own data and is never open to jobs")
+        if bucket not in self._stores:
+            raise InvalidInput(
+                f"bucket {bucket!r} is not open to jobs: the operator lists readable buckets in sources.buckets"
+            )
+        return _Place(uri, bucket, check_key(key), self._stores[bucket])
+
+    def _check_size(self, uri: str, size: int, setting: str) -> None:
+        most = getattr(self._config, setting)
+        if size > most:
+            raise InvalidData(f"{uri} has {size} bytes; at most {most} are read (sources.{setting})")
+
+    def _copy(self, place: _Place, key: str, size: int, path: Path) -> None:
+        chunks = exactly(place.store.stream(key), size, f"{SCHEME}{place.bucket}/{key}")
+        write_file(path, self._until_closed(chunks))
+
+    def _until_closed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if self._closing.is_set():
+                raise Unavailable("the server is shutting down; send the request again")
+            yield chunk
+
+
+def unreadable(uri: str, ways: str) -> InvalidInput:
+    """What to say of a URI that is none of `ways`."""
+    if uri.startswith("hf://"):
+        return InvalidInput(f"{uri!r}: hf:// is not read in this version; download it and give the local path")
+    return InvalidInput(f"{uri!r} cannot be read here: give {ways}; clients upload paths by themselves")
+
+
+def choose_files(uri: str, prefix: str, found: Sequence[ObjectStat]) -> dict[str, int]:
+    """The model's files among the objects under `prefix`, with their sizes in bytes.
+
+    Raises NotFound (nothing there), InvalidData (too many files, no safetensors), InvalidInput (names that are no
+    plain paths).
+    """
+    if not found:
+        raise NotFound(f"{uri}: nothing lies under it; name the folder that holds config.json")
+    if len(found) > MOST_FILES:
+        raise InvalidData(f"{uri} has more than {MOST_FILES} files: name one model's folder")
+    names: dict[str, int] = {}
+    for stat in found:
+        if not stat.key.endswith("/"):  # consoles make such empty objects to show a folder
+            names[check_key(stat.key).removeprefix(prefix)] = stat.size
+    if not any(name.endswith(".safetensors") for name in names):
+        raise no_weights(uri, names)
+    files = {name: size for name, size in names.items() if is_model_file(name)}
+    check_apart([PurePosixPath(name) for name in files])
+    return files
+
+
+def exactly(chunks: Iterable[bytes], size: int, uri: str) -> Iterator[bytes]:
+    """The chunks, which must have `size` bytes together, so that no more is read than was allowed. Raises Corrupt."""
+    taken = 0
+    for chunk in chunks:
+        taken += len(chunk)
+        if taken > size:
+            break
+        yield chunk
+    if taken != size:
+        raise Corrupt(f"{uri} was replaced while it was read; send the request again")
+
+
+def _open(bucket: str, config: SourcesConfig, storage: StorageConfig, total_wait: float) -> S3Store:
+    """A bucket where `sources` says, else beside the deployment's own, read with a key of its own if there is one."""
+    if not config.endpoint and storage.kind != "s3":
+        raise InvalidInput("sources.buckets is set, but sources.endpoint (host:port) names no S3 server")
+    place = config if config.endpoint else storage
+    key = config if config.endpoint or config.access_key else storage
+    address = S3Address(place.endpoint, bucket, key.access_key, key.secret_key, place.secure, place.region, total_wait)
+    try:
+        return S3Store(address)
+    except InvalidInput as error:
+        raise InvalidInput(f"sources.endpoint {place.endpoint!r} is no host:port") from error
+
+
+@contextmanager
+def _reading(place: _Place) -> Iterator[None]:
+    """Errors of the server speak of the URI in the spec, not of the settings of the deployment's own store."""
+    try:
+        yield
+    except S3Refused as error:
+        why = "there is no such bucket" if error.code == "NoSuchBucket" else f"access refused ({error.code})"
+        hint = f"the operator can check bucket {place.bucket!r} and the key in sources.access_key"
+        raise InvalidData(f"{place.uri}: {why}; {hint}") from error
+    except Unavailable as error:
+        raise Unavailable(f"{place.uri} cannot be read now: {error.message}") from error
+
+
+@contextmanager
+def _naming(uri: str, copy: Path) -> Iterator[None]:
+    """What is wrong with the copy is said of the URI."""
+    try:
+        yield
+    except InvalidData as error:
+        raise InvalidData(error.message.replace(str(copy), uri)) from error
