@@ -6,6 +6,7 @@ environment variables `QUATRAIN_SECTION__KEY`, flags `--section.key=value`.
 
 from quatrain.config.loading import LoadedConfig, load_config
 from quatrain.config.schema import (
+    AuthConfig,
     ComputeConfig,
     GenerationConfig,
     LearnerConfig,
@@ -19,9 +20,11 @@ from quatrain.config.schema import (
     SourcesConfig,
     StorageConfig,
     TelemetryConfig,
+    TlsConfig,
 )
 
 __all__ = [
+    "AuthConfig",
     "ComputeConfig",
     "GenerationConfig",
     "LearnerConfig",
@@ -36,5 +39,6 @@ __all__ = [
     "SourcesConfig",
     "StorageConfig",
     "TelemetryConfig",
+    "TlsConfig",
     "load_config",
 ]

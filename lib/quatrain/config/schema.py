@@ -7,9 +7,9 @@ Fields marked `secret` are masked by `--print-config` and may be given as `QUATR
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 SECRET: dict[str, Any] = {"secret": True}
 
@@ -59,6 +59,53 @@ class ServerConfig(Section):
         gt=0,
         description="seconds after which clients reconnect (and look addresses up again); calls go on",
     )
+    insecure: bool = Field(
+        default=False,
+        description="serve without TLS on an address that is not loopback: only where the network itself is closed",
+    )
+
+
+class AuthConfig(Section):
+    """Who may call the public API; the orchestrator reads it."""
+
+    tokens_file: Path | None = Field(
+        default=None,
+        description="YAML or JSON list of hashed tokens (`quatrain token create`), read again when it changes; "
+        "null: no tokens, loopback only",
+    )
+
+
+class TlsConfig(Section):
+    """Certificates (PEM files, read again when they change): mutual TLS between the services, TLS of the public API."""
+
+    cert: Path | None = Field(
+        default=None, description="certificate chain of this process, as server and as client; null: no TLS"
+    )
+    key: Path | None = Field(default=None, description="its private key, unencrypted")
+    ca: Path | None = Field(
+        default=None, description="authorities of the services' certificates, of this deployment alone"
+    )
+    server_name: str = Field(
+        default="quatrain",
+        description="DNS name that every service's certificate carries, since services are called by address; empty: "
+        "that of the address",
+    )
+    api_cert: Path | None = Field(default=None, description="certificate chain of the public API; null: `tls.cert`")
+    api_key: Path | None = Field(default=None, description="private key of the public API; null: `tls.key`")
+    api_client_ca: Path | None = Field(
+        default=None, description="authorities whose certificates clients of the public API must show; null: none asked"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        given = [self.cert, self.key, self.ca]
+        if any(given) and not all(given):
+            raise ValueError("cert, key and ca belong together: give all three or none")
+        if (self.api_cert is None) != (self.api_key is None):
+            raise ValueError("api_cert and api_key belong together: give both or none")
+        if self.api_client_ca is not None and not (self.api_cert or self.cert):
+            raise ValueError("api_client_ca needs a certificate of the API: give api_cert and api_key, or cert and key")
+        return self
 
 
 class StorageConfig(Section):
@@ -205,6 +252,8 @@ class ProcessConfig(Section):
     """All sections."""
 
     server: ServerConfig = ServerConfig()
+    auth: AuthConfig = AuthConfig()
+    tls: TlsConfig = TlsConfig()
     storage: StorageConfig = StorageConfig()
     sources: SourcesConfig = SourcesConfig()
     queue: QueueConfig = QueueConfig()

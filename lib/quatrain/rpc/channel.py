@@ -12,6 +12,8 @@ from typing import Any
 import grpc.aio
 
 from quatrain.errors import InvalidInput
+from quatrain.rpc.certificates import ChannelTls
+from quatrain.rpc.rotation import open_transport
 
 MIB = 2**20
 
@@ -28,17 +30,23 @@ IDEMPOTENT_SERVICES = frozenset(
 
 
 def open_channel(
-    target: str, *, service: str, retry: bool = True, health_check: bool = False, max_message_mib: int = 64
+    target: str,
+    *,
+    service: str,
+    tls: ChannelTls | None = None,
+    retry: bool = True,
+    health_check: bool = False,
+    max_message_mib: int = 64,
 ) -> grpc.aio.Channel:
     """Channel to all addresses of a target, in turn.
 
     `target` is `host:port`, `ip:port,ip:port,...` or `dns:///name:port`; `service` the full name of the service that
-    will be called. `health_check` leaves out addresses whose health service says that they do not serve. Raises
-    InvalidInput for another form of target. Connects lazily and never blocks.
+    will be called; without `tls` in plaintext. `health_check` leaves out addresses whose health service says that they
+    do not serve. Raises InvalidInput for another form of target. Connects lazily and never blocks.
     """
     config = service_config(service, retry=retry, health_check=health_check)
     options = [*channel_options(max_message_mib), ("grpc.service_config", json.dumps(config))]
-    return grpc.aio.insecure_channel(grpc_target(target), options=options)
+    return open_transport(grpc_target(target), options, tls)
 
 
 def grpc_target(target: str) -> str:

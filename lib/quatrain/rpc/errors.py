@@ -114,6 +114,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str, target: str) ->
 def _explained(code: grpc.StatusCode, text: str) -> str:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and text.lower().startswith("deadline exceeded"):
         return "no answer within the deadline"
+    if "CERTIFICATE_VERIFY_FAILED" in text or "Verification Check failed" in text:
+        return "its certificate is not one of the trusted authorities', has expired, or is not made out to this name"
+    if code is grpc.StatusCode.UNAVAILABLE and "WRONG_VERSION_NUMBER" in text:
+        return "it does not speak TLS"
     if code is grpc.StatusCode.UNAVAILABLE and "ailed to connect" in text:
         return f"cannot be reached ({text.rpartition(': ')[2].lower()})"
     return text

@@ -12,8 +12,10 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from quatrain.errors import QuatrainError, Unavailable
+from quatrain.rpc.certificates import ChannelTls
 from quatrain.rpc.channel import channel_options, grpc_target
 from quatrain.rpc.errors import from_rpc_error
+from quatrain.rpc.rotation import open_transport
 from quatrain.telemetry.logging import get_logger
 
 _log = get_logger(__name__)
@@ -32,6 +34,7 @@ class PoolOptions:
     keepalive: float = 20.0  # between pings while calls are in work
     keepalive_timeout: float = 10.0  # that a ping's answer may take
     max_message_mib: int = 64
+    tls: ChannelTls | None = None  # None: plaintext
 
 
 class Peer:
@@ -62,7 +65,7 @@ class Peer:
             "grpc.use_local_subchannel_pool": 1,
         }
         merged = dict(channel_options(options.max_message_mib)) | changed
-        self.channel = grpc.aio.insecure_channel(grpc_target(address), options=list(merged.items()))
+        self.channel = open_transport(grpc_target(address), list(merged.items()), options.tls)
         self._probing: asyncio.Task[None] | None = asyncio.create_task(self._probe_until_usable(0.0))
 
     def eject(self, error: QuatrainError) -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ from grpc_reflection.v1alpha import reflection
 
 from quatrain.config import ProcessConfig, ServerConfig
 from quatrain.errors import Unavailable
+from quatrain.rpc.access import Access, Role
+from quatrain.rpc.certificates import ServerTls
 from quatrain.rpc.channel import MIB
 from quatrain.rpc.interceptors import CallGuard, Gate
+from quatrain.rpc.security import access_of, check_exposure, server_tls
 from quatrain.telemetry.logging import get_logger
 from quatrain.telemetry.metrics import MetricsServer, start_metrics_server
 
@@ -45,7 +48,7 @@ async def run_server(
     *,
     on_ready: Hook | None = None,
     on_drain: Hook | None = None,
-    public: bool = False,
+    roles: Mapping[str, Role] | None = None,
     stop: asyncio.Event | None = None,
     working: "asyncio.Task[Any] | None" = None,
 ) -> None:
@@ -53,12 +56,17 @@ async def run_server(
 
     `register` adds the servicers and returns their full names (`quatrain.v1.JobService`). `on_ready` warms up (loads,
     probes) while health says NOT_SERVING; what it raises ends the server. `on_drain` hands work back after new calls
-    are refused. `working` is the process's own loop: when it ends, the server ends, with its error. `public` servers
-    give unary calls without a deadline 30 s; others refuse them. Streams are exempt. Raises Unavailable if the port is
-    taken.
+    are refused. `working` is the process's own loop: when it ends, the server ends, with its error. `roles` makes the
+    server public: the least role of each method. Public servers give unary calls without a deadline 30 s; others refuse
+    them. Streams are exempt. Raises Unavailable if the port is taken, InvalidInput when others could reach the server
+    and nothing protects it, or tokens or certificates are wrong.
     """
     stopping = stop or asyncio.Event()
-    server = RpcServer(config.server, name, register, public=public)
+    public = roles is not None
+    check_exposure(config, name, public=public)
+    tls = server_tls(config, public=public)
+    access = None if roles is None else access_of(config, roles)
+    server = RpcServer(config.server, name, register, public=public, tls=tls, access=access)
     try:
         await server.start()
         with _stopped_by_signals(stopping):
@@ -88,12 +96,22 @@ class Ports:
 class RpcServer:
     """A gRPC server with health, reflection and the call guard; `run_server` is the usual way to use it."""
 
-    def __init__(self, config: ServerConfig, name: str, register: Register, *, public: bool = False) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        name: str,
+        register: Register,
+        *,
+        public: bool = False,
+        tls: ServerTls | None = None,
+        access: Access | None = None,
+    ) -> None:
         self._config = config
+        self._tls = tls
         self._name = name
         self._gate = Gate("it is starting")
         self._services: list[str] = []
-        guard = CallGuard(name, self._gate, public=public, services=lambda: self._services)
+        guard = CallGuard(name, self._gate, public=public, services=lambda: self._services, access=access)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(interceptors=[guard], options=server_options(config))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -108,7 +126,7 @@ class RpcServer:
         """Binds all ports and answers health with NOT_SERVING. Raises Unavailable if a port is taken."""
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
         await self._set_health(_NOT_SERVING)
-        port = self._bind(self._server, self._config.port)
+        port = self._bind(self._server, self._config.port, self._tls)
         health_port = None
         if self._config.health_port is not None:
             self._probe_server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -126,7 +144,7 @@ class RpcServer:
         await self._set_health(_SERVING)
         if self._config.port_file is not None:
             write_port_file(self._config.port_file, self.ports)
-        _log.info("serving", name=self._name, host=self._config.host, port=self.ports.port)
+        _log.info("serving", name=self._name, host=self._config.host, port=self.ports.port, tls=self._tls is not None)
 
     async def refuse(self) -> None:
         """Says NOT_SERVING and refuses new calls with UNAVAILABLE; calls in work go on."""
@@ -148,9 +166,11 @@ class RpcServer:
         for service in ("", *self._services):
             await self._health.set(service, status)
 
-    def _bind(self, server: grpc.aio.Server, port: int) -> int:
+    def _bind(self, server: grpc.aio.Server, port: int, tls: ServerTls | None = None) -> int:
         address = f"{self._config.host}:{port}"
         try:
+            if tls is not None:
+                return server.add_secure_port(address, tls.credentials())
             return server.add_insecure_port(address)
         except RuntimeError as error:
             raise Unavailable(

@@ -15,6 +15,7 @@ from quatrain.errors import (
     RunFailed,
     Unavailable,
 )
+from quatrain.rpc.certificates import ChannelTls
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import result_of
@@ -46,13 +47,13 @@ class LearnerSession:
     repeated call attaches to what runs or gives what was computed.
     """
 
-    def __init__(self, address: str, token: common_pb2.OwnerToken) -> None:
+    def __init__(self, address: str, token: common_pb2.OwnerToken, tls: ChannelTls | None = None) -> None:
         self.address = address
         self.token = token
         self.learner_id = ""
         self.stage = learner_pb2.STAGE_UNSPECIFIED
         self.step = 0
-        self._channel = open_channel(address, service=SERVICE)
+        self._channel = open_channel(address, service=SERVICE, tls=tls)
         self._stub = learner_pb2_grpc.LearnerServiceStub(self._channel)
         self._alive = asyncio.create_task(self._signs_of_life())
 
@@ -165,10 +166,20 @@ class LearnerPool:
     happens to ask first.
     """
 
-    def __init__(self, targets: Sequence[str]) -> None:
+    def __init__(self, targets: Sequence[str], tls: ChannelTls | None = None) -> None:
         self._targets = tuple(targets)
+        self._tls = tls
         self._line: dict[str, Rank] = {}
         self._opening: set[str] = set()
+        self._count = 0
+
+    async def count(self) -> int:
+        """How many learners the targets name, whether they answer or not. While nobody can tell: as many as last."""
+        try:
+            self._count = len(await resolve_targets(self._targets))
+        except QuatrainError as error:
+            log.info("learners not counted", last=self._count, error=error.message)
+        return self._count
 
     async def open(self, request: learner_pb2.OpenRequest, rank: Rank) -> LearnerSession:
         """Opens the first learner that takes the job: one that holds it already, else a free one.
@@ -179,7 +190,7 @@ class LearnerPool:
         job = request.token.job
         self._line[job] = rank
         addresses = await resolve_targets(self._targets)
-        found = await asyncio.gather(*(_status(address) for address in addresses))
+        found = await asyncio.gather(*(_status(address, self._tls) for address in addresses))
         reachable = [(address, status) for address, status in zip(addresses, found, strict=True) if status is not None]
         if not reachable:
             raise Unavailable(f"no learner answers at {', '.join(self._targets)}: start one, or look at its log")
@@ -193,7 +204,7 @@ class LearnerPool:
             self._line.pop(job, None)  # This learner is ours; the next job in the line may take another one meanwhile.
             self._opening.add(address)
             try:
-                return await _open_at(address, request)
+                return await _open_at(address, request, self._tls)
             except (LearnerBusy, Unavailable, Overloaded, DeadlineExpired) as error:
                 log.info("learner not taken", address=address, error=error.message)
                 refusal = error.message
@@ -207,8 +218,8 @@ class LearnerPool:
         self._line.pop(job, None)
 
 
-async def _open_at(address: str, request: learner_pb2.OpenRequest) -> LearnerSession:
-    session = LearnerSession(address, request.token)
+async def _open_at(address: str, request: learner_pb2.OpenRequest, tls: ChannelTls | None) -> LearnerSession:
+    session = LearnerSession(address, request.token, tls)
     opened = False
     try:
         await session.open(request)
@@ -222,8 +233,8 @@ async def _open_at(address: str, request: learner_pb2.OpenRequest) -> LearnerSes
     return session
 
 
-async def _status(address: str) -> learner_pb2.GetStatusResponse | None:
-    channel = open_channel(address, service=SERVICE)
+async def _status(address: str, tls: ChannelTls | None) -> learner_pb2.GetStatusResponse | None:
+    channel = open_channel(address, service=SERVICE, tls=tls)
     try:
         stub = learner_pb2_grpc.LearnerServiceStub(channel)
         request = learner_pb2.GetStatusRequest()

@@ -15,6 +15,7 @@ from quatrain.reward.backends.remote import RemoteBackend
 from quatrain.reward.service import Backends, RewardService
 from quatrain.reward.servicer import RewardServicer
 from quatrain.rpc.process import run_process
+from quatrain.rpc.security import channel_tls
 from quatrain.rpc.server import run_server
 from quatrain.storage import ObjectStore, open_store
 from quatrain.storage.folders import FolderCache
@@ -35,7 +36,9 @@ def build_service(config: ProcessConfig, store: ObjectStore, scratch: Path) -> R
     functions = FunctionSettings(
         code_folder=scratch / "code", allow_code=config.reward.allow_code, queue_size=config.reward.queue_size
     )
-    backends = Backends(ModelBackend(folders, models), FunctionBackend(store, functions), RemoteBackend())
+    backends = Backends(
+        ModelBackend(folders, models), FunctionBackend(store, functions), RemoteBackend(channel_tls(config))
+    )
     return RewardService(folders, backends)
 
 

@@ -10,20 +10,22 @@ from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.services import Services
 from quatrain.queue import open_queue
 from quatrain.rpc.process import run_process
+from quatrain.rpc.security import channel_tls
 from quatrain.rpc.server import run_server
-from quatrain.rpc.targets import TargetPool
+from quatrain.rpc.targets import PoolOptions, TargetPool
 from quatrain.storage import open_store
 
 
 async def serve(config: ProcessConfig) -> None:
     """Works until SIGTERM; its gRPC port offers health only."""
     section = config.rollout
+    pools = PoolOptions(tls=channel_tls(config))
     queue = open_queue(config.queue)
     await queue.check()
     services = Services(
-        generation=TargetPool(section.generation, service="quatrain.v1.GenerationService"),
-        reward=TargetPool(section.reward, service="quatrain.v1.RewardService"),
-        reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService"),
+        generation=TargetPool(section.generation, service="quatrain.v1.GenerationService", options=pools),
+        reward=TargetPool(section.reward, service="quatrain.v1.RewardService", options=pools),
+        reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService", options=pools),
     )
     worker = RolloutWorker(
         name=section.id,

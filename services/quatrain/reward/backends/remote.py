@@ -10,6 +10,7 @@ from quatrain.errors import InvalidInput
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.plan import ServiceSource
 from quatrain.reward.samples import Batch, Sample
+from quatrain.rpc.certificates import ChannelTls
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.v1 import common_pb2, reward_pb2, reward_pb2_grpc
@@ -22,9 +23,10 @@ FINISH_REASONS = {
 
 
 class RemoteBackend:
-    """Keeps one channel per address."""
+    """Keeps one channel per address. With `tls` the other service has to be one of the deployment's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ChannelTls | None = None) -> None:
+        self._tls = tls
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def score(self, source: ServiceSource, batch: Batch) -> SourceScores:
@@ -34,7 +36,8 @@ class RemoteBackend:
         """
         channel = self._channels.get(source.target)
         if channel is None:
-            channel = self._channels[source.target] = open_channel(source.target, service="quatrain.v1.RewardService")
+            channel = open_channel(source.target, service="quatrain.v1.RewardService", tls=self._tls)
+            self._channels[source.target] = channel
         try:
             stub = reward_pb2_grpc.RewardServiceStub(channel)
             response = await stub.Score(_request(batch), timeout=batch.time_limit)

@@ -1,0 +1,56 @@
+"""Files that are read again when they change: tokens and certificates."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from quatrain.errors import InvalidInput
+
+LOOK_SECONDS = 1.0
+_Stamp = tuple[int, int, int] | None
+
+
+class WatchedFiles:
+    """Some files, looked at once a second at most when somebody asks: no thread, no notification that can be missed.
+
+    Links are followed, so that the swap of a mounted Kubernetes Secret, which is one of links, is a change.
+    """
+
+    def __init__(self, paths: Sequence[Path], every: float = LOOK_SECONDS) -> None:
+        self._paths = tuple(paths)
+        self._every = every
+        self._seen = self._stamps()
+        self._next_look = time.monotonic() + every
+
+    def changed(self) -> bool:
+        """Whether a file changed since the last time that this said so."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + self._every
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return False
+        self._seen = stamps
+        return True
+
+    def read(self) -> list[bytes]:
+        """The contents of all of them. Raises InvalidInput naming the file that cannot be read."""
+        contents = []
+        for path in self._paths:
+            try:
+                contents.append(path.read_bytes())
+            except OSError as error:
+                raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+        return contents
+
+    def _stamps(self) -> tuple[_Stamp, ...]:
+        return tuple(_stamp(path) for path in self._paths)
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_mtime_ns, info.st_size, info.st_ino

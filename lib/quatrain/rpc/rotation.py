@@ -1,0 +1,127 @@
+"""A channel whose certificates can change: new calls go over a new connection, calls in work end on the old one."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from quatrain.rpc.certificates import ChannelTls, Pem
+
+Options = list[tuple[str, Any]]
+
+
+def open_transport(target: str, options: Options, tls: ChannelTls | None) -> grpc.aio.Channel:
+    """The channel of gRPC: plaintext without `tls`. Connects lazily."""
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return RotatingChannel(target, options, tls)
+
+
+class _Line:
+    """One channel of gRPC with the certificates that it was opened with, and its calls in work."""
+
+    def __init__(self, target: str, options: Options, pem: Pem) -> None:
+        self.pem = pem
+        credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.chain)
+        self.channel = grpc.aio.secure_channel(target, credentials, options=options)
+        self.calls = 0
+        self.retired = False
+
+
+class RotatingChannel(grpc.aio.Channel):
+    """Each call goes over a connection that was made with the newest certificates."""
+
+    def __init__(self, target: str, options: Options, tls: ChannelTls) -> None:
+        name = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
+        self._target = target
+        # Not shared with other channels of the process, whose certificates may be older.
+        self._options = [*options, *name, ("grpc.use_local_subchannel_pool", 1)]
+        self._certificates = tls.certificates
+        self._line = _Line(target, self._options, tls.certificates.current())
+        self._old: set[_Line] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def line(self) -> _Line:
+        """What the next call goes over."""
+        pem = self._certificates.current()
+        if pem is not self._line.pem:
+            old, self._line = self._line, _Line(self._target, self._options, pem)
+            old.retired = True
+            self._old.add(old)
+            self._end_if_idle(old)
+        return self._line
+
+    def ended(self, line: _Line) -> None:
+        """A call over the line has ended."""
+        line.calls -= 1
+        self._end_if_idle(line)
+
+    def _end_if_idle(self, line: _Line) -> None:
+        if line.retired and not line.calls and line in self._old:
+            self._old.discard(line)
+            task = asyncio.get_running_loop().create_task(line.channel.close(None))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def __aenter__(self) -> "RotatingChannel":
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        await self.close(None)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Ends all connections; calls in work get `grace` seconds."""
+        lines, self._old = [self._line, *self._old], set()
+        for line in lines:
+            await line.channel.close(grace)
+        if self._closing:
+            await asyncio.gather(*self._closing)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Of the newest connection."""
+        return self.line().channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Of the newest connection."""
+        await self.line().channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Of the newest connection."""
+        await self.line().channel.channel_ready()
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """See gRPC."""
+        return _Method(self, lambda channel: channel.unary_unary(*args, **kwargs))
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """See gRPC."""
+        return _Method(self, lambda channel: channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """See gRPC."""
+        return _Method(self, lambda channel: channel.stream_unary(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """See gRPC."""
+        return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs))
+
+
+class _Method:
+    """A method of a stub: made anew for each line, since gRPC binds it to its channel."""
+
+    def __init__(self, owner: RotatingChannel, make: Callable[[grpc.aio.Channel], Any]) -> None:
+        self._owner = owner
+        self._make = make
+        self._line: _Line | None = None
+        self._bound: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        line = self._owner.line()
+        if line is not self._line:
+            self._line, self._bound = line, self._make(line.channel)
+        call = self._bound(*args, **kwargs)
+        line.calls += 1
+        call.add_done_callback(lambda _: self._owner.ended(line))
+        return call
