@@ -27,7 +27,6 @@ from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.orchestrator.learners import LearnerPool
-from quatrain.orchestrator.rollout.large_results import INLINE_BYTES
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.run import Surroundings
 from quatrain.orchestrator.scheduler import Scheduler
@@ -95,12 +94,10 @@ class World:
     model_uri: str = ""
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
-    async def start(self, learners: int, job_slots: int = 4) -> None:
+    async def start(self, learners: int) -> None:
         folder = await asyncio.to_thread(upload_model_folder, self.store, write_model(self.root / "base"))
         self.model_uri = f"sha256:{folder.digest}"
-        generation = GenerationService(
-            self.engine, self.folders("generation").fetch, job_slots=job_slots, queue_size=32
-        )
+        generation = GenerationService(self.engine, self.folders("generation").fetch, job_slots=4, queue_size=32)
         self._stack.callback(generation.close)
         reference = ReferenceService(
             AgreeingReference(), self.folders("reference").fetch, memory_bytes=1, queue_size=32
@@ -166,12 +163,7 @@ class World:
         return services
 
     def start_worker(
-        self,
-        name: str = "worker",
-        *,
-        services: Services | None = None,
-        idle: float = 6.0,
-        inline_bytes: int = INLINE_BYTES,
+        self, name: str = "worker", *, services: Services | None = None, idle: float = 6.0
     ) -> RolloutWorker:
         worker = RolloutWorker(
             name=name,
@@ -181,7 +173,6 @@ class World:
             store=self.store,
             queue=self.queue,
             services=services or self.services(),
-            inline_bytes=inline_bytes,
         )
         self.keep(worker.run())
         return worker
@@ -290,18 +281,12 @@ class World:
 
 @contextlib.asynccontextmanager
 async def deployment(
-    root: Path,
-    *,
-    learners: int = 1,
-    workers: int = 1,
-    schedulers: int = 1,
-    store: ObjectStore | None = None,
-    job_slots: int = 4,
+    root: Path, *, learners: int = 1, workers: int = 1, schedulers: int = 1, store: ObjectStore | None = None
 ) -> AsyncIterator[World]:
     """A running world; the first scheduler is called owner-0."""
     world = World(root, store or MemoryStore())
     try:
-        await world.start(learners, job_slots)
+        await world.start(learners)
         for number in range(workers):
             world.start_worker(f"worker-{number}")
         for number in range(schedulers):
