@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 
 from quatrain.config import ProcessConfig
+from quatrain.orchestrator.api.access import ROLES
 from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
 from quatrain.orchestrator.api.job_servicer import JobServicer
 from quatrain.orchestrator.api.reading import JobReader
@@ -20,8 +21,9 @@ from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.submit import Submitter
 from quatrain.queue import open_queue
 from quatrain.rpc.process import run_process
+from quatrain.rpc.security import channel_tls, check_exposure
 from quatrain.rpc.server import run_server
-from quatrain.rpc.targets import TargetPool
+from quatrain.rpc.targets import PoolOptions, TargetPool
 from quatrain.storage import open_store, probe_store
 from quatrain.storage.folders import FolderCache
 from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc
@@ -32,19 +34,22 @@ ARTIFACT_SERVICE = "quatrain.v1.ArtifactService"
 
 async def serve(config: ProcessConfig, scratch: Path) -> None:
     """Runs until SIGTERM."""
+    check_exposure(config, "orchestrator", public=True)
     section = config.orchestrator
+    tls = channel_tls(config)
+    pools = PoolOptions(tls=tls)
     store = open_store(config.storage)
     await asyncio.to_thread(probe_store, store)
     queue = open_queue(config.queue)
     await queue.check()
     services = Services(
-        generation=TargetPool(section.generation, service="quatrain.v1.GenerationService"),
-        reward=TargetPool(section.reward, service="quatrain.v1.RewardService"),
-        reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService"),
+        generation=TargetPool(section.generation, service="quatrain.v1.GenerationService", options=pools),
+        reward=TargetPool(section.reward, service="quatrain.v1.RewardService", options=pools),
+        reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService", options=pools),
     )
     folders = FolderCache(store, scratch / "folders", config.compute.cache_bytes)
     sources = Sources(config.sources, config.storage, scratch)
-    learners = LearnerPool(config.learner.targets)
+    learners = LearnerPool(config.learner.targets, tls)
     around = Surroundings(section.id, store, queue, services, learners, folders, scratch)
     scheduler = Scheduler(around, lease=section.lease, poll=section.poll)
     jobs = JobServicer(
@@ -62,7 +67,7 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
 
     working = asyncio.create_task(scheduler.run())
     try:
-        await run_server(config, "orchestrator", register, public=True, working=working)
+        await run_server(config, "orchestrator", register, roles=ROLES, working=working)
     finally:
         sources.close()
         await scheduler.stop()
