@@ -9,10 +9,10 @@ from tests.chaos.checker.objects import Missing
 from tests.chaos.checker.observed import Created
 from tests.chaos.checker.verdict import Case, Part, always
 
-WISHES = re.compile(r"_requested$|^checkpoint_(un)?pinned$|^job_deleted$")
+HOUSEKEEPING = frozenset({"checkpoint_pinned", "checkpoint_released", "policies_released", "job_deleted"})
+"""Types that may follow the terminal event: care for data."""
+WISHES = HOUSEKEEPING | {"cancel_requested", "pause_requested", "resume_requested"}
 """Types that any replica may write, without an epoch."""
-HOUSEKEEPING = re.compile(r"_released$|^checkpoint_(un)?pinned$|^job_deleted$|_requested$")
-"""Types that may follow the terminal event."""
 OWNED = re.compile(r"/(?P<what>policy|checkpoints|tokens|batches|evals)/(?P<step>\d+)-(?P<token>\d+)(?=[-./]|$)")
 """Names under jobs/ that carry the epoch (batches, evals) or the attempt of who wrote them."""
 
@@ -34,7 +34,7 @@ def _ends_or_runs(case: Case) -> Iterator[str]:
             yield "the job has not ended and is not in the index of unfinished jobs"
         return
     for event in history.events:
-        if event.revision > history.end.revision and not HOUSEKEEPING.search(event.type):
+        if event.revision > history.end.revision and event.type not in HOUSEKEEPING:
             yield f"{event} follows the terminal event {history.end.revision}"
 
 
@@ -59,7 +59,7 @@ def _same_request(case: Case) -> Iterator[str]:
 def _epochs(case: Case) -> Iterator[str]:
     epoch, attempt, owner = 0, 0, ""
     for event in case.history.events:
-        if event.epoch == 0 and WISHES.search(event.type):
+        if event.epoch == 0 and event.type in WISHES:
             continue
         if event.type == "owner_taken":
             if event.epoch != epoch + 1:
@@ -112,22 +112,25 @@ def _once(case: Case) -> Iterator[str]:
 
 
 def _from_the_checkpoint(case: Case) -> Iterator[str]:
-    """An attempt begins at the newest checkpoint of its stage, and no later than what is trained."""
+    """An attempt begins at the newest kept checkpoint of its stage, and no later than what is trained."""
     history = case.history
-    newest: dict[str, int] = {}
+    kept: dict[str, dict[str, int]] = {}
     done: dict[str, int] = {}
-    for event in history.of("checkpoint", "step_completed", "learner_opened"):
+    for event in history.of("checkpoint", "checkpoint_released", "step_completed", "learner_opened"):
         stage = event.data["stage"]
+        start = history.first_version if stage == "ppo" else 0
         if event.type == "step_completed":
             done[stage] = event.data["step"]
         elif event.type == "checkpoint":
-            newest[stage] = event.data["step"]
-            if event.data["step"] > done.get(stage, 0):
+            kept.setdefault(stage, {})[event.data["key"]] = event.data["step"]
+            if event.data["step"] > done.get(stage, start):
                 yield f"{event} saves a step that is not done"
+        elif event.type == "checkpoint_released":
+            kept.setdefault(stage, {}).pop(event.data["key"], None)
         else:
-            start = history.first_version if stage == "ppo" else 0
-            if event.data["from_step"] != newest.get(stage, start):
-                yield f"{event} begins at step {event.data['from_step']}, saved is {newest.get(stage, start)}"
+            newest = max(kept.get(stage, {}).values(), default=start)
+            if event.data["from_step"] != newest:
+                yield f"{event} begins at step {event.data['from_step']}, saved is {newest}"
 
 
 PARTS = [

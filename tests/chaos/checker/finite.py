@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from tests.chaos.checker.history import parse_json
-from tests.chaos.checker.kept import MANIFEST, Named, named_objects, read_folder
+from tests.chaos.checker.kept import Named, named_objects, read_folder
+from tests.chaos.checker.released import MANIFEST
 from tests.chaos.checker.tables import read_named
 from tests.chaos.checker.verdict import Case, Part, always
 

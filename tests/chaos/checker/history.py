@@ -71,7 +71,7 @@ class History:
         """The first terminal event."""
         return next(self.of("job_finished"), None)
 
-    @property
+    @cached_property
     def seals(self) -> dict[int, Event]:
         """PPO step to the event that sealed it first."""
         found: dict[int, Event] = {}
@@ -91,7 +91,7 @@ class History:
         section: dict[str, Any] = self.spec.get("pinned", {})
         return section
 
-    @property
+    @cached_property
     def first_version(self) -> int:
         """v0: the policy version that the job starts from; a fork goes on where its parent was."""
         first = next(self.of("policy_published"), None)

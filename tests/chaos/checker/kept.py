@@ -1,17 +1,15 @@
 """I6: everything that the log or the spec names and retention keeps is there, byte for byte."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tests.chaos.checker.history import History, event_from, read_history
 from tests.chaos.checker.objects import Missing, Objects, sha256
-from tests.chaos.checker.released import is_released
+from tests.chaos.checker.released import MANIFEST, Released, manifest_key, too_early
 from tests.chaos.checker.tables import canonical
 from tests.chaos.checker.verdict import Case, Part, always
-
-MANIFEST = "/manifest.json"
 
 
 @dataclass(frozen=True)
@@ -57,12 +55,6 @@ def _named(by: str, revision: int, ref: dict[str, Any]) -> Named:
     return Named(by, revision, manifest_key(ref["uri"]), ref["digest"])
 
 
-def manifest_key(uri: str) -> str:
-    """Key of a model's manifest; empty for what is not in the store."""
-    scheme, _, rest = uri.partition(":")
-    return {"store": f"{rest}{MANIFEST}", "sha256": f"models/{rest}{MANIFEST}"}.get(scheme, "")
-
-
 def read_folder(objects: Objects, named: Named) -> dict[str, bytes]:
     """Files of a folder by path. Raises ValueError saying what is missing or has another hash."""
     prefix = named.key.removesuffix(MANIFEST)
@@ -90,36 +82,31 @@ def _there(case: Case) -> Iterator[str]:
     wrong = _damaged(case.objects, case.history)
     if wrong and case.observed.running:
         # Retention may have released something since the log was read: event first, data after.
-        newer = read_history(case.objects, case.job)
-        wrong = [(named, text) for named, text in wrong if not is_released(newer, named.key, named.revision)]
+        released = Released(read_history(case.objects, case.job))
+        wrong = [(named, text) for named, text in wrong if not released.covers(named.key)]
     for named, text in wrong:
         yield f"{named.by}: {text}"
 
 
 def _damaged(objects: Objects, history: History) -> list[tuple[Named, str]]:
     wrong = []
+    released = Released(history)
     seen: dict[tuple[str, str], str] = {}
     for named in named_objects(history):
         place = named.key, named.sha256
-        if place not in seen:
-            seen[place] = ""
-            if not is_released(history, named.key, named.revision):
-                seen[place] = _damage(lambda named=named: _read(objects, named))  # type: ignore[misc]
-                if seen[place]:
-                    wrong.append((named, seen[place]))
+        if place not in seen and not released.covers(named.key):
+            seen[place] = _damage(objects, named)
+            if seen[place]:
+                wrong.append((named, seen[place]))
     return wrong
 
 
-def _read(objects: Objects, named: Named) -> None:
-    if named.key.endswith(MANIFEST):
-        read_folder(objects, named)
-    else:
-        read_verified(objects, named.key, named.sha256, named.size)
-
-
-def _damage(read: Callable[[], None]) -> str:
+def _damage(objects: Objects, named: Named) -> str:
     try:
-        read()
+        if named.key.endswith(MANIFEST):
+            read_folder(objects, named)
+        else:
+            read_verified(objects, named.key, named.sha256, named.size)
     except ValueError as error:
         return str(error)
     return ""
@@ -127,6 +114,15 @@ def _damage(read: Callable[[], None]) -> str:
 
 def _log_whole(case: Case) -> Iterator[str]:
     yield from case.history.damage
+
+
+def _nothing_released(case: Case) -> str:
+    released = case.history.last("checkpoint_released", "checkpoint_pinned", "policies_released")
+    return "" if released is not None else "retention released nothing"
+
+
+def _retention(case: Case) -> Iterator[str]:
+    yield from too_early(case.history)
 
 
 def _no_stage_done(case: Case) -> str:
@@ -137,8 +133,6 @@ def _weights(case: Case) -> Iterator[str]:
     """`weights_sha256` is that of the weight files in name order."""
     for event in case.history.of("stage_completed"):
         named = _named(str(event), event.revision, event.data["model"])
-        if is_released(case.history, named.key, named.revision):
-            continue
         try:
             files = read_folder(case.objects, named)
         except ValueError:
@@ -167,6 +161,7 @@ def _snapshots(case: Case) -> Iterator[str]:
 PARTS = [
     Part("I6", "log", always, _log_whole),
     Part("I6", "named objects", always, _there),
+    Part("I6", "retention", _nothing_released, _retention),
     Part("I6", "weights", _no_stage_done, _weights),
     Part("I6", "snapshots", always, _snapshots),
 ]

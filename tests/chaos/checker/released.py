@@ -1,9 +1,66 @@
-"""What retention has released, as events say: it need not be there any more."""
+"""What retention has given up, as events say; and whether it was allowed to."""
+
+from collections.abc import Iterator
 
 from tests.chaos.checker.history import History
 
+MANIFEST = "/manifest.json"
+RETENTION = "retention"
 
-def is_released(history: History, key: str, revision: int) -> bool:
-    """Whether what the event at `revision` (0: the spec) named under `key` may be gone."""
-    del key, revision
-    return history.last("job_deleted") is not None
+
+def manifest_key(uri: str) -> str:
+    """Key of a model's manifest; empty for what is not in the store."""
+    scheme, _, rest = uri.partition(":")
+    return {"store": f"{rest}{MANIFEST}", "sha256": f"models/{rest}{MANIFEST}"}.get(scheme, "")
+
+
+class Released:
+    """What the log named and may be gone: only ever the job's own, and only after an event."""
+
+    def __init__(self, history: History) -> None:
+        versions = released_versions(history)
+        models = (event.data.get("model") or event.data.get("policy") for event in history.events)
+        self._own = f"jobs/{history.job}/"
+        self._all = history.last("job_deleted") is not None
+        self._keys = {event.data["key"] for event in history.of("checkpoint_released")}
+        self._keys |= {
+            manifest_key(model["uri"]) for model in models if model and model.get("policy_version") in versions
+        }
+
+    def covers(self, key: str) -> bool:
+        """Whether the object (or the folder with this manifest) need not be there."""
+        return key.startswith(self._own) and (self._all or key in self._keys)
+
+
+def released_versions(history: History) -> dict[int, int]:
+    """Policy versions that were given up, with the revision of the event that did."""
+    return {version: event.revision for event in history.of("policies_released") for version in event.data["versions"]}
+
+
+def too_early(history: History) -> Iterator[str]:
+    """What was given up while something still needed it."""
+    versions = released_versions(history)
+    for event in history.of("batch_sealed", "evaluated"):
+        version = event.data.get("policy_version", event.data["step"])
+        if versions.get(version, event.revision) < event.revision:
+            yield f"{event} used policy version {version}, which had been released"
+    pinned: set[str] = set()
+    kept: dict[str, list[str]] = {}
+    done: set[str] = set()
+    for event in history.of("checkpoint", "checkpoint_pinned", "checkpoint_released", "stage_completed"):
+        key, stage = event.data.get("key"), event.data["stage"]
+        if event.type == "stage_completed":
+            done.add(stage)
+        elif event.type == "checkpoint":
+            kept.setdefault(stage, []).append(key)
+        elif event.type == "checkpoint_pinned":
+            (pinned.add if event.data["pinned"] else pinned.discard)(key)
+        else:
+            if key not in kept.get(stage, []):
+                yield f"{event} gives up {key}, which is no kept checkpoint"
+            if event.data.get("reason") == RETENTION and key in pinned:
+                yield f"{event} gives up {key}, which is pinned"
+            kept[stage] = [each for each in kept.get(stage, []) if each != key]
+            pinned.discard(key)
+            if not kept[stage] and stage not in done and history.end is None:
+                yield f"{event} gives up the last checkpoint of {stage}, which is not done"

@@ -61,10 +61,12 @@ def _sealed_versions(case: Case) -> Iterator[str]:
         pinned = max(first, event.data["step"] - 1 - staleness)
         if event.data["policy_version"] != pinned:
             yield f"{event} has policy version {event.data['policy_version']}, pinned is {pinned}"
+    known: dict[Any, int] = {}
+    for revision, model in _published(history):
+        known.setdefault(model.get("policy_version"), revision)
     for event in history.of("batch_sealed", "evaluated"):
         version = event.data.get("policy_version", event.data["step"])
-        known = (revision for revision, model in _published(history) if model.get("policy_version") == version)
-        if next(known, event.revision) >= event.revision:
+        if known.get(version, event.revision) >= event.revision:
             yield f"{event} used version {version} before an event named it"
 
 
