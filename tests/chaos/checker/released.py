@@ -62,5 +62,6 @@ def too_early(history: History) -> Iterator[str]:
                 yield f"{event} gives up {key}, which is pinned"
             kept[stage] = [each for each in kept.get(stage, []) if each != key]
             pinned.discard(key)
-            if not kept[stage] and stage not in done and history.end is None:
+            running = history.end is None or event.revision < history.end.revision
+            if not kept[stage] and stage not in done and running:
                 yield f"{event} gives up the last checkpoint of {stage}, which is not done"

@@ -62,6 +62,10 @@ class Copy(Story):
     def path(self, key: str) -> Path:
         return self.store / key
 
+    def pinned(self) -> dict[str, Any]:
+        section: dict[str, Any] = read_history(FolderObjects(self.store), self.job).pinned
+        return section
+
     def events(self, *types: str) -> list[Event]:
         return list(read_history(FolderObjects(self.store), self.job).of(*types))
 
