@@ -20,11 +20,13 @@ from quatrain.client.resources import (
     Update,
 )
 from quatrain.client.synchronous import Client
+from quatrain.rpc.certificates import CertificateFiles
 
 __all__ = [
     "TERMINAL_STATES",
     "Artifact",
     "AsyncClient",
+    "CertificateFiles",
     "Checkpoint",
     "Client",
     "Event",

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from quatrain.client.connection import CHECK_SECONDS, Connection, new_request_id
+from quatrain.client.connection import CHECK_SECONDS, Connection, Credentials, new_request_id
 from quatrain.client.downloads import download_folder
 from quatrain.client.following import PATIENCE, follow
 from quatrain.client.resources import (
@@ -29,7 +29,8 @@ from quatrain.client.submission import read_draft, send_files
 from quatrain.client.uploads import upload_file, upload_model
 from quatrain.errors import DeadlineExpired, InvalidInput
 from quatrain.jobspec import spec_to_proto
-from quatrain.local.home import find_endpoint, find_token
+from quatrain.local.home import Endpoint, allows_plaintext, find_certificates, find_endpoint, find_token
+from quatrain.rpc.certificates import CertificateFiles
 from quatrain.v1 import artifact_pb2, job_pb2
 
 PAGE = 1000
@@ -52,15 +53,29 @@ class WaitTimedOut(DeadlineExpired):
 class AsyncClient:
     """Talks to the Quatrain API. Belongs to the event loop that makes its first call; close it, or use `async with`."""
 
-    def __init__(self, target: str | None = None, *, token: str | None = None) -> None:
-        """`target` is host:port; without one `$QUATRAIN_ENDPOINT`, else the local stack. Connects at the first call.
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        token: str | None = None,
+        certificates: CertificateFiles | None = None,
+        insecure: bool | None = None,
+    ) -> None:
+        """`target` is host:port for plaintext, https://host:port for TLS; without one `$QUATRAIN_ENDPOINT`, else the
+        local stack. Connects at the first call.
 
-        Raises Unavailable when there is nothing to connect to.
+        Without a target the token is found with the endpoint (`$QUATRAIN_TOKEN`, token file); one that is given goes to
+        the target and nowhere else. `certificates`: as in `$QUATRAIN_CA`, `$QUATRAIN_CERT`, `$QUATRAIN_KEY`.
+        `insecure` (`$QUATRAIN_INSECURE`) sends the token in plaintext to other machines, too.
+        Raises Unavailable when there is nothing to connect to, InvalidInput when the token would be read by others.
         """
-        if target is None:
-            endpoint = find_endpoint()
-            target, token = endpoint.api, token or find_token(endpoint)
-        self._connection = Connection(target, token)
+        endpoint = find_endpoint() if target is None else Endpoint(target)
+        credentials = Credentials(
+            token=find_token(endpoint) if target is None and token is None else token,
+            certificates=certificates or find_certificates(endpoint),
+            insecure=allows_plaintext() if insecure is None else insecure,
+        )
+        self._connection = Connection(endpoint.api, credentials)
 
     @property
     def target(self) -> str:

@@ -1,14 +1,16 @@
-"""One channel to the API: request ids, deadlines, bearer token, and errors as `quatrain.errors`."""
+"""One channel to the API: TLS and bearer token, request ids, deadlines, and errors as `quatrain.errors`."""
 
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc.aio
 
-from quatrain.errors import QuatrainError
-from quatrain.rpc.channel import open_channel
+from quatrain.errors import InvalidInput, QuatrainError
+from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls
+from quatrain.rpc.channel import is_loopback, open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import LOST_AFTER_SECONDS, watched
 from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc
@@ -19,16 +21,41 @@ REQUEST_ID = "x-request-id"
 CALL_SECONDS = 30.0
 CHECK_SECONDS = 600.0
 
+HTTPS = "https://"
+HTTP = "http://"
+HTTPS_PORT = 443
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a client shows, and what it checks the server against.
+
+    `certificates`: PEM files, the `ca` that the API's certificate is checked against and, where the API asks for one,
+    the client's own certificate and key. `insecure`: send the token in plaintext to other machines, too.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    certificates: CertificateFiles | None = None
+    insecure: bool = False
 
 
 class Connection:
     """The channel and what every call on it shares. Every error carries its call's request id as a note."""
 
-    def __init__(self, target: str, token: str | None) -> None:
+    def __init__(self, target: str, credentials: Credentials) -> None:
+        """`target` is `host:port` or `http://host:port` for plaintext, or `https://host[:port]`.
+
+        Raises InvalidInput when the token would travel in plaintext to another machine, and for tokens and
+        certificates that cannot be.
+        """
         self.target = target
-        self._token = token
-        self._channel = open_channel(target, service="quatrain.v1.JobService")
+        self._token = credentials.token
+        address, tls = _transport(target, credentials)
+        if self._token:
+            _check_token(self._token, target, address, plaintext=tls is None and not credentials.insecure)
+        self._channel = open_channel(address, service="quatrain.v1.JobService", tls=tls)
         self.jobs: Any = job_pb2_grpc.JobServiceStub(self._channel)
         self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
 
@@ -61,6 +88,29 @@ class Connection:
     def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
         authorization = (("authorization", f"Bearer {self._token}"),) if self._token else ()
         return ((REQUEST_ID, request_id), *authorization)
+
+
+def _transport(target: str, credentials: Credentials) -> tuple[str, ChannelTls | None]:
+    """The address without its scheme, and its TLS."""
+    if target.startswith(HTTPS):
+        address = target.removeprefix(HTTPS).rstrip("/")
+        if not address.rpartition(":")[2].isdigit():
+            address = f"{address}:{HTTPS_PORT}"
+        return address, ChannelTls(Certificates(credentials.certificates or CertificateFiles()))
+    return target.removeprefix(HTTP).rstrip("/"), None
+
+
+def _check_token(token: str, target: str, address: str, *, plaintext: bool) -> None:
+    """No message shows the token. gRPC's own message about characters that it does not take would."""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidInput("the token has characters that no token has; look at QUATRAIN_TOKEN or the token file")
+    others = [part for part in address.split(",") if not is_loopback(part.strip().rpartition(":")[0])]
+    if plaintext and others:
+        raise InvalidInput(
+            f"the token is not sent to {target} in plaintext, where others could read it: use https://, or allow it "
+            "with QUATRAIN_INSECURE=1 where the network itself is closed",
+            reason="TOKEN_IN_PLAINTEXT",
+        )
 
 
 def new_request_id() -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from quatrain.client.asynchronous import AsyncClient, Checkpoints, Events, Jobs, NamedModels, Paths, Rollouts, Rows
 from quatrain.client.following import PATIENCE
 from quatrain.client.resources import Artifact, Job, NamedModel, Update
+from quatrain.rpc.certificates import CertificateFiles
 
 T = TypeVar("T")
 
@@ -17,14 +18,21 @@ T = TypeVar("T")
 class Client:
     """Talks to the Quatrain API. Thread-safe; close it, or use `with`. Methods are those of `AsyncClient`."""
 
-    def __init__(self, target: str | None = None, *, token: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        token: str | None = None,
+        certificates: CertificateFiles | None = None,
+        insecure: bool | None = None,
+    ) -> None:
         """See `AsyncClient`."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="quatrain-client", daemon=True)
         self._thread.start()
         self._client: AsyncClient | None = None
         try:
-            self._client = self._run(_open(target, token))
+            self._client = self._run(_open(target, token, certificates, insecure))
         finally:
             if self._client is None:
                 self.close()
@@ -153,8 +161,10 @@ class Client:
                 self._run(_end(items))
 
 
-async def _open(target: str | None, token: str | None) -> AsyncClient:
-    return AsyncClient(target, token=token)
+async def _open(
+    target: str | None, token: str | None, certificates: CertificateFiles | None, insecure: bool | None
+) -> AsyncClient:
+    return AsyncClient(target, token=token, certificates=certificates, insecure=insecure)
 
 
 class _End:

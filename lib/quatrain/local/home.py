@@ -12,17 +12,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quatrain.errors import InvalidInput, PermissionRefused, Unavailable
+from quatrain.rpc.certificates import CertificateFiles
 
 ENDPOINT_FILE = "endpoint.json"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the API is: `api` host:port, `dashboard` URL, `token_file` path of the file that holds the bearer token."""
+    """Where the API is: `api` host:port, or https://host:port; `dashboard` URL; `token_file` path of the file that
+    holds the bearer token; `ca_file` path of the authorities of the API's certificate."""
 
     api: str
     dashboard: str | None = None
     token_file: str | None = None
+    ca_file: str | None = None
 
 
 def state_folder(environment: Mapping[str, str] = os.environ, prefix: str = sys.prefix) -> Path:
@@ -53,7 +56,9 @@ def read_endpoint(home: Path) -> Endpoint | None:
     path = home / ENDPOINT_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return Endpoint(str(document["api"]), document.get("dashboard"), document.get("token_file"))
+        return Endpoint(
+            str(document["api"]), document.get("dashboard"), document.get("token_file"), document.get("ca_file")
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -75,12 +80,27 @@ def find_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
 
 
 def find_token(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The bearer token: `$QUATRAIN_TOKEN`, else the endpoint's token file, else None. Raises PermissionRefused."""
+    """The bearer token: `$QUATRAIN_TOKEN`, else what `$QUATRAIN_TOKEN_FILE` holds, else the endpoint's token file, else
+    None. Raises PermissionRefused."""
     if environment.get("QUATRAIN_TOKEN"):
         return environment["QUATRAIN_TOKEN"]
-    if endpoint.token_file is None:
+    path = environment.get("QUATRAIN_TOKEN_FILE") or endpoint.token_file
+    if path is None:
         return None
     try:
-        return Path(endpoint.token_file).read_text(encoding="utf-8").strip() or None
-    except OSError as error:
-        raise PermissionRefused(f"the token file {endpoint.token_file} cannot be read: {error.strerror}") from error
+        return Path(path).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise PermissionRefused(f"the token file {path} cannot be read: {reason}") from error
+
+
+def find_certificates(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> CertificateFiles:
+    """`$QUATRAIN_CA`, else the endpoint's authorities; the client's own `$QUATRAIN_CERT` and `$QUATRAIN_KEY`."""
+    ca = environment.get("QUATRAIN_CA") or endpoint.ca_file
+    cert, key = environment.get("QUATRAIN_CERT"), environment.get("QUATRAIN_KEY")
+    return CertificateFiles(*(Path(path).expanduser() if path else None for path in (cert, key, ca)))
+
+
+def allows_plaintext(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether `$QUATRAIN_INSECURE` lets a token travel in plaintext to other machines."""
+    return environment.get("QUATRAIN_INSECURE", "").lower() in ("1", "true", "yes")

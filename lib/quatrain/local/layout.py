@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from quatrain.local.home import Endpoint
 from quatrain.local.redis_server import redis_command
 
 MODULES = {
@@ -87,6 +88,18 @@ class StackLayout:
             environment[f"QUATRAIN_ROLLOUT__{service.upper()}"] = self._target(service)
         command = (sys.executable, "-m", MODULES[kind])
         return ProcessPlan(name, kind, command, environment, port, port_file)
+
+    def endpoint(self, port: int) -> Endpoint:
+        """Where clients find the API, with what the environment says of its token and its certificate."""
+        environment = os.environ
+        own = environment.get("QUATRAIN_TLS__API_CERT")
+        tls = own or environment.get("QUATRAIN_TLS__CERT")
+        ca = environment.get("QUATRAIN_CA") or (None if own else environment.get("QUATRAIN_TLS__CA"))
+        return Endpoint(
+            api=f"https://127.0.0.1:{port}" if tls else f"127.0.0.1:{port}",
+            token_file=environment.get("QUATRAIN_TOKEN_FILE") or None,
+            ca_file=(ca or None) if tls else None,
+        )
 
     def _target(self, kind: str) -> str:
         return f"targets-file:{self.targets_file}#{kind}"

@@ -19,6 +19,15 @@ from quatrain.local.supervisor import STOP_SECONDS, WANTED_FILE
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.1
 
+# Paths that a person may have given relative to where he stands; the processes stand elsewhere.
+PATHS = (
+    "QUATRAIN_CONFIG",
+    "QUATRAIN_TOKEN_FILE",
+    "QUATRAIN_CA",
+    "QUATRAIN_AUTH__TOKENS_FILE",
+    *(f"QUATRAIN_TLS__{key}" for key in ("CERT", "KEY", "CA", "API_CERT", "API_KEY", "API_CLIENT_CA")),
+)
+
 _supervisors: list["subprocess.Popen[bytes]"] = []
 """Handles of supervisors that this process started: they outlive it, but while it lives it has to reap them."""
 
@@ -99,10 +108,13 @@ def _wanted(home: Path) -> dict[str, int]:
 
 def _start_supervisor(home: Path) -> None:
     (home / "logs").mkdir(parents=True, exist_ok=True)
+    paths = {name: str(Path(os.environ[name]).absolute()) for name in PATHS if os.environ.get(name)}
+    # A person's token is for calls to the API, which no process of the stack makes.
+    environment = {name: value for name, value in (os.environ | paths).items() if name != "QUATRAIN_TOKEN"}
     with (home / "logs" / "supervisor.log").open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "quatrain.local.supervisor", str(home)],
-            env=dict(os.environ),
+            env=environment,
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from quatrain.errors import InvalidInput
 from quatrain.local.children import Child
-from quatrain.local.home import Endpoint, remove_endpoint, write_endpoint
+from quatrain.local.home import remove_endpoint, write_endpoint
 from quatrain.local.layout import KINDS, ProcessPlan, StackLayout, free_port
 from quatrain.local.state import StackRecord, record_of, remove_record, write_record
 from quatrain.rpc.targets import write_targets_file
@@ -114,7 +114,7 @@ class Supervisor:
         write_targets_file(self._layout.targets_file, targets)
         api = self._children.get("orchestrator-0")
         if api is not None and api.serves():
-            write_endpoint(self._home, Endpoint(api=f"127.0.0.1:{api.plan.port}"))
+            write_endpoint(self._home, self._layout.endpoint(api.plan.port))
         supervisor = record_of("supervisor", os.getpid(), 0)
         assert supervisor is not None, "this process lives"
         write_record(self._home, StackRecord(supervisor, tuple(records), all(serving.values())))

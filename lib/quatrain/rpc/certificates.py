@@ -116,12 +116,16 @@ class ServerTls:
             return _configuration(newest)
 
         credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
-            _configuration(in_use), fetch, require_client_authentication=self.require_client
+            _configuration(in_use),
+            fetch,  # type: ignore[arg-type]  # None, for no change, is what gRPC documents
+            require_client_authentication=self.require_client,
         )
         return credentials
 
 
 def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
+    assert pem.key is not None, "a server has a certificate"
+    assert pem.chain is not None, "and its key"
     configuration: grpc.ServerCertificateConfiguration = grpc.ssl_server_certificate_configuration(
         [(pem.key, pem.chain)], root_certificates=pem.ca
     )

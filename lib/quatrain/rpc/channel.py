@@ -86,6 +86,14 @@ def check_address(address: str, target: str) -> None:
         raise InvalidInput(f"{address!r} in target {target!r} is no host:port")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; a name other than localhost counts as reachable."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def service_config(service: str, *, retry: bool, health_check: bool) -> dict[str, Any]:
     """gRPC service config: round robin, and where wanted retries of UNAVAILABLE and health checking."""
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}

@@ -1,12 +1,12 @@
 """From the configuration of a process to what protects it: tokens, certificates, and the refusal to serve without."""
 
-import ipaddress
 from collections.abc import Mapping
 
 from quatrain.config import ProcessConfig
 from quatrain.errors import InvalidInput
 from quatrain.rpc.access import Access, Role
 from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls, ServerTls
+from quatrain.rpc.channel import is_loopback
 from quatrain.rpc.tokens import TokenFile
 
 _WRONG = "INVALID_CONFIGURATION"
@@ -59,11 +59,3 @@ def check_exposure(config: ProcessConfig, name: str, *, public: bool) -> None:
             "tls.ca, or server.host=127.0.0.1, or, where the network itself is closed to others, server.insecure=true",
             reason=_WRONG,
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; a name other than localhost counts as reachable."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
