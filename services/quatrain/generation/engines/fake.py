@@ -50,18 +50,16 @@ def _complete(prompt: np.ndarray, seed: int, sampling: Sampling) -> Completion:
     ends = () if sampling.ignore_eos else sampling.eos_token_ids
     symbols = np.setdiff1d(prompt, ends)
     end_probability = 0.0 if not ends else _EOS_PROBABILITY if len(symbols) else 1.0
-    tokens: list[int] = []
-    logprobs: list[float] = []
-    for uniform in uniforms(seed, sampling.max_new_tokens):
-        if uniform < end_probability:
-            tokens.append(ends[0])
-            logprobs.append(np.log(end_probability))
-            break
-        share = (uniform - end_probability) / (1 - end_probability)
-        tokens.append(int(symbols[int(share * len(symbols))]))
-        logprobs.append(np.log((1 - end_probability) / len(symbols)))
+    draws = uniforms(seed, sampling.max_new_tokens)
+    ended = np.flatnonzero(draws < end_probability)
+    draws = draws[: ended[0]] if len(ended) else draws
+    chosen = ((draws - end_probability) / (1 - end_probability) * len(symbols)).astype(np.int64)
+    tokens = symbols[chosen]
+    logprobs = np.full(len(draws), np.log((1 - end_probability) / len(symbols))) if len(draws) else np.empty(0)
+    if len(ended):
+        tokens, logprobs = np.append(tokens, ends[0]), np.append(logprobs, np.log(end_probability))
     return Completion(
-        token_ids=np.array(tokens, dtype=np.int32),
-        logprobs=np.array(logprobs, dtype=np.float32),
-        finish_reason="stop" if ends and tokens[-1] == ends[0] else "length",
+        token_ids=tokens.astype(np.int32),
+        logprobs=logprobs.astype(np.float32),
+        finish_reason="stop" if len(ended) else "length",
     )
