@@ -59,9 +59,10 @@ def parse_command(line: str) -> None:
         assert words in (["--version"], ["--help"], []), line
         return
     placeholders = [each for each in command.params if each.param_type_name == "argument"]
+    required = [each.opts[0] for each in command.params if each.param_type_name == "option" and each.required]
     bare = all(word.startswith("-") for word in words)
     # `quatrain job wait` in a sentence names the command; a command line gives its arguments.
-    arguments = ["X"] * len(placeholders) if bare else []
+    arguments = ["X"] * len(placeholders) + [f"{name}=X" for name in required] if bare else []
     command.make_context("quatrain", [*arguments, *words])
 
 
