@@ -1,7 +1,7 @@
 """`python -m tests.chaos.fakes KIND`: the process that serves KIND, with everything real but what computes.
 
 The fakes agree on logprobs (all say -1), so that the probe before the first step passes, and none imports torch, so
-that a killed process is back within a second.
+that a killed process is back soon. Each kind imports its own only, for the same reason.
 """
 
 import runpy
@@ -9,39 +9,46 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from tests.integration.orchestrator.fakes import AgreeingEngine, AgreeingReference
-
-from quatrain.generation import engines
 from quatrain.local.layout import MODULES
-from quatrain.reward.backends import models
-from quatrain.reward.backends.fake import FakeBackend
 
 
-def _engine(*_: Any, **__: Any) -> AgreeingEngine:
-    return AgreeingEngine()
+def _fake_engine() -> None:
+    from tests.integration.orchestrator.fakes import AgreeingEngine
+
+    from quatrain.generation import engines
+
+    def make_engine(*_: Any, fake_latency: float = 0.0, **__: Any) -> AgreeingEngine:
+        return AgreeingEngine(fake_latency)
+
+    engines.make_engine = make_engine
 
 
-def _reference(*_: Any, **__: Any) -> AgreeingReference:
-    return AgreeingReference()
+def _fake_reward_models() -> None:
+    from quatrain.reward.backends import models
+    from quatrain.reward.backends.fake import FakeBackend
+
+    def make_backend(*_: Any, **__: Any) -> FakeBackend:
+        return FakeBackend()
+
+    models.ModelBackend = make_backend  # type: ignore[assignment,misc]
 
 
-def _reward_models(*_: Any, **__: Any) -> FakeBackend:
-    return FakeBackend()
+def _fake_reference() -> None:
+    from tests.integration.orchestrator.fakes import AgreeingReference
+
+    def make_backend(*_: Any, **__: Any) -> AgreeingReference:
+        return AgreeingReference()
+
+    transformers = ModuleType("quatrain.reference.backends.transformers")
+    transformers.TransformersBackend = make_backend  # type: ignore[attr-defined]
+    sys.modules[transformers.__name__] = transformers
 
 
-def replace_models(kind: str) -> None:
-    """Puts fakes in the places of what would load a model."""
-    if kind == "generation":
-        engines.make_engine = _engine
-    elif kind == "reward":
-        models.ModelBackend = _reward_models  # type: ignore[assignment,misc]
-    elif kind == "reference":
-        transformers = ModuleType("quatrain.reference.backends.transformers")
-        transformers.TransformersBackend = _reference  # type: ignore[attr-defined]
-        sys.modules[transformers.__name__] = transformers
-
+REPLACEMENTS = {"generation": _fake_engine, "reward": _fake_reward_models, "reference": _fake_reference}
+"""What puts a fake in the place of whatever would load a model; a learner has `learner.backend=fake`."""
 
 if __name__ == "__main__":
     chosen = sys.argv.pop(1)
-    replace_models(chosen)
+    if chosen in REPLACEMENTS:
+        REPLACEMENTS[chosen]()
     runpy.run_module(MODULES[chosen], run_name="__main__", alter_sys=True)

@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 
 SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+FULL = b"<?xml version='1.0'?><Error><Code>XMinioStorageFull</Code><Message>Storage backend is full.</Message></Error>"
 INTERNAL = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>Try again.</Message></Error>"
+CANNED = {
+    "500": (500, INTERNAL),
+    "503": (503, SLOW_DOWN),
+    "507": (507, FULL),
+    "html": (502, b"<html>Bad Gateway</html>"),
+}
 
 
 @dataclass
@@ -24,9 +32,9 @@ class Answer:
 class Fault:
     """What happens to one request of this method.
 
-    kinds: `500`, `503` (answered without asking the server), `drop` (connection closed before the server hears of it),
-    `lose reply` (the server did it, then the connection closes), `truncate` (half of the body), `flip` (one bit of the
-    body), `html` (a proxy's error page).
+    kinds: `500`, `503`, `507` (the disk is full; all answered without asking the server), `drop` (connection closed
+    before the server hears of it), `lose reply` (the server did it, then the connection closes), `truncate` (half of
+    the body), `flip` (one bit of the body), `html` (a proxy's error page).
     """
 
     method: str
@@ -53,12 +61,15 @@ class FaultProxy:
         return ""
 
 
+Proxy = TypeVar("Proxy", bound=FaultProxy)
+
+
 @contextmanager
-def fault_proxy(host: str, port: int) -> Iterator[FaultProxy]:
+def fault_proxy(host: str, port: int, kind: Callable[[int], Proxy] = FaultProxy) -> Iterator[Proxy]:  # type: ignore[assignment]
     """A proxy to host:port on a free loopback port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.daemon_threads = True
-    proxy = FaultProxy(server.server_address[1])
+    proxy = kind(server.server_address[1])
     server.RequestHandlerClass = _handler(proxy, host, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -80,7 +91,12 @@ def _handler(proxy: FaultProxy, host: str, port: int) -> type[BaseHTTPRequestHan
             if kind == "drop":
                 self.close_connection = True
                 return
-            canned = {"500": (500, INTERNAL), "503": (503, SLOW_DOWN), "html": (502, b"<html>Bad Gateway</html>")}
+            canned = {
+                "500": (500, INTERNAL),
+                "503": (503, SLOW_DOWN),
+                "507": (507, FULL),
+                "html": (502, b"<html>Bad Gateway</html>"),
+            }
             if kind in canned:
                 status, text = canned[kind]
                 content = "text/html" if kind == "html" else "application/xml"

@@ -1,0 +1,157 @@
+"""Many seeded runs on a few stacks side by side; every run is one JSON line, so a campaign can go on where it ended."""
+
+import json
+import queue
+import shutil
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.cases import Case, case_of
+from tests.chaos.deployment import Deployment, deployed
+from tests.chaos.runs import Run, run_case
+
+RESULTS = Path(__file__).parent / "results" / "campaign.jsonl"
+BLOCK = 120
+"""Seeds that are sorted by flavour of stack before they are run."""
+CHUNK = 20
+"""Runs on one stack before it makes place for another."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Runs on one stack."""
+
+    flavour: str
+    cases: Sequence[tuple[int, Case]]
+
+
+@dataclass
+class Campaign:
+    """Runs cases and writes what became of them. `results` None: nothing is written, everything is told."""
+
+    home: Path
+    results: Path | None
+    until: float = float("inf")
+    """Monotonic time after which no run begins."""
+    failures: list[str] = field(default_factory=list)
+    runs: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _commit: str = field(default_factory=lambda: commit())
+
+    def run(self, chunks: Sequence[Chunk], stacks: int) -> None:
+        """All chunks, on so many stacks at once."""
+        waiting: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
+        for chunk in chunks:
+            waiting.put(chunk)
+        workers = [threading.Thread(target=self._work, args=(waiting,)) for _ in range(stacks)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    def _work(self, waiting: "queue.SimpleQueue[Chunk]") -> None:
+        while time.monotonic() < self.until:
+            try:
+                chunk = waiting.get_nowait()
+            except queue.Empty:
+                return
+            self._run_chunk(chunk)
+
+    def _run_chunk(self, chunk: Chunk) -> None:
+        left = list(chunk.cases)
+        while left and time.monotonic() < self.until:
+            home = self.home / f"{chunk.flavour}-{left[0][0]}"
+            whole = True
+            with ExitStack() as stack:
+                deployment = stack.enter_context(deployed(home, chunk.flavour))
+                while left and whole and time.monotonic() < self.until:
+                    seed, case = left.pop(0)
+                    whole = self._run_one(deployment, seed, case)
+            if whole:
+                shutil.rmtree(home, ignore_errors=True)
+
+    def _run_one(self, deployment: Deployment, seed: int, case: Case) -> bool:
+        """False when the stack and its logs should be kept for somebody to look at."""
+        job = f"chaos-{seed}"
+        try:
+            run = run_case(deployment, case, job)
+        except Exception as error:  # noqa: BLE001 - a driver that breaks is a result, too, and the campaign goes on
+            text = "".join(traceback.format_exception(error))[-4000:]
+            run = Run(case, "violated", "", 0.0, 0.0, None, 0, "", [f"the driver broke: {text}"])
+        self._write(seed, run)
+        if run.result != "violated":
+            return True
+        shutil.copytree(deployment.stack.layout.logs, deployment.stack.home / "failed" / job, dirs_exist_ok=True)
+        return False
+
+    def _write(self, seed: int, run: Run) -> None:
+        document: dict[str, Any] = {
+            "seed": seed,
+            "commit": self._commit,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **asdict(run.case),
+            "target": run.target,
+            "result": run.result,
+            "seconds": run.seconds,
+            "unbroken_seconds": run.unbroken_seconds,
+            "recovery": run.recovery,
+            "events": run.events,
+            "state": run.state,
+            "violations": [text.replace(str(self.home), "HOME")[:600] for text in run.violations],
+        }
+        with self._lock:
+            self.runs += 1
+            if self.results is not None:
+                self.results.parent.mkdir(parents=True, exist_ok=True)
+                with self.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(document) + "\n")
+            recovery = "" if run.recovery is None else f", recovered after {run.recovery:.1f} s"
+            print(f"seed {seed}: {run.case.name}: {run.result} ({run.seconds:.1f} s{recovery})", flush=True)
+            if run.result == "violated":
+                lines = "\n  ".join(run.violations)
+                again = f"make chaos SEED={seed}" if seed else f"python -m tests.chaos --case '{run.case.name}'"
+                self.failures.append(f"{run.case.name}\n  {lines}\n  again: {again}")
+                print(self.failures[-1], flush=True)
+
+
+def chunks_of(cases: Sequence[tuple[int, Case]]) -> Iterator[Chunk]:
+    """The cases by flavour of stack, in pieces; slow flavours first."""
+    for flavour in ("torch", "s3", "links", "fake"):
+        chosen = [(seed, case) for seed, case in cases if case.flavour == flavour]
+        for start in range(0, len(chosen), CHUNK):
+            yield Chunk(flavour, chosen[start : start + CHUNK])
+
+
+def seeds_done(results: Path) -> set[int]:
+    """Seeds that have a result already."""
+    if not results.exists():
+        return set()
+    return {int(json.loads(line)["seed"]) for line in results.read_text(encoding="utf-8").splitlines()}
+
+
+def next_cases(results: Path, count: int, classes: str) -> list[tuple[int, Case]]:
+    """The next seeds without a result and their cases, of the wanted classes only."""
+    done = seeds_done(results)
+    found: list[tuple[int, Case]] = []
+    seed = 1
+    while len(found) < count:
+        case = case_of(seed)
+        if seed not in done and (not classes or case.fault in classes):
+            found.append((seed, case))
+        seed += 1
+    return found
+
+
+def commit() -> str:
+    """The commit that is checked out."""
+    asked = ["git", "rev-parse", "--short=10", "HEAD"]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=10.0, check=False)
+    return done.stdout.strip()

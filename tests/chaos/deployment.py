@@ -1,0 +1,104 @@
+"""A running stack with what a campaign needs of it: its specs, its store as others see it, its unbroken runs."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.chaos.api import Api, Submission, Watcher
+from tests.chaos.checker import FolderObjects, Objects, Outcome, S3Objects, outcome
+from tests.chaos.jobs import specs
+from tests.chaos.stack import ChaosStack, Flavour, running_chaos_stack
+from tests.chaos.weather import stormy_minio
+from tests.e2e.tasks import Spec
+
+from quatrain.client import Client
+from quatrain.jobspec import parse_spec, spec_to_proto
+from quatrain.storage import ObjectStore
+from quatrain.storage.local import LocalStore
+from quatrain.v1 import spec_pb2
+
+FLAVOURS = {
+    "fake": Flavour("fake"),
+    "links": Flavour("links", links=True),
+    "s3": Flavour("s3"),
+    "torch": Flavour("torch", fake=False),
+}
+BUCKET = "chaos"
+JOB_DEADLINE = 150.0
+
+
+class Deployment:
+    """One stack of a flavour. Make it with `deployed`."""
+
+    def __init__(self, stack: ChaosStack, store: ObjectStore, objects: Objects) -> None:
+        self.stack = stack
+        self.store = store
+        self.objects = objects
+        self.api = Api([f"127.0.0.1:{process.port}" for process in stack.of_kind("orchestrator")])
+        self._documents = specs(stack.home / "data", fake=stack.flavour.fake)
+        self._specs: dict[str, spec_pb2.JobSpec] = {}
+        self._unbroken: dict[str, Outcome] = {}
+        self.seconds: dict[str, float] = {}
+        """How long the unbroken run of each variant took."""
+
+    def spec(self, variant: str) -> spec_pb2.JobSpec:
+        """The spec of a variant; what it names is in the store."""
+        if variant not in self._specs:
+            self._specs[variant] = self._upload(self._documents[variant])
+        return self._specs[variant]
+
+    def _upload(self, document: Spec) -> spec_pb2.JobSpec:
+        with Client(f"127.0.0.1:{self.stack.processes['orchestrator-0'].port}") as client:
+            resolved = client.submit(document, validate_only=True).resolved_spec
+        return spec_to_proto(parse_spec(resolved))
+
+    def unbroken(self, variant: str) -> Outcome:
+        """The outcome of a run that nothing disturbed; the first call makes it."""
+        if variant not in self._unbroken:
+            started = time.monotonic()
+            job = f"unbroken-{variant}"
+            self.stack.withdraw()
+            Submission(self.api, self.spec(variant), job, job).run(time.monotonic() + 60.0)
+            watcher = Watcher(self.api, job)
+            while not watcher.ended and time.monotonic() - started < JOB_DEADLINE:
+                time.sleep(0.02)
+            watcher.stop()
+            self.seconds[variant] = time.monotonic() - started
+            found = outcome(self.objects, job)
+            if found.state != "SUCCEEDED":
+                raise RuntimeError(f"the unbroken run of {variant} ended {found.state!r}\n{self.stack.logs()}")
+            self._unbroken[variant] = found
+        return self._unbroken[variant]
+
+
+@contextmanager
+def deployed(home: Path, name: str) -> Iterator[Deployment]:
+    """A stack of the flavour `name` in `home`."""
+    flavour = FLAVOURS[name]
+    with ExitStack() as stack:
+        weather = None
+        if name == "s3":
+            server, weather = stack.enter_context(stormy_minio(home / "minio"))
+            storage = {
+                "QUATRAIN_STORAGE__KIND": "s3",
+                "QUATRAIN_STORAGE__ENDPOINT": f"127.0.0.1:{weather.port}",
+                "QUATRAIN_STORAGE__SECURE": "false",
+                "QUATRAIN_STORAGE__BUCKET": BUCKET,
+                "QUATRAIN_STORAGE__ACCESS_KEY": server.access_key,
+                "QUATRAIN_STORAGE__SECRET_KEY": server.secret_key,
+            }
+            flavour = Flavour(name, storage=storage)
+            from quatrain.storage.s3 import S3Store
+
+            s3 = S3Store(server.address(BUCKET))
+            s3.ensure_bucket(create=True)
+            store: ObjectStore = s3
+            objects: Objects = S3Objects(server.endpoint, BUCKET, server.access_key, server.secret_key)
+        else:
+            store, objects = LocalStore(home / "store"), FolderObjects(home / "store")
+        running = stack.enter_context(running_chaos_stack(home, flavour))
+        running.weather = weather
+        deployment = Deployment(running, store, objects)
+        stack.callback(deployment.api.close)
+        yield deployment

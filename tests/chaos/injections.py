@@ -1,0 +1,249 @@
+"""Makes the fault of a case happen, in a thread beside the job, and notes when it was over."""
+
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis as redis_client
+from tests.chaos.api import Api, Watcher
+from tests.chaos.cases import HOLDS, Case
+from tests.chaos.checker import Fault
+from tests.chaos.stack import ChaosStack, Process
+
+from quatrain.storage import ObjectStore
+
+TICK = 0.02
+BUDGET = 20.0
+"""Seconds within which a job goes on after a fault; the target of 10 s is for an idle machine."""
+PASSING_SECONDS = 4.0
+AWAY_SECONDS = 12.0
+LATENCY = 0.15
+NARROW = 30_000.0
+
+
+@dataclass
+class Injection:
+    """The fault of one run. `happened` is False when the job never came to the place."""
+
+    case: Case
+    stack: ChaosStack
+    api: Api
+    watcher: Watcher
+    store: ObjectStore
+    job: str
+    happened: bool = False
+    target: str = ""
+    """The process that was hit."""
+    faults: list[Fault] = field(default_factory=list)
+    error: str = ""
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    def prepare(self) -> None:
+        """Before the job is submitted."""
+        self.stack.withdraw()
+        if self.case.point:
+            plan = {"point": self.case.point, "action": self.case.what, "hit": self.case.hit}
+            self.stack.plan(self.case.process, plan)
+
+    def run(self) -> None:
+        """Waits for the moment and acts; ends early with `ending`."""
+        if not (self._await_fired() if self.case.point else self._await_revision()):
+            return
+        self.happened = True
+        try:
+            ACTIONS[self.case.fault](self)
+        except (OSError, RuntimeError, redis_client.RedisError) as error:
+            self.error = repr(error)
+
+    def note(self, budget: float = BUDGET, over: float | None = None) -> None:
+        """The fault is over now."""
+        self.faults.append(Fault(self.case.name, time.time() if over is None else over, budget))
+
+    def rest(self, seconds: float) -> None:
+        """Sleeps, unless the run ends."""
+        self.ending.wait(seconds)
+
+    def _await_fired(self) -> bool:
+        while not self.ending.wait(TICK):
+            if self.stack.fired(self.case.process) is not None:
+                return True
+        return self.stack.fired(self.case.process) is not None
+
+    def _await_revision(self) -> bool:
+        while not self.ending.wait(TICK):
+            if self.watcher.revision >= self.case.at:
+                return True
+        return False
+
+    def owner(self) -> Process:
+        """The orchestrator that holds the job, as Redis says; the first one when it says nothing."""
+        with self.stack.redis() as redis:
+            found = redis.get(f"quatrain:owner:{self.job}")
+        name = found.decode() if isinstance(found, bytes) else "orchestrator-0"
+        return self.stack.processes[name]
+
+    def victim(self) -> Process:
+        """The process that the case means."""
+        if self.case.process == "orchestrator":
+            return self.owner()
+        return self.stack.of_kind(self.case.process)[0]
+
+
+def _kill(run: Injection) -> None:
+    if run.case.point:
+        fired = run.stack.fired(run.case.process)
+        assert fired is not None, "it has fired"
+        run.target = fired["process"]
+        run.note(over=fired["time"])
+        return
+    if run.case.process == "redis":
+        run.target = "redis"
+        run.stack.kill_redis(wipe=False)
+    else:
+        victim = run.victim()
+        run.target = victim.name
+        victim.send(signal.SIGKILL)
+    run.note()
+
+
+def _stop(run: Injection) -> None:
+    if run.case.point:
+        fired = run.stack.fired(run.case.process)
+        assert fired is not None, "it has fired"
+        victim = run.stack.processes[fired["process"]]
+    else:
+        victim = run.victim()
+        victim.send(signal.SIGSTOP)
+    run.target = victim.name
+    run.rest(HOLDS[run.case.process])
+    victim.send(signal.SIGCONT)
+    run.note()
+
+
+def _link(run: Injection) -> None:
+    run.target = run.case.process
+    link = run.stack.links.by_name[run.case.process]
+    if run.case.what == "reset":
+        for _ in range(3):
+            run.stack.links.reset(run.case.process)
+            run.rest(0.5)
+    elif run.case.what == "latency":
+        link.latency = LATENCY
+    elif run.case.what == "narrow":
+        link.bandwidth = NARROW
+    else:
+        link.cut = True
+    run.rest(PASSING_SECONDS)
+    link.calm()
+    run.note()
+
+
+def _redis(run: Injection) -> None:
+    what, _, owner_too = run.case.what.partition("-")
+    run.target = "redis"
+    if owner_too:
+        victim = run.owner()
+        run.target = f"redis+{victim.name}"
+        victim.send(signal.SIGKILL)
+    if what == "flush":
+        with run.stack.redis() as redis:
+            redis.flushall()
+    elif what == "full":
+        with run.stack.redis() as redis:
+            redis.config_set("maxmemory", "1mb")
+            run.rest(PASSING_SECONDS)
+            redis.config_set("maxmemory", "0")
+    else:
+        run.stack.kill_redis(wipe=what == "wipe")
+    run.note()
+
+
+def _store(run: Injection) -> None:
+    run.target = "store"
+    weather = run.stack.weather
+    assert weather is not None, "the store of this stack has no weather"
+    weather.worsen(run.case.what)
+    run.rest(AWAY_SECONDS if run.case.what == "away" else PASSING_SECONDS)
+    weather.clear()
+    run.note(budget=BUDGET + AWAY_SECONDS)
+
+
+def _replay(run: Injection) -> None:
+    run.target = run.case.what
+    if run.case.what in ("tasks-twice", "results-twice"):
+        key = "quatrain:tasks:default" if run.case.what == "tasks-twice" else f"quatrain:rollouts:{run.job}"
+        with run.stack.redis() as redis:
+            _repeat_entries(run, redis, key)
+    elif run.case.what == "stale-token":
+        from tests.chaos.zombies import use_stale_tokens
+
+        run.error = use_stale_tokens(run.stack, run.job)
+
+
+def _repeat_entries(run: Injection, redis: "redis_client.Redis", key: str) -> None:
+    """Adds what it finds in a stream once more, for two seconds."""
+    seen: set[bytes] = set()
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until and not run.ending.is_set():
+        entries: Any = redis.xrange(key)
+        for entry, fields in entries:
+            if entry not in seen:
+                again: Any = redis.xadd(key, fields)
+                seen |= {entry, again}
+        time.sleep(TICK)
+
+
+def _poison(run: Injection) -> None:
+    run.target = run.case.what
+    with run.stack.redis() as redis:
+        if run.case.what == "tasks":
+            for payload in (b"", b"\xff\xff no task", b"\x00" * 100_000):
+                redis.xadd("quatrain:tasks:default", {"job": run.job, "nonce": "poison", "payload": payload})
+        elif run.case.what == "results":
+            for payload in (b"", b"\xff\xff no result", b"\x00" * 100_000):
+                redis.xadd(f"quatrain:rollouts:{run.job}", {"result": payload})
+        else:
+            run.store.put_if_absent("active/never-created", b"{}")
+            run.store.put_if_absent(f"active/damaged-{run.job}", b"{}")
+            run.store.put_if_absent(f"jobs/damaged-{run.job}/spec.json", b"{ no json")
+            run.rest(2.0)
+            run.store.delete(f"active/damaged-{run.job}")
+
+
+def _rolling(run: Injection) -> None:
+    what, _, kind = run.case.what.partition("-")
+    run.target = kind
+    if what == "scale":
+        for count in (1, 3, 1, 2):
+            run.stack.scale(kind, count)
+            run.rest(1.0)
+        run.note()
+        return
+    kinds = ("generation", "reward", "reference") if kind == "services" else (kind,)
+    for process in itertools.chain.from_iterable(run.stack.of_kind(each) for each in kinds):
+        before = process.pid
+        process.send(signal.SIGTERM)
+        _await_successor(run, process, before)
+    run.note()
+
+
+def _await_successor(run: Injection, process: Process, before: int) -> None:
+    until = time.monotonic() + 30.0
+    while (process.pid == before or not process.serves()) and time.monotonic() < until and not run.ending.is_set():
+        time.sleep(TICK)
+
+
+ACTIONS: dict[str, Callable[[Injection], None]] = {
+    "A": _kill,
+    "B": _stop,
+    "C": _link,
+    "D": _redis,
+    "E": _store,
+    "F": _replay,
+    "G": _poison,
+    "H": _rolling,
+}
