@@ -11,6 +11,9 @@ from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.storage import ObjectStore
 
+Mark = tuple[float, int]
+"""Time and size of an index entry: another one means that somebody wished something of the job."""
+
 
 def spec_key(job: str) -> str:
     """Key of a job's spec."""
@@ -77,9 +80,14 @@ def list_jobs(store: ObjectStore) -> list[str]:
     return found
 
 
-def list_active(store: ObjectStore) -> list[str]:
-    """Ids in the index of unfinished jobs. One may have finished or never been created: check before you act."""
-    return [stat.key.removeprefix("active/") for stat in store.list("active/")]
+def list_active(store: ObjectStore) -> dict[str, Mark]:
+    """The index of unfinished jobs by id. One may have finished or never been created: check before you act."""
+    return {stat.key.removeprefix("active/"): (stat.modified, stat.size) for stat in store.list("active/")}
+
+
+def mark_active(store: ObjectStore, job: str, revision: int) -> None:
+    """Writes the job's index entry anew, so that who lists the index sees that its log has grown."""
+    store.put(active_key(job), canonical_json({"revision": revision}))
 
 
 def list_cleanups(store: ObjectStore) -> dict[str, list[int]]:

@@ -1,5 +1,6 @@
 """Reads a job's log and appends to it. Conditional creation of the next event is the only lock there is."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from quatrain.errors import Corrupt, Fenced, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog.events import Event, event_key, parse_event
+from quatrain.joblog.jobs import mark_active
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
 from quatrain.joblog.view import HOUSEKEEPING, JobView, apply, check_event
 from quatrain.storage import ObjectStore
@@ -94,9 +96,13 @@ class JobLog:
         event = Event(type, data, actor)
         for _ in range(INTENT_TRIES):
             try:
-                return self.append(event)
+                placed = self.append(event)
             except LogConflict:
                 continue
+            # Who looks for jobs without an owner lists the index only. What fails here is seen later.
+            with contextlib.suppress(Unavailable):
+                mark_active(self._store, self._job, placed.revision)
+            return placed
         raise Unavailable(f"job {self._job}: {INTENT_TRIES} writes of {type} lost against other events; try again")
 
     def append_decided(self, decide: Callable[[JobView], Event | None]) -> Event | None:

@@ -1,14 +1,29 @@
-"""Finds jobs without a living owner and owns them, by priority, then by age."""
+"""Gives jobs owners: as many at once as the pool has places, by priority, then by age; lost ones are taken over.
+
+Every orchestrator decides for itself by what the index of unfinished jobs, the hints of the owners and, where these do
+not tell, the logs say. Two may want the last place at the same time. So a waiting job is reserved by its hint first,
+then everything is counted again, and who finds too many gives the reservation back: of two, at least one sees the
+other. A reservation is no event; a process that stands still between the count and the taking, or a queue that is wiped
+there, may bring one job too many, which costs memory and time in generation until a job ends, and nothing else.
+"""
 
 import asyncio
+import random
 import time
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
-from quatrain.orchestrator.owner import own
-from quatrain.orchestrator.plan import Plan, read_plan
+from quatrain.joblog.jobs import Mark
+from quatrain.orchestrator import owner
+from quatrain.orchestrator.learners import Rank
+from quatrain.orchestrator.line import Places, Standing, UnownedJob
+from quatrain.orchestrator.plan import read_plan
+from quatrain.orchestrator.rollout.large_results import delete_objects, results_prefix
 from quatrain.orchestrator.run import Surroundings
+from quatrain.queue.names import check_name
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("scheduler")
@@ -16,29 +31,9 @@ log = get_logger("scheduler")
 LONGEST_PAUSE_SECONDS = 60.0
 LOOKS_A_LEASE = 3
 """A job is taken over after at least so many looks, each of which found no owner."""
-
-
-@dataclass
-class _Candidate:
-    """An unfinished job that nobody here owns."""
-
-    plan: Plan
-    log: JobLog
-    unowned: float = 0.0
-    """Seconds that it has looked unowned."""
-    looked: float | None = None
-
-    def look(self, most: float) -> float:
-        """Adds the time since the last look to `unowned`, at most `most` seconds: if this process itself stood still,
-        the owner may have, too."""
-        now = time.monotonic()
-        self.unowned += 0.0 if self.looked is None else min(now - self.looked, most)
-        self.looked = now
-        return self.unowned
-
-    def begin_again(self) -> None:
-        """The job has a living owner, or nobody could have told."""
-        self.unowned, self.looked = 0.0, None
+PLACES_SECONDS = 2.0
+READS_AT_ONCE = 8
+LIVING = frozenset({Standing.HELD, Standing.LOST})
 
 
 @dataclass
@@ -56,29 +51,44 @@ class _Crashes:
 
 @dataclass
 class Scheduler:
-    """`run` works until `stop`. `lease`: how long a job must look unowned on our own clock before it is taken."""
+    """`run` works until `stop`. `lease`: how long a job must look lost on our own clock before it is taken over."""
 
     around: Surroundings
     lease: float
     poll: float
+    pool: str = "default"
     max_jobs: int = 64
-    _candidates: dict[str, _Candidate] = field(default_factory=dict)
-    _unreadable: set[str] = field(default_factory=set)
+    _places: Places = field(init=False)
+    _unowned: dict[str, UnownedJob] = field(default_factory=dict)
+    _left_alone: set[str] = field(default_factory=set)
+    """Unfinished jobs that are not ours to own: of another pool, or unreadable."""
     _owned: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _crashes: dict[str, _Crashes] = field(default_factory=dict)
+    _reasons: dict[str, str] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def __post_init__(self) -> None:
+        self._places = Places(self.pool)
+
     async def run(self) -> None:
-        """Looks for work every `poll` seconds."""
-        while not self._stopping.is_set():
-            try:
-                await self._look()
-            except Unavailable as error:
-                log.warning("cannot look for jobs", error=error.message)
-                # Nobody could renew a hint either: owners get the whole lease time again.
-                for candidate in self._candidates.values():
-                    candidate.begin_again()
-            await asyncio.sleep(self.poll)
+        """Looks for work about every `poll` seconds."""
+        counting = asyncio.create_task(self._count_places())
+        try:
+            while not self._stopping.is_set() and not counting.done():
+                try:
+                    await self._look()
+                except Unavailable as error:
+                    log.warning("cannot look for jobs", error=error.message)
+                    # Nobody could renew a hint either: owners get the whole lease time again.
+                    for job in self._unowned.values():
+                        job.begin_again()
+                # Two that gave the same place back must not meet again.
+                await asyncio.sleep(self.poll * random.uniform(0.8, 1.2))
+            if counting.done():
+                counting.result()
+        finally:
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
 
     async def stop(self) -> None:
         """Gives all jobs up; other replicas take them."""
@@ -87,59 +97,167 @@ class Scheduler:
             task.cancel()
         await asyncio.gather(*self._owned.values(), return_exceptions=True)
 
+    def reason(self, job: str) -> str:
+        """Why the job waits for its turn, as of the last look; empty when it does not."""
+        return self._reasons.get(job, "")
+
+    async def _count_places(self) -> None:
+        """Keeps the number of places up to date. While generation is away its last word counts."""
+        job_slots = 0
+        while True:
+            learners = await self.around.learners.count()
+            self._places = Places(self.pool, job_slots, learners)
+            try:
+                job_slots = (await self.around.services.capabilities(PLACES_SECONDS)).job_slots
+            except QuatrainError as error:
+                log.info("job slots not known", pool=self.pool, last=job_slots, error=error.message)
+            self._places = Places(self.pool, job_slots, learners)
+            await asyncio.sleep(PLACES_SECONDS)
+
     async def _look(self) -> None:
-        active = await asyncio.to_thread(jobs.list_active, self.around.store)
         for job in [name for name, task in self._owned.items() if task.done()]:
             self._report(job, self._owned.pop(job))
-            self._candidates.pop(job, None)
-        for job in [name for name in self._candidates if name not in active]:
-            del self._candidates[job]
-        for job in active:
-            if job not in self._owned and job not in self._candidates and job not in self._unreadable:
-                await self._meet(job)
-        ordered = sorted(
-            self._candidates.values(), key=lambda c: (-int(c.plan.spec["priority"]), c.plan.create_time, c.plan.job)
-        )
-        for candidate in ordered:
-            if len(self._owned) >= self.max_jobs or self._stopping.is_set():
-                return
-            if candidate.plan.job not in self._owned and await self._is_free(candidate):
-                del self._candidates[candidate.plan.job]
-                self._owned[candidate.plan.job] = asyncio.create_task(
-                    own(candidate.plan, self.around, candidate.log), name=f"own {candidate.plan.job}"
-                )
+        active = await asyncio.to_thread(jobs.list_active, self.around.store)
+        self._left_alone.intersection_update(active)
+        others = self._others(active)
+        await self._get_to_know(others, await self.around.queue.holders(list(others)))
+        self._take_lost()
+        await self._take_waiting()
+        self._explain()
 
-    async def _meet(self, job: str) -> None:
-        """Makes an unfinished job a candidate. One damaged job must not keep the others from their owners."""
+    def _others(self, active: Mapping[str, Mark]) -> dict[str, Mark]:
+        """Unfinished jobs of the pool that are not owned here, and new ones of which the pool is not known."""
+        for job in active.keys() - self._unowned.keys() - self._owned.keys() - self._left_alone:
+            try:
+                check_name("job", job)
+            except InvalidInput as error:
+                self._give_up(job, error)
+        return {job: mark for job, mark in active.items() if job not in self._owned and job not in self._left_alone}
+
+    async def _get_to_know(self, others: Mapping[str, Mark], holders: Mapping[str, str]) -> None:
+        """Brings what is known of jobs that are not owned here up to date: by their index entries and hints alone, but
+        for the logs of those that are new, have just lost their owner or got a wish."""
+        self._unowned = {job: known for job, known in self._unowned.items() if job in others}
+        readings: list[Coroutine[Any, Any, None]] = []
+        for job, mark in others.items():
+            known = self._unowned.get(job)
+            if known is None:
+                readings.append(self._meet(job, mark, held=job in holders))
+            elif job in holders:
+                known.hold()
+            elif known.log is None or known.mark != mark:
+                readings.append(self._read(known, mark))
+        # An index entry whose change got lost, or a hint that came and went unseen, is made up for in time.
+        quiet = [known for known in self._unowned.values() if known.log is not None]
+        if quiet and not readings:
+            oldest = min(quiet, key=lambda known: known.read_at)
+            readings.append(self._read(oldest, oldest.mark))
+        await _all_of(readings)
+
+    async def _meet(self, job: str, mark: Mark, *, held: bool) -> None:
+        """Gets to know a new job. A damaged one must not keep the others from their owners."""
         try:
-            document = await asyncio.to_thread(jobs.read_spec, self.around.store, job)
-            job_log = JobLog(self.around.store, job)
-            await asyncio.to_thread(job_log.refresh)
-            if job_log.view.finished:  # Its owner died between the terminal event and these two.
-                await self.around.queue.close_job(job)
-                await asyncio.to_thread(jobs.retire, self.around.store, job)
-                return
-            self._candidates[job] = _Candidate(read_plan(job, document), job_log)
+            plan = read_plan(job, await asyncio.to_thread(jobs.read_spec, self.around.store, job))
         except NotFound:
             return  # The index entry is made before spec.json: the job is being created, or never was.
         except (Corrupt, InvalidInput) as error:
-            log.error("job cannot be read and gets no owner", job=job, error=error.message)
-            self._unreadable.add(job)
+            self._give_up(job, error)
+            return
+        if plan.spec["pool"] != self.pool:
+            log.info("job is left to others", job=job, pool=plan.spec["pool"])
+            self._left_alone.add(job)
+            return
+        known = self._unowned[job] = UnownedJob(plan, mark)
+        if not held:
+            await self._read(known, mark)
 
-    async def _is_free(self, candidate: _Candidate) -> bool:
-        """A job that was never owned is free at once; another one after it has looked unowned for the lease time."""
-        crashes = self._crashes.get(candidate.plan.job)
-        if crashes is not None and time.monotonic() < crashes.not_before:
-            return False
-        holder = await self.around.queue.holder(candidate.plan.job)
-        if holder is not None:
-            candidate.begin_again()
-            return False
-        if candidate.log.view.epoch == 0:
-            await asyncio.to_thread(candidate.log.refresh)
-            if candidate.log.view.epoch == 0:
-                return True
-        return candidate.look(self.lease / LOOKS_A_LEASE) >= self.lease
+    async def _read(self, known: UnownedJob, mark: Mark) -> None:
+        """Reads the log of a job that nobody holds and that has this index entry, and forgets the job if there is
+        nothing to do for it any more."""
+        job, job_log = known.plan.job, known.log or JobLog(self.around.store, known.plan.job)
+        try:
+            await asyncio.to_thread(job_log.refresh)
+        except Corrupt as error:
+            self._give_up(job, error)
+            del self._unowned[job]
+            return
+        known.log, known.mark, known.read_at = job_log, mark, time.monotonic()
+        if job_log.view.finished:  # Its owner died between the terminal event and these two.
+            await self.around.queue.close_job(job)
+            await asyncio.to_thread(delete_objects, self.around.store, results_prefix(job))
+            await asyncio.to_thread(jobs.retire, self.around.store, job)
+            del self._unowned[job]
+
+    def _give_up(self, job: str, error: QuatrainError) -> None:
+        log.error("job cannot be read and gets no owner", job=job, error=error.message)
+        self._left_alone.add(job)
+
+    def _take_lost(self) -> None:
+        """Takes jobs that need no further place: begun ones that have looked lost for the lease time, and those that
+        only have to be ended."""
+        for known in self._in_order(Standing.LOST, Standing.UNWANTED):
+            if self._may_own(known) and (
+                known.standing is Standing.UNWANTED or known.look(self.lease / LOOKS_A_LEASE) >= self.lease
+            ):
+                self._own(known)
+
+    async def _take_waiting(self) -> None:
+        """Fills free places from the head of the line: half of them at a look, so that other orchestrators get some."""
+        line, reserved = self._in_order(Standing.WAITING), list[UnownedJob]()
+        share = -(-(self._places.count - self._taken()) // 2)
+        started = time.monotonic()
+        for known in line:
+            if len(reserved) >= min(share, self.max_jobs - len(self._owned)):
+                break
+            await self._read(known, known.mark)
+            if known.standing is not Standing.WAITING or not self._may_own(known):
+                continue
+            if await self.around.queue.hold(known.plan.job, self.around.name, owner.HOLD_TTL_SECONDS):
+                reserved.append(known)
+            else:
+                known.hold()
+        if not reserved:
+            return
+        surplus = max(0, await self._count_again() - self._places.count)
+        late = time.monotonic() - started > owner.HOLD_TTL_SECONDS / 2
+        kept = [] if late else reserved[: max(0, len(reserved) - surplus)]
+        for known in kept:
+            self._own(known)
+        for known in reserved[len(kept) :]:
+            await self.around.queue.release(known.plan.job, self.around.name)
+
+    async def _count_again(self) -> int:
+        """Places taken now, our reservations among them."""
+        others = self._others(await asyncio.to_thread(jobs.list_active, self.around.store))
+        holders = await self.around.queue.holders(list(others))
+        return len(self._owned.keys() | holders.keys() | {each.plan.job for each in self._in_order(*LIVING)})
+
+    def _taken(self) -> int:
+        """Places taken as of the last look."""
+        return len(self._owned) + len(self._in_order(*LIVING))
+
+    def _in_order(self, *standings: Standing) -> list[UnownedJob]:
+        """Jobs of these standings, first in line first."""
+        return sorted((known for known in self._unowned.values() if known.standing in standings), key=_rank)
+
+    def _may_own(self, known: UnownedJob) -> bool:
+        """Whether this process may begin to own a job: it did not crash here lately, and there are not too many."""
+        crashes = self._crashes.get(known.plan.job)
+        crashed = crashes is not None and time.monotonic() < crashes.not_before
+        full = len(self._owned) >= self.max_jobs
+        return not (crashed or full or self._stopping.is_set()) and known.plan.job in self._unowned
+
+    def _own(self, known: UnownedJob) -> None:
+        job = known.plan.job
+        assert known.log is not None, "its standing comes from its log"
+        del self._unowned[job]
+        self._owned[job] = asyncio.create_task(owner.own(known.plan, self.around, known.log), name=f"own {job}")
+
+    def _explain(self) -> None:
+        """Keeps why each waiting job waits."""
+        taken = self._taken()
+        line = self._in_order(Standing.WAITING)
+        self._reasons = {known.plan.job: self._places.reason(taken, before) for before, known in enumerate(line)}
 
     def _report(self, job: str, task: asyncio.Task[None]) -> None:
         """A job's task must not end by an error: what it did not handle is a bug, and another owner may do better."""
@@ -154,3 +272,20 @@ class Scheduler:
             self._crashes.setdefault(job, _Crashes()).add()
         else:
             self._crashes.pop(job, None)
+
+
+def _rank(known: UnownedJob) -> Rank:
+    return known.rank
+
+
+async def _all_of(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Runs all of them, some at a time, to their ends. Raises the first error."""
+    gate = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def one(work: Coroutine[Any, Any, None]) -> None:
+        async with gate:
+            await work
+
+    for result in await asyncio.gather(*map(one, works), return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

@@ -146,9 +146,17 @@ class FlakyQueue(MemoryQueue):
         self._check("close_job")
         await super().close_job(job)
 
+    async def is_open(self, job: str) -> bool:
+        self._check("is_open")
+        return await super().is_open(job)
+
     async def holder(self, job: str) -> str | None:
         self._check("holder")
         return await super().holder(job)
+
+    async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
+        self._check("holders")
+        return await super().holders(jobs)
 
     async def sentinel(self) -> str:
         self._check("sentinel")

@@ -100,8 +100,8 @@ def test_an_owner_keeps_its_job_when_the_queue_was_away_longer_than_the_lease(tm
             world.start_scheduler("owner-1")
             await asyncio.sleep(0.2)
             world.queue.wipe()
-            queue.refusals["holder"] = 30  # about 1.5 s; the lease is 0.5 s
-            await soon(lambda: queue.refusals["holder"] == 0, "the queue came back")
+            queue.refusals["holders"] = 30  # about 1.5 s; the lease is 0.5 s
+            await soon(lambda: queue.refusals["holders"] == 0, "the queue came back")
             await asyncio.sleep(0.3)
             world.start_worker()
             view = await world.end_of()
@@ -113,6 +113,8 @@ def test_an_owner_keeps_its_job_when_the_queue_was_away_longer_than_the_lease(tm
 def test_learners_go_to_the_waiting_job_of_the_highest_priority(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path, workers=0) as world:
+            # Places for three, two of which never answer: so jobs are owned before a learner is free.
+            world.schedulers[0].around.learners._targets = (*world.learner_addresses, "127.0.0.1:9", "127.0.0.1:10")
             await world.submit(world.spec(), "first")
             await world.until(lambda: world.view("first").state == "RUNNING", "RUNNING")
             for name, priority in (("later", 0), ("last", 0), ("urgent", 5), ("idle", -1)):

@@ -94,10 +94,12 @@ class World:
     model_uri: str = ""
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
-    async def start(self, learners: int) -> None:
+    async def start(self, learners: int, job_slots: int = 4) -> None:
         folder = await asyncio.to_thread(upload_model_folder, self.store, write_model(self.root / "base"))
         self.model_uri = f"sha256:{folder.digest}"
-        generation = GenerationService(self.engine, self.folders("generation").fetch, job_slots=4, queue_size=32)
+        generation = GenerationService(
+            self.engine, self.folders("generation").fetch, job_slots=job_slots, queue_size=32
+        )
         self._stack.callback(generation.close)
         reference = ReferenceService(
             AgreeingReference(), self.folders("reference").fetch, memory_bytes=1, queue_size=32
@@ -281,12 +283,18 @@ class World:
 
 @contextlib.asynccontextmanager
 async def deployment(
-    root: Path, *, learners: int = 1, workers: int = 1, schedulers: int = 1, store: ObjectStore | None = None
+    root: Path,
+    *,
+    learners: int = 1,
+    workers: int = 1,
+    schedulers: int = 1,
+    store: ObjectStore | None = None,
+    job_slots: int = 4,
 ) -> AsyncIterator[World]:
     """A running world; the first scheduler is called owner-0."""
     world = World(root, store or MemoryStore())
     try:
-        await world.start(learners)
+        await world.start(learners, job_slots)
         for number in range(workers):
             world.start_worker(f"worker-{number}")
         for number in range(schedulers):

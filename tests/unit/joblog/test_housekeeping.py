@@ -136,5 +136,5 @@ def test_a_finished_job_goes_from_one_index_to_the_other() -> None:
     store.put(jobs.cleanup_key("j", 7), b"{}")
     store.put(jobs.cleanup_key("k", 12), b"{}")
 
-    assert jobs.list_active(store) == []
+    assert not jobs.list_active(store)
     assert jobs.list_cleanups(store) == {"j": [0, 7], "k": [12]}

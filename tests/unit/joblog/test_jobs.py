@@ -9,7 +9,7 @@ def test_a_created_job_is_listed_and_active() -> None:
     store = MemoryStore()
 
     assert create_job(store, "a", {"name": "x"})
-    assert list_jobs(store) == list_active(store) == ["a"]
+    assert list_jobs(store) == list(list_active(store)) == ["a"]
     assert read_spec(store, "a") == {"name": "x"}
 
 
@@ -29,7 +29,7 @@ def test_a_finished_job_stays_listed_but_is_not_active_again() -> None:
 
     create_job(store, "a", {})
 
-    assert list_active(store) == []
+    assert list_active(store) == {}
     assert list_jobs(store) == ["a"]
 
 

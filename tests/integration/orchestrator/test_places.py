@@ -1,0 +1,200 @@
+"""How many jobs run at once, in what order the others follow, and what waiting costs."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.orchestrator.faults import FlakyQueue, soon
+from tests.integration.orchestrator.world import World, deployment, run
+
+from quatrain.joblog import Event, JobLog, JobView, jobs
+from quatrain.orchestrator import scheduler as scheduling
+from quatrain.orchestrator.plan import Plan
+from quatrain.orchestrator.run import Surroundings
+from quatrain.orchestrator.scheduler import Scheduler
+from quatrain.storage.memory import MemoryStore
+
+
+def small(world: World, **fields: Any) -> dict[str, Any]:
+    """The cheapest job there is."""
+    return {**world.spec(prompts=2, steps=1, prompts_per_step=2), **fields}
+
+
+async def most_at_once(world: World, names: list[str]) -> int:
+    """Submits the jobs, lets as many begin as will, then lets them run to their ends; how many had begun and not ended
+    at one moment."""
+    for name in names:
+        await world.submit(small(world), name)
+    logs = {name: JobLog(world.calm, name) for name in names}
+    most = 0
+
+    def running() -> int:
+        nonlocal most
+        for log in logs.values():
+            log.refresh()
+        count = sum(0 < log.view.epoch and not log.view.finished for log in logs.values())
+        most = max(most, count)
+        return count
+
+    await world.until(lambda: running() >= 2, "two running jobs")
+    await asyncio.sleep(0.5)
+    running()
+    world.start_worker()
+    await world.until(lambda: running() == 0 and all(log.view.finished for log in logs.values()), "all ends", 60.0)
+    return most
+
+
+def owners(world: World, name: str) -> list[str]:
+    return [event.data["owner"] for event in world.events(name, "owner_taken")]
+
+
+@pytest.mark.parametrize(("job_slots", "learners"), [(2, 3), (4, 2)])
+def test_no_more_jobs_run_than_have_a_slot_and_a_learner(tmp_path: Path, job_slots: int, learners: int) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0, learners=learners, job_slots=job_slots) as world:
+            names = [f"job-{number}" for number in range(5)]
+            assert await most_at_once(world, names) == 2
+            assert all(world.view(name).state == "SUCCEEDED" for name in names)
+            assert all(owners(world, name) == ["owner-0"] for name in names)
+
+    run(scenario)
+
+
+def test_the_waiting_go_by_priority_then_by_age_and_say_what_they_wait_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0, learners=2, job_slots=1) as world:
+            await world.submit(small(world), "first")
+            await world.until(lambda: world.view("first").state == "RUNNING", "RUNNING")
+            for name, priority in (("later", 0), ("last", 0), ("urgent", 5), ("idle", -1)):
+                await world.submit(small(world, priority=priority), name)
+            reason = world.schedulers[0].reason
+            await soon(lambda: "3 jobs before it" in reason("idle"), "the end of the line")
+            state = "1 of 1 taken (job slots of generation: 1, learners: 2)"
+            assert reason("later") == f"waits for a place in pool 'default': {state}; 1 job before it"
+            assert reason("urgent").endswith("it is next")
+            assert reason("first") == ""
+            assert [world.view(name).revision for name in ("later", "last", "urgent", "idle")] == [0, 0, 0, 0]
+            world.start_worker()
+            for name in ("first", "later", "last", "urgent", "idle"):
+                await world.end_of(name)
+            opened = sorted((world.events(name, "learner_opened")[0].time, name) for name in jobs.list_jobs(world.calm))
+            assert [name for _, name in opened] == ["first", "urgent", "later", "last", "idle"]
+
+    run(scenario)
+
+
+def test_two_orchestrators_keep_to_the_places_together(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0, learners=4, job_slots=2, schedulers=2) as world:
+            names = [f"job-{number}" for number in range(8)]
+            assert await most_at_once(world, names) == 2
+            taken = [owners(world, name) for name in names]
+            assert {len(each) for each in taken} == {1}
+            assert {each[0] for each in taken} == {"owner-0", "owner-1"}
+
+    run(scenario)
+
+
+def test_jobs_of_a_dead_orchestrator_go_on_before_any_that_waits(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0, learners=3, job_slots=2) as world:
+            for name in ("a", "b", "urgent"):
+                await world.submit(small(world, priority=int(name == "urgent")), name)
+                await world.until(lambda name=name: name == "urgent" or bool(owners(world, name)), "an owner")
+            world.start_scheduler("owner-1")
+            await world.schedulers[0].stop()
+            await world.until(lambda: owners(world, "a") == owners(world, "b") == ["owner-0", "owner-1"], "takeover")
+            assert owners(world, "urgent") == []
+            world.start_worker()
+            for name in ("a", "b", "urgent"):
+                assert (await world.end_of(name)).state == "SUCCEEDED"
+            assert owners(world, "urgent") == ["owner-1"]
+
+    run(scenario)
+
+
+def test_the_last_known_slots_count_while_generation_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "PLACES_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=3, job_slots=2) as world:
+            scheduler = world.schedulers[0]
+            await soon(lambda: scheduler._places.job_slots == 2, "the slots")
+            await scheduler.around.services.generation.close()
+            await asyncio.sleep(0.3)
+            assert (scheduler._places.job_slots, scheduler._places.count) == (2, 2)
+
+    run(scenario)
+
+
+def test_who_finds_too_many_reserved_gives_the_place_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0, learners=2, job_slots=1, schedulers=0) as world:
+            queue = world.queue = Rivalry(world)
+            world.start_scheduler()
+            world.start_worker()
+            await world.submit(small(world), "ours")
+            await soon(lambda: bool(queue.given_back), "the place was given back")
+            assert owners(world, "ours") == []
+            await queue.release("theirs", "rival")
+            assert (await world.end_of("ours")).state == "SUCCEEDED"
+
+    run(scenario)
+
+
+class Rivalry(FlakyQueue):
+    """Whenever a place is reserved for `ours`, a rival has reserved one for a job that nobody here had seen."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.given_back: list[str] = []
+
+    async def hold(self, job: str, owner: str, ttl: float) -> bool:
+        if job == "ours" and not self.given_back:
+            self.world.store.put_if_absent("active/theirs", b"{}")
+            await super().hold("theirs", "rival", 60.0)
+        return await super().hold(job, owner, ttl)
+
+    async def release(self, job: str, owner: str) -> None:
+        if job == "ours":
+            self.given_back.append(owner)
+        await super().release(job, owner)
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_a_waiting_job_is_cancelled_without_a_place(tmp_path: Path, now: bool) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0) as world:
+            await world.submit(small(world), "first")
+            await world.until(lambda: world.view("first").state == "RUNNING", "RUNNING")
+            for number in range(30):
+                await world.submit(small(world), f"waiting-{number}")
+            await soon(lambda: "29 jobs before it" in world.schedulers[0].reason("waiting-29"), "the line")
+            wish = {"now": now, "reason": "enough"}
+            await asyncio.to_thread(world.log("waiting-29").append_intent, "cancel_requested", wish, "somebody")
+            assert (await world.end_of("waiting-29")).state == "CANCELLED"
+            assert world.events("waiting-29", "learner_opened") == []
+            assert world.view("first").state == "RUNNING"
+
+    run(scenario)
+
+
+class CountingStore(MemoryStore):
+    """Counts requests by method and first part of the key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: Counter[str] = Counter()
+
+    def get(self, key: str) -> bytes:
+        self.requests[f"get {key.split('/')[0]}"] += 1
+        return super().get(key)
+
+    def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> Any:
+        self.requests[f"list {prefix.split('/')[0]}"] += 1
+        return super().list(prefix, start_after=start_after, limit=limit)
