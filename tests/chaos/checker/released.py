@@ -44,24 +44,42 @@ def too_early(history: History) -> Iterator[str]:
         version = event.data.get("policy_version", event.data["step"])
         if versions.get(version, event.revision) < event.revision:
             yield f"{event} used policy version {version}, which had been released"
+    yield from _checkpoints_too_early(history)
+
+
+def _checkpoints_too_early(history: History) -> Iterator[str]:
     pinned: set[str] = set()
-    kept: dict[str, list[str]] = {}
+    kept: dict[str, dict[str, int]] = {}
     done: set[str] = set()
     for event in history.of("checkpoint", "checkpoint_pinned", "checkpoint_released", "stage_completed"):
-        key, stage = event.data.get("key"), event.data["stage"]
+        key, stage = str(event.data.get("key")), event.data["stage"]
+        mine = kept.setdefault(stage, {})
         if event.type == "stage_completed":
             done.add(stage)
         elif event.type == "checkpoint":
-            kept.setdefault(stage, []).append(key)
+            mine[key] = event.data["step"]
         elif event.type == "checkpoint_pinned":
             (pinned.add if event.data["pinned"] else pinned.discard)(key)
+        elif key not in mine:
+            yield f"{event} gives up {key}, which is no kept checkpoint"
         else:
-            if key not in kept.get(stage, []):
-                yield f"{event} gives up {key}, which is no kept checkpoint"
-            if event.data.get("reason") == RETENTION and key in pinned:
-                yield f"{event} gives up {key}, which is pinned"
-            kept[stage] = [each for each in kept.get(stage, []) if each != key]
+            if event.data.get("reason") == RETENTION:
+                yield from (f"{event} gives up {key}, {why}" for why in _kept_by_rule(history, mine, key, pinned))
+            del mine[key]
             pinned.discard(key)
             running = history.end is None or event.revision < history.end.revision
-            if not kept[stage] and stage not in done and running:
+            if not mine and stage not in done and running:
                 yield f"{event} gives up the last checkpoint of {stage}, which is not done"
+
+
+def _kept_by_rule(history: History, kept: dict[str, int], key: str, pinned: set[str]) -> Iterator[str]:
+    """Why retention had to keep a checkpoint, as far as the spec says it in numbers."""
+    rule = history.spec["spec"]["checkpoint"]
+    if key in pinned:
+        yield "which is pinned"
+    last = rule.get("keep_last")
+    if last and kept[key] in sorted(kept.values())[-last:]:
+        yield f"one of the newest {last}"
+    every = rule.get("keep_every")
+    if every and kept[key] % every == 0:
+        yield f"of a step that keep_every {every} keeps"

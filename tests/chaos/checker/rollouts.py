@@ -36,6 +36,21 @@ def _one_seal(case: Case) -> Iterator[str]:
             yield f"step {step} has two events {kind}"
 
 
+def _trained(case: Case) -> Iterator[str]:
+    """A step trains on the rollouts of its sealed batch and on nothing else: its token table has a row for each."""
+    sealed = {
+        batch.step: [row["rollout_id"] for row in batch.rows if row["status"] == "rollout"] for batch in case.sealed
+    }
+    for event in case.history.of("step_completed"):
+        table = read_named(case.objects, event.data["tokens"]) if event.data.get("tokens") else None
+        if table is None or event.data["step"] not in sealed:
+            continue
+        trained = [row["rollout_id"] for row in table]
+        if trained != sealed[event.data["step"]]:
+            strange = sorted(set(trained) ^ set(sealed[event.data["step"]])) or trained
+            yield f"{event} trained on other rollouts than were sealed, for example {strange[0]}"
+
+
 def _expected(case: Case) -> Iterator[str]:
     for batch in case.batches:
         for text in _missing(batch, case.history):
@@ -151,6 +166,7 @@ def _prompt_tokens(case: Case) -> Iterator[str]:
 PARTS = [
     Part("I1", "one batch a rollout", _nothing_sealed, _one_batch),
     Part("I1", "one seal a step", _nothing_sealed, _one_seal),
+    Part("I1", "trained rollouts", _nothing_sealed, _trained),
     Part("I2", "expected rows", _nothing_sealed, _expected),
     Part("I2", "prompts in turn", _whole_log, _prompts_in_turn),
     Part("I2", "sound rows", _nothing_sealed, _rows_sound),

@@ -51,13 +51,20 @@ def a_rollout_stands_twice_in_a_batch(copy: Copy) -> None:
     copy.change_rows(copy.events("batch_sealed")[1], lambda rows: rows[1].update(rollout_id=rows[0]["rollout_id"]))
 
 
+@forgery("plain", "I1 trained rollouts", also=("I6",))
+def a_step_trained_on_a_rollout_that_was_not_sealed(copy: Copy) -> None:
+    first, second = copy.events("step_completed")[:2]
+    copy.change(second, tokens=second.data["tokens"] | {"sha256": first.data["tokens"]["sha256"]})
+    copy.path(second.data["tokens"]["key"]).write_bytes(copy.path(first.data["tokens"]["key"]).read_bytes())
+
+
 @forgery("plain", "I1 one seal a step", also=("I1",))
 def a_step_is_sealed_twice(copy: Copy) -> None:
     seal = copy.events("batch_sealed")[1]
     copy.insert(seal.revision, seal)
 
 
-@forgery("plain", "I2 expected rows")
+@forgery("plain", "I2 expected rows", also=("I1",))
 def a_row_is_missing_and_the_sum_is_kept_silent(copy: Copy) -> None:
     seal = copy.events("batch_sealed")[1]
     copy.change_rows(seal, lambda rows: rows.pop())
@@ -69,7 +76,7 @@ def a_seed_is_another_one(copy: Copy) -> None:
     copy.change_rows(copy.events("batch_sealed")[1], lambda rows: rows[1].update(seed=7))
 
 
-@forgery("plain", "I2 expected rows")
+@forgery("plain", "I2 expected rows", also=("I1",))
 def rows_are_out_of_order(copy: Copy) -> None:
     copy.change_rows(copy.events("batch_sealed")[1], lambda rows: rows.reverse())
 
@@ -79,7 +86,7 @@ def an_evaluation_lacks_a_prompt(copy: Copy) -> None:
     copy.change_rows(copy.events("evaluated")[1], lambda rows: rows.pop())
 
 
-@forgery("plain", "I2 prompts in turn")
+@forgery("plain", "I2 prompts in turn", also=("I1",))
 def a_prompt_is_taken_out_of_turn(copy: Copy) -> None:
     first, second = copy.events("batch_sealed")[:2]
     taken: list[dict[str, Any]] = []
@@ -96,7 +103,7 @@ def a_prompt_is_taken_out_of_turn(copy: Copy) -> None:
     copy.change_rows(second, repeat)
 
 
-@forgery("plain", "I2 sound rows", also=("I2",))
+@forgery("plain", "I2 sound rows", also=("I1",))
 def a_refusal_has_no_reason(copy: Copy) -> None:
     copy.change_rows(
         copy.events("batch_sealed")[1], lambda rows: rows[0].update(status="refused", reason="", score=None)
@@ -281,6 +288,13 @@ def a_pinned_checkpoint_is_released(copy: Copy) -> None:
     end = copy.events("job_finished")[0].revision
     copy.insert(end, checkpoint, type_="checkpoint_pinned", pinned=True, epoch_=0)
     copy.insert(end + 1, checkpoint, type_="checkpoint_released", reason="retention", epoch_=0)
+
+
+@forgery("plain", "I6 retention")
+def retention_gives_up_what_its_rule_keeps(copy: Copy) -> None:
+    checkpoint = copy.events("checkpoint")[1]
+    end = copy.events("job_finished")[0].revision
+    copy.insert(end, checkpoint, type_="checkpoint_released", reason="retention", epoch_=0)
 
 
 @forgery("plain", "I6 weights", also=("I7",))
