@@ -13,7 +13,7 @@ endif
 MODE ?= process
 SOURCES := lib services orchestrator tests bench examples docs
 
-.PHONY: help setup demo test test-slow closed-form up down lint format proto proto-check bench clean
+.PHONY: help setup demo test test-slow closed-form up down lint format proto proto-check bench load soak clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -64,6 +64,12 @@ proto-check: setup  ## The committed stubs are those of the protos; every field 
 
 bench: setup  ## Step time by phase, tokens per second, achieved FLOP/s; prints JSON
 	$(BIN)/python -m bench
+
+load: setup  ## The control plane under load: rollouts a second, replicas, watchers, many jobs; prints JSON
+	$(BIN)/python -m tests.load
+
+soak: setup  ## One job of 10,000 steps: nothing grows; STEPS=n
+	$(BIN)/python -m tests.load soak $(if $(STEPS),--steps $(STEPS))
 
 clean: setup  ## Ends the local stack and removes its data
 	$(BIN)/quatrain down

@@ -22,8 +22,8 @@ from quatrain.v1 import learner_pb2
 class AgreeingEngine(FakeEngine):
     """The fake engine, sure of every token to the same degree as the other fakes."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, latency: float = 0.0) -> None:
+        super().__init__(latency)
         self.before: Callable[[], None] = lambda: None
 
     def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
