@@ -95,7 +95,7 @@ class ScoreOutcome(_message.Message):
     def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., score: _Optional[float] = ..., terms: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., logged_json: _Optional[str] = ...) -> None: ...
 
 class RolloutResult(_message.Message):
-    __slots__ = ("job", "purpose", "step", "chunk", "row", "policy", "completion_ids", "logprobs", "ref_logprobs", "finish_reason", "scores", "reward_metrics", "generate_seconds", "score_seconds", "reference_seconds", "error_reason", "error_message", "made_by")
+    __slots__ = ("job", "purpose", "step", "chunk", "row", "policy", "completion_ids", "logprobs", "ref_logprobs", "finish_reason", "scores", "reward_metrics", "generate_seconds", "score_seconds", "reference_seconds", "error_reason", "error_message", "made_by", "object")
     JOB_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,7 @@ class RolloutResult(_message.Message):
     ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     MADE_BY_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
     job: str
     purpose: Purpose
     step: int
@@ -132,4 +133,5 @@ class RolloutResult(_message.Message):
     error_reason: str
     error_message: str
     made_by: str
-    def __init__(self, job: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., chunk: _Optional[int] = ..., row: _Optional[_Union[TaskRow, _Mapping]] = ..., policy: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., completion_ids: _Optional[bytes] = ..., logprobs: _Optional[bytes] = ..., ref_logprobs: _Optional[bytes] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., scores: _Optional[_Iterable[_Union[ScoreOutcome, _Mapping]]] = ..., reward_metrics: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., generate_seconds: _Optional[float] = ..., score_seconds: _Optional[float] = ..., reference_seconds: _Optional[float] = ..., error_reason: _Optional[str] = ..., error_message: _Optional[str] = ..., made_by: _Optional[str] = ...) -> None: ...
+    object: _common_pb2.ObjectRef
+    def __init__(self, job: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., step: _Optional[int] = ..., chunk: _Optional[int] = ..., row: _Optional[_Union[TaskRow, _Mapping]] = ..., policy: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., completion_ids: _Optional[bytes] = ..., logprobs: _Optional[bytes] = ..., ref_logprobs: _Optional[bytes] = ..., finish_reason: _Optional[_Union[_common_pb2.FinishReason, str]] = ..., scores: _Optional[_Iterable[_Union[ScoreOutcome, _Mapping]]] = ..., reward_metrics: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., generate_seconds: _Optional[float] = ..., score_seconds: _Optional[float] = ..., reference_seconds: _Optional[float] = ..., error_reason: _Optional[str] = ..., error_message: _Optional[str] = ..., made_by: _Optional[str] = ..., object: _Optional[_Union[_common_pb2.ObjectRef, _Mapping]] = ...) -> None: ...

@@ -2,15 +2,25 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from google.protobuf.message import DecodeError
 
-from quatrain.errors import QuatrainError, RunFailed, Unavailable
+from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from quatrain.faults import fault_point
+from quatrain.orchestrator.pending import PendingBatch
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.sampling import PURPOSES, ExpectedBatch, chunks, make_tasks
+from quatrain.orchestrator.rollout.large_results import (
+    batch_prefix,
+    delete_object,
+    delete_objects,
+    read_result,
+    results_prefix,
+)
+from quatrain.orchestrator.sampling import PURPOSE_NAMES, ExpectedBatch, chunks, make_tasks
 from quatrain.queue import RolloutQueue
+from quatrain.storage import ObjectStore
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import rollout_pb2
 
@@ -22,55 +32,76 @@ READ_COUNT = 256
 READ_BLOCK_SECONDS = 0.5
 SENTINEL_SECONDS = 1.0
 QUEUE_RETRY_SECONDS = 1.0
-NAMES = {value: name for name, value in PURPOSES.items()}
-
-
-@dataclass
-class _Pending:
-    batch: ExpectedBatch
-    chunk_of: dict[str, int]
-    results: dict[str, rollout_pb2.RolloutResult] = field(default_factory=dict)
-    entries: list[str] = field(default_factory=list)
-    unsent: set[int] = field(default_factory=set)
-    """Chunks whose tasks have yet to be enqueued: what the queue refuses now, `Collector.run` sends later."""
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-    error: QuatrainError | None = None
-    progress: float = field(default_factory=time.monotonic)
-
-    def missing_chunks(self) -> set[int]:
-        return {chunk for rollout, chunk in self.chunk_of.items() if rollout not in self.results}
+OBJECTS_AT_ONCE = 8
 
 
 class Collector:
-    """One for each owned job. `run` must be running; then `expect`, `collect`, `forget`."""
+    """One for each owned job. `run` must be running; then `open`, `expect`, `collect`, `forget`, `close`."""
 
-    def __init__(self, plan: Plan, epoch: int, queue: RolloutQueue, pool: str) -> None:
+    def __init__(self, plan: Plan, epoch: int, queue: RolloutQueue, pool: str, store: ObjectStore) -> None:
         self._plan = plan
         self._epoch = epoch
         self._queue = queue
         self._pool = pool
-        self._pending: dict[tuple[str, int], _Pending] = {}
+        self._store = store
+        self._pending: dict[tuple[str, int], PendingBatch] = {}
         self._loose: dict[tuple[str, int], list[tuple[str, rollout_pb2.RolloutResult]]] = {}
         self._forgotten: dict[str, int] = {}
         """The highest step of each purpose that is sealed for good."""
         self._after = "0"
         self._sentinel = ""
         self._drained = asyncio.Event()
+        self._closed = False
+        self._door = asyncio.Lock()
+        self._rubbish: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        """Deletions of objects: they must not keep the job waiting."""
 
-    async def run(self) -> None:
-        """Reads until cancelled; the queue being away only delays it."""
+    async def run(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
+        """Reads until cancelled; the queue or the store being away only delays it. Raises what `check_ownership` does.
+
+        It is called before the job is opened again: one that has ended elsewhere must stay closed.
+        """
+        tasks = [asyncio.create_task(work) for work in (self._read_all(check_ownership), self._delete_rubbish())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def open(self) -> None:
+        """Tells the workers that results are wanted. Raises Unavailable."""
+        async with self._door:
+            await self._queue.open_job(self._plan.job)
+            self._closed = False
+
+    async def close(self) -> None:
+        """Nothing is expected any more: forgets all batches, in the queue and in the store, too. Raises Unavailable."""
+        async with self._door:
+            self._closed = True
+            self._pending.clear()
+            self._loose.clear()
+            self._after = "0"
+            await self._queue.close_job(self._plan.job)
+        await asyncio.to_thread(delete_objects, self._store, results_prefix(self._plan.job))
+
+    async def _read_all(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
         checked = 0.0
         while True:
             try:
                 if time.monotonic() - checked > SENTINEL_SECONDS:
-                    await self._look_for_wipe()
+                    await self._look_for_wipe(check_ownership)
                     checked = time.monotonic()
                 for pending in list(self._pending.values()):
                     await self._send(pending)
                 await self._read()
+                for pending in list(self._pending.values()):
+                    await self._read_objects(pending)
                 self._look_for_stalls()
             except Unavailable as error:
-                log.warning("queue is away", job=self._plan.job, error=error.message)
+                log.warning("queue or object store is away", job=self._plan.job, error=error.message)
                 await asyncio.sleep(QUEUE_RETRY_SECONDS)
 
     async def expect(self, batch: ExpectedBatch) -> None:
@@ -79,10 +110,10 @@ class Collector:
         if batch.key in self._pending:
             return
         chunk_of = {row.rollout_id: number for number, rows in enumerate(chunks(self._plan, batch)) for row in rows}
-        pending = _Pending(batch, chunk_of)
+        pending = PendingBatch(batch, chunk_of)
         self._pending[batch.key] = pending
         for entry, result in self._loose.pop(batch.key, []):
-            self._take(pending, entry, result)
+            pending.take(entry, result)
         pending.unsent = pending.missing_chunks()
         try:
             await self._send(pending)
@@ -100,12 +131,19 @@ class Collector:
         return [pending.results[row.rollout_id] for row in batch.rows]
 
     async def forget(self, purpose: str, step: int) -> None:
-        """Deletes the entries of a batch that is sealed for good, and of those before it that a former owner left."""
+        """Deletes the results of a batch that is sealed for good, and of those before it that a former owner left."""
         self._forgotten[purpose] = max(step, self._forgotten.get(purpose, step))
         pending = self._pending.pop((purpose, step), None)
         entries = pending.entries if pending is not None else []
+        with_objects = {step} if pending is not None and pending.has_objects else set()
         for key in [key for key in self._loose if key[0] == purpose and key[1] <= step]:
-            entries += [entry for entry, _ in self._loose.pop(key)]
+            for entry, result in self._loose.pop(key):
+                entries.append(entry)
+                if result.HasField("object"):
+                    with_objects.add(key[1])
+        for each in with_objects:  # All of the batch: also what no entry names, because its worker was too late.
+            prefix = batch_prefix(self._plan.job, purpose, each)
+            self._rubbish.put_nowait(partial(delete_objects, self._store, prefix))
         if not entries:
             return
         try:
@@ -113,13 +151,20 @@ class Collector:
         except Unavailable as error:
             log.warning("queue is away, entries stay until the job ends", job=self._plan.job, error=error.message)
 
-    async def _look_for_wipe(self) -> None:
-        sentinel = await self._queue.sentinel()
-        if sentinel == self._sentinel:
-            return
-        wiped = self._sentinel != ""
-        await self._queue.open_job(self._plan.job)
-        self._sentinel = sentinel
+    async def _look_for_wipe(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
+        """Opens the job when it is not, and enqueues again what the queue has lost.
+
+        A job may be closed though nothing was wiped: a restarted queue need not know what it was last told.
+        """
+        async with self._door:
+            sentinel = await self._queue.sentinel()
+            if self._closed or (sentinel == self._sentinel and await self._queue.is_open(self._plan.job)):
+                return
+            wiped = self._sentinel != ""
+            if wiped:
+                await check_ownership()
+            await self._queue.open_job(self._plan.job)
+            self._sentinel = sentinel
         if wiped:
             log.warning("queue was wiped: missing tasks are enqueued again", job=self._plan.job)
             self._after = "0"
@@ -139,12 +184,14 @@ class Collector:
                 log.error("an entry that is no result was dropped", job=self._plan.job, entry=entry)
                 done.append(entry)
                 continue
-            key = (NAMES.get(result.purpose, ""), result.step)
+            key = (PURPOSE_NAMES.get(result.purpose, ""), result.step)
             pending = self._pending.get(key)
             if pending is not None:
-                self._take(pending, entry, result)
+                pending.take(entry, result)
             elif result.step <= self._forgotten.get(key[0], -1):
                 done.append(entry)
+                if result.HasField("object"):
+                    self._rubbish.put_nowait(partial(delete_object, self._store, self._plan.job, result.object.key))
             else:  # Not ours to delete: a newer owner may be ahead of us, and not have told us yet.
                 self._loose.setdefault(key, []).append((entry, result))
         if done:
@@ -152,27 +199,33 @@ class Collector:
         if not entries:
             self._drained.set()
 
-    def _take(self, pending: _Pending, entry: str, result: rollout_pb2.RolloutResult) -> None:
-        """First result of a rollout id wins; results of another policy version are not of this batch."""
-        pending.entries.append(entry)
-        batch = pending.batch
-        if result.policy.digest != batch.policy.digest or result.policy.policy_version != batch.policy_version:
-            return
-        if result.error_reason:
-            if result.chunk not in pending.missing_chunks():
-                return  # Another worker has done the task meanwhile.
-            pending.error = RunFailed(
-                f"{batch.purpose} of step {batch.step} failed: {result.error_message}", reason=result.error_reason
-            )
-            pending.done.set()
-            return
-        rollout = result.row.rollout_id
-        if rollout not in pending.chunk_of or rollout in pending.results:
-            return
-        pending.results[rollout] = result
-        pending.progress = time.monotonic()
-        if len(pending.results) == len(pending.chunk_of):
-            pending.done.set()
+    async def _read_objects(self, pending: PendingBatch) -> None:
+        """Reads what entries have named. A result that cannot be had is made again like one that never came."""
+        while pending.unread:
+            some = dict(list(pending.unread.items())[:OBJECTS_AT_ONCE])
+            found = await asyncio.gather(*(asyncio.to_thread(self._read_object, entry) for entry in some.values()))
+            for rollout, result in zip(some, found, strict=True):
+                pending.unread.pop(rollout, None)
+                if result is not None:
+                    pending.accept(result)
+                else:
+                    pending.lose(rollout)
+
+    def _read_object(self, entry: rollout_pb2.RolloutResult) -> rollout_pb2.RolloutResult | None:
+        """None when the object is gone or damaged."""
+        try:
+            return read_result(self._store, self._plan.job, entry)
+        except (NotFound, Corrupt, InvalidInput) as error:
+            log.warning("a result is lost", job=self._plan.job, step=entry.step, chunk=entry.chunk, error=error.message)
+            return None
+
+    async def _delete_rubbish(self) -> None:
+        while True:
+            delete = await self._rubbish.get()
+            try:
+                await asyncio.to_thread(delete)
+            except (Unavailable, Corrupt, InvalidInput) as error:
+                log.warning("objects stay until the job ends", job=self._plan.job, error=error.message)
 
     def _look_for_stalls(self) -> None:
         for pending in self._pending.values():
@@ -182,7 +235,7 @@ class Collector:
                 pending.unsent = pending.missing_chunks()
                 pending.progress = time.monotonic()
 
-    async def _send(self, pending: _Pending) -> None:
+    async def _send(self, pending: PendingBatch) -> None:
         """Enqueues the tasks of `unsent`; one whose fate is unknown is sent again, which does no harm."""
         if not pending.unsent:
             return

@@ -41,7 +41,7 @@ async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
     run = await _take(plan, around, job_log)
     if run is None:
         return
-    tasks = [asyncio.create_task(work) for work in (_live(run), run.collector.run(), _hold(run))]
+    tasks = [asyncio.create_task(work) for work in (_live(run), run.collector.run(run.refresh), _hold(run))]
     try:
         # The helpers never end by themselves: one that breaks takes the owner with it, and another owner may do better.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -86,7 +86,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
             await asyncio.sleep(STORE_RETRY_SECONDS)
     fault_point("owner.after_take")
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
-    collector = Collector(plan, epoch, around.queue, plan.spec["pool"])
+    collector = Collector(plan, epoch, around.queue, plan.spec["pool"], around.store)
     return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed)
 
 
@@ -147,7 +147,7 @@ async def _until_cancelled(run: JobRun) -> None:
 
 
 async def _run_stages(run: JobRun) -> None:
-    await run.patiently(lambda: run.around.queue.open_job(run.plan.job))
+    await run.patiently(run.collector.open)
     run.obey()
     if run.view.state in ("VALIDATING", "QUEUED"):
         await run.set_state("STARTING", f"owned by {run.around.name}")
@@ -241,7 +241,7 @@ async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None
             fault_point("owner.after_finish")
             await _close_session(run)
             # The index last: a job that is in it is looked at again if we die here.
-            await run.around.queue.close_job(run.plan.job)
+            await run.collector.close()
             fault_point("owner.after_clean")
             await asyncio.to_thread(jobs.retire, run.around.store, run.plan.job)
             return

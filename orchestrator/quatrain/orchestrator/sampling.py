@@ -16,6 +16,7 @@ PURPOSES = {
     "eval": rollout_pb2.PURPOSE_EVAL,
     "offset": rollout_pb2.PURPOSE_OFFSET,
 }
+PURPOSE_NAMES = {value: name for name, value in PURPOSES.items()}
 OFFSET_SAMPLES = 512
 """Completions that the reward model's offset is the mean score of (algorithms: at least 512)."""
 

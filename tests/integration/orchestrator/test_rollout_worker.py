@@ -47,6 +47,10 @@ async def tasks(root: Path, count: int = 1, deadline: float = 10.0) -> AsyncIter
         yield world, queue
 
 
+async def nobody_else() -> None:
+    """The job has no other owner."""
+
+
 async def results(queue: FlakyQueue, count: int, seconds: float = 10.0) -> list[rollout_pb2.RolloutResult]:
     deadline = time.monotonic() + seconds
     while True:
@@ -222,12 +226,66 @@ def test_two_workers_share_the_tasks_and_stop_when_told(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_tasks_of_a_job_that_has_ended_are_acknowledged_and_not_done(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    async def scenario() -> None:
+        async with tasks(tmp_path, count=3) as (world, queue):
+            world.engine.before = lambda: calls.append(1)
+            await queue.close_job("job-1")
+            queue.refusals["complete"] = 2
+            world.start_worker()
+            await soon(lambda: len(queue.completions) == 3, "the tasks' end")
+            assert (calls, await queue.lag("default"), queue._pools["default"].held) == ([], 0, {})
+            await queue.open_job("job-1")
+            await queue.add_task("default", "job-1", queue.added[0])
+            assert len(await results(queue, 2)) == 2, "opened again, it is worked for again"
+
+    run(scenario)
+
+
+def test_a_task_is_done_when_nobody_can_tell_whether_its_job_goes_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with tasks(tmp_path) as (world, queue):
+            queue.refusals["is_open"] = 1
+            world.start_worker()
+            assert len(await results(queue, 2)) == 2
+            assert queue.refusals["is_open"] == 0
+
+    run(scenario)
+
+
+def test_a_worker_leaves_the_queue_when_it_stops_and_forgets_the_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quatrain.orchestrator.rollout.worker.FORGET_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr("quatrain.orchestrator.rollout.worker.FORGET_EVERY_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with tasks(tmp_path, count=3) as (world, queue):
+            (done,) = await queue.lease("default", "dead", count=1, block=0.0)
+            await queue.complete(done, [])
+            (held,) = await queue.lease("default", "held", count=1, block=0.0)
+            names = queue._pools["default"].workers
+            worker = world.start_worker("w", idle=60.0)
+            assert len(await results(queue, 2)) == 2
+            await soon(lambda: "dead" not in names, "the dead worker was not forgotten")
+            assert "held" in names, "it may come back to its task"
+            await queue.add_task("default", "job-1", queue.added[0])
+            assert len(await results(queue, 4)) == 4
+            worker.stop()
+            await soon(lambda: set(names) == {"held"}, "the worker did not leave")
+            assert await queue.renew(held)
+
+    run(scenario)
+
+
 def test_what_a_worker_makes_is_what_the_collector_takes(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with tasks(tmp_path, count=2) as (world, queue):
             plan = read_plan("job-1", jobs.read_spec(world.store, "job-1"))
-            collector = Collector(plan, 1, queue, "default")
-            world.keep(collector.run())
+            collector = Collector(plan, 1, queue, "default", world.store)
+            world.keep(collector.run(nobody_else))
             world.start_worker()
             batch = batch_of(plan)
             collected = await asyncio.wait_for(collector.collect(batch), 10.0)

@@ -27,6 +27,7 @@ from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.orchestrator.learners import LearnerPool
+from quatrain.orchestrator.rollout.large_results import INLINE_BYTES
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.run import Surroundings
 from quatrain.orchestrator.scheduler import Scheduler
@@ -165,7 +166,12 @@ class World:
         return services
 
     def start_worker(
-        self, name: str = "worker", *, services: Services | None = None, idle: float = 6.0
+        self,
+        name: str = "worker",
+        *,
+        services: Services | None = None,
+        idle: float = 6.0,
+        inline_bytes: int = INLINE_BYTES,
     ) -> RolloutWorker:
         worker = RolloutWorker(
             name=name,
@@ -175,6 +181,7 @@ class World:
             store=self.store,
             queue=self.queue,
             services=services or self.services(),
+            inline_bytes=inline_bytes,
         )
         self.keep(worker.run())
         return worker

@@ -1,23 +1,32 @@
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from tests.unit.orchestrator.scenery import expected, make_plan, result_of, results_of
 
-from quatrain.errors import RunFailed
+from quatrain.digests import sha256_hex
+from quatrain.errors import Fenced, RunFailed
 from quatrain.orchestrator.collector import Collector
+from quatrain.orchestrator.rollout.large_results import pack, write_objects
+from quatrain.orchestrator.sampling import ExpectedBatch
 from quatrain.queue import Lease
 from quatrain.queue.memory import MemoryQueue
-from quatrain.v1 import rollout_pb2
+from quatrain.storage.memory import MemoryStore
+from quatrain.v1 import common_pb2, rollout_pb2
 
 PLAN = make_plan()
 
 
+async def ours() -> None:
+    """The job has no other owner."""
+
+
 @contextlib.asynccontextmanager
-async def collecting(queue: MemoryQueue) -> AsyncIterator[Collector]:
-    collector = Collector(PLAN, 1, queue, "default")
-    running = asyncio.create_task(collector.run())
+async def collecting(queue: MemoryQueue, store: MemoryStore | None = None) -> AsyncIterator[Collector]:
+    collector = Collector(PLAN, 1, queue, "default", store or MemoryStore())
+    running = asyncio.create_task(collector.run(ours))
     try:
         yield collector
     finally:
@@ -161,3 +170,137 @@ def test_a_late_failure_of_a_task_that_another_worker_did_changes_nothing() -> N
             return len(await asyncio.wait_for(collector.collect(batch), 5))
 
     assert asyncio.run(scenario()) == 6
+
+
+def stored(store: MemoryStore, task: rollout_pb2.RolloutTask, batch: ExpectedBatch, **changes: Any) -> list[bytes]:
+    """Results of a task as entries that name objects, which are in the store."""
+    packed = pack([result_of(batch, row, task.chunk, **changes) for row in task.rows], inline_bytes=0)
+    write_objects(store, packed)
+    return list(packed.entries)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(what)
+
+
+def objects(store: MemoryStore) -> list[str]:
+    return [stat.key for stat in store.list("")]
+
+
+def test_objects_of_a_forgotten_batch_are_deleted_also_those_that_come_late_or_that_nothing_names() -> None:
+    async def scenario() -> None:
+        queue, store = MemoryQueue(), MemoryStore()
+        batch = expected(PLAN)
+        async with collecting(queue, store) as collector:
+            await collector.expect(batch)
+            (lease, task), (other, second) = await leased(queue, 2)
+            again = await queue.add_task("default", "job-1", lease.payload)
+            assert await queue.complete(lease, stored(store, task, batch) + stored(store, task, batch))
+            assert await queue.complete(other, stored(store, second, batch))
+            stored(store, task, batch)  # A worker that lost its lease.
+            store.put("jobs/job-1/ppo/rollouts/rollout-11-0-nonce-0", b"of another step")
+            assert len(await asyncio.wait_for(collector.collect(batch), 5)) == 6
+            await collector.forget("rollout", 1)
+            await until(lambda: len(objects(store)) == 1, "objects of the step stayed")
+
+            (late, _) = (await leased(queue, 1))[0]
+            assert late.entry_id == again
+            assert await queue.complete(late, stored(store, task, batch))
+            await until(lambda: len(objects(store)) == 1, "objects of the late results stayed")
+            assert await queue.read_results("job-1", "0", count=10, block=0.0) == []
+            await collector.close()
+            assert objects(store) == []
+
+    asyncio.run(scenario())
+
+
+def test_an_object_of_another_version_does_not_stand_for_the_one_that_is_missing() -> None:
+    async def scenario() -> int:
+        queue, store = MemoryQueue(), MemoryStore()
+        batch = expected(PLAN)
+        async with collecting(queue, store) as collector:
+            await collector.expect(batch)
+            for lease, task in await leased(queue, 2):
+                stale = stored(store, task, batch, policy=batch.policy.to_proto(7))
+                assert await queue.complete(lease, stale + stored(store, task, batch))
+            results = await asyncio.wait_for(collector.collect(batch), 5)
+            return len([result for result in results if result.policy.policy_version == 0])
+
+    assert asyncio.run(scenario()) == 6
+
+
+def test_an_entry_cannot_make_the_owner_read_or_delete_anything_else() -> None:
+    async def scenario() -> list[str]:
+        queue, store = MemoryQueue(), MemoryStore()
+        batch = expected(PLAN)
+        others = ["data/p", "jobs/job-2/ppo/rollouts/rollout-1-0-n-0", "jobs/job-1/spec.json"]
+        for key in others:
+            store.put(key, b"precious")
+        keys = [*others, "jobs/job-1/ppo/rollouts/../../spec.json"]
+
+        def forged(row: rollout_pb2.TaskRow, key: str) -> bytes:
+            place = common_pb2.ObjectRef(key=key, sha256=sha256_hex(b"precious"))
+            return result_of(batch, row, 0, object=place).SerializeToString()
+
+        async with collecting(queue, store) as collector:
+            await collector.expect(batch)
+            (lease, task), (other, second) = await leased(queue, 2)
+            assert await queue.complete(lease, [forged(row, key) for row, key in zip(task.rows, keys, strict=True)])
+            (again, task) = (await leased(queue, 1))[0]
+            assert await queue.complete(again, results_of(task, batch))
+            assert await queue.complete(other, results_of(second, batch))
+            await asyncio.wait_for(collector.collect(batch), 5)
+            await collector.forget("rollout", 1)
+            await queue.add_task("default", "job-1", lease.payload)
+            (late, task) = (await leased(queue, 1))[0]
+            assert await queue.complete(late, [forged(row, key) for row, key in zip(task.rows, keys, strict=True)])
+            await asyncio.sleep(0.2)
+        return objects(store)
+
+    assert asyncio.run(scenario()) == ["data/p", "jobs/job-1/spec.json", "jobs/job-2/ppo/rollouts/rollout-1-0-n-0"]
+
+
+def test_a_closed_job_is_not_opened_again_and_one_that_the_queue_forgot_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quatrain.orchestrator.collector.SENTINEL_SECONDS", 0.02)
+
+    async def scenario() -> None:
+        queue = MemoryQueue()
+        batch = expected(PLAN)
+        async with collecting(queue) as collector:
+            await collector.expect(batch)
+            await leased(queue, 2)
+            await queue.close_job("job-1")  # A restarted queue: the job's key is lost, the sentinel is not.
+            again = await leased(queue, 2)
+            assert [task.chunk for _, task in again] == [0, 1]
+            assert await queue.is_open("job-1"), "opened before the tasks are added"
+            await collector.close()
+            await asyncio.sleep(0.2)
+            assert not await queue.is_open("job-1")
+            await collector.open()
+            await collector.expect(batch)
+            assert len(await leased(queue, 2)) == 2, "a paused job begins anew"
+
+    asyncio.run(scenario())
+
+
+def test_an_owner_that_lost_the_job_does_not_open_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quatrain.orchestrator.collector.SENTINEL_SECONDS", 0.02)
+
+    async def somebody_elses() -> None:
+        raise Fenced("job job-1 has a newer owner")
+
+    async def scenario() -> None:
+        queue = MemoryQueue()
+        collector = Collector(PLAN, 1, queue, "default", MemoryStore())
+        running = asyncio.create_task(collector.run(somebody_elses))
+        await collector.expect(expected(PLAN))
+        queue.wipe()
+        with pytest.raises(Fenced):
+            await asyncio.wait_for(running, 30)
+        assert not await queue.is_open("job-1")
+
+    asyncio.run(scenario())

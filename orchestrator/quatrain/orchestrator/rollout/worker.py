@@ -3,12 +3,20 @@
 import asyncio
 import time
 from collections import OrderedDict
+from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import DeadlineExpired, Overloaded, QuatrainError, Unavailable
 from quatrain.faults import fault_point
+from quatrain.orchestrator.rollout.large_results import (
+    INLINE_BYTES,
+    Packed,
+    discard_objects,
+    pack,
+    write_objects,
+)
 from quatrain.orchestrator.rollout.task import run_task
 from quatrain.orchestrator.services import Services
 from quatrain.queue import Lease, RolloutQueue
@@ -25,14 +33,22 @@ PASSING = (Unavailable, Overloaded, DeadlineExpired)
 MOST_REFUSALS = 2
 """Tries after which any other error is the task's result; the owner decides what that means for the job."""
 
+MOST_MESSAGE = 4000
+"""Characters of an error's message that the owner is told."""
+
 TABLES_KEPT = 8
 LEASE_BLOCK_SECONDS = 1.0
 RETRY_SECONDS = 0.3
 QUEUE_RETRY_SECONDS = 1.0
+FORGET_EVERY_SECONDS = 600.0
+FORGET_AFTER_SECONDS = 3600.0
 
 
 class RolloutWorker:
-    """Works on `concurrency` tasks at once. `idle` is the lease in seconds: a third of it is the renewal period."""
+    """Works on `concurrency` tasks at once. `idle` is the lease in seconds: a third of it is the renewal period.
+
+    A sample that takes more than `inline_bytes` does not go through the queue but through the store.
+    """
 
     def __init__(
         self,
@@ -44,6 +60,7 @@ class RolloutWorker:
         store: ObjectStore,
         queue: RolloutQueue,
         services: Services,
+        inline_bytes: int = INLINE_BYTES,
     ) -> None:
         self._name = name
         self._pool = pool
@@ -52,6 +69,7 @@ class RolloutWorker:
         self._store = store
         self._queue = queue
         self._services = services
+        self._inline_bytes = inline_bytes
         self._tables: OrderedDict[str, PromptTable] = OrderedDict()
         self._stopping = asyncio.Event()
 
@@ -61,12 +79,23 @@ class RolloutWorker:
 
     async def run(self) -> None:
         """Works until `stop`."""
-        lanes = [asyncio.create_task(self._lane(lane)) for lane in range(self._concurrency)]
+        works = [self._forget_workers(), *(self._lane(lane) for lane in range(self._concurrency))]
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            await asyncio.gather(*lanes)
+            await asyncio.gather(*tasks)
         finally:
-            for lane in lanes:
-                lane.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _forget_workers(self) -> None:
+        """Workers are called after their processes: the queue keeps the names of dead ones until somebody tidies."""
+        while not self._stopping.is_set():
+            with suppress(Unavailable):
+                for name in await self._queue.forget_workers(self._pool, idle=FORGET_AFTER_SECONDS):
+                    log.info("worker was silent for long, its name is forgotten", worker=name)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FORGET_EVERY_SECONDS):
+                    await self._stopping.wait()
 
     async def _lane(self, lane: int) -> None:
         """One task after the other. Each lane is a consumer of its own, so that its leases can be told apart."""
@@ -82,6 +111,8 @@ class RolloutWorker:
                 continue
             for lease in leases:
                 await self._work(lease, worker)
+        with suppress(Unavailable):
+            await self._queue.leave(self._pool, worker)
 
     async def _work(self, lease: Lease, worker: str) -> None:
         """Does a task for as long as the lease is ours."""
@@ -89,7 +120,8 @@ class RolloutWorker:
             task = rollout_pb2.RolloutTask.FromString(lease.payload)
         except DecodeError:
             log.error("an entry that is no task was dropped", job=lease.job, entry=lease.entry_id)
-            await self._hand_over(lease, [])
+            with suppress(Unavailable):  # Then it is leased again, and dropped again.
+                await self._queue.complete(lease, [])
             return
         renewal = asyncio.create_task(self._keep(lease, task))
         work = asyncio.create_task(self._do(lease, task, worker))
@@ -106,11 +138,29 @@ class RolloutWorker:
 
     async def _do(self, lease: Lease, task: rollout_pb2.RolloutTask, worker: str) -> None:
         fault_point("rollout.after_lease")
-        results = await self._results(task, worker)
-        if results is not None:
-            fault_point("rollout.before_complete")
-            await self._hand_over(lease, [result.SerializeToString() for result in results])
-            fault_point("rollout.after_complete")
+        packed = Packed()
+        if await self._is_wanted(lease):
+            results = await self._results(task, worker)
+            if results is None:
+                return
+            packed = pack(results, self._inline_bytes)
+        fault_point("rollout.before_complete")
+        await self._hand_over(lease, packed)
+        fault_point("rollout.after_complete")
+
+    async def _is_wanted(self, lease: Lease) -> bool:
+        """False when the job has ended: nobody reads its results any more. In doubt the task is done.
+
+        An owner opens a job before it adds tasks, and again when the queue was wiped: what is dropped in between is
+        among the tasks that it then adds once more.
+        """
+        try:
+            wanted = await self._queue.is_open(lease.job)
+        except Unavailable:
+            return True
+        if not wanted:
+            log.info("task dropped: its job has ended", job=lease.job)
+        return wanted
 
     async def _results(self, task: rollout_pb2.RolloutTask, worker: str) -> list[rollout_pb2.RolloutResult] | None:
         """The task's results, or its failure; None when it should be left to be leased again."""
@@ -132,16 +182,21 @@ class RolloutWorker:
                 if refusals >= MOST_REFUSALS:
                     return [_failure(task, error, worker)]
 
-    async def _hand_over(self, lease: Lease, payloads: list[bytes]) -> None:
-        for _ in range(30):
+    async def _hand_over(self, lease: Lease, packed: Packed) -> None:
+        """Objects first, then the entries that name them. Tried again until `_keep` gives the lease up."""
+        while True:
             try:
-                if not await self._queue.complete(lease, payloads):
+                if packed.objects:
+                    await asyncio.to_thread(write_objects, self._store, packed)
+                if not await self._queue.complete(lease, packed.entries):
                     log.info("late result dropped: the task is no longer ours", job=lease.job)
+                if packed.objects and not await self._queue.is_open(lease.job):
+                    # The job has ended, and its owner may have looked for objects before ours were written.
+                    await asyncio.to_thread(discard_objects, self._store, packed)
                 return
             except Unavailable as error:
-                log.warning("queue is away, result kept", error=error.message)
+                log.warning("queue or object store is away, result kept", job=lease.job, error=error.message)
                 await asyncio.sleep(QUEUE_RETRY_SECONDS)
-        log.error("result lost: the queue stayed away; the task will be leased again", job=lease.job)
 
     async def _keep(self, lease: Lease, task: rollout_pb2.RolloutTask) -> None:
         """Renews the lease; ends when it is lost or the task's total deadline has passed."""
@@ -174,7 +229,7 @@ def _failure(task: rollout_pb2.RolloutTask, error: QuatrainError, worker: str) -
         chunk=task.chunk,
         policy=task.policy,
         error_reason=error.code_reason,
-        error_message=error.message,
+        error_message=error.message[:MOST_MESSAGE],
         made_by=worker,
     )
 
