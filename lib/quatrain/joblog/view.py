@@ -36,12 +36,17 @@ class JobView:
     total_rows: int = 0
     epoch: int = 0
     attempt: int = 0
+    # Who works on the job. Empty before the first owner and after one has given the job up (PAUSED): it may be taken
+    # at once, nobody has to be waited for.
     owner: str = ""
     owner_address: str = ""
     # Owners since the last event that brought the job on: a job that ends its owners one after the other shows here.
     takeovers: int = 0
-    # Seconds that owners have worked on the job up to its last completed step, each by its own monotonic clock.
+    # Seconds that owners have worked on the job, each by its own monotonic clock, up to the last event that says so;
+    # pauses do not count.
     elapsed: float = 0.0
+    # `elapsed` at the start of the running stage.
+    stage_began: float = 0.0
     # Data of the newest `learner_opened`; None before the first.
     learner: dict[str, Any] | None = None
     policy_version: int = 0
@@ -85,6 +90,11 @@ class JobView:
     def finished(self) -> bool:
         """True after the terminal event."""
         return self.state in TERMINAL_STATES
+
+    @property
+    def resting(self) -> bool:
+        """True while there is nothing to do for an owner: the job is paused and nobody wants its end."""
+        return self.state == "PAUSED" and "cancel" not in self.intents
 
     @property
     def latest_metrics(self) -> MetricRow:
@@ -148,6 +158,12 @@ def _owner_taken(view: JobView, event: Event) -> None:
 def _state_changed(view: JobView, event: Event) -> None:
     view.state = event.data["state"]
     view.reason = event.data.get("reason") or ""
+    if view.state == "PAUSED":
+        view.owner = view.owner_address = ""
+        view.takeovers = 0
+        view.elapsed = event.data.get("elapsed", view.elapsed)
+        if "pause" not in view.intents:  # Resumed while the owner was going: the job waits for the next one.
+            view.state = "QUEUED"
 
 
 def _stage_started(view: JobView, event: Event) -> None:
@@ -155,6 +171,8 @@ def _stage_started(view: JobView, event: Event) -> None:
     view.total_steps = event.data.get("total_steps") or 0
     view.total_rows = event.data.get("total_rows") or 0
     view.step = view.completed.get(view.stage, 0)
+    view.elapsed = event.data.get("elapsed", view.elapsed)
+    view.stage_began = view.elapsed
 
 
 def _learner_opened(view: JobView, event: Event) -> None:
@@ -248,10 +266,16 @@ def _cancel_requested(view: JobView, event: Event) -> None:
 
 def _pause_requested(view: JobView, event: Event) -> None:
     view.intents["pause"] = event.data
+    if not view.owner:  # Nobody has anything to put away.
+        view.state = "PAUSED"
+        view.reason = event.data.get("reason") or ""
 
 
 def _resume_requested(view: JobView, event: Event) -> None:
     view.intents.pop("pause", None)
+    if view.state == "PAUSED":
+        view.state = "QUEUED"
+        view.reason = event.data.get("reason") or ""
 
 
 def _job_finished(view: JobView, event: Event) -> None:

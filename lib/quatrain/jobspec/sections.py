@@ -248,6 +248,7 @@ class LimitsSpec(Section):
 
     wall_time: Positive | None = None
     retries: CountOrZero = 5
+    stage_time: Positive | None = None
 
 
 class JobSpec(Section):

@@ -173,14 +173,15 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PauseJob(self, request, context):
-        """Asks for a pause at the next step boundary.
+        """Asks for a pause: after the running step and a checkpoint the job gives its learner back. Idempotent. FAILED_PRECONDITION
+        when it has ended or goes to its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeJob(self, request, context):
-        """Ends a pause.
+        """Ends a pause, or the wish for one: the job goes on where it was. Idempotent. FAILED_PRECONDITION when it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -302,9 +302,11 @@ class CheckpointSpec(_message.Message):
     def __init__(self, every_steps: _Optional[int] = ..., keep_last: _Optional[int] = ..., keep_every: _Optional[int] = ..., keep_best: _Optional[str] = ...) -> None: ...
 
 class LimitsSpec(_message.Message):
-    __slots__ = ("wall_time", "retries")
+    __slots__ = ("wall_time", "retries", "stage_time")
     WALL_TIME_FIELD_NUMBER: _ClassVar[int]
     RETRIES_FIELD_NUMBER: _ClassVar[int]
+    STAGE_TIME_FIELD_NUMBER: _ClassVar[int]
     wall_time: float
     retries: int
-    def __init__(self, wall_time: _Optional[float] = ..., retries: _Optional[int] = ...) -> None: ...
+    stage_time: float
+    def __init__(self, wall_time: _Optional[float] = ..., retries: _Optional[int] = ..., stage_time: _Optional[float] = ...) -> None: ...

@@ -43,7 +43,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
         reference=None,
         trainer_state=trainer_state(plan, step),
     )
-    results = await run.unless_cancelled(run.collector.collect(batch))
+    results = await run.unless_stopped(run.collector.collect(batch))
     prompts = await run.prompts(plan.eval_prompts)
     rows = await asyncio.to_thread(batch_rows, plan, batch, results, prompts, await run.tokenizer())
     first = rows if step == 0 else await _first_rows(run)

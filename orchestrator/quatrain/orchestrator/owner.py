@@ -10,18 +10,17 @@ from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.run import AWAY, PASSING, STAGE_IDS, JobCancelled, JobFailed, JobRun, Surroundings
+from quatrain.orchestrator.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
 from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
 from quatrain.orchestrator.stages.sft import run_sft
-from quatrain.orchestrator.training import save_checkpoint
+from quatrain.orchestrator.wishes import CancelNow, keep_progress, rest, watch_wishes
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("owner")
 
 HOLD_SECONDS = 1.0
 HOLD_TTL_SECONDS = 3.0
-INTENT_SECONDS = 1.0
 STORE_RETRY_SECONDS = 2.0
 RECOVERY_SECONDS = 0.25
 """Wait before the second attempt; it doubles with each failure since the last checkpoint, up to 8 s."""
@@ -30,10 +29,6 @@ MOST_TAKEOVERS = 20
 """Owners in a row without a sealed batch, a finished step or an evaluation, past which the job itself is the cause."""
 
 STAGES: dict[str, Callable[[JobRun], Awaitable[None]]] = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo}
-
-
-class CancelNow(Exception):
-    """Somebody asked for the end at once."""
 
 
 async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
@@ -64,7 +59,9 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
     judged = job_log.view.epoch
     await asyncio.to_thread(job_log.refresh)
     view = job_log.view
-    if view.finished or view.epoch != judged:  # It was found free in another epoch: that owner was not looked for.
+    if view.finished or view.resting:
+        return None
+    if view.epoch != judged:  # It was found free in another epoch: that owner was not looked for.
         return None
     epoch = view.epoch + 1
     fault_point("owner.before_take")
@@ -108,7 +105,7 @@ async def _live(run: JobRun) -> None:
         return
     while True:
         try:
-            await _until_cancelled(run)
+            await _until_stopped(run)
             await run.condition(AWAY, None)
             await _finish(run, "SUCCEEDED", None)
             return
@@ -118,11 +115,14 @@ async def _live(run: JobRun) -> None:
         except PASSING as error:
             await run.say_away(error)
             await asyncio.sleep(STORE_RETRY_SECONDS)
+        except JobPaused:
+            if await rest(run):
+                return
         except JobCancelled:
             await _cancel_gracefully(run)
             return
         except CancelNow:
-            await _close_session(run)
+            await run.close_session()
             await _finish(run, "CANCELLED", None)
             return
         except Fenced:
@@ -132,10 +132,10 @@ async def _live(run: JobRun) -> None:
             return
 
 
-async def _until_cancelled(run: JobRun) -> None:
-    """The stages, beside a watch for wishes and the wall time. Whichever ends first ends the other."""
-    stages = asyncio.create_task(_run_stages(run))
-    watch = asyncio.create_task(_watch_wishes(run))
+async def _until_stopped(run: JobRun) -> None:
+    """The stages, beside a watch for wishes and limits. Whichever ends first ends the other."""
+    stages = asyncio.create_task(_work(run))
+    watch = asyncio.create_task(watch_wishes(run))
     try:
         done, _ = await asyncio.wait({stages, watch}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -146,39 +146,30 @@ async def _until_cancelled(run: JobRun) -> None:
         await asyncio.gather(stages, watch, return_exceptions=True)
 
 
+async def _work(run: JobRun) -> None:
+    try:
+        await _run_stages(run)
+    except (JobCancelled, JobPaused):
+        await keep_progress(run)
+        raise
+
+
 async def _run_stages(run: JobRun) -> None:
     await run.patiently(run.collector.open)
     run.obey()
-    if run.view.state in ("VALIDATING", "QUEUED"):
+    if run.view.state in ("VALIDATING", "QUEUED", "PAUSING"):
         await run.set_state("STARTING", f"owned by {run.around.name}")
     for stage in run.plan.stages:
         if stage not in run.view.stage_results:
             await STAGES[stage](run)
 
 
-async def _watch_wishes(run: JobRun) -> None:
-    """Ends with CancelNow, JobFailed (wall time) or Fenced.
-
-    A graceful wish ends every wait for others at once, and the training at the next step boundary.
-    """
-    limit = run.plan.spec["limits"]["wall_time"]
-    while True:
-        wish = run.view.intents.get("cancel")
-        if wish is not None:
-            if wish.get("now"):
-                raise CancelNow
-            await run.set_state("CANCELLING", wish.get("reason", ""))
-            run.cancelled.set()
-        if limit is not None and run.elapsed() > float(limit):
-            raise JobFailed(f"limits.wall_time of {limit} s has passed", reason="WALL_TIME")
-        await asyncio.sleep(INTENT_SECONDS)
-        with contextlib.suppress(Unavailable):
-            await run.refresh()
-
-
 async def _recover(run: JobRun, error: LearnerLost) -> bool:
     """Records the failed attempt. False when the retry budget is used up and the job has failed."""
     view = run.view
+    if run.session is not None:
+        await run.session.abandon()
+        run.session = None
     await run.append(
         "attempt_failed",
         {"reason": error.code_reason, "message": error.message, "stage": view.stage, "step": view.step},
@@ -203,32 +194,16 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
 
 
 async def _cancel_gracefully(run: JobRun) -> None:
-    """The running step has ended: keeps its state in a checkpoint, then ends the job."""
+    """The running step has ended and its state is kept: ends the job."""
     await run.set_state("CANCELLING", run.view.intents.get("cancel", {}).get("reason", ""))
-    session, stage = run.session, run.view.stage
-    checkpoint = run.view.newest_checkpoint(stage)
-    trained = session is not None and session.stage == STAGE_IDS.get(stage)
-    if session is not None and trained and session.step > (checkpoint["step"] if checkpoint else 0):
-        try:
-            await save_checkpoint(run, session, stage, session.step)
-        except Fenced:
-            raise
-        except QuatrainError as error:
-            log.warning("no checkpoint at the cancellation", job=run.plan.job, error=error.message)
-    await _close_session(run)
+    await run.close_session()
     await _finish(run, "CANCELLED", None)
 
 
 async def _fail(run: JobRun, error: QuatrainError) -> None:
     log.error("job failed", job=run.plan.job, reason=error.code_reason, error=error.message)
-    await _close_session(run)
+    await run.close_session()
     await _finish(run, "FAILED", {"reason": error.code_reason, "message": error.message})
-
-
-async def _close_session(run: JobRun) -> None:
-    if run.session is not None:
-        await run.session.close()
-        run.session = None
 
 
 async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None:
@@ -239,7 +214,7 @@ async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None
             if not run.view.finished:
                 await run.append("job_finished", {"state": state, "error": error})
             fault_point("owner.after_finish")
-            await _close_session(run)
+            await run.close_session()
             # The index last: a job that is in it is looked at again if we die here.
             await run.collector.close()
             fault_point("owner.after_clean")

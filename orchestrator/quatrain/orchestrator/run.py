@@ -39,6 +39,12 @@ class JobCancelled(QuatrainError):
     reason = "CANCELLED"
 
 
+class JobPaused(QuatrainError):
+    """Somebody asked for a pause of the job."""
+
+    reason = "PAUSED"
+
+
 class JobFailed(QuatrainError):
     """The job cannot go on."""
 
@@ -73,8 +79,8 @@ class JobRun:
     session: LearnerSession | None = None
     exact_logprobs: bool = False
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once somebody has asked for the end."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while somebody asks for the end or for a pause."""
     tables: dict[str, PromptTable] = field(default_factory=dict)
     tokenizer_loaded: Tokenizer | None = None
 
@@ -122,28 +128,40 @@ class JobRun:
             raise Fenced(f"job {self.plan.job} has a newer owner (epoch {self.view.epoch}, ours {self.epoch})")
 
     def obey(self) -> None:
-        """At a step boundary: raises JobCancelled when somebody asked for the end."""
-        wish = self.view.intents.get("cancel")
-        if wish is not None:
-            raise JobCancelled(wish.get("reason") or "cancelled")
+        """At a step boundary: raises JobCancelled or JobPaused when somebody asked for that."""
+        wishes = self.view.intents
+        if "cancel" in wishes:
+            raise JobCancelled(wishes["cancel"].get("reason") or "cancelled")
+        if "pause" in wishes:
+            raise JobPaused(wishes["pause"].get("reason") or "paused")
 
-    async def unless_cancelled(self, work: Coroutine[Any, Any, T]) -> T:
-        """Result of something that may wait for long. Raises JobCancelled as soon as somebody asks for the end."""
-        task, wish = asyncio.ensure_future(work), asyncio.ensure_future(self.cancelled.wait())
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Result of something that may wait for long. Raises as `obey` does as soon as somebody asks for it."""
+        task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                self.obey()
+            while not task.done():
+                await self._until_stopping(task)
+                if not task.done():
+                    self.obey()
+                    self.stopping.clear()  # The wish was taken back.
             return await task
         finally:
-            for each in (task, wish):
-                each.cancel()
-            await asyncio.gather(task, wish, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _until_stopping(self, task: asyncio.Future[T]) -> None:
+        """Waits until `task` is done or somebody asks for the end or a pause."""
+        wish = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            wish.cancel()
+            await asyncio.gather(wish, return_exceptions=True)
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Result of an idempotent call; while a peer, the store or the queue is away a condition says so and it waits.
 
-        Raises JobCancelled when somebody asks for the end meanwhile.
+        Raises as `obey` does when somebody asks for the end or a pause meanwhile.
         """
         while True:
             try:
@@ -193,6 +211,12 @@ class JobRun:
         """The SFT model: trained in this job, else the base model."""
         done = self.view.stage_results.get("sft")
         return self.plan.model if done is None else FolderRef.from_json(done["model"])
+
+    async def close_session(self) -> None:
+        """Gives the learner back, if there is one."""
+        if self.session is not None:
+            await self.session.close()
+            self.session = None
 
     def token(self) -> common_pb2.OwnerToken:
         """Proof of ownership for the learner."""

@@ -37,7 +37,8 @@ class Opening:
 async def begin_stage(run: JobRun, stage: str) -> None:
     """Records the start of a stage once."""
     if run.view.stage != stage:
-        await run.append("stage_started", {"stage": stage, "total_steps": run.plan.total_steps(stage)})
+        data = {"stage": stage, "total_steps": run.plan.total_steps(stage), "elapsed": run.elapsed()}
+        await run.append("stage_started", data)
 
 
 async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
@@ -53,7 +54,7 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
         opens_attempt=True,
     )
     fault_point("owner.before_open")
-    run.session = await run.unless_cancelled(_wait_for_learner(run, _open_request(run, opening, checkpoint)))
+    run.session = await run.unless_stopped(_wait_for_learner(run, _open_request(run, opening, checkpoint)))
     fault_point("owner.after_open")
     for condition in ("learner", AWAY):
         await run.condition(condition, None)

@@ -9,10 +9,10 @@ QUICK = {
     "owner": {
         "HOLD_SECONDS": 0.1,
         "HOLD_TTL_SECONDS": 0.6,
-        "INTENT_SECONDS": 0.05,
         "STORE_RETRY_SECONDS": 0.05,
         "RECOVERY_SECONDS": 0.01,
     },
+    "wishes": {"LOOK_SECONDS": 0.05, "RETRY_SECONDS": 0.05},
     "run": {"STORE_RETRY_SECONDS": 0.05, "PEER_RETRY_SECONDS": 0.05},
     "training": {"LEARNER_WAIT_SECONDS": 0.05},
     "rollout.worker": {"LEASE_BLOCK_SECONDS": 0.1, "RETRY_SECONDS": 0.02, "QUEUE_RETRY_SECONDS": 0.05},

@@ -1,17 +1,17 @@
 """JobService: translation between protobuf and the modules that know."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from quatrain.errors import InvalidInput, NotFound, WrongState
+from quatrain.errors import InvalidInput, NotFound
 from quatrain.joblog import JobLog
 from quatrain.jobspec import spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
+from quatrain.orchestrator.api.lifecycle import ask_cancel, ask_pause, ask_resume
 from quatrain.orchestrator.api.messages import (
     event_message,
     job_message,
@@ -87,13 +87,18 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:
         """See the proto."""
-        record = await self.reader.read_to_change(request.job_id)
-        wish = record.log.view.intents.get("cancel")
-        if not record.log.view.finished and (wish is None or (request.now and not wish.get("now"))):
-            data = {"now": request.now, "reason": request.reason}
-            with contextlib.suppress(WrongState):  # It has ended meanwhile.
-                await asyncio.to_thread(record.log.append_intent, "cancel_requested", data, caller().name)
+        await ask_cancel(self.reader, request.job_id, caller().name, now=request.now, reason=request.reason)
         return job_pb2.CancelJobResponse(job=await self._job(request.job_id))
+
+    async def PauseJob(self, request: job_pb2.PauseJobRequest, context: Context) -> job_pb2.PauseJobResponse:
+        """See the proto."""
+        await ask_pause(self.reader, request.job_id, caller().name, reason=request.reason)
+        return job_pb2.PauseJobResponse(job=await self._job(request.job_id))
+
+    async def ResumeJob(self, request: job_pb2.ResumeJobRequest, context: Context) -> job_pb2.ResumeJobResponse:
+        """See the proto."""
+        await ask_resume(self.reader, request.job_id, caller().name, reason=request.reason)
+        return job_pb2.ResumeJobResponse(job=await self._job(request.job_id))
 
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:
         """See the proto."""

@@ -37,12 +37,12 @@ async def run_ppo(run: JobRun) -> None:
     plan = run.plan
     await begin_stage(run, "ppo")
     await _first_policy(run)
-    capabilities = await run.unless_cancelled(run.patiently(lambda: run.around.services.capabilities(30.0)))
+    capabilities = await run.unless_stopped(run.patiently(lambda: run.around.services.capabilities(30.0)))
     run.exact_logprobs = capabilities.exact_logprobs
     reward = await working_reward(run)
     session = await open_learner(run, value_opening(run, reward))
     if not run.view.sealed:
-        await run.unless_cancelled(probe_logprobs(run, session))
+        await run.unless_stopped(probe_logprobs(run, session))
     stage = PpoStage(run, session, reward)
     if evaluation_due(run, session.step):
         # The one before the first step, or one that was lost between its step's checkpoint and its own end.
@@ -127,7 +127,7 @@ class PpoStage:
         if completed or self._staleness == 0:
             return await sealing
         probing = sampler_mismatch(run, self._session, step - 1, sealing)
-        sums, mismatch = await run.unless_cancelled(probing)
+        sums, mismatch = await run.unless_stopped(probing)
         return sums | mismatch
 
     async def _expect_window(self, step: int) -> None:
@@ -143,7 +143,7 @@ class PpoStage:
                 break
             batch = self._batch(wanted, version, FolderRef.from_json(policy))
             self._expected[wanted] = batch
-            await run.unless_cancelled(run.collector.expect(batch))
+            await run.unless_stopped(run.collector.expect(batch))
 
     def _batch(self, step: int, version: int, policy: FolderRef) -> ExpectedBatch:
         plan = self._run.plan
@@ -165,7 +165,7 @@ class PpoStage:
         run = self._run
         batch = self._expected[step]
         with clock.phase("collect"):
-            results = await run.unless_cancelled(run.collector.collect(batch))
+            results = await run.unless_stopped(run.collector.collect(batch))
         fault_point("owner.after_collect")
         with clock.phase("seal"):
             prompts = await run.prompts(run.plan.prompts)

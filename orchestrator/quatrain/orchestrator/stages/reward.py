@@ -85,7 +85,7 @@ async def measure_offset(run: JobRun, section: dict[str, object]) -> Measured:
         reference=None,
         trainer_state=trainer_state(plan, 0),
     )
-    results = await run.unless_cancelled(run.collector.collect(batch))
+    results = await run.unless_stopped(run.collector.collect(batch))
     await run.collector.forget("offset", 0)
     scores = [outcome.score for result in results for outcome in result.scores if outcome.HasField("score")]
     if not scores:
