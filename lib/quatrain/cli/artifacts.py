@@ -74,11 +74,11 @@ def download(
 
 @model.command("import")
 def import_model(
-    folder: Annotated[Path, typer.Argument(help="Hugging Face folder with safetensors.")],
+    folder: Annotated[str, typer.Argument(help="Hugging Face folder with safetensors, or s3://BUCKET/PREFIX.")],
     name: Annotated[str, typer.Option(help="Name, for models://NAME in specs.")] = "",
     output: Output = Format.table,
 ) -> None:
-    """Upload a model folder and make it a model that specs can name."""
+    """Upload a model folder, or let the server read it from a bucket, and make it a model that specs can name."""
     with Client() as client:
         found = client.import_model(folder, name=name)
     if output is Format.name:

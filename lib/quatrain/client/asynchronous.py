@@ -26,7 +26,7 @@ from quatrain.client.resources import (
     rollout_from,
 )
 from quatrain.client.submission import read_draft, send_files
-from quatrain.client.uploads import upload_file, upload_model
+from quatrain.client.uploads import import_from, upload_file, upload_model
 from quatrain.errors import DeadlineExpired, InvalidInput
 from quatrain.jobspec import spec_to_proto
 from quatrain.local.home import Endpoint, allows_plaintext, find_certificates, find_endpoint, find_token
@@ -246,12 +246,14 @@ class AsyncClient:
         """
         return await upload_file(self._connection, path)
 
-    async def import_model(self, folder: Path, *, name: str = "") -> NamedModel:
+    async def import_model(self, folder: Path | str, *, name: str = "") -> NamedModel:
         """Uploads a Hugging Face folder (safetensors only) and makes it a model, under a name if one is given.
 
-        Raises InvalidData when it is no such folder.
+        A folder `s3://BUCKET/PREFIX` is read by the server. Raises InvalidData when it is no such folder.
         """
-        return await upload_model(self._connection, folder, name)
+        if isinstance(folder, str) and "://" in folder:
+            return await import_from(self._connection, folder, name)
+        return await upload_model(self._connection, Path(folder), name)
 
     async def list_models(self) -> NamedModels:
         """The named models, by name and number."""

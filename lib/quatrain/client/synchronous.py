@@ -126,7 +126,7 @@ class Client:
         """See `AsyncClient.upload`."""
         return self._run(self._open_client.upload(path))
 
-    def import_model(self, folder: Path, *, name: str = "") -> NamedModel:
+    def import_model(self, folder: Path | str, *, name: str = "") -> NamedModel:
         """See `AsyncClient.import_model`."""
         return self._run(self._open_client.import_model(folder, name=name))
 

@@ -63,6 +63,13 @@ async def upload_model(connection: Connection, folder: Path, name: str) -> Named
     return NamedModel(name, answer.number, model_from(answer.model))
 
 
+async def import_from(connection: Connection, uri: str, name: str) -> NamedModel:
+    """Lets the server read a model folder, `s3://BUCKET/PREFIX`, and make it a model. Raises InvalidData, NotFound."""
+    request = artifact_pb2.ImportModelRequest(uri=uri, name=name)
+    answer = await connection.call(connection.artifacts.ImportModel, request, timeout=CHECK_SECONDS)
+    return NamedModel(name, answer.number, model_from(answer.model))
+
+
 def check_folder(folder: Path) -> None:
     """Raises InvalidData unless the folder is a model with safetensors and a tokenizer that has an end of sequence."""
     check_model_folder(folder)

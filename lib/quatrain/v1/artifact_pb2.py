@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from quatrain.v1 import common_pb2 as quatrain_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aquatrain/v1/artifact.proto\x12\x0bquatrain.v1\x1a\x18quatrain/v1/common.proto\"\"\n\x10GetUploadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\"7\n\x11GetUploadResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x10\n\x08received\x18\x02 \x01(\x03\"K\n\rUploadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"8\n\x0eUploadResponse\x12&\n\x06object\x18\x01 \x01(\x0b\x32\x16.quatrain.v1.ObjectRef\")\n\tModelFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"I\n\x12ImportModelRequest\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.quatrain.v1.ModelFile\x12\x0c\n\x04name\x18\x02 \x01(\t\"K\n\x13ImportModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.quatrain.v1.ModelRef\x12\x0e\n\x06number\x18\x02 \x01(\x03\"\x13\n\x11ListModelsRequest\"P\n\nNamedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12$\n\x05model\x18\x03 \x01(\x0b\x32\x15.quatrain.v1.ModelRef\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.quatrain.v1.NamedModel\"\x8d\x01\n\x0f\x44ownloadRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12<\n\x08received\x18\x02 \x03(\x0b\x32*.quatrain.v1.DownloadRequest.ReceivedEntry\x1a/\n\rReceivedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\\\n\x10\x44ownloadResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t2\x8e\x03\n\x0f\x41rtifactService\x12J\n\tGetUpload\x12\x1d.quatrain.v1.GetUploadRequest\x1a\x1e.quatrain.v1.GetUploadResponse\x12\x43\n\x06Upload\x12\x1a.quatrain.v1.UploadRequest\x1a\x1b.quatrain.v1.UploadResponse(\x01\x12P\n\x0bImportModel\x12\x1f.quatrain.v1.ImportModelRequest\x1a .quatrain.v1.ImportModelResponse\x12M\n\nListModels\x12\x1e.quatrain.v1.ListModelsRequest\x1a\x1f.quatrain.v1.ListModelsResponse\x12I\n\x08\x44ownload\x12\x1c.quatrain.v1.DownloadRequest\x1a\x1d.quatrain.v1.DownloadResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aquatrain/v1/artifact.proto\x12\x0bquatrain.v1\x1a\x18quatrain/v1/common.proto\"\"\n\x10GetUploadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\"7\n\x11GetUploadResponse\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x10\n\x08received\x18\x02 \x01(\x03\"K\n\rUploadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"8\n\x0eUploadResponse\x12&\n\x06object\x18\x01 \x01(\x0b\x32\x16.quatrain.v1.ObjectRef\")\n\tModelFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"V\n\x12ImportModelRequest\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.quatrain.v1.ModelFile\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03uri\x18\x03 \x01(\t\"K\n\x13ImportModelResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.quatrain.v1.ModelRef\x12\x0e\n\x06number\x18\x02 \x01(\x03\"\x13\n\x11ListModelsRequest\"P\n\nNamedModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12$\n\x05model\x18\x03 \x01(\x0b\x32\x15.quatrain.v1.ModelRef\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.quatrain.v1.NamedModel\"\x8d\x01\n\x0f\x44ownloadRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12<\n\x08received\x18\x02 \x03(\x0b\x32*.quatrain.v1.DownloadRequest.ReceivedEntry\x1a/\n\rReceivedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\\\n\x10\x44ownloadResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t2\x8e\x03\n\x0f\x41rtifactService\x12J\n\tGetUpload\x12\x1d.quatrain.v1.GetUploadRequest\x1a\x1e.quatrain.v1.GetUploadResponse\x12\x43\n\x06Upload\x12\x1a.quatrain.v1.UploadRequest\x1a\x1b.quatrain.v1.UploadResponse(\x01\x12P\n\x0bImportModel\x12\x1f.quatrain.v1.ImportModelRequest\x1a .quatrain.v1.ImportModelResponse\x12M\n\nListModels\x12\x1e.quatrain.v1.ListModelsRequest\x1a\x1f.quatrain.v1.ListModelsResponse\x12I\n\x08\x44ownload\x12\x1c.quatrain.v1.DownloadRequest\x1a\x1d.quatrain.v1.DownloadResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,21 +45,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELFILE']._serialized_start=297
   _globals['_MODELFILE']._serialized_end=338
   _globals['_IMPORTMODELREQUEST']._serialized_start=340
-  _globals['_IMPORTMODELREQUEST']._serialized_end=413
-  _globals['_IMPORTMODELRESPONSE']._serialized_start=415
-  _globals['_IMPORTMODELRESPONSE']._serialized_end=490
-  _globals['_LISTMODELSREQUEST']._serialized_start=492
-  _globals['_LISTMODELSREQUEST']._serialized_end=511
-  _globals['_NAMEDMODEL']._serialized_start=513
-  _globals['_NAMEDMODEL']._serialized_end=593
-  _globals['_LISTMODELSRESPONSE']._serialized_start=595
-  _globals['_LISTMODELSRESPONSE']._serialized_end=656
-  _globals['_DOWNLOADREQUEST']._serialized_start=659
-  _globals['_DOWNLOADREQUEST']._serialized_end=800
-  _globals['_DOWNLOADREQUEST_RECEIVEDENTRY']._serialized_start=753
-  _globals['_DOWNLOADREQUEST_RECEIVEDENTRY']._serialized_end=800
-  _globals['_DOWNLOADRESPONSE']._serialized_start=802
-  _globals['_DOWNLOADRESPONSE']._serialized_end=894
-  _globals['_ARTIFACTSERVICE']._serialized_start=897
-  _globals['_ARTIFACTSERVICE']._serialized_end=1295
+  _globals['_IMPORTMODELREQUEST']._serialized_end=426
+  _globals['_IMPORTMODELRESPONSE']._serialized_start=428
+  _globals['_IMPORTMODELRESPONSE']._serialized_end=503
+  _globals['_LISTMODELSREQUEST']._serialized_start=505
+  _globals['_LISTMODELSREQUEST']._serialized_end=524
+  _globals['_NAMEDMODEL']._serialized_start=526
+  _globals['_NAMEDMODEL']._serialized_end=606
+  _globals['_LISTMODELSRESPONSE']._serialized_start=608
+  _globals['_LISTMODELSRESPONSE']._serialized_end=669
+  _globals['_DOWNLOADREQUEST']._serialized_start=672
+  _globals['_DOWNLOADREQUEST']._serialized_end=813
+  _globals['_DOWNLOADREQUEST_RECEIVEDENTRY']._serialized_start=766
+  _globals['_DOWNLOADREQUEST_RECEIVEDENTRY']._serialized_end=813
+  _globals['_DOWNLOADRESPONSE']._serialized_start=815
+  _globals['_DOWNLOADRESPONSE']._serialized_end=907
+  _globals['_ARTIFACTSERVICE']._serialized_start=910
+  _globals['_ARTIFACTSERVICE']._serialized_end=1308
 # @@protoc_insertion_point(module_scope)

@@ -48,12 +48,14 @@ class ModelFile(_message.Message):
     def __init__(self, path: _Optional[str] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class ImportModelRequest(_message.Message):
-    __slots__ = ("files", "name")
+    __slots__ = ("files", "name", "uri")
     FILES_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedCompositeFieldContainer[ModelFile]
     name: str
-    def __init__(self, files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., name: _Optional[str] = ...) -> None: ...
+    uri: str
+    def __init__(self, files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., name: _Optional[str] = ..., uri: _Optional[str] = ...) -> None: ...
 
 class ImportModelResponse(_message.Message):
     __slots__ = ("model", "number")

@@ -58,7 +58,7 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         submitter=Submitter(store, folders, services, sources, section.local_files),
         poll=section.poll,
     )
-    artifacts = ArtifactServicer(store, Uploads(store, scratch), scratch)
+    artifacts = ArtifactServicer(store, Uploads(store, scratch), sources, scratch)
 
     def register(server: grpc.aio.Server) -> list[str]:
         job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)

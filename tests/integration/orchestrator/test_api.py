@@ -70,8 +70,9 @@ class Api:
 @contextlib.asynccontextmanager
 async def serving(world: World) -> AsyncIterator[Api]:
     scratch = world.root / "api"
-    servicer = JobServicer(world.store, JobReader(world.store), world.submitter(), 0.05)
-    artifacts = ArtifactServicer(world.store, Uploads(world.store, scratch), scratch)
+    submitter = world.submitter()
+    servicer = JobServicer(world.store, JobReader(world.store), submitter, 0.05)
+    artifacts = ArtifactServicer(world.store, Uploads(world.store, scratch), submitter.sources, scratch)
 
     def add(server: grpc.aio.Server) -> None:
         job_pb2_grpc.add_JobServiceServicer_to_server(servicer, server)

@@ -15,11 +15,13 @@ from tests.servers.s3 import S3Server
 from quatrain.config import SourcesConfig, StorageConfig
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, InvalidData, InvalidInput, NotFound, QuatrainError, Unavailable
+from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
 from quatrain.orchestrator.submission.sources import Sources, choose_files, exactly
 from quatrain.orchestrator.submission.submit import Submission
 from quatrain.storage import ObjectStat
 from quatrain.storage.folders import upload_model_folder
 from quatrain.storage.s3 import S3Store
+from quatrain.v1 import artifact_pb2
 
 CLASSIFIER = "Qwen2ForSequenceClassification"
 OWN = "the-deployments-own"
@@ -220,6 +222,27 @@ def test_every_refusal_names_its_field_and_leaves_nothing(tmp_path: Path, bucket
 
     run(scenario)
     assert list(tmp_path.glob("source-*")) == []
+
+
+def test_a_model_is_imported_from_a_bucket_under_a_name(tmp_path: Path, bucket: Bucket) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            no_uploads: Any = None
+            no_context: Any = None
+            servicer = ArtifactServicer(world.store, no_uploads, bucket.sources(tmp_path), tmp_path)
+
+            async def load(uri: str, **fields: Any) -> artifact_pb2.ImportModelResponse:
+                return await servicer.ImportModel(artifact_pb2.ImportModelRequest(uri=uri, **fields), no_context)
+
+            answer = await load(bucket.put_folder("import", tmp_path / "base"), name="base")
+            assert (answer.model.uri, answer.number) == (world.model_uri, 1)
+            for uri in (f"s3://{OWN}/models/x", "s3://closed/x", "hf://org/model", "file:///etc"):
+                with pytest.raises(InvalidInput):
+                    await load(uri)
+            with pytest.raises(InvalidInput, match="not from both"):
+                await load(f"s3://{bucket.name}/import", files=[artifact_pb2.ModelFile(path="x", sha256="0" * 64)])
+
+    run(scenario)
 
 
 def test_no_bucket_is_open_unless_the_operator_says_so(tmp_path: Path, bucket: Bucket) -> None:

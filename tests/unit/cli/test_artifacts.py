@@ -47,6 +47,14 @@ def test_a_model_is_imported_and_listed(api: FakeApi, cli: Cli, tmp_path: Path) 
     assert cli("model", "list")[1].splitlines()[1].split() == ["tiny", "1", uri]
 
 
+def test_a_model_in_a_bucket_is_read_by_the_server(api: FakeApi, cli: Cli) -> None:
+    code, table, _ = cli("model", "import", "s3://models/base", "--name", "tiny")
+
+    assert code == 0
+    assert "models://tiny@1" in table
+    assert list(api.folders.values()) == [{"uri": b"s3://models/base"}]
+
+
 def test_a_folder_that_is_no_model_is_exit_code_3(api: FakeApi, cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("model", "import", str(tmp_path))
 

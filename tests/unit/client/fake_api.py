@@ -210,6 +210,29 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
             )
         return answer
 
+    async def PinCheckpoint(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        key = self._checkpoint_key(request.job_id, request.step)
+        self._job(request.job_id).append("checkpoint_pinned", key=key, pinned=request.pinned, reason=request.reason)
+        return job_pb2.PinCheckpointResponse()
+
+    async def DeleteCheckpoint(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        key = self._checkpoint_key(request.job_id, request.step)
+        self._job(request.job_id).append("checkpoint_released", key=key, reason=request.reason)
+        return job_pb2.DeleteCheckpointResponse()
+
+    def _checkpoint_key(self, job_id: str, step: int) -> str:
+        for ref in self._job(job_id).view().checkpoints:
+            if ref["step"] == step:
+                return str(ref["key"])
+        raise NotFound(f"job {job_id!r} has no PPO checkpoint of step {step}")
+
+    async def DeleteJob(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        self._job(request.job_id).append("job_deleted", reason=request.reason)
+        return job_pb2.DeleteJobResponse()
+
     async def DownloadCheckpoint(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self._note(request, context)
         self._job(request.job_id)
@@ -247,6 +270,8 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
     async def ImportModel(self, request: Any, context: Any) -> Any:
         self._note(request, context)
         content = {file.path: self.files[file.sha256] for file in request.files}
+        if request.uri:
+            content = {"uri": request.uri.encode()}
         digest = sha256_hex(json.dumps(sorted(content)).encode())
         self.folders[f"sha256:{digest}"] = content
         ref = common_pb2.ModelRef(uri=f"sha256:{digest}", digest=digest)

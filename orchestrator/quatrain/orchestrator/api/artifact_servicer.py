@@ -15,6 +15,7 @@ from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_obj
 from quatrain.orchestrator.api.uploads import Uploads, data_key
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
+from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import Folder, upload_model_folder
 from quatrain.text import Tokenizer
@@ -31,6 +32,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
 
     store: ObjectStore
     uploads: Uploads
+    sources: Sources
     scratch: Path
 
     async def GetUpload(
@@ -66,7 +68,12 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         self, request: artifact_pb2.ImportModelRequest, context: Context
     ) -> artifact_pb2.ImportModelResponse:
         """See the proto."""
-        folder = await asyncio.to_thread(self._import, list(request.files))
+        if request.uri and request.files:
+            raise InvalidInput("a model is imported from files or from a uri, not from both")
+        if request.uri:
+            folder = await self.sources.in_thread(request.uri, self._import_from)
+        else:
+            folder = await asyncio.to_thread(self._import, list(request.files))
         number = 0
         if request.name:
             number = (await asyncio.to_thread(names.register, self.store, request.name, folder.digest)).number
@@ -111,6 +118,12 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             yield artifact_pb2.DownloadResponse(
                 path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
             )
+
+    def _import_from(self, uri: str) -> Folder:
+        if not uri.startswith(SCHEME):
+            raise unreadable(uri, "s3://BUCKET/PREFIX")
+        with self.sources.model(uri) as root:
+            return upload_model_folder(self.store, root)
 
     def _import(self, files: list[artifact_pb2.ModelFile]) -> Folder:
         """Puts the uploaded files together, opens them as a model, and stores the folder under its digest."""

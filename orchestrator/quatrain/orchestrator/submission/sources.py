@@ -80,8 +80,9 @@ class Sources:
             folder = Path(temporary)
             with _reading(place):
                 found = place.store.list(f"{place.key}/", limit=MOST_FILES + 1)
-                files = choose_files(uri, f"{place.key}/", found)
-                self._check_size(uri, sum(files.values()), "max_model_bytes")
+            files = choose_files(uri, f"{place.key}/", found)
+            self._check_size(uri, sum(files.values()), "max_model_bytes")
+            with _reading(place):
                 for name, size in files.items():
                     self._copy(place, f"{place.key}/{name}", size, folder / name)
             with _naming(uri, folder):
@@ -102,7 +103,7 @@ class Sources:
                 stat = place.store.stat(place.key)
                 if stat is None:
                     place.store.get_range(place.key, 0, 1)  # says more than a HEAD can: no bucket, or no object
-                    raise NotFound(f"{uri}: there is no such object")
+                    raise NotFound(uri)
                 self._check_size(uri, stat.size, "max_data_bytes")
                 self._copy(place, place.key, stat.size, path)
             with _naming(uri, path):
@@ -198,6 +199,8 @@ def _reading(place: _Place) -> Iterator[None]:
         why = "there is no such bucket" if error.code == "NoSuchBucket" else f"access refused ({error.code})"
         hint = f"the operator can check bucket {place.bucket!r} and the key in sources.access_key"
         raise InvalidData(f"{place.uri}: {why}; {hint}") from error
+    except NotFound as error:
+        raise NotFound(f"{place.uri}: there is no such object") from error
     except Unavailable as error:
         raise Unavailable(f"{place.uri} cannot be read now: {error.message}") from error
 
