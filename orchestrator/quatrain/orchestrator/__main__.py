@@ -51,12 +51,13 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
     sources = Sources(config.sources, config.storage, scratch)
     learners = LearnerPool(config.learner.targets, tls)
     around = Surroundings(section.id, store, queue, services, learners, folders, scratch)
-    scheduler = Scheduler(around, lease=section.lease, poll=section.poll)
+    scheduler = Scheduler(around, lease=section.lease, poll=section.poll, pool=section.pool)
     jobs = JobServicer(
         store=store,
         reader=JobReader(store),
-        submitter=Submitter(store, folders, services, sources, section.local_files),
+        submitter=Submitter(store, folders, services, sources, section.local_files, section.pool),
         poll=section.poll,
+        why_waiting=scheduler.reason,
     )
     artifacts = ArtifactServicer(store, Uploads(store, scratch), sources, scratch)
 

@@ -1,22 +1,21 @@
 """How many jobs run at once, in what order the others follow, and what waiting costs."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
+import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.integration.orchestrator.faults import FlakyQueue, soon
+from tests.integration.orchestrator.test_api import serving
 from tests.integration.orchestrator.world import World, deployment, run
 
-from quatrain.joblog import Event, JobLog, JobView, jobs
+from quatrain.joblog import Event, JobLog, jobs
 from quatrain.orchestrator import scheduler as scheduling
-from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.run import Surroundings
-from quatrain.orchestrator.scheduler import Scheduler
-from quatrain.storage.memory import MemoryStore
+from quatrain.orchestrator.submission.submit import Submission
+from quatrain.storage import ObjectStore
+from quatrain.v1 import job_pb2
 
 
 def small(world: World, **fields: Any) -> dict[str, Any]:
@@ -36,7 +35,7 @@ async def most_at_once(world: World, names: list[str]) -> int:
         nonlocal most
         for log in logs.values():
             log.refresh()
-        count = sum(0 < log.view.epoch and not log.view.finished for log in logs.values())
+        count = sum(log.view.epoch > 0 and not log.view.finished for log in logs.values())
         most = max(most, count)
         return count
 
@@ -77,6 +76,14 @@ def test_the_waiting_go_by_priority_then_by_age_and_say_what_they_wait_for(tmp_p
             assert reason("later") == f"waits for a place in pool 'default': {state}; 1 job before it"
             assert reason("urgent").endswith("it is next")
             assert reason("first") == ""
+            async with serving(world) as api:
+                shown = (await api.call("ListJobs", job_pb2.ListJobsRequest())).jobs
+                snapshot = (await api.stream("WatchJob", job_pb2.WatchJobRequest(job_id="later"), most=1))[0].snapshot
+            assert {job.id: dict(job.conditions) for job in shown if job.id != "first"} == {
+                name: {"queue": reason(name)} for name in ("later", "last", "urgent", "idle")
+            }
+            assert snapshot.state == job_pb2.JOB_STATE_QUEUED
+            assert snapshot.conditions["queue"] == reason("later")
             assert [world.view(name).revision for name in ("later", "last", "urgent", "idle")] == [0, 0, 0, 0]
             world.start_worker()
             for name in ("first", "later", "last", "urgent", "idle"):
@@ -102,9 +109,10 @@ def test_two_orchestrators_keep_to_the_places_together(tmp_path: Path) -> None:
 def test_jobs_of_a_dead_orchestrator_go_on_before_any_that_waits(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path, workers=0, learners=3, job_slots=2) as world:
-            for name in ("a", "b", "urgent"):
-                await world.submit(small(world, priority=int(name == "urgent")), name)
-                await world.until(lambda name=name: name == "urgent" or bool(owners(world, name)), "an owner")
+            await world.submit(small(world), "a")
+            await world.submit(small(world), "b")
+            await world.until(lambda: bool(owners(world, "a") and owners(world, "b")), "owners")
+            await world.submit(small(world, priority=1), "urgent")
             world.start_scheduler("owner-1")
             await world.schedulers[0].stop()
             await world.until(lambda: owners(world, "a") == owners(world, "b") == ["owner-0", "owner-1"], "takeover")
@@ -184,17 +192,81 @@ def test_a_waiting_job_is_cancelled_without_a_place(tmp_path: Path, now: bool) -
     run(scenario)
 
 
-class CountingStore(MemoryStore):
-    """Counts requests by method and first part of the key."""
+class CountingStore:
+    """One orchestrator's way to the store: counts its requests."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: Counter[str] = Counter()
+    def __init__(self, inner: ObjectStore) -> None:
+        self._inner = inner
+        self.looks = 0
+        self.requests = 0
 
-    def get(self, key: str) -> bytes:
-        self.requests[f"get {key.split('/')[0]}"] += 1
-        return super().get(key)
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.requests += 1
+            self.looks += args[:1] == ("active/",)
+            return getattr(self._inner, name)(*args, **kwargs)
 
-    def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> Any:
-        self.requests[f"list {prefix.split('/')[0]}"] += 1
-        return super().list(prefix, start_after=start_after, limit=limit)
+        return call
+
+
+async def many_jobs(world: World, count: int) -> list[str]:
+    """Accepts jobs that differ in their ids only, faster than by submitting them."""
+    _, document = await world.submitter().submit(Submission(small(world), owner="local", validate_only=True))
+    names = [f"job-{number:03}" for number in range(count)]
+    for name in names:
+        assert jobs.create_job(world.store, name, {**document, "create_time": f"2026-01-01T00:00:00.{name[4:]}"})
+    return names
+
+
+def test_a_look_at_twenty_running_and_two_hundred_waiting_jobs_costs_a_few_requests(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0, job_slots=20) as world:
+            world.learner_addresses += [f"127.0.0.1:{port}" for port in range(1, 26)]
+            names = await many_jobs(world, 220)
+            for name in names[:20]:
+                taken = {"owner": "elsewhere", "address": ""}
+                JobLog(world.store, name).append(Event("owner_taken", taken, "elsewhere", epoch=1))
+                assert await world.queue.hold(name, "elsewhere", 600.0)
+            store = CountingStore(world.store)
+            scheduler = world.start_scheduler("here", store=cast(ObjectStore, store))
+            await soon(lambda: "20 of 20 taken" in scheduler.reason("job-219"), "the end of the line", 30.0)
+            assert scheduler.reason("job-219").endswith("199 jobs before it")
+            store.looks, store.requests = 0, 0
+            await soon(lambda: store.looks >= 30, "thirty looks", 30.0)
+            assert store.requests <= 3 * store.looks
+            assert not any(owners(world, name) for name in names[20:])
+
+    run(scenario)
+
+
+def test_jobs_of_another_pool_are_left_to_its_orchestrators(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path) as world:
+            spec = small(world, pool="other", priority=9)
+            submitter = replace(world.submitter(), pool="other")
+            await submitter.submit(Submission(spec, owner="local", job_id="theirs"))
+            await world.submit(small(world), "ours")
+            assert (await world.end_of("ours")).state == "SUCCEEDED"
+            assert (world.view("theirs").revision, world.schedulers[0].reason("theirs")) == (0, "")
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_two_hundred_waiting_jobs_all_end_with_twenty_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=20, workers=3, schedulers=0, job_slots=20) as world:
+            names = await many_jobs(world, 220)
+            stores = [CountingStore(world.store) for _ in range(2)]
+            for number, store in enumerate(stores):
+                world.start_scheduler(f"owner-{number}", store=cast(ObjectStore, store))
+            await world.until(lambda: jobs.list_active(world.calm) == {}, "all ends", 300.0)
+            changes = []
+            for name in names:
+                first, *_, last = world.events(name)
+                assert last.data["state"] == "SUCCEEDED"
+                changes += [(first.time, 1), (last.time, -1)]
+            assert {tuple(owners(world, name)) for name in names} == {("owner-0",), ("owner-1",)}
+            assert max(itertools.accumulate(change for _, change in sorted(changes))) <= 20
+
+    run(scenario, 400.0)

@@ -76,6 +76,7 @@ REFUSALS: dict[str, tuple[str, str, Change]] = {
         lambda w, s: s.update(reward={"data": put_rows(w.store, [{"prompt": "a", "chosen": "b"}])}),
     ),
     "sft without columns": ("sft.data", "", lambda w, s: s.update(sft={"data": put_rows(w.store, [{"y": "a"}])})),
+    "pool of nobody": ("pool", "no pool 'a100' is served here; there is 'default'", lambda w, s: s.update(pool="a100")),
     "unknown key": ("ppo.kll", "", lambda w, s: s["ppo"].update(kll={})),
 }
 

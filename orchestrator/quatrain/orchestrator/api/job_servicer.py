@@ -1,7 +1,7 @@
 """JobService: translation between protobuf and the modules that know."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     reader: JobReader
     submitter: Submitter
     poll: float
+    why_waiting: Callable[[str], str] = lambda job: ""
+    """Why a job without an owner waits for its turn; empty when it does not."""
 
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.CreateJobResponse:
         """See the proto."""
@@ -75,6 +77,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             messages = [message for message in messages if message.state in request.states]
         for message in messages:
             message.ClearField("metrics")
+            self._explain(message)
         following = str(start + size) if start + size < len(messages) else ""
         return job_pb2.ListJobsResponse(jobs=messages[start : start + size], next_page_token=following)
 
@@ -83,6 +86,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[job_pb2.WatchJobResponse]:
         """See the proto."""
         async for message in watch(self.store, request.job_id, request.after_revision, self.poll):
+            if message.HasField("snapshot"):
+                self._explain(message.snapshot)
             yield message
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:
@@ -179,7 +184,15 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def _job(self, job: str) -> job_pb2.Job:
         record = await self.reader.read(job)
-        return job_message(job, record.document, record.log.view, with_spec=True)
+        message = job_message(job, record.document, record.log.view, with_spec=True)
+        self._explain(message)
+        return message
+
+    def _explain(self, message: job_pb2.Job) -> None:
+        """Only owners write events, so what a job without one waits for is said here."""
+        reason = self.why_waiting(message.id)
+        if reason and message.state == job_pb2.JOB_STATE_QUEUED:
+            message.conditions["queue"] = reason
 
 
 def _page_size(asked: int, usual: int) -> int:

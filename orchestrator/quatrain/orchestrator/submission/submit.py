@@ -47,6 +47,7 @@ class Submitter:
     services: Services
     sources: Sources
     local_files: bool
+    pool: str = "default"
 
     async def submit(self, submission: Submission) -> tuple[str, dict[str, Any]]:
         """Job id (empty with validate_only) and the document of spec.json.
@@ -61,6 +62,7 @@ class Submitter:
             existing = await self._existing(job, fingerprint)
             if existing is not None:
                 return job, existing
+        _check_pool(spec.pool, self.pool)
         document = await self._resolve(spec)
         document |= {
             "request": submission.document,
@@ -182,6 +184,12 @@ def _job_id(submission: Submission) -> str:
     if submission.request_id:
         return sha256_hex(canonical_json([submission.owner, submission.request_id]))[:20]
     return uuid.uuid4().hex[:20]
+
+
+def _check_pool(wanted: str, served: str) -> None:
+    if wanted != served:
+        text = f"no pool {wanted!r} is served here; there is {served!r}"
+        raise InvalidSpec(f"pool: {text}", [FieldViolation("pool", text)])
 
 
 def _check_lengths(ppo: dict[str, Any], policy: PinnedModel, tables: Sequence[PromptTable]) -> None:
