@@ -71,7 +71,8 @@ class Api:
 async def serving(world: World) -> AsyncIterator[Api]:
     scratch = world.root / "api"
     submitter = world.submitter()
-    servicer = JobServicer(world.store, JobReader(world.store), submitter, 0.05)
+    reason = world.schedulers[0].reason if world.schedulers else lambda job: ""
+    servicer = JobServicer(world.store, JobReader(world.store), submitter, 0.05, reason)
     artifacts = ArtifactServicer(world.store, Uploads(world.store, scratch), submitter.sources, scratch)
 
     def add(server: grpc.aio.Server) -> None:
