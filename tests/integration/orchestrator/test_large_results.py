@@ -3,20 +3,24 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from redis import Redis
 from tests.integration.orchestrator.faults import FlakyQueue, FlakyStore, soon
 from tests.integration.orchestrator.test_job_ends import cancel
 from tests.integration.orchestrator.test_outages import check_ended_well
 from tests.integration.orchestrator.test_rollout_worker import tasks
 from tests.integration.orchestrator.world import World, deployment, run, write_model
+from tests.servers.redis import RedisServer
+from tests.servers.s3 import S3Server
 
 from quatrain.errors import Overloaded
 from quatrain.joblog import Event
 from quatrain.orchestrator.rollout.large_results import INLINE_BYTES
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.queue import Lease
+from quatrain.queue.redis import RedisQueue
 from quatrain.storage.folders import upload_model_folder
 from quatrain.storage.memory import MemoryStore
 from quatrain.v1 import generation_pb2
@@ -98,20 +102,25 @@ def test_a_job_ends_the_same_whichever_way_its_results_take(tmp_path: Path) -> N
     run(scenario)
 
 
+async def long_completions(world: World, inline_bytes: int) -> list[Any]:
+    """Two steps of completions of 6000 tokens each; the digests of the sealed batches."""
+    folder = write_model(world.root / "long-context", positions=8192)
+    world.model_uri = f"sha256:{(await asyncio.to_thread(upload_model_folder, world.store, folder)).digest}"
+    world.start_scheduler()
+    worker = world.start_worker(inline_bytes=inline_bytes)
+    await world.submit(world.spec(generation={"max_new_tokens": 6000, "ignore_eos": True}, steps=2))
+    assert (await world.end_of(seconds=60.0)).state == "SUCCEEDED"
+    await soon(lambda: not world.calm.list("active/"), "the job stayed in the index")
+    assert world.calm.list(ROLLOUTS) == []
+    worker.stop()
+    return [event.data["sha256"] for event in world.events(kind="batch_sealed")]
+
+
 def test_long_completions_leave_the_queue_small(tmp_path: Path) -> None:
     async def job(root: Path, store: WatchedStore, queue: WatchedQueue, inline_bytes: int) -> list[Any]:
         async with deployment(root, workers=0, schedulers=0, store=store) as world:
             world.queue = queue
-            folder = await asyncio.to_thread(
-                upload_model_folder, store, write_model(root / "long-context", positions=8192)
-            )
-            world.model_uri = f"sha256:{folder.digest}"
-            world.start_scheduler()
-            world.start_worker(inline_bytes=inline_bytes)
-            await world.submit(world.spec(generation={"max_new_tokens": 6000, "ignore_eos": True}, steps=2))
-            assert (await world.end_of(seconds=60.0)).state == "SUCCEEDED"
-            await soon(lambda: not store.calm.list(ROLLOUTS), "an object stayed")
-            return [event.data["sha256"] for event in world.events(kind="batch_sealed")]
+            return await long_completions(world, inline_bytes)
 
     async def scenario() -> None:
         store, queue, wide = WatchedStore(), WatchedQueue(), WatchedQueue()
@@ -123,6 +132,32 @@ def test_long_completions_leave_the_queue_small(tmp_path: Path) -> None:
         assert await job(tmp_path / "inline", WatchedStore(), wide, 2**20) == sealed
         assert min(wide.sizes) > 12 * 6000
 
+    run(scenario)
+
+
+def test_long_completions_on_real_servers(tmp_path: Path, minio_server: S3Server, valkey_server: RedisServer) -> None:
+    largest = [0]
+
+    class Watched(RedisQueue):
+        async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
+            largest[0] = max([*largest, *map(len, results)])
+            return await super().complete(lease, results)
+
+    async def scenario() -> None:
+        queue, store = Watched(valkey_server.url), minio_server.new_store()
+        try:
+            async with deployment(tmp_path, workers=0, schedulers=0, store=store) as world:
+                cast(Any, world).queue = queue
+                assert len(await long_completions(world, INLINE_BYTES)) == 2
+                assert 0 < largest[0] < 1000
+                with Redis.from_url(valkey_server.url) as server:
+                    await soon(lambda: not server.xinfo_consumers("quatrain:tasks:default", "workers"), "worker left")
+                    assert [key for key in server.keys("*") if b"job-1" in key] == []
+        finally:
+            await queue.close()
+
+    with Redis.from_url(valkey_server.url) as server:
+        server.flushall()
     run(scenario)
 
 
