@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, Overloaded, QuatrainError, Unavailable
@@ -75,37 +76,33 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
             return grpc.stream_stream_rpc_method_handler(self._refusal(method, error, known=handler is not None))
         if reflected:
             return handler
+        # Requests are parsed by us, so that bytes that are no message are the caller's error like any other.
+        serializer = handler.response_serializer
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                self._streaming(method, handler.stream_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
+                self._streaming(method, handler.stream_stream, _parser(handler)), None, serializer
             )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+                self._streaming(method, handler.unary_stream, _parser(handler)), None, serializer
             )
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
-                self._unary(method, handler.stream_unary, unary=False),
-                handler.request_deserializer,
-                handler.response_serializer,
+                self._unary(method, handler.stream_unary, _parser(handler), unary=False), None, serializer
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, handler.unary_unary, unary=True),
-            handler.request_deserializer,
-            handler.response_serializer,
+            self._unary(method, handler.unary_unary, _parser(handler), unary=True), None, serializer
         )
 
-    def _unary(self, method: str, inner: Any, *, unary: bool) -> Any:
+    def _unary(self, method: str, inner: Any, parse: Any, *, unary: bool) -> Any:
         async def call(request: Any, context: Context) -> Any:
             async with self._around(method, context):
                 if not unary:
-                    return await inner(request, context)
+                    return await inner(parse(request), context)
                 limit = self._limit(method, context)
                 try:
                     async with asyncio.timeout(limit) as clock:
-                        return await inner(request, context)
+                        return await inner(parse(request), context)
                 except TimeoutError as error:
                     if not clock.expired():
                         raise
@@ -115,10 +112,10 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
 
         return call
 
-    def _streaming(self, method: str, inner: Any) -> Any:
+    def _streaming(self, method: str, inner: Any, parse: Any) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._around(method, context):
-                result = inner(request, context)
+                result = inner(parse(request), context)
                 if not hasattr(result, "__aiter__"):  # a handler in the style of `await context.write(...)`
                     await result
                     return
@@ -192,6 +189,25 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
                 status = internal_status(request_id)
             outcome.code = _CODES[status.code].name
             await _abort(context, status, request_id)
+
+
+def _parser(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any], Any]:
+    """From the bytes of a request, or a stream of them, to messages. What it returns raises InvalidInput."""
+    deserialize: Any = handler.request_deserializer
+
+    def one(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            raise InvalidInput("the request is no message of the kind that this method takes") from error
+
+    async def many(stream: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for data in stream:
+            yield one(data)
+
+    if deserialize is None:
+        return lambda request: request
+    return many if handler.request_streaming else one
 
 
 @dataclass

@@ -26,7 +26,7 @@ import yaml
 
 from quatrain.errors import InvalidInput, Unauthenticated
 from quatrain.rpc.access import EVERY_TENANT, Principal, Role
-from quatrain.rpc.files import WatchedFiles
+from quatrain.rpc.files import LOOK_SECONDS, WatchedFiles
 from quatrain.telemetry.logging import get_logger
 
 PREFIX = "qt_"
@@ -74,9 +74,9 @@ def line_of(entry: dict[str, Any]) -> str:
 class TokenFile:
     """The valid tokens. A change of the file counts within a second; a file that cannot be read changes nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, every: float = LOOK_SECONDS) -> None:
         """Raises InvalidInput when the file cannot be read or holds no token."""
-        self._files = WatchedFiles((path,))
+        self._files = WatchedFiles((path,), every)
         self._path = path
         self._lock = threading.Lock()
         self._entries = self._read()
