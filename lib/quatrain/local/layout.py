@@ -25,6 +25,7 @@ KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
 }
+JOB_SLOTS = "QUATRAIN_GENERATION__JOB_SLOTS"
 KINDS = ("generation", "reward", "reference", "learner", "orchestrator", "rollout")
 
 
@@ -66,8 +67,8 @@ class StackLayout:
         command = tuple(redis_command(self.home / "redis", port))
         return ProcessPlan("redis", "redis", command, dict(os.environ), port, None)
 
-    def process(self, kind: str, index: int, port: int, redis_url: str) -> ProcessPlan:
-        """A Quatrain process."""
+    def process(self, kind: str, index: int, port: int, redis_url: str, job_slots: int = 0) -> ProcessPlan:
+        """A Quatrain process. `job_slots` of generation; 0 leaves them to the environment."""
         name = f"{kind}-{index}"
         port_file = self.home / "run" / f"{name}.json"
         environment = dict(os.environ) | self._storage() | self._compute(kind, name)
@@ -83,6 +84,8 @@ class StackLayout:
             "QUATRAIN_ORCHESTRATOR__LOCAL_FILES": "true",
             "QUATRAIN_ROLLOUT__ID": name,
         }
+        if job_slots:
+            environment[JOB_SLOTS] = str(job_slots)
         for service in ("generation", "reward", "reference"):
             environment[f"QUATRAIN_ORCHESTRATOR__{service.upper()}"] = self._target(service)
             environment[f"QUATRAIN_ROLLOUT__{service.upper()}"] = self._target(service)

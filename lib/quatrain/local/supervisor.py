@@ -1,7 +1,8 @@
 """The supervisor of a local stack: `python -m quatrain.local.supervisor HOME`. Started by `up`, ended by `down`.
 
 It starts Redis (unless REDIS_URL is set), then all processes of `wanted.json` at once, keeps them running, and follows
-that file: a replica added there starts, one taken away stops, without a word to the others.
+that file: a replica added there starts, one taken away stops, without a word to the others. Only when learners are
+added, generation starts again, with a job slot for each.
 """
 
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 from quatrain.errors import InvalidInput
 from quatrain.local.children import Child
 from quatrain.local.home import remove_endpoint, write_endpoint
-from quatrain.local.layout import KINDS, ProcessPlan, StackLayout, free_port
+from quatrain.local.layout import JOB_SLOTS, KINDS, ProcessPlan, StackLayout, free_port
 from quatrain.local.state import StackRecord, record_of, remove_record, write_record
 from quatrain.rpc.targets import write_targets_file
 from quatrain.telemetry.logging import configure, get_logger
@@ -40,6 +41,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._ports = _read_numbers(home / PORTS_FILE)
         self._redis_url = os.environ.get("REDIS_URL", "")
+        self._job_slots = 0
         self._stopping = False
         self._seen: tuple[object, ...] = ()
 
@@ -79,13 +81,17 @@ class Supervisor:
     def _follow_wanted(self) -> None:
         wanted = _read_numbers(self._home / WANTED_FILE)
         names = {f"{kind}-{index}": (kind, index) for kind in KINDS for index in range(wanted.get(kind, 0))}
-        for name, (kind, index) in names.items():
-            if name not in self._children:
-                self._add(self._layout.process(kind, index, self._port(name), self._redis_url))
-        for name in [name for name in self._children if name != "redis" and name not in names]:
-            child = self._children.pop(name)
+        gone = {name for name in self._children if name != "redis" and name not in names}
+        # A job runs only if generation has room for its policies: as many as there are learners.
+        if JOB_SLOTS not in os.environ and wanted.get("learner", 0) > self._job_slots:
+            self._job_slots = wanted["learner"]
+            gone |= {name for name, child in self._children.items() if child.plan.kind == "generation"}
+        for child in [self._children.pop(name) for name in sorted(gone)]:
             child.terminate()
             child.kill_after(time.monotonic() + STOP_SECONDS)
+        for name, (kind, index) in names.items():
+            if name not in self._children:
+                self._add(self._layout.process(kind, index, self._port(name), self._redis_url, self._job_slots))
 
     def _add(self, plan: ProcessPlan) -> None:
         child = Child(plan, self._layout.logs / f"{plan.name}.log")

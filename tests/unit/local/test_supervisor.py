@@ -1,0 +1,65 @@
+"""What a supervisor starts, stops and starts again when other numbers of processes are wanted."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quatrain.local.children import Child
+from quatrain.local.layout import JOB_SLOTS, ProcessPlan, StackLayout
+from quatrain.local.supervisor import WANTED_FILE, Supervisor
+
+PLAN = StackLayout.process
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    """One whose processes only sleep."""
+
+    def sleeping(layout: StackLayout, kind: str, index: int, port: int, url: str, job_slots: int = 0) -> ProcessPlan:
+        plan = PLAN(layout, kind, index, port, url, job_slots)
+        return replace(plan, command=(sys.executable, "-c", "import time; time.sleep(60)"))
+
+    monkeypatch.setattr(StackLayout, "process", sleeping)
+    monkeypatch.delenv(JOB_SLOTS, raising=False)
+    supervisor = Supervisor(tmp_path)
+    supervisor._layout.make_folders()
+    yield supervisor
+    want(supervisor, tmp_path)
+
+
+def want(supervisor: Supervisor, home: Path, **wanted: int) -> dict[str, Child]:
+    """The children after the supervisor has followed the file."""
+    (home / WANTED_FILE).write_text(json.dumps(wanted), encoding="utf-8")
+    supervisor._follow_wanted()
+    return dict(supervisor._children)
+
+
+def test_generation_gets_a_job_slot_for_each_learner_and_starts_again_only_for_more(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    first = want(supervisor, tmp_path, generation=1, learner=1, reward=1)
+    assert first["generation-0"].plan.environment[JOB_SLOTS] == "1"
+
+    more = want(supervisor, tmp_path, generation=1, learner=3, reward=1)
+    assert more["generation-0"].plan.environment[JOB_SLOTS] == "3"
+    assert not first["generation-0"].running()
+    assert more["generation-0"].running()
+    assert (more["learner-0"], more["reward-0"]) == (first["learner-0"], first["reward-0"])
+
+    fewer = want(supervisor, tmp_path, generation=1, learner=1)
+    assert fewer["generation-0"] is more["generation-0"]
+    assert sorted(fewer) == ["generation-0", "learner-0"]
+
+
+def test_job_slots_that_somebody_has_set_stay(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB_SLOTS, "2")
+    first = want(supervisor, tmp_path, generation=1, learner=1)
+    more = want(supervisor, tmp_path, generation=1, learner=4)
+    assert more["generation-0"] is first["generation-0"]
+    assert more["generation-0"].plan.environment[JOB_SLOTS] == "2"
