@@ -175,7 +175,7 @@ class GenerationConfig(Section):
     """The generation service."""
 
     engine: Literal["transformers", "fake"] = Field(default="transformers", description="inference engine")
-    job_slots: int = Field(default=1, ge=1, description="jobs whose policies fit at the same time")
+    job_slots: int = Field(default=1, ge=1, description="jobs whose policies fit at the same time; so many run")
     fake_latency: float = Field(default=0.0, ge=0, description="seconds that the fake engine takes for a call")
     queue_size: int = Field(
         default=8, ge=1, description="calls that may wait for the model; more are refused as overloaded"
@@ -224,7 +224,7 @@ class OrchestratorConfig(Section):
     generation: str = Field(default="127.0.0.1:50051", description="target of the generation pool")
     reward: str = Field(default="127.0.0.1:50052", description="target of the reward service")
     reference: str = Field(default="127.0.0.1:50053", description="target of the reference service")
-    pool: str = Field(default="default", min_length=1, description="generation pool whose task stream jobs use")
+    pool: str = Field(default="default", min_length=1, description="generation pool whose jobs it takes")
     lease: float = Field(
         default=3.0, gt=0, description="seconds without renewal after which a job's owner counts as gone"
     )
