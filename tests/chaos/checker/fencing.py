@@ -4,13 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.chaos.checker.history import Event, repeated
+from tests.chaos.checker.history import HOUSEKEEPING, Event, repeated
 from tests.chaos.checker.objects import Missing
 from tests.chaos.checker.observed import Created
 from tests.chaos.checker.verdict import Case, Part, always
 
-HOUSEKEEPING = frozenset({"checkpoint_pinned", "checkpoint_released", "policies_released", "job_deleted"})
-"""Types that may follow the terminal event: care for data."""
 WISHES = HOUSEKEEPING | {"cancel_requested", "pause_requested", "resume_requested"}
 """Types that any replica may write, without an epoch."""
 OWNED = re.compile(r"/(?P<what>policy|checkpoints|tokens|batches|evals)/(?P<step>\d+)-(?P<token>\d+)(?=[-./]|$)")
@@ -25,7 +23,7 @@ def _accepted(case: Case) -> Iterator[str]:
 def _ends_or_runs(case: Case) -> Iterator[str]:
     history = case.history
     if history.end is None:
-        if not case.observed.running:
+        if not case.observed.running and not history.resting:
             last = history.events[-1] if history.events else "nothing"
             yield f"the job has not ended; the last thing that happened is {last}"
         try:

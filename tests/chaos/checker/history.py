@@ -23,6 +23,8 @@ PROGRESS = frozenset(
     }
 )
 """Events that bring a job on, or end it."""
+HOUSEKEEPING = frozenset({"checkpoint_pinned", "checkpoint_released", "policies_released", "job_deleted"})
+"""Care for data: the only types that may follow the terminal event."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ class History:
     def end(self) -> Event | None:
         """The first terminal event."""
         return next(self.of("job_finished"), None)
+
+    @property
+    def resting(self) -> bool:
+        """Whether the job is paused, as somebody wished."""
+        wish = self.last("pause_requested", "resume_requested", "cancel_requested")
+        state = self.last("state_changed")
+        asked = wish is not None and wish.type == "pause_requested"
+        return asked and state is not None and state.data["state"] == "PAUSED"
 
     @cached_property
     def seals(self) -> dict[int, Event]:

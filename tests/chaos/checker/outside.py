@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.chaos.checker.history import PROGRESS, Event, History
+from tests.chaos.checker.history import HOUSEKEEPING, PROGRESS, Event, History
 from tests.chaos.checker.verdict import Case, Part, always
 
 MOST_TAKEOVERS = 21
@@ -12,7 +12,7 @@ STORM_ATTEMPTS = 12
 """Attempts without progress within STORM_SECONDS: waits of 0.25 s that double allow for half of it."""
 STORM_STARTS = 6
 """Starts of one process within STORM_SECONDS."""
-STEPS_AFTER_CANCEL = 1
+STEPS_AFTER_WISH = 1
 """The step that runs may end."""
 CANCEL_SECONDS = 120.0
 """From the wish to the terminal event, by the log. A driver that knows its steps gives a closer bound."""
@@ -151,7 +151,7 @@ def _cancel_steps(case: Case) -> Iterator[str]:
     if history.end is not None and history.end.revision < wish.revision:
         return
     steps = [event for event in history.of("step_completed") if event.revision > wish.revision]
-    if len(steps) > STEPS_AFTER_CANCEL:
+    if len(steps) > STEPS_AFTER_WISH:
         yield f"{len(steps)} steps were completed after {wish}"
     if history.end is None and not case.observed.running:
         yield f"the job has not ended after {wish}"
@@ -179,6 +179,29 @@ def _cancel_seen(case: Case) -> Iterator[str]:
         yield f"the end was seen {took}, the bound is {cancel.bound:g} s"
 
 
+def _not_paused(case: Case) -> str:
+    return "" if case.history.last("pause_requested") is not None else "nobody asked for a pause"
+
+
+def _pause(case: Case) -> Iterator[str]:
+    """Once a pause is asked for, the running step may end; from PAUSED on until somebody resumes, nothing happens."""
+    wish: Event | None = None
+    steps, resting = 0, False
+    for event in case.history.events:
+        if event.type == "pause_requested":
+            wish, steps = wish or event, 0
+        elif event.type in ("resume_requested", "cancel_requested", "job_finished"):
+            wish, resting = None, False
+        elif wish is not None and event.type not in HOUSEKEEPING:
+            if resting:
+                yield f"{event} happened while the job was paused"
+            if event.type == "step_completed":
+                steps += 1
+                if steps > STEPS_AFTER_WISH:
+                    yield f"{event} is step {steps} after {wish}"
+            resting |= event.type == "state_changed" and event.data["state"] == "PAUSED"
+
+
 PARTS = [
     Part("I9", "Redis after the job", _redis_unseen, _redis_left),
     Part("I9", "index after the job", _index_unseen, _index_left),
@@ -192,4 +215,5 @@ PARTS = [
     Part("I11", "steps", _not_cancelled, _cancel_steps),
     Part("I11", "time in the log", _no_cancel_time, _cancel_time),
     Part("I11", "time seen", _not_timed, _cancel_seen),
+    Part("I11", "pause", _not_paused, _pause),
 ]

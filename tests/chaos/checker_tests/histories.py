@@ -69,6 +69,10 @@ class Copy(Story):
     def events(self, *types: str) -> list[Event]:
         return list(read_history(FolderObjects(self.store), self.job).of(*types))
 
+    def at(self, revision: int) -> Event:
+        events = read_history(FolderObjects(self.store), self.job).events
+        return next(event for event in events if event.revision == revision)
+
     def event_path(self, revision: int) -> Path:
         return self.path(f"jobs/{self.job}/events/{revision:010d}")
 
@@ -92,8 +96,7 @@ class Copy(Story):
         self.forged += 1
         document |= {"revision": after + 1, "nonce": f"forged-{self.forged}"}
         self.event_path(after + 1).write_bytes(json.dumps(document).encode())
-        inserted = next(event for event in self.events(like.type) if event.revision == after + 1)
-        self.change(inserted, **fields)
+        self.change(self.at(after + 1), **fields)
 
     def change_rows(self, event: Event, change: Callable[[list[dict[str, Any]]], Any]) -> None:
         """Changes the rows of a sealed batch, and the digest in its event."""

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from tests.chaos.checker import Cancel, Connection, Created, Fault, Start
 from tests.chaos.checker.check import PARTS
-from tests.chaos.checker_tests.forgeries import FORGERIES
+from tests.chaos.checker_tests import forged_data, forged_logs
 from tests.chaos.checker_tests.histories import Story
 
+FORGERIES = forged_data.FORGERIES | forged_logs.FORGERIES
 END = 1_000_000_000_000.0
 """Long after every job."""
 

@@ -92,3 +92,14 @@ def test_a_job_that_runs_has_not_ended_and_is_in_the_index(stories: dict[str, St
     copy.path("active/broken").write_bytes(b"{}")
     assert examine(objects, "broken", running).violations == []
     assert [violation.part for violation in examine(objects, "broken").violations] == ["ends or runs"]
+
+
+def test_a_job_that_rests_neither_ends_nor_runs(stories: dict[str, Story], tmp_path: Path) -> None:
+    copy = stories["plain"].copy(tmp_path)
+    end = copy.events("job_finished")[0]
+    copy.change(end, type_="state_changed", state="PAUSED", reason="")
+    assert "I3" in copy.examine(watches=None, index_left=None).broken
+    copy.insert(end.revision - 1, end, type_="pause_requested", epoch_=0, attempt_=0)
+    copy.path("active").mkdir(exist_ok=True)
+    copy.path("active/plain").write_bytes(b"{}")
+    assert copy.examine(watches=None, faults=None).violations == []
