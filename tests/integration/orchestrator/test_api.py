@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,8 @@ class Api:
         return await self.artifact("Upload", requests())
 
 
-@contextlib.asynccontextmanager
-async def serving(world: World) -> AsyncIterator[Api]:
+def api_of(world: World) -> Callable[[grpc.aio.Server], None]:
+    """Adds both services to a server."""
     scratch = world.root / "api"
     submitter = world.submitter()
     reason = world.schedulers[0].reason if world.schedulers else lambda job: ""
@@ -79,7 +79,13 @@ async def serving(world: World) -> AsyncIterator[Api]:
         job_pb2_grpc.add_JobServiceServicer_to_server(servicer, server)
         artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server)
 
-    async with grpc.aio.insecure_channel(await world.serve("JobService", add, public=True)) as channel:
+    return add
+
+
+@contextlib.asynccontextmanager
+async def serving(world: World) -> AsyncIterator[Api]:
+    address = await world.serve("JobService", api_of(world), public=True)
+    async with grpc.aio.insecure_channel(address) as channel:
         yield Api(channel)
 
 

@@ -9,10 +9,11 @@ from tests.unit.text.folders import symbol_tokenizer, write_folder
 
 from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.data.tables import PromptTable
-from quatrain.errors import Corrupt, InvalidInput, NotFound
+from quatrain.errors import Corrupt, InvalidInput, NotFound, PermissionRefused
 from quatrain.orchestrator import names
 from quatrain.orchestrator.sealing import batch_rows, status_counts
 from quatrain.orchestrator.step_metrics import collected_metrics, sealed_metrics
+from quatrain.rpc.access import LOCAL, Principal, Role
 from quatrain.storage.memory import MemoryStore
 from quatrain.text import Tokenizer
 from quatrain.v1 import common_pb2, rollout_pb2
@@ -118,7 +119,7 @@ def test_collected_metrics_count_each_chunk_once_and_a_replay_knows_its_tokens(t
 def test_names_are_a_series_of_which_the_newest_is_meant() -> None:
     store = MemoryStore()
     for digest, number in (("a", 1), ("b", 2), ("b", 2), ("a", 3)):
-        assert names.register(store, "mine", digest).number == number
+        assert names.register(store, "mine", digest, LOCAL).number == number
 
     assert names.resolve_name(store, "models://mine") == "a"
     assert names.resolve_name(store, "models://mine@2") == "b"
@@ -128,11 +129,24 @@ def test_names_are_a_series_of_which_the_newest_is_meant() -> None:
             names.resolve_name(store, unknown)
 
 
+def test_a_name_is_its_makers_to_add_to() -> None:
+    store = MemoryStore()
+    ana, eve = (Principal(name, Role.SUBMITTER, frozenset({"ana"})) for name in ("ana", "eve"))
+    names.register(store, "base", "good", ana)
+
+    with pytest.raises(PermissionRefused, match="belongs to 'ana'"):
+        names.register(store, "base", "evil", eve)
+    assert names.register(store, "base", "good", eve).number == 1
+    assert names.register(store, "base", "better", ana).number == 2
+    assert names.register(store, "base", "best", LOCAL).owner == "local"
+    assert names.register(store, "base", "last", ana).number == 4
+
+
 def test_bad_names_are_refused_and_damaged_entries_told() -> None:
     store = MemoryStore()
     for name in ("", "Mine", "a/b", "..", "a..b", "-a", "a-", "a" * 64, "a\n"):
         with pytest.raises(InvalidInput, match="model name"):
-            names.register(store, name, "a")
+            names.register(store, name, "a", LOCAL)
     store.put("model-names/mine/0000000001.json", b"{}")
     with pytest.raises(Corrupt, match="mine/0000000001"):
         names.list_models(store)

@@ -16,6 +16,7 @@ from quatrain.orchestrator.api.uploads import Uploads, data_key
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
+from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import Folder, upload_model_folder
 from quatrain.text import Tokenizer
@@ -76,7 +77,8 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             folder = await asyncio.to_thread(self._import, list(request.files))
         number = 0
         if request.name:
-            number = (await asyncio.to_thread(names.register, self.store, request.name, folder.digest)).number
+            entry = await asyncio.to_thread(names.register, self.store, request.name, folder.digest, caller())
+            number = entry.number
         model = common_pb2.ModelRef(uri=f"sha256:{folder.digest}", digest=folder.digest)
         return artifact_pb2.ImportModelResponse(model=model, number=number)
 
