@@ -51,6 +51,8 @@ async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
         if run.session is not None:
             await run.session.abandon()
         with contextlib.suppress(Unavailable):
+            if run.view.finished:  # Who stood still until the end may have opened the job in Redis after it.
+                await around.queue.close_job(plan.job)
             await around.queue.release(plan.job, around.name)
 
 
