@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.chaos.checker.history import History
+from tests.chaos.checker.history import Event, History
 
 MANIFEST = "/manifest.json"
 RETENTION = "retention"
@@ -51,10 +51,15 @@ def _checkpoints_too_early(history: History) -> Iterator[str]:
     pinned: set[str] = set()
     kept: dict[str, dict[str, int]] = {}
     done: set[str] = set()
-    for event in history.of("checkpoint", "checkpoint_pinned", "checkpoint_released", "stage_completed"):
-        key, stage = str(event.data.get("key")), event.data["stage"]
+    for event in history.of(
+        "checkpoint", "checkpoint_pinned", "checkpoint_released", "policies_released", "stage_completed"
+    ):
+        key, stage = str(event.data.get("key")), event.data.get("stage", "ppo")
         mine = kept.setdefault(stage, {})
-        if event.type == "stage_completed":
+        if event.type == "policies_released":
+            for version in sorted(set(event.data["versions"]) & set(mine.values())):
+                yield f"{event} gives up version {version}, whose checkpoint is kept"
+        elif event.type == "stage_completed":
             done.add(stage)
         elif event.type == "checkpoint":
             mine[key] = event.data["step"]
@@ -64,7 +69,8 @@ def _checkpoints_too_early(history: History) -> Iterator[str]:
             yield f"{event} gives up {key}, which is no kept checkpoint"
         else:
             if event.data.get("reason") == RETENTION:
-                yield from (f"{event} gives up {key}, {why}" for why in _kept_by_rule(history, mine, key, pinned))
+                reasons = _kept_by_rule(history, event, mine, pinned)
+                yield from (f"{event} gives up {key}, {reason}" for reason in reasons)
             del mine[key]
             pinned.discard(key)
             running = history.end is None or event.revision < history.end.revision
@@ -72,14 +78,27 @@ def _checkpoints_too_early(history: History) -> Iterator[str]:
                 yield f"{event} gives up the last checkpoint of {stage}, which is not done"
 
 
-def _kept_by_rule(history: History, kept: dict[str, int], key: str, pinned: set[str]) -> Iterator[str]:
-    """Why retention had to keep a checkpoint, as far as the spec says it in numbers."""
-    rule = history.spec["spec"]["checkpoint"]
+def _kept_by_rule(history: History, event: Event, kept: dict[str, int], pinned: set[str]) -> Iterator[str]:
+    """Why retention had to keep the checkpoint that it released."""
+    rule, key = history.spec["spec"]["checkpoint"], event.data["key"]
     if key in pinned:
         yield "which is pinned"
-    last = rule.get("keep_last")
+    last, every, metric = rule.get("keep_last"), rule.get("keep_every"), rule.get("keep_best")
     if last and kept[key] in sorted(kept.values())[-last:]:
         yield f"one of the newest {last}"
-    every = rule.get("keep_every")
     if every and kept[key] % every == 0:
         yield f"of a step that keep_every {every} keeps"
+    if metric and kept[key] == _best(history, event, set(kept.values()), metric):
+        yield f"the best by {metric}"
+
+
+def _best(history: History, release: Event, steps: set[int], metric: str) -> int | None:
+    """The step with the highest value, with a minus before the name the lowest; of equal ones the first."""
+    sign, name = (-1.0, metric[1:]) if metric.startswith("-") else (1.0, metric)
+    values: dict[int, float] = {}
+    for event in history.of("step_completed", "evaluated"):
+        if event.revision < release.revision and event.data.get("stage", "ppo") == release.data["stage"]:
+            value = event.data["metrics"].get(name)
+            if value is not None and event.data["step"] in steps:
+                values[event.data["step"]] = sign * value
+    return max(values, key=lambda step: (values[step], -step), default=None)

@@ -170,6 +170,26 @@ def a_pinned_checkpoint_is_released(copy: Copy) -> None:
 
 
 @forgery("plain", "I6 retention")
+def the_policy_of_a_kept_checkpoint_is_released(copy: Copy) -> None:
+    checkpoint = copy.events("checkpoint")[0]
+    end = copy.events("job_finished")[0].revision
+    copy.insert(end, checkpoint, type_="policies_released", versions=[checkpoint.data["step"]], epoch_=0)
+
+
+@forgery("plain", "I6 retention")
+def retention_gives_up_the_best(copy: Copy) -> None:
+    checkpoint = copy.events("checkpoint")[0]
+    path = copy.path(f"jobs/{copy.job}/spec.json")
+    document = json.loads(path.read_bytes())
+    document["spec"]["checkpoint"] |= {"keep_last": 1, "keep_best": "policy/loss"}
+    path.write_bytes(canonical(document))
+    for event in copy.events("step_completed"):
+        copy.change(event, metrics=event.data["metrics"] | {"policy/loss": -float(event.data["step"])})
+    end = copy.events("job_finished")[0].revision
+    copy.insert(end, checkpoint, type_="checkpoint_released", reason="retention", epoch_=0)
+
+
+@forgery("plain", "I6 retention")
 def retention_gives_up_what_its_rule_keeps(copy: Copy) -> None:
     checkpoint = copy.events("checkpoint")[1]
     end = copy.events("job_finished")[0].revision
