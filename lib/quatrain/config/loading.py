@@ -83,7 +83,8 @@ def _validate(process: str, given: Mapping[str, Given], fields: Mapping[str, Fie
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False):
             key = ".".join(str(part) for part in problem["loc"][:2])
-            shown = "" if key in fields and is_secret(fields[key]) else f", not {problem['input']!r}"
+            # Of a rule about a whole section the input is the section, secrets and all.
+            shown = "" if key not in fields or is_secret(fields[key]) else f", not {problem['input']!r}"
             source = given[key].source if key in given else "default"
             violations.append(FieldViolation(key, f"{problem['msg']}{shown} (from {source})"))
         config = None

@@ -50,7 +50,10 @@ def read_yaml(path: Path) -> dict[str, Given]:
     except OSError as error:
         raise InvalidInput(f"configuration file {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"configuration file {path} is not YAML: {error}") from error
+        # Only where: what stands there may be a secret.
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise InvalidInput(f"configuration file {path} is not YAML{where}") from error
     if document is None:
         return {}
     if not isinstance(document, dict):

@@ -24,4 +24,6 @@ def open_queue(config: QueueSettings) -> RolloutQueue:
         return MemoryQueue()
     if scheme in ("redis", "rediss"):
         return RedisQueue(config.url)
-    raise InvalidInput(f"queue.url {config.url!r}: redis://host:port, rediss://host:port and memory:// are known")
+    raise InvalidInput(
+        "queue.url: redis://host:port, rediss://host:port and memory:// are known"
+    )  # may hold a password

@@ -46,8 +46,12 @@ class RedisQueue:
         try:
             self._redis = _client(url, _COMMAND_TIMEOUT)
             self._blocking = _client(url, _BLOCKING_TIMEOUT)
-        except ValueError as error:
-            raise InvalidInput(f"queue.url is no Redis address: {error}") from error
+        except ValueError:
+            # Its text may hold a part of the password: one with a slash in it ends the host too early.
+            raise InvalidInput(
+                "queue.url is no Redis address: redis://[user:password@]host:port/db is expected, with special "
+                "characters of the password as %XX"
+            ) from None
         settings = self._redis.connection_pool.connection_kwargs
         self._name = f"Redis at {settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
         self._complete = self._redis.register_script(COMPLETE)

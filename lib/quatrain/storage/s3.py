@@ -10,7 +10,7 @@ import hashlib
 import io
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -44,8 +44,8 @@ class S3Address:
 
     endpoint: str
     bucket: str
-    access_key: str
-    secret_key: str
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
     secure: bool = True
     region: str = "us-east-1"
     total_wait: float = 20.0

@@ -107,6 +107,29 @@ def test_a_wrong_secret_is_not_repeated(tmp_path: Path) -> None:
     assert "hush" not in caught.value.message
 
 
+def test_a_mistake_beside_a_secret_is_told_by_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "q.yaml"
+    path.write_text("storage:\n  secret_key: *hush\n")
+
+    with pytest.raises(InvalidInput, match=r"not YAML \(line 2, column 15\)") as caught:
+        load_config("generation", [], {"QUATRAIN_CONFIG": str(path)})
+
+    assert "hush" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tls.cert=a", "--tls.key=b"], "cert, key and ca belong together"),
+        (["--tls.api-cert=a"], "api_cert and api_key belong together"),
+        (["--tls.api-client-ca=a"], "api_client_ca needs a certificate"),
+    ],
+)
+def test_certificates_are_given_whole(flags: list[str], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        load_config("orchestrator", flags, {})
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -23,7 +23,10 @@ def test_kinds() -> None:
     asyncio.run(queue.close())
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:6379", "http://x", "redis://host:port"])
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:6379", "http://x", "redis://host:port", "http://:secret@x:1", "redis://:secret/2@x:1/0"]
+)
 def test_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(InvalidInput, match=r"queue\.url"):
+    with pytest.raises(InvalidInput, match=r"queue\.url") as caught:
         open_queue(Settings(url))
+    assert "secret" not in str(caught.value)
