@@ -183,13 +183,39 @@ def test_a_waiting_job_is_cancelled_without_a_place(tmp_path: Path, now: bool) -
             for number in range(30):
                 await world.submit(small(world), f"waiting-{number}")
             await soon(lambda: "29 jobs before it" in world.schedulers[0].reason("waiting-29"), "the line")
-            wish = {"now": now, "reason": "enough"}
-            await asyncio.to_thread(world.log("waiting-29").append_intent, "cancel_requested", wish, "somebody")
+            await wish(world, "waiting-29", "cancel_requested", now=now)
             assert (await world.end_of("waiting-29")).state == "CANCELLED"
             assert world.events("waiting-29", "learner_opened") == []
             assert world.view("first").state == "RUNNING"
 
     run(scenario)
+
+
+def test_a_paused_job_leaves_its_place_and_goes_back_into_the_line(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0) as world:
+            scheduler = world.schedulers[0]
+            await world.submit(small(world), "old")
+            await world.until(lambda: world.view("old").state == "RUNNING", "RUNNING")
+            await world.submit(small(world), "new")
+            await soon(lambda: bool(scheduler.reason("new")), "the line")
+            await wish(world, "old", "pause_requested")
+            await world.until(lambda: world.view("new").state == "RUNNING", "RUNNING")
+            assert (world.view("old").state, scheduler.reason("old")) == ("PAUSED", "")
+            await wish(world, "old", "resume_requested")
+            await soon(lambda: scheduler.reason("old").endswith("it is next"), "back in the line")
+            assert world.view("old").epoch == 1
+            world.start_worker()
+            for name in ("new", "old"):
+                assert (await world.end_of(name)).state == "SUCCEEDED"
+            assert [len(owners(world, name)) for name in ("new", "old")] == [1, 2]
+
+    run(scenario)
+
+
+async def wish(world: World, name: str, kind: str, **data: Any) -> None:
+    """As the API writes it."""
+    await asyncio.to_thread(world.log(name).append_intent, kind, {"reason": "enough", **data}, "somebody")
 
 
 class CountingStore:
