@@ -22,7 +22,7 @@ DERIVED_DEFAULTS = {
     "ppo.value_init": "`reward` where it is allowed, else `sft`",
 }
 # Fields that are checked and kept with the job, and that nothing acts on yet.
-WITHOUT_EFFECT = ("resources", "checkpoint.keep_last", "checkpoint.keep_every", "checkpoint.keep_best")
+WITHOUT_EFFECT = ("resources",)
 _WITHOUT_EFFECT_NOTE = "**Without effect in this version.**"
 
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from quatrain.cli import artifacts, history, jobs, stack, tokens
+from quatrain.cli import artifacts, history, jobs, retention, stack, tokens
 
 app = typer.Typer(
     name="quatrain",
@@ -58,6 +58,7 @@ def root(
 job = typer.Typer(no_args_is_help=True, help="Submit jobs, follow them, look into them.")
 jobs.register(job)
 history.register(job)
+retention.register(job, artifacts.checkpoint)
 app.add_typer(job, name="job")
 app.add_typer(artifacts.checkpoint, name="checkpoint")
 app.add_typer(artifacts.model, name="model")

@@ -226,6 +226,30 @@ class AsyncClient:
         answer = await self._connection.call(self._connection.jobs.ListCheckpoints, request)
         return [checkpoint_from(each) for each in answer.checkpoints]
 
+    async def pin_checkpoint(self, job: str, step: int, *, pinned: bool = True, reason: str = "") -> None:
+        """Keeps the PPO checkpoint of a step and its policy whatever the retention says, or lifts that. Idempotent.
+
+        Raises NotFound.
+        """
+        request = job_pb2.PinCheckpointRequest(job_id=job, step=step, pinned=pinned, reason=reason)
+        await self._connection.call(self._connection.jobs.PinCheckpoint, request)
+
+    async def delete_checkpoint(self, job: str, step: int, *, reason: str = "") -> None:
+        """Gives the PPO checkpoint of a step up; its data are deleted soon after. Idempotent.
+
+        Raises WrongState when it is pinned or a running job may need it; NotFound.
+        """
+        request = job_pb2.DeleteCheckpointRequest(job_id=job, step=step, reason=reason)
+        await self._connection.call(self._connection.jobs.DeleteCheckpoint, request)
+
+    async def delete(self, job: str, *, reason: str = "") -> None:
+        """Deletes a finished job's data; spec, events and finished models stay. Idempotent.
+
+        Raises WrongState when the job has not ended; NotFound.
+        """
+        request = job_pb2.DeleteJobRequest(job_id=job, reason=reason)
+        await self._connection.call(self._connection.jobs.DeleteJob, request)
+
     async def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
         """Brings a Hugging Face folder of a job to `to` and returns the files: checked, and resumed if it broke off.
 

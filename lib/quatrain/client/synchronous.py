@@ -118,6 +118,18 @@ class Client:
         """See `AsyncClient.checkpoints`."""
         return self._run(self._open_client.checkpoints(job))
 
+    def pin_checkpoint(self, job: str, step: int, *, pinned: bool = True, reason: str = "") -> None:
+        """See `AsyncClient.pin_checkpoint`."""
+        self._run(self._open_client.pin_checkpoint(job, step, pinned=pinned, reason=reason))
+
+    def delete_checkpoint(self, job: str, step: int, *, reason: str = "") -> None:
+        """See `AsyncClient.delete_checkpoint`."""
+        self._run(self._open_client.delete_checkpoint(job, step, reason=reason))
+
+    def delete(self, job: str, *, reason: str = "") -> None:
+        """See `AsyncClient.delete`."""
+        self._run(self._open_client.delete(job, reason=reason))
+
     def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
         """See `AsyncClient.download`."""
         return self._run(self._open_client.download(job, to, what=what, step=step))

@@ -232,6 +232,10 @@ class OrchestratorConfig(Section):
         default=0.5, gt=0, description="seconds between looks at the log of a job that another replica owns"
     )
     local_files: bool = Field(default=False, description="accept absolute file:/// URIs in specs (process mode)")
+    sweep: float = Field(
+        default=30.0, gt=0, description="seconds between looks for data of released checkpoints and deleted jobs"
+    )
+    max_upload_bytes: int = Field(default=20 * 2**30, ge=1, description="most bytes of an uploaded file")
 
 
 class RolloutConfig(Section):

@@ -259,10 +259,12 @@ class ForkJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
 
 class DeleteJobRequest(_message.Message):
-    __slots__ = ("job_id",)
+    __slots__ = ("job_id", "reason")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     job_id: str
-    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeleteJobResponse(_message.Message):
     __slots__ = ()
@@ -409,26 +411,30 @@ class ListCheckpointsResponse(_message.Message):
     def __init__(self, checkpoints: _Optional[_Iterable[_Union[Checkpoint, _Mapping]]] = ...) -> None: ...
 
 class PinCheckpointRequest(_message.Message):
-    __slots__ = ("job_id", "step", "pinned")
+    __slots__ = ("job_id", "step", "pinned", "reason")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     step: int
     pinned: bool
-    def __init__(self, job_id: _Optional[str] = ..., step: _Optional[int] = ..., pinned: bool = ...) -> None: ...
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., step: _Optional[int] = ..., pinned: bool = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PinCheckpointResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class DeleteCheckpointRequest(_message.Message):
-    __slots__ = ("job_id", "step")
+    __slots__ = ("job_id", "step", "reason")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     step: int
-    def __init__(self, job_id: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., step: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeleteCheckpointResponse(_message.Message):
     __slots__ = ()

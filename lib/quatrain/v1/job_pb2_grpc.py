@@ -195,7 +195,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteJob(self, request, context):
-        """Deletes a finished job's data; its spec and a tombstone stay.
+        """Deletes a finished job's data; its spec, its events with a tombstone, and the models it finished stay. Idempotent.
+        FAILED_PRECONDITION when the job has not ended. Of a deleted job only ListEvents tells.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -230,14 +231,16 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PinCheckpoint(self, request, context):
-        """Keeps a checkpoint whatever the retention says.
+        """Keeps a PPO checkpoint whatever the retention says, also of a finished job; or lifts the pin. Idempotent. NOT_FOUND when
+        there is no such checkpoint any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCheckpoint(self, request, context):
-        """Releases a checkpoint.
+        """Gives a PPO checkpoint up; its data are deleted soon after. Idempotent. FAILED_PRECONDITION when it is pinned, or is the
+        one that a running job would start again from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

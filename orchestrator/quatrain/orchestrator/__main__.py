@@ -14,6 +14,7 @@ from quatrain.orchestrator.api.job_servicer import JobServicer
 from quatrain.orchestrator.api.reading import JobReader
 from quatrain.orchestrator.api.uploads import Uploads
 from quatrain.orchestrator.learners import LearnerPool
+from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.orchestrator.run import Surroundings
 from quatrain.orchestrator.scheduler import Scheduler
 from quatrain.orchestrator.services import Services
@@ -59,14 +60,17 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         poll=section.poll,
         why_waiting=scheduler.reason,
     )
-    artifacts = ArtifactServicer(store, Uploads(store, scratch), sources, scratch)
+    uploads = Uploads(store, scratch, section.max_upload_bytes)
+    artifacts = ArtifactServicer(store, uploads, sources, scratch)
+
+    sweeper = Sweeper(store, section.id, section.sweep, uploads.remove_abandoned)
 
     def register(server: grpc.aio.Server) -> list[str]:
         job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
         artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server)
         return [JOB_SERVICE, ARTIFACT_SERVICE]
 
-    working = asyncio.create_task(scheduler.run())
+    working = asyncio.create_task(_work(scheduler, sweeper))
     try:
         await run_server(config, "orchestrator", register, roles=ROLES, working=working)
     finally:
@@ -76,6 +80,10 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         await asyncio.gather(working, return_exceptions=True)
         await services.close()
         await queue.close()
+
+
+async def _work(scheduler: Scheduler, sweeper: Sweeper) -> None:
+    await asyncio.gather(scheduler.run(), sweeper.run())
 
 
 async def main(config: ProcessConfig) -> None:

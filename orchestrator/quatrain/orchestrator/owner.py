@@ -10,6 +10,7 @@ from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
+from quatrain.orchestrator.retention.keeping import keep_clean
 from quatrain.orchestrator.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
 from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
@@ -36,7 +37,8 @@ async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
     run = await _take(plan, around, job_log)
     if run is None:
         return
-    tasks = [asyncio.create_task(work) for work in (_live(run), run.collector.run(run.refresh), _hold(run))]
+    helpers = (_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
+    tasks = [asyncio.create_task(work) for work in helpers]
     try:
         # The helpers never end by themselves: one that breaks takes the owner with it, and another owner may do better.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -81,6 +81,8 @@ class JobRun:
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while somebody asks for the end or for a pause."""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there are data to delete."""
     tables: dict[str, PromptTable] = field(default_factory=dict)
     tokenizer_loaded: Tokenizer | None = None
 

@@ -11,6 +11,7 @@ from quatrain.errors import LearnerBusy, Unavailable
 from quatrain.faults import fault_point
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.plan import FolderRef, TableRef
+from quatrain.orchestrator.retention.keeping import release_needless
 from quatrain.orchestrator.run import AWAY, PASSING, STAGE_IDS, JobRun
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, learner_pb2
@@ -120,6 +121,7 @@ async def save_checkpoint(run: JobRun, session: LearnerSession, stage: str, step
         {"stage": stage, "step": step, "key": manifest.key, "sha256": manifest.sha256, "size": manifest.size},
     )
     fault_point("owner.after_checkpoint")
+    await release_needless(run)
     return time.monotonic() - started
 
 

@@ -21,6 +21,7 @@ def test_a_ppo_job_runs_to_its_end_and_leaves_nothing_in_the_queue(tmp_path: Pat
                 *step,
                 *step,
                 "checkpoint",
+                "policies_released",
                 *step,
                 "checkpoint",
                 "stage_completed",

@@ -62,7 +62,9 @@ def parse_command(line: str) -> None:
     required = [each.opts[0] for each in command.params if each.param_type_name == "option" and each.required]
     bare = all(word.startswith("-") for word in words)
     # `quatrain job wait` in a sentence names the command; a command line gives its arguments.
-    arguments = ["X"] * len(placeholders) + [f"{name}=X" for name in required] if bare else []
+    arguments = ["X"] * len(placeholders) if bare else []
+    if bare or "[OPTIONS]" in line:
+        arguments += [f"{name}=1" for name in required]
     command.make_context("quatrain", [*arguments, *words])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from quatrain.errors import InvalidInput, NotFound
-from quatrain.joblog import JobLog
+from quatrain.joblog import Event, JobLog
 from quatrain.jobspec import spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
 from quatrain.orchestrator.api.lifecycle import ask_cancel, ask_pause, ask_resume
@@ -20,6 +20,7 @@ from quatrain.orchestrator.api.messages import (
     rollout_message,
 )
 from quatrain.orchestrator.api.reading import JobReader, JobRecord
+from quatrain.orchestrator.api.retention import ON_REQUEST, delete_job, pin, policy_of_step, release
 from quatrain.orchestrator.api.watching import watch
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.submit import Submission, Submitter
@@ -107,7 +108,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:
         """See the proto."""
-        await self.reader.read(request.job_id)
+        await self.reader.read(request.job_id, deleted_too=True)
         log = JobLog(self.store, request.job_id)
         events = await asyncio.to_thread(log.refresh)
         wanted = [event for event in events if event.revision > request.after_revision]
@@ -167,20 +168,47 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
                     attempt=ref["attempt"],
                     manifest=manifest,
                     revision=ref["revision"],
+                    pinned=ref["key"] in view.pinned,
                     policy=None if policy is None else FolderRef.from_json(policy).to_proto(ref["step"]),
                 )
             )
         return job_pb2.ListCheckpointsResponse(checkpoints=messages)
+
+    async def PinCheckpoint(
+        self, request: job_pb2.PinCheckpointRequest, context: Context
+    ) -> job_pb2.PinCheckpointResponse:
+        """See the proto."""
+        event = Event("checkpoint_pinned", {"pinned": request.pinned, "reason": request.reason}, caller().name)
+        await pin(self.reader, self.store, request.job_id, request.step, event)
+        return job_pb2.PinCheckpointResponse()
+
+    async def DeleteCheckpoint(
+        self, request: job_pb2.DeleteCheckpointRequest, context: Context
+    ) -> job_pb2.DeleteCheckpointResponse:
+        """See the proto."""
+        event = Event("checkpoint_released", {"reason": request.reason or ON_REQUEST}, caller().name)
+        await release(self.reader, self.store, request.job_id, request.step, event)
+        return job_pb2.DeleteCheckpointResponse()
+
+    async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> job_pb2.DeleteJobResponse:
+        """See the proto."""
+        event = Event("job_deleted", {"reason": request.reason}, caller().name)
+        await delete_job(self.reader, self.store, request.job_id, event)
+        return job_pb2.DeleteJobResponse()
 
     async def DownloadCheckpoint(
         self, request: job_pb2.DownloadCheckpointRequest, context: Context
     ) -> AsyncIterator[job_pb2.DownloadCheckpointResponse]:
         """See the proto."""
         folder = _folder_to_download(await self.reader.read(request.job_id), request)
-        async for chunk in stream_folder(self.store, folder, request.received):
-            yield job_pb2.DownloadCheckpointResponse(
-                path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
-            )
+        try:
+            async for chunk in stream_folder(self.store, folder, request.received):
+                yield job_pb2.DownloadCheckpointResponse(
+                    path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
+                )
+        except NotFound:
+            _folder_to_download(await self.reader.read(request.job_id), request)  # Says so if it was just released.
+            raise
 
     async def _job(self, job: str) -> job_pb2.Job:
         record = await self.reader.read(job)
@@ -204,10 +232,7 @@ def _page_size(asked: int, usual: int) -> int:
 def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRequest) -> FolderRef:
     view = record.log.view
     if request.what == "checkpoint":
-        step = request.step if request.HasField("step") else view.policy_version
-        if step not in view.policies:
-            raise NotFound(f"job {record.job!r} has no policy of step {step}; the newest is {view.policy_version}")
-        return FolderRef.from_json(view.policies[step])
+        return policy_of_step(view, request.step if request.HasField("step") else None)
     if request.what not in STAGE_OF:
         raise InvalidInput(f"what {request.what!r}: use {', '.join(name for name in STAGE_OF if name)} or checkpoint")
     result = view.stage_results.get(STAGE_OF[request.what])

@@ -7,7 +7,7 @@ from typing import Any
 
 from quatrain.batches import BatchRow, read_batch
 from quatrain.errors import Corrupt, NotFound
-from quatrain.joblog import JobLog, jobs
+from quatrain.joblog import JobLog, JobView, jobs
 from quatrain.orchestrator.api.access import check_changeable, check_visible
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
@@ -35,19 +35,17 @@ class JobReader:
         self._store = store
         self._records: OrderedDict[str, JobRecord] = OrderedDict()
 
-    async def read(self, job: str) -> JobRecord:
+    async def read(self, job: str, *, deleted_too: bool = False) -> JobRecord:
         """A job that the caller may read, as it is now. Raises NotFound, Unavailable."""
         record = await self._known(job)
         check_visible(job, record.document)
-        await asyncio.to_thread(record.log.refresh)
-        return record
+        return await _refreshed(record, deleted_too)
 
-    async def read_to_change(self, job: str) -> JobRecord:
+    async def read_to_change(self, job: str, *, deleted_too: bool = False) -> JobRecord:
         """A job that the caller may change, as it is now. Raises NotFound, PermissionRefused, Unavailable."""
         record = await self._known(job)
         check_changeable(job, record.document)
-        await asyncio.to_thread(record.log.refresh)
-        return record
+        return await _refreshed(record, deleted_too)
 
     async def _known(self, job: str) -> JobRecord:
         record = self._records.get(job)
@@ -69,7 +67,10 @@ class JobReader:
         """One damaged job must not hide the others."""
         try:
             record = await self._known(job)
-            return await self.read(job) if caller().may_read(record.document["owner"]) else None
+            if not caller().may_read(record.document["owner"]):
+                return None
+            record = await self.read(job, deleted_too=True)
+            return record if record.log.view.deleted is None else None
         except (Corrupt, NotFound) as error:
             log.error("job cannot be listed", job=job, error=error.message)
             return None
@@ -86,3 +87,19 @@ class JobReader:
         ref = refs[wanted]
         data = await asyncio.to_thread(read_object, self._store, ref["key"], ref["sha256"])
         return wanted, await asyncio.to_thread(read_batch, data)
+
+
+async def _refreshed(record: JobRecord, deleted_too: bool) -> JobRecord:
+    await asyncio.to_thread(record.log.refresh)
+    if not deleted_too:
+        check_kept(record.job, record.log.view)
+    return record
+
+
+def check_kept(job: str, view: JobView) -> None:
+    """Raises NotFound when the job was deleted."""
+    if view.deleted is not None:
+        when, who = view.deleted["time"], view.deleted["actor"]
+        raise NotFound(
+            f"job {job!r} was deleted on {when} by {who}; `quatrain job events {job}` still tells its history"
+        )

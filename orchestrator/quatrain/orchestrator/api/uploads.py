@@ -1,17 +1,26 @@
 """Uploads: chunks into a part file, then, once the digest is right, into the store. It can be resumed."""
 
 import asyncio
+import contextlib
 import hashlib
+import os
 import re
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput
 from quatrain.storage import ObjectStore
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("uploads")
 
 DIGEST = re.compile(r"^[0-9a-f]{64}$")
 CHUNK_LIMIT = 1024 * 1024
 CHUNK_SECONDS = 60.0
+ABANDONED_SECONDS = 24 * 3600.0
+PART = ".part"
 
 
 def data_key(sha256: str) -> str:
@@ -22,11 +31,13 @@ def data_key(sha256: str) -> str:
 class Uploads:
     """Part files of one replica. A client that meets another replica starts again: nothing else is lost."""
 
-    def __init__(self, store: ObjectStore, scratch: Path) -> None:
+    def __init__(self, store: ObjectStore, scratch: Path, max_bytes: int) -> None:
         self._store = store
+        self._max_bytes = max_bytes
         self._parts = scratch / "uploads"
         self._parts.mkdir(parents=True, exist_ok=True)
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Locks of the files that arrive now: they go with their last user.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def received(self, sha256: str) -> tuple[bool, int]:
         """Whether the file is stored, and how many of its bytes have arrived."""
@@ -40,12 +51,19 @@ class Uploads:
     async def take(self, sha256: str, size: int, chunks: AsyncIterator[tuple[int, bytes]]) -> int:
         """Appends (offset, bytes) chunks and stores the file when it is whole. Returns its size.
 
-        Raises InvalidInput when a chunk does not follow on, Corrupt when the digest is wrong (the part is thrown away).
+        Raises InvalidInput when the file is too large or a chunk does not follow on, Corrupt when the digest is wrong
+        (the part is thrown away).
         """
         _check_digest(sha256)
         if size < 0:
             raise InvalidInput(f"size {size} is negative")
-        async with self._locks.setdefault(sha256, asyncio.Lock()):
+        if size > self._max_bytes:
+            raise InvalidInput(
+                f"a file of {size} bytes: this server takes at most {self._max_bytes} (orchestrator.max_upload_bytes); "
+                "split it, or put it into a bucket that specs may name"
+            )
+        lock = self._locks.setdefault(sha256, asyncio.Lock())
+        async with lock:
             stat = await asyncio.to_thread(self._store.stat, data_key(sha256))
             if stat is not None:
                 return stat.size  # It came from somewhere else meanwhile.
@@ -63,6 +81,19 @@ class Uploads:
                 await asyncio.to_thread(self._store_part, part, sha256)
             return size
 
+    def remove_abandoned(self) -> None:
+        """Deletes part files that nothing was added to for a day, by the clock of the disk that they lie on."""
+        parts = [part for part in self._parts.glob(f"*{PART}") if part.name.removesuffix(PART) not in self._locks]
+        if not parts:
+            return
+        with tempfile.NamedTemporaryFile(dir=self._parts) as now:
+            today = os.fstat(now.fileno()).st_mtime
+        for part in parts:
+            with contextlib.suppress(FileNotFoundError):
+                if today - part.stat().st_mtime > ABANDONED_SECONDS:
+                    part.unlink()
+                    log.info("abandoned upload deleted", sha256=part.name.removesuffix(PART))
+
     def _store_part(self, part: Path, sha256: str) -> None:
         with part.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -73,7 +104,7 @@ class Uploads:
         part.unlink()
 
     def _part(self, sha256: str) -> Path:
-        return self._parts / f"{sha256}.part"
+        return self._parts / f"{sha256}{PART}"
 
 
 async def _timely(chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[tuple[int, bytes]]:

@@ -8,6 +8,7 @@ from typing import Any
 from quatrain.joblog import JobLog, JobView, apply, jobs
 from quatrain.orchestrator.api.access import check_visible
 from quatrain.orchestrator.api.messages import event_message, job_message
+from quatrain.orchestrator.api.reading import check_kept
 from quatrain.storage import ObjectStore
 from quatrain.v1 import job_pb2
 
@@ -21,6 +22,7 @@ async def watch(store: ObjectStore, job: str, after: int, poll: float) -> AsyncI
     log = JobLog(store, job)
     view = JobView(job)
     events = await asyncio.to_thread(log.refresh)
+    check_kept(job, log.view)
     if after == 0:
         snapshot = job_message(job, document, log.view, with_spec=True)
         after = log.view.revision
@@ -45,6 +47,8 @@ def _deltas(
     """Folds the events one by one, so that each message carries the job as it was right after its event."""
     messages = []
     for event in events:
+        if view.finished:
+            break  # Care for the data of a finished job is nothing to watch.
         apply(view, event)
         if event.revision > after:
             messages.append(

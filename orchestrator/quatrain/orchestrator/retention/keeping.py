@@ -1,0 +1,60 @@
+"""The owner's part: it gives up what a new checkpoint has made needless, and deletes that beside the work."""
+
+import asyncio
+
+from quatrain.errors import Unavailable
+from quatrain.faults import fault_point
+from quatrain.joblog import Event, JobView, jobs
+from quatrain.orchestrator.retention.marks import marks
+from quatrain.orchestrator.retention.rule import next_release
+from quatrain.orchestrator.retention.sweep import sweep_beside
+from quatrain.orchestrator.run import JobRun, to_the_end
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("retention")
+
+
+async def release_needless(run: JobRun) -> None:
+    """After a checkpoint: an event for everything that the job does not need any more. Raises Fenced.
+
+    While the store is away nothing is given up; the next checkpoint decides anew.
+    """
+
+    def decide(view: JobView) -> Event | None:
+        release = next_release(view, run.plan.spec)
+        if release is None:
+            return None
+        return Event(release.type, release.data, run.around.name, epoch=run.epoch, attempt=view.attempt)
+
+    released = False
+    try:
+        while True:
+            async with run.pen:
+                event = await to_the_end(asyncio.to_thread(run.log.append_decided, decide))
+            if event is None:
+                break
+            released = True
+    except Unavailable as error:
+        log.warning("object store is away, nothing more is released now", job=run.plan.job, error=error.message)
+    fault_point("retention.after_release")
+    if released:
+        run.released.set()
+
+
+async def keep_clean(run: JobRun) -> None:
+    """Deletes what the log has given up: once at the beginning for the owners before us, then after each release."""
+    job, store = run.plan.job, run.around.store
+    document = None
+    while True:
+        run.released.clear()
+        try:
+            document = document or await asyncio.to_thread(jobs.read_spec, store, job)
+            async with run.pen:  # Nobody folds meanwhile.
+                found = marks(run.view, document)
+            await sweep_beside(store, found)
+        except Unavailable as error:
+            log.warning("object store is away, data are deleted later", job=job, error=error.message)
+        await run.released.wait()
+
+
+__all__ = ["keep_clean", "release_needless"]

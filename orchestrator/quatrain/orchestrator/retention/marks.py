@@ -1,0 +1,114 @@
+"""Which objects of a job are garbage: those that no event can name any more, and those that were given up.
+
+An object has no authority until an event names it, so one that no event names is garbage only once no event can come
+to name it: a newer attempt or epoch is in the log, or the terminal event. Nothing is decided by age. What this module
+does not know by name is no garbage.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from quatrain.joblog import JobView
+from quatrain.joblog.jobs import spec_key
+
+MANIFEST = "/manifest.json"
+STAGES = ("sft", "reward", "ppo")
+FOLDER = re.compile(
+    r"^(?P<unit>jobs/[^/]+/(?P<stage>[^/]+)/(?P<kind>policy|checkpoints)/(?P<number>\d+)-(?P<by>\d+))/."
+)
+TABLE = re.compile(r"^jobs/[^/]+/ppo/(?P<kind>batches|evals|tokens)/\d+-(?P<by>\d+)(-[^/]+)?\.parquet$")
+LATE_RESULT = re.compile(r"^jobs/[^/]+/ppo/rollouts/")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the log of a job says about its objects, at one revision."""
+
+    job: str
+    epoch: int
+    attempt: int
+    finished: bool
+    deleted: bool
+    named: frozenset[str]
+    """Folders and objects that events name and no later one has released."""
+    released: frozenset[str]
+    released_versions: frozenset[int]
+    stages_done: frozenset[str]
+    promised: frozenset[str]
+    """Folders and objects that spec.json names: a job may begin with some."""
+
+    def folders(self) -> tuple[str, ...]:
+        """Prefixes under which there may be garbage. Tables are looked at once, at the end: they are small and many."""
+        root = f"jobs/{self.job}/"
+        if self.deleted:
+            return (root,)
+        folders = tuple(f"{root}{stage}/{kind}/" for stage in STAGES for kind in ("policy", "checkpoints"))
+        tables = tuple(f"{root}ppo/{kind}/" for kind in ("batches", "evals", "tokens", "rollouts"))
+        return folders + tables if self.finished else folders
+
+    def is_garbage(self, key: str) -> bool:
+        """Whether nobody will miss the object. `key` lies under one of `folders`."""
+        if self.deleted:
+            root = f"jobs/{self.job}/"
+            return key != spec_key(self.job) and not key.startswith((f"{root}events/", f"{root}snapshots/"))
+        folder = FOLDER.match(key)
+        if folder is not None:
+            return self._is_garbage_folder(folder)
+        table = TABLE.match(key)
+        if table is not None:
+            newest = self.attempt if table["kind"] == "tokens" else self.epoch
+            return key not in self.named | self.promised and (self.finished or int(table["by"]) < newest)
+        return self.finished and LATE_RESULT.match(key) is not None
+
+    def _is_garbage_folder(self, folder: re.Match[str]) -> bool:
+        unit, by = folder["unit"], int(folder["by"])
+        if unit in self.named:
+            return False
+        if unit in self.released:
+            return True
+        if (folder["stage"], folder["kind"]) == ("ppo", "policy") and int(folder["number"]) in self.released_versions:
+            return True
+        if unit in self.promised:
+            return False
+        # Tasks that measure a reward model name it by its folder, though no event does.
+        needed = folder["kind"] == "policy" and folder["stage"] not in ("ppo", *self.stages_done)
+        # Attempt 0 is nobody's: what came with the job's creation.
+        return self.finished or (0 < by < self.attempt and not needed)
+
+
+def marks(view: JobView, document: dict[str, Any]) -> Marks:
+    """What the folded log and spec.json of a job say. A pure function."""
+    named = {_unit(ref["key"]) for ref in view.checkpoints}
+    named |= {_unit(ref["uri"]) for ref in view.policies.values()}
+    named |= {ref["key"] for refs in (view.sealed, view.tokens, view.evaluations) for ref in refs.values()}
+    return Marks(
+        job=view.job,
+        epoch=view.epoch,
+        attempt=view.attempt,
+        finished=view.finished,
+        deleted=view.deleted is not None,
+        named=frozenset(named),
+        released=frozenset(_unit(key) for key in view.released),
+        released_versions=frozenset(view.released_policies),
+        stages_done=frozenset(view.stage_results),
+        promised=frozenset(_unit(text) for text in _texts(document) if f"jobs/{view.job}/" in text),
+    )
+
+
+def _unit(name: str) -> str:
+    """The folder that a uri or the key of a manifest means."""
+    return name.removeprefix("store:").removesuffix(MANIFEST)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All strings of a JSON document."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)

@@ -1,0 +1,121 @@
+"""Deletes what the log has given up. Any replica may do it at any time, twice or at once: the log has decided."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from quatrain.errors import Corrupt, NotFound, Unavailable
+from quatrain.faults import fault_point
+from quatrain.joblog import Event, JobLog, JobView, jobs
+from quatrain.orchestrator.retention.marks import MANIFEST, Marks, marks
+from quatrain.orchestrator.retention.rule import next_release
+from quatrain.storage import ObjectStore
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("retention")
+
+PAGE = 1000
+PENDING_SECONDS = 600.0
+"""How long an entry of the index waits, on our own clock, for an event that may never be written."""
+
+
+def sweep(store: ObjectStore, found: Marks, stop: threading.Event) -> None:
+    """Deletes the garbage of one job, until `stop` at most. Raises Unavailable."""
+    deleted = 0
+    for prefix in found.folders():
+        after = ""
+        while page := store.list(prefix, start_after=after, limit=PAGE):
+            after = page[-1].key
+            # The manifest first: a folder that is half deleted must not look whole.
+            garbage = [stat.key for stat in page if found.is_garbage(stat.key)]
+            for key in sorted(garbage, key=lambda key: not key.endswith(MANIFEST)):
+                if stop.is_set():
+                    return
+                store.delete(key)
+                fault_point("retention.between_deletes")
+            deleted += len(garbage)
+    if deleted:
+        log.info("objects deleted", job=found.job, count=deleted)
+
+
+async def sweep_beside(store: ObjectStore, found: Marks) -> None:
+    """`sweep` in a thread; a cancellation ends it at the next object. Raises Unavailable."""
+    stop = threading.Event()
+    try:
+        await asyncio.to_thread(sweep, store, found, stop)
+    finally:
+        stop.set()
+
+
+@dataclass
+class Sweeper:
+    """Cleans the jobs of the index `cleanup/`: finished ones, deleted ones, and those that somebody gave a checkpoint
+    of up. A job that has an owner is kept clean by that one."""
+
+    store: ObjectStore
+    name: str
+    every: float
+    beside: Callable[[], None] = lambda: None
+    """Cleans what is no job's: called in the event loop each time."""
+    _pending: dict[str, float] = field(default_factory=dict)
+    _unreadable: set[str] = field(default_factory=set)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    async def run(self) -> None:
+        """Works every `every` seconds until cancelled."""
+        try:
+            while True:
+                try:
+                    await asyncio.to_thread(self.clean_all)
+                except Unavailable as error:
+                    log.warning("object store is away, cleaning later", error=error.message)
+                self.beside()
+                await asyncio.sleep(self.every)
+        finally:
+            self._stop.set()
+
+    def clean_all(self) -> None:
+        """Goes through the index once. Raises Unavailable."""
+        index = jobs.list_cleanups(self.store)
+        entries = {jobs.cleanup_key(job, revision) for job, revisions in index.items() for revision in revisions}
+        self._pending = {key: since for key, since in self._pending.items() if key in entries}
+        for job, revisions in index.items():
+            if job in self._unreadable:
+                continue
+            try:
+                revision = self._clean(job)
+            except (Corrupt, NotFound) as error:
+                log.error("job cannot be cleaned", job=job, error=error.message)
+                self._unreadable.add(job)
+                continue
+            if self._stop.is_set():
+                return
+            fault_point("retention.before_done")
+            for entry in revisions:
+                self._close(jobs.cleanup_key(job, entry), done=entry <= revision)
+
+    def _clean(self, job: str) -> int:
+        """Releases and deletes what a job does not need; the revision that this was decided at."""
+        document = jobs.read_spec(self.store, job)
+        job_log = JobLog(self.store, job)
+        job_log.refresh()
+        revision = job_log.view.revision
+
+        def decide(view: JobView) -> Event | None:
+            release = next_release(view, document["spec"]) if view.finished and view.deleted is None else None
+            return None if release is None else Event(release.type, release.data, self.name)
+
+        while job_log.append_decided(decide) is not None:
+            continue
+        sweep(self.store, marks(job_log.view, document), self._stop)
+        return revision
+
+    def _close(self, key: str, *, done: bool) -> None:
+        """Takes an entry out of the index. One ahead of its event waits for it, but not for ever: its writer may have
+        died before it wrote the event."""
+        since = self._pending.setdefault(key, time.monotonic())
+        if done or time.monotonic() - since > PENDING_SECONDS:
+            self.store.delete(key)
+            del self._pending[key]
