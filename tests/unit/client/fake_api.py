@@ -14,6 +14,8 @@ from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, NotFound, Unavailable
 from quatrain.joblog import Event, JobView, fold
 from quatrain.jobspec import parse_spec, resolved_document, spec_from_proto
+from quatrain.rpc.access import Access
+from quatrain.rpc.certificates import ServerTls
 from quatrain.rpc.server import RpcServer
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2, job_pb2, job_pb2_grpc, spec_pb2
 
@@ -49,7 +51,9 @@ class Faults:
 class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactServiceServicer):
     """Runs a server on a loop in a thread of its own while it is open. State may be changed from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ServerTls | None = None, access: Access | None = None) -> None:
+        self._tls = tls
+        self._access = access
         self.jobs: dict[str, FakeJob] = {}
         self.rollouts: list[job_pb2.Rollout] = []
         self.folders: dict[str, dict[str, bytes]] = {}
@@ -102,7 +106,8 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
             artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(self, server)
             return ["quatrain.v1.JobService", "quatrain.v1.ArtifactService"]
 
-        server = RpcServer(ServerConfig(port=port, shutdown_grace=0.0), "fake", register, public=True)
+        config = ServerConfig(port=port, shutdown_grace=0.0)
+        server = RpcServer(config, "fake", register, public=True, tls=self._tls, access=self._access)
         await server.start()
         await server.serve()
         return server
