@@ -11,6 +11,7 @@ from pathlib import Path
 from quatrain.errors import NotFound, Unavailable
 
 CHUNK = 1 << 20
+ABANDONED_SECONDS = 24 * 3600.0
 
 
 def disk_error(error: OSError, place: str) -> Unavailable:
@@ -53,6 +54,28 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def remove_abandoned(files: Iterable[Path]) -> list[Path]:
+    """Deletes those of `files`, all of one folder, that nothing was written to for a day, and returns them.
+
+    Their age is by the clock of the disk that they lie on. Raises Unavailable.
+    """
+    present = list(files)
+    if not present:
+        return []
+    gone = []
+    try:
+        with tempfile.TemporaryFile(dir=present[0].parent) as now:
+            time = os.fstat(now.fileno()).st_mtime
+        for path in present:
+            with suppress(FileNotFoundError):
+                if time - path.stat().st_mtime > ABANDONED_SECONDS:
+                    path.unlink()
+                    gone.append(path)
+    except OSError as error:
+        raise disk_error(error, f"folder {present[0].parent}") from error
+    return gone
 
 
 def file_sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quatrain.errors import InvalidInput, NotFound, Unavailable
-from quatrain.storage.files import CHUNK, disk_error, write_file
+from quatrain.storage.files import CHUNK, disk_error, remove_abandoned, write_file
 from quatrain.storage.keys import check_key, check_prefix, check_range
 from quatrain.storage.protocol import ObjectStat
 
@@ -34,6 +34,7 @@ class LocalStore:
             self._partial.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, self.name) from error
+        remove_abandoned(self._partial.iterdir())  # of processes that were killed while they wrote
 
     @property
     def name(self) -> str:

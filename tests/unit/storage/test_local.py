@@ -92,3 +92,19 @@ def test_files_of_the_store_are_readable_by_others(tmp_path: Path) -> None:
     store.put("b", b"")
 
     assert {os.stat(tmp_path / key).st_mode & 0o777 for key in "ab"} == {0o644}
+
+
+def test_what_killed_writers_left_goes_after_a_day(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put("a", b"1")
+    old, new = tmp_path / ".partial" / "old", tmp_path / ".partial" / "new"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    yesterday = new.stat().st_mtime - 25 * 3600
+    os.utime(old, (yesterday, yesterday))
+    os.utime(tmp_path / "a", (yesterday, yesterday))
+
+    again = LocalStore(tmp_path)
+
+    assert (old.exists(), new.exists()) == (False, True)
+    assert again.get("a") == b"1"

@@ -1,17 +1,15 @@
 """Uploads: chunks into a part file, then, once the digest is right, into the store. It can be resumed."""
 
 import asyncio
-import contextlib
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput
 from quatrain.storage import ObjectStore
+from quatrain.storage.files import remove_abandoned
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("uploads")
@@ -19,7 +17,6 @@ log = get_logger("uploads")
 DIGEST = re.compile(r"^[0-9a-f]{64}$")
 CHUNK_LIMIT = 1024 * 1024
 CHUNK_SECONDS = 60.0
-ABANDONED_SECONDS = 24 * 3600.0
 PART = ".part"
 
 
@@ -84,15 +81,8 @@ class Uploads:
     def remove_abandoned(self) -> None:
         """Deletes part files that nothing was added to for a day, by the clock of the disk that they lie on."""
         parts = [part for part in self._parts.glob(f"*{PART}") if part.name.removesuffix(PART) not in self._locks]
-        if not parts:
-            return
-        with tempfile.NamedTemporaryFile(dir=self._parts) as now:
-            today = os.fstat(now.fileno()).st_mtime
-        for part in parts:
-            with contextlib.suppress(FileNotFoundError):
-                if today - part.stat().st_mtime > ABANDONED_SECONDS:
-                    part.unlink()
-                    log.info("abandoned upload deleted", sha256=part.name.removesuffix(PART))
+        for part in remove_abandoned(parts):
+            log.info("abandoned upload deleted", sha256=part.name.removesuffix(PART))
 
     def _store_part(self, part: Path, sha256: str) -> None:
         with part.open("rb") as file:

@@ -44,11 +44,10 @@ async def release_needless(run: JobRun) -> None:
 async def keep_clean(run: JobRun) -> None:
     """Deletes what the log has given up: once at the beginning for the owners before us, then after each release."""
     job, store = run.plan.job, run.around.store
-    document = None
     while True:
         run.released.clear()
         try:
-            document = document or await asyncio.to_thread(jobs.read_spec, store, job)
+            document = await asyncio.to_thread(jobs.read_spec, store, job)
             async with run.pen:  # Nobody folds meanwhile.
                 found = marks(run.view, document)
             await sweep_beside(store, found)

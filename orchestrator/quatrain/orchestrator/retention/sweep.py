@@ -69,9 +69,9 @@ class Sweeper:
             while True:
                 try:
                     await asyncio.to_thread(self.clean_all)
+                    self.beside()
                 except Unavailable as error:
                     log.warning("object store is away, cleaning later", error=error.message)
-                self.beside()
                 await asyncio.sleep(self.every)
         finally:
             self._stop.set()
