@@ -94,21 +94,15 @@ class JobLog:
         Raises WrongState when the job has finished, Unavailable when the store is or the log never stands still.
         """
         event = Event(type, data, actor)
-        for _ in range(INTENT_TRIES):
-            try:
-                placed = self.append(event)
-            except LogConflict:
-                continue
-            # Who looks for jobs without an owner lists the index only. What fails here is seen later.
-            with contextlib.suppress(Unavailable):
-                mark_active(self._store, self._job, placed.revision)
-            return placed
-        raise Unavailable(f"job {self._job}: {INTENT_TRIES} writes of {type} lost against other events; try again")
+        placed = self.append_decided(lambda view: event)
+        assert placed is not None
+        return placed
 
     def append_decided(self, decide: Callable[[JobView], Event | None]) -> Event | None:
         """Appends what `decide` makes of the newest view, right behind what it has seen; None when it wants nothing.
 
-        It is asked again whenever somebody else's event came between, so nothing is ever decided on an old view.
+        It is asked again whenever somebody else's event came between, so nothing is ever decided on an old view. The
+        index entry of an unfinished job is written anew: who looks for jobs without an owner lists the index only.
         Raises what `decide` raises and what `append` raises, less LogConflict.
         """
         with self._lock:
@@ -118,9 +112,13 @@ class JobLog:
                 if event is None:
                     return None
                 try:
-                    return self.append(event)
+                    placed = self.append(event)
                 except LogConflict:
                     continue
+                if not self._view.finished:
+                    with contextlib.suppress(Unavailable):  # What fails here is seen later.
+                        mark_active(self._store, self._job, placed.revision)
+                return placed
         raise Unavailable(f"job {self._job}: {INTENT_TRIES} decisions came too late; try again")
 
     def _check_place(self, event: Event) -> None:

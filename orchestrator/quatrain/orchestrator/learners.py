@@ -189,9 +189,7 @@ class LearnerPool:
         """
         job = request.token.job
         self._line[job] = rank
-        addresses = await resolve_targets(self._targets)
-        found = await asyncio.gather(*(_status(address, self._tls) for address in addresses))
-        reachable = [(address, status) for address, status in zip(addresses, found, strict=True) if status is not None]
+        reachable = await self._reachable()
         if not reachable:
             raise Unavailable(f"no learner answers at {', '.join(self._targets)}: start one, or look at its log")
         mine = [a for a, s in reachable if s.HasField("token") and s.token.job == job]
@@ -216,6 +214,21 @@ class LearnerPool:
     def leave(self, job: str) -> None:
         """Takes the job out of the line."""
         self._line.pop(job, None)
+
+    async def free(self, job: str) -> None:
+        """Closes what was left open for a job. A learner that cannot be reached frees itself in time."""
+        try:
+            left = [(a, s.token) for a, s in await self._reachable() if s.HasField("token") and s.token.job == job]
+        except QuatrainError as error:
+            log.info("learners not freed", job=job, error=error.message)
+            return
+        for address, token in left:
+            await LearnerSession(address, token, self._tls).close()
+
+    async def _reachable(self) -> list[tuple[str, learner_pb2.GetStatusResponse]]:
+        addresses = await resolve_targets(self._targets)
+        found = await asyncio.gather(*(_status(address, self._tls) for address in addresses))
+        return [(address, status) for address, status in zip(addresses, found, strict=True) if status is not None]
 
 
 async def _open_at(address: str, request: learner_pb2.OpenRequest, tls: ChannelTls | None) -> LearnerSession:

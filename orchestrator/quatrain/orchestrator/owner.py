@@ -50,8 +50,7 @@ async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if run.session is not None:
-            await run.session.abandon()
+        await run.abandon_session()
         with contextlib.suppress(Unavailable):
             if run.view.finished:  # Who stood still until the end may have opened the job in Redis after it.
                 await around.queue.close_job(plan.job)
@@ -67,7 +66,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
         return None
     if view.epoch != judged:  # It was found free in another epoch: that owner was not looked for.
         return None
-    epoch = view.epoch + 1
+    epoch, lost = view.epoch + 1, view.owner
     fault_point("owner.before_take")
     event = Event(
         type="owner_taken",
@@ -88,7 +87,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
     fault_point("owner.after_take")
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
     collector = Collector(plan, epoch, around.queue, plan.spec["pool"], around.store)
-    return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed)
+    return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed, learner_left=bool(lost))
 
 
 async def _hold(run: JobRun) -> None:
@@ -171,9 +170,7 @@ async def _run_stages(run: JobRun) -> None:
 async def _recover(run: JobRun, error: LearnerLost) -> bool:
     """Records the failed attempt. False when the retry budget is used up and the job has failed."""
     view = run.view
-    if run.session is not None:
-        await run.session.abandon()
-        run.session = None
+    await run.abandon_session()
     await run.append(
         "attempt_failed",
         {"reason": error.code_reason, "message": error.message, "stage": view.stage, "step": view.step},

@@ -77,6 +77,8 @@ class JobRun:
     """Seconds that earlier owners worked on the job."""
     started: float = field(default_factory=time.monotonic)
     session: LearnerSession | None = None
+    learner_left: bool = False
+    """A learner may be open for the job that nobody talks to."""
     exact_logprobs: bool = False
     pen: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -151,9 +153,9 @@ class JobRun:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _until_stopping(self, task: asyncio.Future[T]) -> None:
+    async def _until_stopping(self, task: asyncio.Future[Any]) -> None:
         """Waits until `task` is done or somebody asks for the end or a pause."""
-        wish = asyncio.ensure_future(self.stopping.wait())
+        wish: asyncio.Future[Any] = asyncio.ensure_future(self.stopping.wait())
         try:
             await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -214,11 +216,19 @@ class JobRun:
         done = self.view.stage_results.get("sft")
         return self.plan.model if done is None else FolderRef.from_json(done["model"])
 
+    async def abandon_session(self) -> None:
+        """Leaves the learner, if there is one, without a word: it is lost, or the next opening takes it over."""
+        if self.session is not None:
+            await self.session.abandon()
+            self.session, self.learner_left = None, True
+
     async def close_session(self) -> None:
-        """Gives the learner back, if there is one."""
+        """Gives the learner back, if there is one: ours, or one that was left."""
         if self.session is not None:
             await self.session.close()
-            self.session = None
+        elif self.learner_left:
+            await self.around.learners.free(self.plan.job)
+        self.session, self.learner_left = None, False
 
     def token(self) -> common_pb2.OwnerToken:
         """Proof of ownership for the learner."""

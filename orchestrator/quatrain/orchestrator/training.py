@@ -44,9 +44,7 @@ async def begin_stage(run: JobRun, stage: str) -> None:
 
 async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
     """Opens a learner from the stage's last checkpoint, waiting until one is free. An event begins the attempt."""
-    if run.session is not None:
-        await run.session.abandon()
-        run.session = None
+    await run.abandon_session()
     checkpoint = run.view.newest_checkpoint(opening.stage)
     from_step = checkpoint["step"] if checkpoint else 0
     await run.append(
@@ -56,6 +54,7 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
     )
     fault_point("owner.before_open")
     run.session = await run.unless_stopped(_wait_for_learner(run, _open_request(run, opening, checkpoint)))
+    run.learner_left = False
     fault_point("owner.after_open")
     for condition in ("learner", AWAY):
         await run.condition(condition, None)

@@ -1,6 +1,6 @@
 """Models that are none, and a learner that dies when it is told to."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ class FragileLearner(LearnerServicer):
         self.calls: dict[str, int] = {}
         self.deaths: dict[tuple[str, int], str] = {}
         self.refusals: dict[str, list[QuatrainError]] = {}
+        self.hooks: dict[tuple[str, int], Callable[[], Awaitable[None]]] = {}
+        """What happens elsewhere while a call waits to be answered."""
         self.opened: list[str] = []
 
     def die_at(self, method: str, call: int = 1, when: str = "before") -> None:
@@ -112,6 +114,9 @@ class FragileLearner(LearnerServicer):
 
     async def _fragile(self, method: str, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
         death = self._begin(method)
+        hook = self.hooks.pop((method, self.calls[method]), None)
+        if hook is not None:
+            await hook()
         async for message in messages:
             if death and message.WhichOneof("kind") != "heartbeat":
                 self._end(death)

@@ -154,3 +154,28 @@ def test_takeovers_are_counted_until_the_job_moves_on() -> None:
     assert fold("j", log_of(owner, owner, owner)).takeovers == 3
     assert fold("j", log_of(owner, owner, sealed)).takeovers == 0
     assert fold("j", log_of(owner, owner, STARTED, completed(1), owner)).takeovers == 1
+
+
+def test_an_owner_gives_a_paused_job_up_and_a_resumed_one_waits_for_the_next() -> None:
+    taken = ("owner_taken", {"owner": "o", "address": ""})
+    pausing, lifting = ("pause_requested", {"reason": "lunch"}), ("resume_requested", {"reason": "back"})
+    rest = ("state_changed", {"state": "PAUSED", "reason": "lunch", "elapsed": 7.5})
+
+    asked = fold("j", log_of(taken, ("state_changed", {"state": "RUNNING", "reason": ""}), pausing))
+    paused = fold("j", log_of(taken, pausing, rest))
+    cancelled = fold("j", log_of(taken, pausing, rest, ("cancel_requested", {"now": False, "reason": ""})))
+    resumed = fold("j", log_of(taken, pausing, rest, lifting))
+    crossed = fold("j", log_of(taken, pausing, lifting, rest))
+
+    assert (asked.state, asked.owner, asked.resting) == ("RUNNING", "o", False)
+    assert (paused.state, paused.owner, paused.resting, paused.reason) == ("PAUSED", "", True, "lunch")
+    assert (paused.elapsed, paused.takeovers) == (7.5, 0)
+    assert (cancelled.state, cancelled.resting) == ("PAUSED", False)
+    assert (resumed.state, resumed.owner, resumed.resting, resumed.reason) == ("QUEUED", "", False, "back")
+    assert (crossed.state, crossed.owner, crossed.resting) == ("QUEUED", "", False)
+
+
+def test_a_job_without_an_owner_is_paused_by_the_wish_alone() -> None:
+    view = fold("j", log_of(("pause_requested", {"reason": "lunch"})))
+
+    assert (view.state, view.reason, view.resting) == ("PAUSED", "lunch", True)

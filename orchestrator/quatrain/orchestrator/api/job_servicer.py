@@ -93,17 +93,20 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:
         """See the proto."""
-        await ask_cancel(self.reader, request.job_id, caller().name, now=request.now, reason=request.reason)
+        event = Event("cancel_requested", {"now": request.now, "reason": request.reason}, caller().name)
+        await ask_cancel(self.reader, request.job_id, event)
         return job_pb2.CancelJobResponse(job=await self._job(request.job_id))
 
     async def PauseJob(self, request: job_pb2.PauseJobRequest, context: Context) -> job_pb2.PauseJobResponse:
         """See the proto."""
-        await ask_pause(self.reader, request.job_id, caller().name, reason=request.reason)
+        event = Event("pause_requested", {"reason": request.reason}, caller().name)
+        await ask_pause(self.reader, request.job_id, event)
         return job_pb2.PauseJobResponse(job=await self._job(request.job_id))
 
     async def ResumeJob(self, request: job_pb2.ResumeJobRequest, context: Context) -> job_pb2.ResumeJobResponse:
         """See the proto."""
-        await ask_resume(self.reader, request.job_id, caller().name, reason=request.reason)
+        event = Event("resume_requested", {"reason": request.reason}, caller().name)
+        await ask_resume(self.reader, request.job_id, event)
         return job_pb2.ResumeJobResponse(job=await self._job(request.job_id))
 
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:

@@ -1,47 +1,59 @@
 """Wishes that any replica may write into a job's log: cancel, pause, resume. Asking twice is as good as once."""
 
 import asyncio
-import contextlib
+from collections.abc import Callable
 
 from quatrain.errors import WrongState
+from quatrain.joblog import Event, JobView
 from quatrain.orchestrator.api.reading import JobReader
 
 
-async def ask_cancel(reader: JobReader, job: str, actor: str, *, now: bool, reason: str) -> None:
-    """Asks for the end of a job; one that has ended is left alone. Raises NotFound, PermissionRefused, Unavailable."""
-    record = await reader.read_to_change(job)
-    wish = record.log.view.intents.get("cancel")
-    if record.log.view.finished or (wish is not None and (wish.get("now") or not now)):
-        return
-    with contextlib.suppress(WrongState):  # It has ended meanwhile.
-        await asyncio.to_thread(record.log.append_intent, "cancel_requested", {"now": now, "reason": reason}, actor)
+async def ask_cancel(reader: JobReader, job: str, event: Event) -> None:
+    """Asks for the end of a job by `cancel_requested`; one that has ended is left alone.
+
+    Raises NotFound, PermissionRefused, Unavailable.
+    """
+
+    def decide(view: JobView) -> Event | None:
+        wish = view.intents.get("cancel")
+        known = wish is not None and (wish["now"] or not event.data["now"])
+        return None if view.finished or known else event
+
+    await _ask(reader, job, decide)
 
 
-async def ask_pause(reader: JobReader, job: str, actor: str, *, reason: str) -> None:
-    """Asks for a pause.
+async def ask_pause(reader: JobReader, job: str, event: Event) -> None:
+    """Asks for a pause by `pause_requested`.
 
     Raises WrongState when the job has ended or goes to its end; NotFound, PermissionRefused, Unavailable.
     """
-    record = await reader.read_to_change(job)
-    view = record.log.view
-    if view.finished:
-        raise WrongState(f"job {job!r} is {view.state} and cannot be paused; its result stays where it is")
-    if "cancel" in view.intents:
-        raise WrongState(f"job {job!r} goes to its end at somebody's wish and cannot be paused any more")
-    if "pause" not in view.intents:
-        await asyncio.to_thread(record.log.append_intent, "pause_requested", {"reason": reason}, actor)
+
+    def decide(view: JobView) -> Event | None:
+        if view.finished:
+            raise WrongState(f"job {job!r} is {view.state} and cannot be paused; its results stay where they are")
+        if "cancel" in view.intents:
+            raise WrongState(f"job {job!r} goes to its end at somebody's wish and cannot be paused any more")
+        return None if "pause" in view.intents else event
+
+    await _ask(reader, job, decide)
 
 
-async def ask_resume(reader: JobReader, job: str, actor: str, *, reason: str) -> None:
-    """Ends a pause, or the wish for one; a job without it goes on as it does.
+async def ask_resume(reader: JobReader, job: str, event: Event) -> None:
+    """Ends a pause, or the wish for one, by `resume_requested`; a job without it goes on as it does.
 
     Raises WrongState when the job has ended; NotFound, PermissionRefused, Unavailable.
     """
+
+    def decide(view: JobView) -> Event | None:
+        if view.finished:
+            raise WrongState(
+                f"job {job!r} is {view.state} and cannot be resumed; `quatrain job fork {job}` starts a new job from it"
+            )
+        return event if "pause" in view.intents else None
+
+    await _ask(reader, job, decide)
+
+
+async def _ask(reader: JobReader, job: str, decide: Callable[[JobView], Event | None]) -> None:
     record = await reader.read_to_change(job)
-    view = record.log.view
-    if view.finished:
-        raise WrongState(
-            f"job {job!r} is {view.state} and cannot be resumed; `quatrain job fork {job}` starts a new job from it"
-        )
-    if "pause" in view.intents:
-        await asyncio.to_thread(record.log.append_intent, "resume_requested", {"reason": reason}, actor)
+    await asyncio.to_thread(record.log.append_decided, decide)
