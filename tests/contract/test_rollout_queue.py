@@ -349,6 +349,24 @@ def test_a_cancelled_wait_does_no_harm(bench: Bench) -> None:
     bench.run(scenario)
 
 
+def test_a_caller_that_is_cancelled_ends(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        async def hold(job: str) -> None:
+            while True:
+                await queue.hold(job, "owner", 60)
+                await asyncio.sleep(0)
+
+        for number in range(50):
+            holding = [asyncio.create_task(hold(f"job-{place}")) for place in range(4)]
+            await asyncio.sleep(0.0005 * (number % 10))
+            for task in holding:
+                task.cancel()
+            _, alive = await asyncio.wait(holding, timeout=10.0)
+            assert not alive, f"round {number}"
+
+    bench.run(scenario)
+
+
 def test_a_wipe_is_noticed_and_everything_works_again(bench: Bench) -> None:
     async def scenario(queue: RolloutQueue) -> None:
         await queue.open_job("job")

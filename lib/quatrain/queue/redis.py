@@ -1,8 +1,8 @@
 """The queue on Redis 7.0 or newer, or Valkey: streams with one consumer group a pool.
 
-Blocking reads have connections of their own, wait for less than the socket time-out, and are shielded: a cancelled
-caller leaves the read to end by itself, because a connection whose reply is still to come would answer the next
-command with it.
+Blocking reads have connections of their own and wait for less than the socket time-out. Every command is shielded: a
+cancelled caller leaves it to end by itself, because a connection whose reply is still to come would answer the next
+command with it, and because redis-py writes under `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class RedisQueue:
         self._hold = self._redis.register_script(HOLD)
         self._release = self._redis.register_script(RELEASE)
         self._forget_workers = self._redis.register_script(FORGET_WORKERS)
-        self._reads: set[asyncio.Task[Any]] = set()
+        self._commands: set[asyncio.Task[Any]] = set()
 
     async def check(self) -> None:
         """See `RolloutQueue.check`."""
@@ -125,13 +125,13 @@ class RedisQueue:
     async def renew(self, lease: Lease) -> bool:
         """See `RolloutQueue.renew`."""
         with self._errors():
-            return bool(await self._renew(keys=[tasks_key(lease.pool)], args=_holder(lease)))
+            return bool(await self._shielded(self._renew(keys=[tasks_key(lease.pool)], args=_holder(lease))))
 
     async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
         """See `RolloutQueue.complete`."""
         keys = [tasks_key(lease.pool), rollouts_key(lease.job), job_key(lease.job)]
         with self._errors():
-            return bool(await self._complete(keys=keys, args=[*_holder(lease), *results]))
+            return bool(await self._shielded(self._complete(keys=keys, args=[*_holder(lease), *results])))
 
     async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
         """See `RolloutQueue.read_results`."""
@@ -147,7 +147,7 @@ class RedisQueue:
         """See `RolloutQueue.hold`."""
         with self._errors():
             args = [check_name("owner", owner), max(1, round(ttl * 1000))]
-            return bool(await self._hold(keys=[owner_key(job)], args=args))
+            return bool(await self._shielded(self._hold(keys=[owner_key(job)], args=args)))
 
     async def holder(self, job: str) -> str | None:
         """See `RolloutQueue.holder`."""
@@ -164,7 +164,7 @@ class RedisQueue:
     async def release(self, job: str, owner: str) -> None:
         """See `RolloutQueue.release`."""
         with self._errors():
-            await self._release(keys=[owner_key(job)], args=[owner])
+            await self._shielded(self._release(keys=[owner_key(job)], args=[owner]))
 
     async def sentinel(self) -> str:
         """See `RolloutQueue.sentinel`."""
@@ -193,29 +193,29 @@ class RedisQueue:
         return int(await self._run("XLEN", key))
 
     async def close(self) -> None:
-        """See `RolloutQueue.close`. Waits for blocking reads under way, at most their block time."""
-        if self._reads:
-            await asyncio.wait(self._reads, timeout=MAX_BLOCK + 1)
-        for read in self._reads:
-            read.cancel()
+        """See `RolloutQueue.close`. Waits for commands under way, at most the longest block time."""
+        if self._commands:
+            await asyncio.wait(self._commands, timeout=MAX_BLOCK + 1)
+        for command in self._commands:
+            command.cancel()
         await self._redis.aclose()
         await self._blocking.aclose()
 
     async def _forget(self, pool: str, idle: float, worker: str) -> list[str]:
         with self._errors():
             args = [GROUP, max(0, round(idle * 1000)), worker]
-            names = await self._forget_workers(keys=[tasks_key(pool)], args=args)
+            names = await self._shielded(self._forget_workers(keys=[tasks_key(pool)], args=args))
         return [name.decode() for name in names]
 
     async def _run(self, *command: Any) -> Any:
         with self._errors():
-            return await self._redis.execute_command(*command)
+            return await self._shielded(self._redis.execute_command(*command))
 
     async def _run_in_group(self, *command: Any) -> Any:
         """None when the stream or its group is not there."""
         with self._errors():
             try:
-                return await self._redis.execute_command(*command)
+                return await self._shielded(self._redis.execute_command(*command))
             except ResponseError as error:
                 if _is_missing(error):
                     return None
@@ -231,26 +231,30 @@ class RedisQueue:
                     return None
                 raise
 
-    async def _shielded(self, read: Awaitable[T]) -> T:
-        task = asyncio.ensure_future(read)
-        self._reads.add(task)
-        task.add_done_callback(self._reads.discard)
+    async def _shielded(self, command: Awaitable[T]) -> T:
+        task = asyncio.ensure_future(command)
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
         return await asyncio.shield(task)
 
     async def _make_group(self, key: str) -> None:
         with self._errors():
             try:
-                await self._redis.execute_command("XGROUP CREATE", key, GROUP, "0", "MKSTREAM")
+                command = ("XGROUP CREATE", key, GROUP, "0", "MKSTREAM")
+                await self._shielded(self._redis.execute_command(*command))
             except ResponseError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
     async def _deliveries(self, key: str, worker: str, entry_ids: list[bytes]) -> dict[bytes, int]:
-        with self._errors():
+        async def ask() -> list[Any]:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for entry_id in entry_ids:
                     pipeline.execute_command("XPENDING", key, GROUP, entry_id, entry_id, 1, worker, parse_detail=True)
-                replies = await pipeline.execute(raise_on_error=False)
+                return list(await pipeline.execute(raise_on_error=False))
+
+        with self._errors():
+            replies = await self._shielded(ask())
         found = [row for reply in replies if isinstance(reply, list) for row in reply]
         return {row["message_id"]: int(row["times_delivered"]) for row in found}
 
