@@ -145,7 +145,10 @@ class Scheduler:
                 readings.append(self._meet(job, mark, held=job in holders))
             elif job in holders:
                 known.hold()
-            elif known.log is None or known.mark != mark:
+            elif known.log is None:
+                known.look(self.lease / LOOKS_A_LEASE)  # It may be lost, and a long log takes its time.
+                readings.append(self._read(known, mark))
+            elif known.mark != mark:
                 readings.append(self._read(known, mark))
         # An index entry whose change got lost, or a hint that came and went unseen, is made up for in time.
         quiet = [known for known in self._unowned.values() if known.log is not None]
