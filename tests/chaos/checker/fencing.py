@@ -78,7 +78,7 @@ def _epochs(case: Case) -> Iterator[str]:
 def _names(case: Case) -> Iterator[str]:
     """What an event names was written under the epoch or attempt of that event."""
     for event in case.history.events:
-        for name in _named(event):
+        for name in _named(event) if event.type not in HOUSEKEEPING else ():
             found = OWNED.search(name)
             if found is None or not name.startswith(f"jobs/{case.job}/"):
                 continue

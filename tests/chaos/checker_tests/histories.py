@@ -27,6 +27,7 @@ from tests.integration.orchestrator.world import World, deployment, put_rows, ru
 from quatrain.storage.local import LocalStore
 from quatrain.v1 import job_pb2
 
+PATIENCE = 45.0
 SLOW_ON_PURPOSE = "RECOVERY_SECONDS"
 """Waits that the checker looks at keep their length."""
 
@@ -67,11 +68,12 @@ class Copy(Story):
         return section
 
     def events(self, *types: str) -> list[Event]:
-        return list(read_history(FolderObjects(self.store), self.job).of(*types))
+        """The events of these types, of all without any."""
+        history = read_history(FolderObjects(self.store), self.job)
+        return list(history.of(*types)) if types else history.events
 
     def at(self, revision: int) -> Event:
-        events = read_history(FolderObjects(self.store), self.job).events
-        return next(event for event in events if event.revision == revision)
+        return next(event for event in self.events() if event.revision == revision)
 
     def event_path(self, revision: int) -> Path:
         return self.path(f"jobs/{self.job}/events/{revision:010d}")
@@ -88,7 +90,7 @@ class Copy(Story):
 
     def insert(self, after: int, like: Event, **fields: Any) -> None:
         """Puts an event like another one behind revision `after`; the later ones move on by one."""
-        last = max(event.revision for event in read_history(FolderObjects(self.store), self.job).events)
+        last = self.events()[-1].revision
         document = json.loads(self.event_path(like.revision).read_bytes())
         for revision in range(last, after, -1):
             moved = json.loads(self.event_path(revision).read_bytes()) | {"revision": revision + 1}
@@ -120,20 +122,31 @@ class Copy(Story):
         self.change(event, sha256=sha256(canonical(manifest)), size=len(canonical(manifest)))
 
 
+class Stories:
+    """Each is played when it is first asked for.
+
+    `plain`; `broken`: the same job through a lost learner and a takeover; `staged`: SFT and stale PPO through a lost
+    learner; `staged-plain`: the same unbroken; `paused`: a pause, with retention; `cancelled`.
+    """
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._played: dict[str, Story] = {}
+
+    def __getitem__(self, name: str) -> Story:
+        if name not in self._played:
+            with pytest.MonkeyPatch.context() as patch:
+                for module, constants in QUICK.items():
+                    for constant, value in constants.items():
+                        if constant != SLOW_ON_PURPOSE:
+                            patch.setattr(import_module(f"quatrain.orchestrator.{module}"), constant, value)
+                self._played[name] = _play(self._folders.mktemp(name), name, PLAYS[name])
+        return self._played[name]
+
+
 @pytest.fixture(scope="session")
-def stories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Story]:
-    """`plain`; `broken`: the same job through a lost learner and a takeover; `staged`: SFT and stale PPO through a
-    lost learner; `staged-plain`: the same unbroken; `cancelled`."""
-    found: dict[str, Story] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for module, constants in QUICK.items():
-            for name, value in constants.items():
-                if name != SLOW_ON_PURPOSE:
-                    patch.setattr(import_module(f"quatrain.orchestrator.{module}"), name, value)
-        for name, play in PLAYS.items():
-            root = tmp_path_factory.mktemp(name)
-            found[name] = _play(root, name, play)
-    return found
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Stories:
+    return Stories(tmp_path_factory)
 
 
 def _play(root: Path, name: str, play: "Play") -> Story:
@@ -142,10 +155,10 @@ def _play(root: Path, name: str, play: "Play") -> Story:
     async def scenario() -> None:
         async with deployment(root, store=LocalStore(root / "store")) as world, serving(world) as api:
             observed = await play(world, api, name)
-            await world.until(lambda: not (root / "store/active" / name).exists(), "the job left the index")
+            await world.until(lambda: not (root / "store/active" / name).exists(), "the job left the index", PATIENCE)
             made.append(Story(root, name, observed))
 
-    run(scenario)
+    run(scenario, 2 * PATIENCE)
     return made[0]
 
 
@@ -171,10 +184,10 @@ async def _plain(world: World, api: Api, job: str) -> Observed:
 async def _broken(world: World, api: Api, job: str) -> Observed:
     world.learners[0].die_at("Step", 2)
     await world.submit(_ppo(world), job)
-    await world.until(lambda: world.view(job).step >= 2, "step 2")
+    await world.until(lambda: world.view(job).step >= 2, "step 2", PATIENCE)
     world.start_scheduler("owner-1")
     await world.schedulers[0].stop()
-    await world.end_of(job)
+    await world.end_of(job, PATIENCE)
     return Observed()
 
 
@@ -184,15 +197,29 @@ async def _staged(world: World, api: Api, job: str) -> Observed:
     rows = [{"prompt": "ab", "completion": "cd"}, {"prompt": "bc", "completion": "da"}] * 2
     spec = _ppo(world, staleness=1, samples_per_prompt=2)
     await world.submit({**spec, "sft": {"data": put_rows(world.store, rows), "batch_size": 2}}, job)
-    await world.end_of(job)
+    await world.end_of(job, PATIENCE)
+    return Observed()
+
+
+async def _paused(world: World, api: Api, job: str) -> Observed:
+    """With a checkpoint at every step, of which retention keeps the newest; one is pinned."""
+    spec = _ppo(world, steps=8, staleness=1)
+    await world.submit({**spec, "checkpoint": {"every_steps": 1, "keep_last": 1}}, job)
+    await world.until(lambda: world.view(job).step >= 2, "step 2", PATIENCE)
+    await api.call("PauseJob", job_pb2.PauseJobRequest(job_id=job, reason="enough"))
+    await world.until(lambda: world.view(job).state == "PAUSED", "PAUSED", PATIENCE)
+    step = world.view(job).checkpoints[-1]["step"]
+    await api.call("PinCheckpoint", job_pb2.PinCheckpointRequest(job_id=job, step=step, pinned=True))
+    await api.call("ResumeJob", job_pb2.ResumeJobRequest(job_id=job))
+    await world.end_of(job, PATIENCE)
     return Observed()
 
 
 async def _cancelled(world: World, api: Api, job: str) -> Observed:
     await world.submit(_ppo(world, steps=60), job)
-    await world.until(lambda: world.view(job).step >= 1, "step 1")
+    await world.until(lambda: world.view(job).step >= 1, "step 1", PATIENCE)
     await api.call("CancelJob", job_pb2.CancelJobRequest(job_id=job, reason="enough"))
-    await world.end_of(job)
+    await world.end_of(job, PATIENCE)
     return Observed(cancel=Cancel(requested=100.0, finished=103.0, bound=30.0))
 
 
@@ -201,6 +228,7 @@ PLAYS: dict[str, Play] = {
     "broken": _broken,
     "staged-plain": _staged,
     "staged": _staged,
+    "paused": _paused,
     "cancelled": _cancelled,
 }
 

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.checker import Cancel, Connection, Created, Fault, Start
 from tests.chaos.checker.check import PARTS
 from tests.chaos.checker_tests import forged_data, forged_logs
-from tests.chaos.checker_tests.histories import Story
+from tests.chaos.checker_tests.histories import Stories, Story
 
 FORGERIES = forged_data.FORGERIES | forged_logs.FORGERIES
 END = 1_000_000_000_000.0
@@ -66,7 +66,7 @@ SIGHTS: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_forgery_is_found_by_the_right_invariant(stories: dict[str, Story], tmp_path: Path, name: str) -> None:
+def test_a_forgery_is_found_by_the_right_invariant(stories: Stories, tmp_path: Path, name: str) -> None:
     forged = FORGERIES[name]
     copy = stories[forged.story].copy(tmp_path)
     copy.observed = replace(copy.observed, watches=None)  # The watchers saw the history as it was.
@@ -78,7 +78,7 @@ def test_a_forgery_is_found_by_the_right_invariant(stories: dict[str, Story], tm
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
-def test_what_was_seen_from_outside_is_judged(stories: dict[str, Story], sight: str) -> None:
+def test_what_was_seen_from_outside_is_judged(stories: Stories, sight: str) -> None:
     found_by, observed = SIGHTS[sight]
     story = stories["plain"]
     verdict = story.examine(**observed(story))
@@ -86,7 +86,7 @@ def test_what_was_seen_from_outside_is_judged(stories: dict[str, Story], sight: 
 
 
 @pytest.mark.parametrize("finished", [None, 200.0])
-def test_a_cancellation_that_takes_too_long_is_found(stories: dict[str, Story], finished: float | None) -> None:
+def test_a_cancellation_that_takes_too_long_is_found(stories: Stories, finished: float | None) -> None:
     verdict = stories["cancelled"].examine(cancel=Cancel(100.0, finished, bound=30.0))
     assert {f"{violation.invariant} {violation.part}" for violation in verdict.violations} == {"I11 time seen"}
 
