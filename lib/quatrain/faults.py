@@ -49,6 +49,8 @@ POINTS: Mapping[str, str] = {
     "owner.before_finish": "All stages are done; the terminal event is not written.",
     "owner.after_finish": "The terminal event is in the log; learner and Redis still know the job.",
     "owner.after_clean": "Redis has forgotten the job; the index of unfinished jobs still names it.",
+    "owner.before_paused": "The learner is given up for a pause; the job does not count as paused.",
+    "owner.after_paused": "The job is paused in the log; its owner still holds it.",
     "retention.after_release": "What a checkpoint has made needless is released in the log; its data are there.",
     "retention.between_deletes": "An object of released data is deleted, others are not.",
     "retention.before_done": "Released data are deleted; the index of jobs to clean still names the job.",
