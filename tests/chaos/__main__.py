@@ -4,6 +4,7 @@ Without --seed or --case it goes on with the campaign: the next seeds that have 
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -32,7 +33,9 @@ def main() -> int:
         campaign.run(list(chunks_of([(arguments.seed or 0, case)])), 1)
     else:
         campaign = Campaign(home, arguments.results, until)
-        while campaign.runs < arguments.runs and time.monotonic() < until:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, campaign.stop)
+        while campaign.runs < arguments.runs and time.monotonic() < campaign.until:
             count = min(BLOCK, arguments.runs - campaign.runs)
             cases = next_cases(arguments.results, count, arguments.classes)
             campaign.run(list(chunks_of(cases)), arguments.stacks)

@@ -46,6 +46,11 @@ class Campaign:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _commit: str = field(default_factory=lambda: commit())
 
+    def stop(self, *_: object) -> None:
+        """No run begins any more; for signals."""
+        print("ends after the runs that have begun", flush=True)
+        self.until = 0.0
+
     def run(self, chunks: Sequence[Chunk], stacks: int) -> None:
         """All chunks, on so many stacks at once."""
         waiting: queue.SimpleQueue[Chunk] = queue.SimpleQueue()

@@ -8,7 +8,7 @@ from tests.chaos.jobs import VARIANTS
 from quatrain.faults import POINTS
 
 PREFIXES = {
-    "orchestrator": ("submit.", "joblog.", "owner."),
+    "orchestrator": ("submit.", "joblog.", "owner.", "retention."),
     "rollout": ("rollout.",),
     "generation": ("generation.",),
     "reward": ("reward.",),
@@ -25,6 +25,10 @@ PAIRS = tuple(
 )
 STAGES_ONLY = ("owner.after_offset",)
 """Points that a job of PPO alone does not reach."""
+PAUSES = ("owner.before_paused", "owner.after_paused")
+"""Points that a job reaches only if somebody pauses it."""
+AFTER_THE_END = ("owner.after_finish", "owner.after_clean", "retention.before_done")
+"""Points that come after the terminal event, so that a driver has to wait for them a little."""
 MOST_HITS = {
     "joblog.before_event": 24,
     "joblog.after_event": 24,
@@ -39,6 +43,8 @@ MOST_HITS = {
     "owner.after_checkpoint": 2,
     "owner.after_evaluation": 3,
     "owner.after_evaluated": 3,
+    "retention.after_release": 2,
+    "retention.between_deletes": 8,
     "rollout.after_lease": 9,
     "rollout.before_complete": 9,
     "rollout.after_complete": 9,

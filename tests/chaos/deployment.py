@@ -51,6 +51,7 @@ class Deployment:
     def _upload(self, document: Spec) -> spec_pb2.JobSpec:
         with Client(f"127.0.0.1:{self.stack.processes['orchestrator-0'].port}") as client:
             resolved = client.submit(document, validate_only=True).resolved_spec
+        assert resolved is not None, "a validated submission has its resolved spec"
         return spec_to_proto(parse_spec(resolved))
 
     def unbroken(self, variant: str) -> Outcome:

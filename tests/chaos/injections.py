@@ -10,16 +10,23 @@ from typing import Any
 
 import redis as redis_client
 from tests.chaos.api import Api, Watcher
-from tests.chaos.cases import HOLDS, Case
+from tests.chaos.cases import AFTER_THE_END, HOLDS, PAUSES, Case
 from tests.chaos.checker import Fault
 from tests.chaos.stack import ChaosStack, Process
 
 from quatrain.storage import ObjectStore
+from quatrain.v1 import job_pb2
 
 TICK = 0.02
 BUDGET = 20.0
 """Seconds within which a job goes on after a fault; the target of 10 s is for an idle machine."""
+TORCH_SECONDS = 40.0
+"""Added where a process has to load torch before it serves again."""
 PASSING_SECONDS = 4.0
+PAUSE_AT = 6
+"""Revision of the job's log at which it is paused."""
+PAUSE_SECONDS = 40.0
+LINGER_SECONDS = 6.0
 AWAY_SECONDS = 12.0
 LATENCY = 0.15
 NARROW = 30_000.0
@@ -59,8 +66,29 @@ class Injection:
         except (OSError, RuntimeError, redis_client.RedisError) as error:
             self.error = repr(error)
 
+    def accompany(self) -> None:
+        """Beside `run`, until the job ends: pauses and resumes it where the case needs that."""
+        if self.case.point not in PAUSES:
+            return
+        while self.watcher.revision < PAUSE_AT and not self.ending.wait(TICK):
+            continue
+        until = time.monotonic() + PAUSE_SECONDS
+        pause = job_pb2.PauseJobRequest(job_id=self.job, reason="chaos")
+        self.api.patiently(lambda stub: stub.PauseJob(pause, timeout=10.0), until)
+        while self.watcher.state != "PAUSED" and time.monotonic() < until and not self.ending.wait(TICK):
+            continue
+        resume = job_pb2.ResumeJobRequest(job_id=self.job)
+        self.api.patiently(lambda stub: stub.ResumeJob(resume, timeout=10.0), until + PAUSE_SECONDS)
+
+    def linger(self) -> None:
+        """After the end of the job: gives the places that come only then a moment."""
+        until = time.monotonic() + LINGER_SECONDS
+        while self.case.point in AFTER_THE_END and not self.happened and time.monotonic() < until:
+            time.sleep(TICK)
+
     def note(self, budget: float = BUDGET, over: float | None = None) -> None:
         """The fault is over now."""
+        budget += 0.0 if self.stack.flavour.fake else TORCH_SECONDS
         self.faults.append(Fault(self.case.name, time.time() if over is None else over, budget))
 
     def rest(self, seconds: float) -> None:

@@ -115,3 +115,4 @@ class Links:
             self.reset(name)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5.0)
+        self._loop.close()

@@ -72,8 +72,9 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     watcher = Watcher(deployment.api, job)
     injection = Injection(case, stack, deployment.api, watcher, deployment.store, job)
     injection.prepare()
-    injecting = threading.Thread(target=injection.run, name="injection", daemon=True)
-    injecting.start()
+    beside = [threading.Thread(target=work, daemon=True) for work in (injection.run, injection.accompany)]
+    for thread in beside:
+        thread.start()
     submission = Submission(deployment.api, spec, job, f"request of {job}")
     problems: list[str] = []
     try:
@@ -85,8 +86,10 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     seconds = time.monotonic() - started
     if not watcher.ended:
         problems.append(f"the job had not ended after {seconds:.0f} s (state {watcher.state or 'unknown'})")
+    injection.linger()
     injection.ending.set()
-    injecting.join(60.0)
+    for thread in beside:
+        thread.join(60.0)
     stack.withdraw()
     stack.links.calm()
     stack.await_ready()

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ from quatrain.local.redis_server import redis_command
 from quatrain.rpc.targets import write_targets_file
 
 ROOT = Path(__file__).parents[2]
+SOURCES = ("", "lib", "services", "orchestrator")
+"""Where the processes import from: this checkout, whichever one is installed."""
 SERVICES = ("generation", "reward", "reference", "learner")
 REPLICAS = {"generation": 1, "reward": 1, "reference": 1, "learner": 1, "orchestrator": 2, "rollout": 2}
 RESTART_PAUSE = 0.5
@@ -36,6 +38,7 @@ STOP_DEADLINE = 15.0
 SETTINGS = {
     "QUATRAIN_ORCHESTRATOR__LEASE": "1.5",
     "QUATRAIN_ORCHESTRATOR__POLL": "0.1",
+    "QUATRAIN_ORCHESTRATOR__SWEEP": "1",
     "QUATRAIN_ROLLOUT__IDLE": "2.0",
     "QUATRAIN_LEARNER__OWNER_TIMEOUT": "20",
     "QUATRAIN_COMPUTE__THREADS": "1",
@@ -140,7 +143,6 @@ class ChaosStack:
         if self.flavour.links:
             redis_port = self.links.add("redis", redis_port)
         url = f"redis://127.0.0.1:{redis_port}/0"
-        self.targets: dict[str, list[str]] = {}
         for kind, count in self.flavour.replicas.items():
             for index in range(count):
                 self._add(self._quatrain(kind, index, url, base))
@@ -159,7 +161,7 @@ class ChaosStack:
         environment = base | own | self.flavour.settings | fake | self.flavour.storage
         if self.flavour.faults:
             environment |= faults
-        environment["PYTHONPATH"] = str(ROOT)
+        environment["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in SOURCES)
         return Process(
             plan.name, kind, command, environment, plan.port, plan.port_file, self.layout.logs / f"{plan.name}.log"
         )
@@ -173,12 +175,13 @@ class ChaosStack:
 
     def _write_targets(self) -> None:
         """Fixed addresses, dead or alive: the pools find out who serves."""
+        targets: dict[str, Sequence[str]] = {}
         for kind in SERVICES:
             ports = [p.port for p in self.processes.values() if p.kind == kind and p.wanted]
             if self.flavour.links:
                 ports = [self._linked(kind, port) for port in ports]
-            self.targets[kind] = [f"127.0.0.1:{port}" for port in ports]
-        write_targets_file(self.layout.targets_file, self.targets)
+            targets[kind] = [f"127.0.0.1:{port}" for port in ports]
+        write_targets_file(self.layout.targets_file, targets)
 
     def _linked(self, kind: str, port: int) -> int:
         link = self.links.by_name.get(kind)

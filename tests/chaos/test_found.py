@@ -1,0 +1,25 @@
+"""Each bug that the chaos suite has found, as the case that found it."""
+
+from pathlib import Path
+
+import pytest
+from tests.chaos.cases import case_named
+from tests.chaos.deployment import deployed
+from tests.chaos.runs import run_case
+
+FOUND = {
+    # An owner stopped right after it took the job, until another one had finished it, then opened the job in Redis
+    # again: its key stayed there for ever.
+    "zombie-opens-a-finished-job": "B/stop/orchestrator/owner.after_take/1/0/ppo/fake",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("bug", FOUND)
+def test_stays_mended(tmp_path: Path, bug: str) -> None:
+    case = case_named(FOUND[bug])
+    with deployed(tmp_path, case.flavour) as deployment:
+        run = run_case(deployment, case, "found")
+
+        assert run.result == "ok", "\n".join([*run.violations, deployment.stack.logs()])
