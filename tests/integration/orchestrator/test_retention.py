@@ -32,7 +32,8 @@ def start_sweeper(world: World) -> Sweeper:
 
 
 async def swept(world: World, job: str = "job-1") -> None:
-    """The index of jobs to clean has no entry of the job any more."""
+    """The finished job has gone from the index of unfinished jobs to that of jobs to clean, and from there."""
+    await world.until(lambda: not world.calm.list(f"active/{job}"), "the job is still in the index")
     await world.until(lambda: not world.calm.list(f"cleanup/{job}/"), "the job is not cleaned")
 
 
