@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.chaos.checker.history import History, event_from, read_history
+from tests.chaos.checker.history import Event, History, event_from, read_history
 from tests.chaos.checker.objects import Missing, Objects, sha256
 from tests.chaos.checker.released import MANIFEST, Released, manifest_key, too_early
 from tests.chaos.checker.tables import canonical
@@ -144,18 +144,23 @@ def _weights(case: Case) -> Iterator[str]:
 
 def _snapshots(case: Case) -> Iterator[str]:
     """A snapshot whose digest checks is believed by readers: it has to tell what the events tell."""
-    events = {event.revision: event for event in case.history.events}
-    for key in case.objects.list(f"jobs/{case.job}/snapshots/"):
+    told = list(_told(case.objects, f"jobs/{case.job}/snapshots/"))
+    # Snapshots are read after the log: of a job that runs they may know more.
+    history = read_history(case.objects, case.job) if case.observed.running else case.history
+    events = {event.revision: event for event in history.events}
+    for key, event in told:
+        if events.get(event.revision) != event:
+            yield f"{key} tells event {event.revision} otherwise than the log"
+
+
+def _told(objects: Objects, prefix: str) -> Iterator[tuple[str, Event]]:
+    for key in objects.list(prefix):
         try:
-            document = json.loads(case.objects.get(key))
-            if sha256(canonical(document["events"])) != document["sha256"]:
-                continue
-            told = [event_from(each) for each in document["events"]]
+            document = json.loads(objects.get(key))
+            if sha256(canonical(document["events"])) == document["sha256"]:
+                yield from [(key, event_from(each)) for each in document["events"]]
         except (Missing, ValueError, KeyError, TypeError):
             continue
-        for event in told:
-            if events.get(event.revision) != event:
-                yield f"{key} tells event {event.revision} otherwise than the log"
 
 
 PARTS = [
