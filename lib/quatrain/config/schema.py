@@ -186,7 +186,16 @@ class RewardConfig(Section):
     """The reward service."""
 
     memory_bytes: int = Field(default=8 * 2**30, ge=0, description="budget of loaded reward models in bytes")
-    allow_code: bool = Field(default=False, description="run uploaded reward functions; trusted users only")
+    allow_code: bool = Field(
+        default=False, description="run uploaded reward functions, confined as docs/security.md says"
+    )
+    code_memory_bytes: int = Field(
+        default=4 * 2**30, ge=2**28, description="address space of an uploaded reward function's process in bytes"
+    )
+    code_network: Literal["allow", "deny"] = Field(
+        default="deny",
+        description="whether uploaded reward functions may open sockets; where deny cannot be enforced nothing starts",
+    )
     queue_size: int = Field(
         default=8, ge=1, description="calls that may wait for the model; more are refused as overloaded"
     )

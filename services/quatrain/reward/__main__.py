@@ -10,6 +10,7 @@ import grpc.aio
 
 from quatrain.config import ProcessConfig
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
+from quatrain.reward.backends.isolation import CodeLimits
 from quatrain.reward.backends.models import ModelBackend, ModelSettings
 from quatrain.reward.backends.remote import RemoteBackend
 from quatrain.reward.service import Backends, RewardService
@@ -33,13 +34,20 @@ def build_service(config: ProcessConfig, store: ObjectStore, scratch: Path) -> R
         memory_bytes=config.reward.memory_bytes,
         queue_size=config.reward.queue_size,
     )
-    functions = FunctionSettings(
-        code_folder=scratch / "code", allow_code=config.reward.allow_code, queue_size=config.reward.queue_size
-    )
     backends = Backends(
-        ModelBackend(folders, models), FunctionBackend(store, functions), RemoteBackend(channel_tls(config))
+        ModelBackend(folders, models), build_functions(config, store), RemoteBackend(channel_tls(config))
     )
     return RewardService(folders, backends)
+
+
+def build_functions(config: ProcessConfig, store: ObjectStore) -> FunctionBackend:
+    """The backend of reward functions as configured."""
+    settings = FunctionSettings(
+        allow_code=config.reward.allow_code,
+        queue_size=config.reward.queue_size,
+        code_limits=CodeLimits(config.reward.code_memory_bytes, config.reward.code_network == "allow"),
+    )
+    return FunctionBackend(store, settings)
 
 
 def register(service: RewardService, server: grpc.aio.Server) -> list[str]:
@@ -52,6 +60,7 @@ def register(service: RewardService, server: grpc.aio.Server) -> list[str]:
 async def serve(config: ProcessConfig) -> None:
     """Serve until told to stop. Raises InvalidInput, Unavailable."""
     store = open_store(config.storage)
+    await build_functions(config, store).check_isolation()
     with tempfile.TemporaryDirectory(prefix="quatrain-reward-") as scratch:
         service = build_service(config, store, Path(scratch))
 

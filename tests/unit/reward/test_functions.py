@@ -126,7 +126,7 @@ def run(
     """Do some work with a backend that is closed afterwards."""
 
     async def main() -> T:
-        settings = FunctionSettings(tmp_path / "code", allow_code, queue_size, kept)
+        settings = FunctionSettings(allow_code, queue_size, kept)
         backend = FunctionBackend(store or MemoryStore(), settings)
         try:
             return await work(backend)
@@ -351,7 +351,7 @@ def test_a_runner_whose_service_is_gone_ends_though_its_function_hangs(tmp_path:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as runner:
         assert runner.stdin is not None
         assert runner.stdout is not None
-        runner.stdin.write(encode_frame({"target": "rewards_of_test:hangs", "file": None}))
+        runner.stdin.write(encode_frame({"target": "rewards_of_test:hangs", "file": None, "confinement": None}))
         columns = {"prompts": ["p"], "completions": ["c"]}
         runner.stdin.write(encode_frame({"columns": columns, "trainer_state": {}, "time_limit": 60}))
         runner.stdin.flush()

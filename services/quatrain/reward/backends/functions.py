@@ -2,24 +2,33 @@
 
 import asyncio
 import math
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from quatrain.errors import NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
+from quatrain.errors import InvalidInput, NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
 from quatrain.reward.backends.base import SourceScores
+from quatrain.reward.backends.isolation import CodeLimits, Room, Rooms, hide_own_memory
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
 from quatrain.reward.plan import FunctionSource
 from quatrain.reward.samples import Batch, Sample
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("reward.function")
 
 BLAME_SECONDS = 5.0
 """Time for finding the sample at fault after a failed call: the function gets one sample after the other."""
+
+PROBE = b"def nothing(**columns): return []"
+NOT_ENFORCED = {
+    "user": "its files and processes belong to the service's user",
+    "files": "this kernel has no Landlock: it reads every file that the service's user may read",
+    "calls": "this machine has no filter of system calls: it may start processes and open sockets",
+}
 
 Key = tuple[str, str | None]
 
@@ -37,21 +46,40 @@ class _Slot:
 class FunctionSettings:
     """What the operator decides. `kept` processes stay warm; imports get `load_limit` seconds at least."""
 
-    code_folder: Path
     allow_code: bool = False
     queue_size: int = 8
     kept: int = 4
     load_limit: float = 30.0
+    code_limits: CodeLimits = field(default_factory=CodeLimits)
 
 
 class FunctionBackend:
     """Keeps one warm process per function, the most recently used few."""
 
-    def __init__(self, store: ObjectStore, settings: FunctionSettings) -> None:
+    def __init__(self, store: ObjectStore, settings: FunctionSettings, rooms: Rooms | None = None) -> None:
         self._store = store
         self._settings = settings
+        self._rooms = rooms or Rooms(settings.code_limits)
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._closed = False
+
+    async def check_isolation(self) -> None:
+        """Try how uploaded code would run, where it may run at all, and log what this machine cannot keep from it.
+
+        Raises InvalidInput when it must not run here.
+        """
+        if not self._settings.allow_code:
+            return
+        hide_own_memory()
+        room = await asyncio.to_thread(self._rooms.make, PROBE, "probe.py")
+        try:
+            process = await FunctionProcess.start("probe.py:nothing", room, self._settings.load_limit)
+        except CallFailed as error:
+            raise InvalidInput(f"reward.allow_code is set, but uploaded code {error.message}") from error
+        await process.close()
+        missing = [text for name, text in NOT_ENFORCED.items() if not process.enforced.get(name)]
+        say = log.warning if set(missing) - {NOT_ENFORCED["user"]} else log.info
+        say("uploaded reward functions are confined", enforced=process.enforced, except_that="; ".join(missing) or "-")
 
     async def score(self, source: FunctionSource, batch: Batch) -> SourceScores:
         """Call the function once. Raises RewardFunctionError, PermissionRefused, NotFound, Overloaded."""
@@ -64,7 +92,7 @@ class FunctionBackend:
                 except CallFailed as error:
                     raise await self._explained(slot, source, batch, error) from error
                 assert slot.process is not None, "the process answered"
-                return _scores(source, reply, slot.process.code_digest)
+                return _scores(source, reply, source.code_digest or slot.process.code_digest)
         finally:
             slot.calls -= 1
             await self._evict()
@@ -104,9 +132,9 @@ class FunctionBackend:
         if self._closed:
             raise Unavailable("the reward service is stopping")
         if slot.process is None:
-            file = await self._code_file(source)
+            room = await self._room(source)
             load_limit = max(self._settings.load_limit, batch.time_limit)
-            slot.process = await FunctionProcess.start(source.path, file, load_limit)
+            slot.process = await FunctionProcess.start(source.path, room, load_limit)
         try:
             return await slot.process.call(_columns(samples), batch.trainer_state, time_limit)
         finally:
@@ -114,8 +142,8 @@ class FunctionBackend:
                 ended, slot.process = slot.process, None
                 await ended.close()
 
-    async def _code_file(self, source: FunctionSource) -> Path | None:
-        """The uploaded file on this machine; None for `module:function`."""
+    async def _room(self, source: FunctionSource) -> Room | None:
+        """Where uploaded code runs; None for `module:function`, which the operator has installed."""
         if source.code_digest is None:
             return None
         if not self._settings.allow_code:
@@ -123,22 +151,17 @@ class FunctionBackend:
                 f"reward function {source.path!r} is uploaded code, which this deployment does not run; "
                 "name an installed module:function, or let the operator set reward.allow_code"
             )
-        name = Path(source.path.rpartition(":")[0]).name
-        file = self._settings.code_folder / source.code_digest / name
-        if not file.is_file():
-            await asyncio.to_thread(self._fetch_code, source.code_digest, file)
-        return file
+        return await asyncio.to_thread(self._fetch_code, source.path, source.code_digest)
 
-    def _fetch_code(self, digest: str, file: Path) -> None:
+    def _fetch_code(self, path: str, digest: str) -> Room:
         try:
             code = read_object(self._store, f"data/sha256/{digest}", digest)
         except NotFound as error:
             raise NotFound(f"the code of the reward function, data/sha256/{digest}, is not in the store") from error
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Under a name of its own first: two functions of one file may be fetched at the same time.
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            part.write(code)
-        Path(part.name).replace(file)
+        try:
+            return self._rooms.make(code, path.rpartition(":")[0].rpartition("/")[2])
+        except OSError as error:
+            raise Unavailable(f"no folder can be made for a reward function: {error}") from error
 
     async def _explained(
         self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed

@@ -7,11 +7,12 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from quatrain.errors import RewardFunctionError
-from quatrain.reward.runner.frames import HEADER, decode_body, encode_frame
+from quatrain.reward.backends.isolation import FOLDER_BYTES, Room, message_of
+from quatrain.reward.backends.replies import MAX_REPLY_BYTES, BadReply, read_reply
+from quatrain.reward.runner.frames import HEADER, encode_frame
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("reward.function")
@@ -22,6 +23,8 @@ TAIL_BYTES = 2000
 CLOSE_SECONDS = 5.0
 """For a killed process to be gone. Only a child that left its session holds the pipes longer; nobody waits for it."""
 READ_BYTES = 65536
+LOOK_SECONDS = 1.0
+"""Between looks at how full the folder of uploaded code is."""
 
 
 class CallFailed(RewardFunctionError):
@@ -35,36 +38,46 @@ class CallFailed(RewardFunctionError):
 
 
 class FunctionProcess:
-    """One runner. Calls come one at a time; a call that does not return an answer in time ends the process."""
+    """One runner. Calls come one at a time; a call that does not return an answer in time ends the process.
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    Uploaded code has a `Room`, is confined to it, and runs during calls only: between them its process is stopped.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, room: Room | None) -> None:
         self._process = process
+        self._room = room
         self._output = _Output(name)
         self._drain = asyncio.create_task(self._output.read(_pipe(process.stderr)))
+        self._watch = asyncio.create_task(self._watch_folder())
         self._ended = False
+        self._overfull = False
         self.code_digest = ""
+        self.enforced: Mapping[str, bool] = {}
 
     @classmethod
-    async def start(cls, target: str, file: Path | None, time_limit: float) -> "FunctionProcess":
+    async def start(cls, target: str, room: Room | None, time_limit: float) -> "FunctionProcess":
         """Start a runner and import the function. Raises CallFailed with `loading`; then nothing is left running."""
         # Never a fork: subprocess execs at once, which is safe beside gRPC's threads. A session of its own, so that the
         # function's own children end with it and Ctrl-C in a terminal does not reach it.
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "quatrain.reward.runner",
+            *(sys.executable if room is None else room.python, "-P", "-m", "quatrain.reward.runner"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env=_FIXED_VARIABLES | (_environment() if room is None else dict(room.environment)),
+            cwd=None if room is None else room.folder,
             start_new_session=True,
         )
-        runner = cls(target, process)
+        runner = cls(target, process, room)
+        loaded = False
         try:
-            load = {"target": target, "file": None if file is None else str(file)}
-            runner.code_digest = (await runner._exchange(load, time_limit, loading=True))["code_digest"]
+            confinement = None if room is None else message_of(room.confinement)
+            file = None if room is None else str(room.code)
+            load = {"target": target, "file": file, "confinement": confinement}
+            reply = await runner._exchange(load, time_limit, samples=None)
+            runner.code_digest, runner.enforced, loaded = reply["code_digest"], reply["enforced"], True
         finally:
-            if not runner.code_digest:
+            if not loaded:
                 await runner.close()
         return runner
 
@@ -79,20 +92,29 @@ class FunctionProcess:
         """What the function returned for these columns: terms, logged, metrics. Raises CallFailed."""
         self._output.next_call()
         message = {"columns": columns, "trainer_state": trainer_state, "time_limit": time_limit}
-        return await self._exchange(message, time_limit, loading=False)
+        return await self._exchange(message, time_limit, samples=len(columns["prompts"]))
 
     async def close(self) -> None:
-        """End the process and all that it has started; return when it is gone."""
+        """End the process and all that it has started; return when it and its folder are gone."""
         self._kill()
+        self._watch.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), CLOSE_SECONDS)
             await asyncio.wait_for(self._drain, CLOSE_SECONDS)
+        if self._room is not None:
+            await self._room.close()
 
-    async def _exchange(self, message: dict[str, Any], time_limit: float, *, loading: bool) -> dict[str, Any]:
+    async def _exchange(self, message: dict[str, Any], time_limit: float, *, samples: int | None) -> dict[str, Any]:
+        """The answer to a message; `samples` is None while the function is loaded. Raises CallFailed."""
+        loading = samples is None
         reply: dict[str, Any] | None = None
+        self._signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(time_limit):
-                reply = await self._send_and_receive(encode_frame(message))
+                body = await self._send_and_receive(encode_frame(message))
+            reply = None if body is None else read_reply(body, samples)
+        except BadReply as error:
+            raise CallFailed(f"answered with something that is no answer: {error}", loading=loading) from error
         except TimeoutError:
             doing = "could not be imported" if loading else "did not return"
             raise CallFailed(f"{doing} within {time_limit:g} s", loading=loading, hung=True) from None
@@ -100,20 +122,25 @@ class FunctionProcess:
             # A runner whose answer is still to come would give it to the next call; also when this call is cancelled.
             if reply is None or reply["status"] == "failed":
                 self._ended = True
+            else:
+                self._signal(signal.SIGSTOP)
         if reply is None:
             raise CallFailed(await self._death(), loading=loading)
         if reply["status"] == "failed":
             raise CallFailed(reply["what"], reply["sample"], loading=loading)
         return reply
 
-    async def _send_and_receive(self, frame: bytes) -> dict[str, Any] | None:
+    async def _send_and_receive(self, frame: bytes) -> bytes | None:
+        """The bytes of an answer; None when the process has ended without one. Raises BadReply."""
         stdin, stdout = self._process.stdin, _pipe(self._process.stdout)
         assert stdin is not None, "the runner has no pipe"
         try:
             stdin.write(frame)
             await stdin.drain()
             (length,) = HEADER.unpack(await stdout.readexactly(HEADER.size))
-            return decode_body(await stdout.readexactly(length))
+            if length > MAX_REPLY_BYTES:
+                raise BadReply(f"it has {length} bytes, more than {MAX_REPLY_BYTES}")
+            return await stdout.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
@@ -122,14 +149,30 @@ class FunctionProcess:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), CLOSE_SECONDS)
         await self.close()
+        if self._overfull:
+            return f"had more than {FOLDER_BYTES // 2**20} MiB of files in its folder"
         code = self._process.returncode or 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"never returned: its process {how}{self._output.tail()}"
+
+    async def _watch_folder(self) -> None:
+        while self._room is not None:
+            await asyncio.sleep(LOOK_SECONDS)
+            if await asyncio.to_thread(self._room.overfull):
+                self._overfull = True
+                self._kill()
+                return
 
     def _kill(self) -> None:
         self._ended = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _signal(self, what: signal.Signals) -> None:
+        """Stop or continue uploaded code. Should the service go away meanwhile, the kernel ends a stopped process."""
+        if self._room is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, what)
 
 
 class _Output:
@@ -160,15 +203,16 @@ class _Output:
                     log.info("output of a reward function", function=self._name, output=line[:TAIL_BYTES])
 
 
+_FIXED_VARIABLES = {
+    "PYTHONUNBUFFERED": "1",  # what it prints is in the log even when it dies
+    "PYTHONHASHSEED": "0",  # two runs of a job see the same order of sets
+}
+
+
 def _environment() -> dict[str, str]:
     """The service's environment without its own settings (they hold the store's secrets), and its import path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUATRAIN_")}
-    fixed = {
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        "PYTHONUNBUFFERED": "1",  # what it prints is in the log even when it dies
-        "PYTHONHASHSEED": kept.get("PYTHONHASHSEED", "0"),  # two runs of a job see the same order of sets
-    }
-    return kept | fixed
+    return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
 
 
 def _pipe(stream: asyncio.StreamReader | None) -> asyncio.StreamReader:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from quatrain.reward.runner.calling import BadReturn, call_function
+from quatrain.reward.runner.confinement import Confinement, NotConfined, confine
 from quatrain.reward.runner.frames import encode_frame, read_frame
 from quatrain.reward.runner.loading import BadFunction, load_function
 
@@ -30,11 +31,15 @@ def main() -> None:
     """Serve until the service closes the pipe."""
     requests, replies = _private_pipes()
     sys.excepthook = _LastMessage(replies)
+    load = read_frame(requests)
+    if load is None:
+        return
+    # Before the first thread and before any foreign code: a thread that is there already would not be confined.
+    enforced = {} if load["confinement"] is None else confine(Confinement.of(load["confinement"]))
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
-    load = inbox.get()
     function, digest = load_function(load["target"], load["file"])
-    _send(replies, {"status": "loaded", "code_digest": digest})
+    _send(replies, {"status": "loaded", "code_digest": digest, "enforced": enforced})
     with asyncio.Runner() as runner:
         while True:
             message = inbox.get()
@@ -95,6 +100,8 @@ class _LastMessage:
 def _describe(error: BaseException, trace: TracebackType | None) -> str:
     if isinstance(error, BadFunction):
         return f"cannot be used: {error}"
+    if isinstance(error, NotConfined):
+        return f"is not run: {error}"
     if isinstance(error, BadReturn):
         return f"returned the wrong thing: {error}"
     text = "".join(traceback.format_exception_only(error)).strip()

@@ -1,0 +1,162 @@
+"""Where uploaded reward functions run: in a folder, an environment and limits of their own."""
+
+import asyncio
+import contextlib
+import ctypes
+import itertools
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from quatrain.reward.runner.confinement import Confinement
+from quatrain.reward.runner.seccomp import PR_SET_DUMPABLE
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger("reward.isolation")
+
+FIRST_USER, USERS = 60706, 400
+"""User ids that no distribution gives to anybody: each running function has one of its own."""
+CAN_CHANGE_USER = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7
+"""The capabilities CHOWN, KILL, SETGID and SETUID: without all of them a process of another user is out of control."""
+FILE_BYTES, FOLDER_BYTES, OPEN_FILES = 64 * 2**20, 256 * 2**20, 128
+BLOCK_BYTES = 4096
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONHASHSEED")
+SYSTEM_FILES = (
+    *("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo"),
+    *("/sys/devices/system/cpu", "/dev/zero", "/dev/random", "/dev/urandom"),
+)
+
+
+@dataclass(frozen=True)
+class CodeLimits:
+    """What the operator leaves to uploaded code: bytes of address space, and whether it may open sockets."""
+
+    memory_bytes: int = 4 * 2**30
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class Room:
+    """The place of one running function. `code` is its file, in `folder`, which is its working directory."""
+
+    python: str
+    folder: Path
+    code: Path
+    environment: Mapping[str, str]
+    confinement: Confinement
+
+    def overfull(self) -> bool:
+        """There are more files than it may have, by size or by number."""
+        used = 0
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    used += max(BLOCK_BYTES, entry.stat(follow_symlinks=False).st_blocks * 512)
+                if used > FOLDER_BYTES:
+                    return True
+        return False
+
+    async def close(self) -> None:
+        """Remove the folder; the process has ended."""
+        await asyncio.to_thread(self._remove)
+
+    def _remove(self) -> None:
+        try:
+            shutil.rmtree(self.folder)
+        except (OSError, RecursionError) as error:  # code that no kernel keeps from it can build what is hard to remove
+            log.warning("the folder of a reward function is left behind", folder=str(self.folder), error=str(error))
+
+
+class Rooms:
+    """Makes rooms. `python` is the interpreter, `import_paths` what code may import from; the service's own by default.
+
+    Where the service is root and every user can read these, each room has a user id of its own.
+    """
+
+    def __init__(
+        self, limits: CodeLimits, *, python: str = sys.executable, import_paths: tuple[str, ...] | None = None
+    ) -> None:
+        self._limits = limits
+        self._python = python
+        self._readable = _import_paths() if import_paths is None else import_paths
+        self._numbers = itertools.count()
+        needed = (python, tempfile.gettempdir(), *self._readable)
+        self.changes_user = _may_change_user() and all(map(open_to_others, needed))
+
+    def make(self, code: bytes, name: str) -> Room:
+        """A fresh folder with the code in it. Raises OSError."""
+        folder = Path(tempfile.mkdtemp(prefix="quatrain-code-")).resolve()
+        user = FIRST_USER + next(self._numbers) % USERS if self.changes_user else None
+        file = folder / _safe_name(name)
+        file.write_bytes(code)
+        if user is not None:
+            for path in (folder, file):
+                os.chown(path, user, user)
+        confinement = Confinement(
+            user=user,
+            memory_bytes=self._limits.memory_bytes,
+            file_bytes=FILE_BYTES,
+            open_files=OPEN_FILES,
+            network=self._limits.network,
+            readable=(*self._readable, *SYSTEM_FILES),
+            writable=(str(folder), "/dev/null"),
+        )
+        return Room(self._python, folder, file, self._environment(folder), confinement)
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        """A few harmless variables of the service and what libraries need; one thread, as memory is bounded."""
+        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        home = dict.fromkeys(("HOME", "TMPDIR"), str(folder)) | dict.fromkeys(("USER", "LOGNAME"), "nobody")
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        python = {"PYTHONPATH": os.pathsep.join(self._readable), "PYTHONDONTWRITEBYTECODE": "1"}
+        return kept | home | threads | python | {"MALLOC_ARENA_MAX": "2"}
+
+
+def message_of(confinement: Confinement) -> dict[str, object]:
+    """As it travels to the runner."""
+    return asdict(confinement)
+
+
+def hide_own_memory() -> None:
+    """Keep processes of the same user from reading this one's memory and environment."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def open_to_others(path: str) -> bool:
+    """Any user may read this file or folder, and get to it."""
+    try:
+        real = Path(path).resolve()
+        wanted = stat.S_IROTH | (stat.S_IXOTH if real.is_dir() else 0)
+        reachable = all(parent.stat().st_mode & stat.S_IXOTH for parent in real.parents)
+        return reachable and real.stat().st_mode & wanted == wanted
+    except OSError:
+        return False
+
+
+def _may_change_user() -> bool:
+    """This is root with what it takes to start, and to end, processes of other users."""
+    if os.geteuid() != 0:
+        return False
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16) & CAN_CHANGE_USER == CAN_CHANGE_USER
+    return False
+
+
+def _import_paths() -> tuple[str, ...]:
+    """Folders that code may import from: the interpreter's and the installed packages', not the working directory."""
+    here = Path.cwd()
+    places = [*sys.path, sys.prefix, sys.base_prefix]
+    resolved = (Path(place).resolve() for place in places if place)
+    return tuple(dict.fromkeys(str(place) for place in resolved if place.exists() and place != here))
+
+
+def _safe_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name.removesuffix(".py"))[-60:] + ".py"

@@ -1,0 +1,90 @@
+"""Gives up, for ever and before foreign code is imported, every right that a reward function does not need."""
+
+import ctypes
+import os
+import resource
+import signal
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quatrain.reward.runner.landlock import restrict_files
+from quatrain.reward.runner.seccomp import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, forbid_calls
+
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+CAPABILITY_VERSION_3 = 0x20080522
+CAPABILITIES = 64
+THREADS = 64
+"""Most threads and processes of a user id that is the runner's own. Of a shared one others count too: no limit then."""
+
+
+class NotConfined(Exception):
+    """This machine cannot keep foreign code from what it must not reach; the message says what would help."""
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What is left to the process. `user` is the id that it changes to; None: it stays who it is."""
+
+    user: int | None
+    memory_bytes: int
+    file_bytes: int
+    open_files: int
+    network: bool
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> "Confinement":
+        """As it came in a message."""
+        paths = {name: tuple(message[name]) for name in ("readable", "writable")}
+        return cls(**{**message, **paths})
+
+
+def confine(limits: Confinement) -> dict[str, bool]:
+    """Confine this process, which must have one thread; what could be enforced, by name.
+
+    Raises NotConfined, and OSError when the user cannot be changed. Landlock and seccomp hold for the calling thread
+    and those that it starts later, so a thread that runs already would stay free.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+    _limit(resource.RLIMIT_NOFILE, limits.open_files)
+    _limit(resource.RLIMIT_AS, limits.memory_bytes)
+    if limits.user is not None:
+        _limit(resource.RLIMIT_NPROC, THREADS)
+        os.setgroups([])
+        os.setresgid(limits.user, limits.user, limits.user)
+        os.setresuid(limits.user, limits.user, limits.user)
+    _drop_capabilities(libc)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # after the change of user, which clears it
+    files = restrict_files(libc, limits.readable, limits.writable)
+    calls = forbid_calls(libc, network=limits.network)
+    if not calls and not limits.network:
+        raise NotConfined(
+            "there is no filter of system calls (seccomp) on this machine, so the network cannot be kept from it; "
+            "reward.code_network=allow runs it with the network"
+        )
+    if not files and os.geteuid() == 0:
+        raise NotConfined(
+            "it would run as root with all of root's files: this kernel has no Landlock, and root here cannot change "
+            "to another user, or that user cannot read the Python installation; run the service as an ordinary user"
+        )
+    return {"user": limits.user is not None, "files": files, "calls": calls}
+
+
+def _limit(what: int, most: int) -> None:
+    _, hard = resource.getrlimit(what)
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (least, least))
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """All of them. A process without any cannot shrink the bounding set and has no need to."""
+    for number in range(CAPABILITIES):
+        libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+    libc.capset(struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24))
