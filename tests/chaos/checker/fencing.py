@@ -13,6 +13,8 @@ WISHES = HOUSEKEEPING | {"cancel_requested", "pause_requested", "resume_requeste
 """Types that any replica may write, without an epoch."""
 OWNED = re.compile(r"/(?P<what>policy|checkpoints|tokens|batches|evals)/(?P<step>\d+)-(?P<token>\d+)(?=[-./]|$)")
 """Names under jobs/ that carry the epoch (batches, evals) or the attempt of who wrote them."""
+CREATION = 0
+"""Attempt of what came with the creation of the job: the copies that a fork begins with."""
 
 
 def _accepted(case: Case) -> Iterator[str]:
@@ -84,7 +86,7 @@ def _names(case: Case) -> Iterator[str]:
                 continue
             kind = "epoch" if found["what"] in ("batches", "evals") else "attempt"
             token = event.epoch if kind == "epoch" else event.attempt
-            if int(found["token"]) != token:
+            if int(found["token"]) not in (token, CREATION):
                 yield f"{event} of {kind} {token} names {name}, written in {kind} {found['token']}"
 
 

@@ -1,7 +1,7 @@
 """I6: everything that the log or the spec names and retention keeps is there, byte for byte."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,17 @@ class Named:
 
 def named_objects(history: History) -> Iterator[Named]:
     """All that spec and events name, each time it is named."""
-    for ref in _refs(history.pinned):
-        yield _named("spec.json", 0, ref)
+    begun = _refs([history.pinned, history.spec.get("forked_from")])
+    yield from _in_store(history, (_named("spec.json", 0, ref) for ref in begun))
     for event in history.events:
-        for ref in _refs(event.data):
-            named = _named(str(event), event.revision, ref)
-            if named.key:
-                yield named
+        yield from _in_store(history, (_named(str(event), event.revision, ref) for ref in _refs(event.data)))
+
+
+def _in_store(history: History, names: Iterable[Named]) -> Iterator[Named]:
+    """Without local files, and without what lies with other jobs: a fork has copies, its parent's own may go."""
+    for named in names:
+        if named.key and (not named.key.startswith("jobs/") or named.key.startswith(f"jobs/{history.job}/")):
+            yield named
 
 
 def _refs(value: Any) -> Iterator[dict[str, Any]]:

@@ -108,7 +108,7 @@ def _prompts_in_turn(case: Case) -> Iterator[str]:
 
 
 def _whole_log(case: Case) -> str:
-    if case.history.spec.get("forked_from"):
+    if case.history.first_version:
         return "a fork goes on in its parent's order"
     return _nothing_sealed(case)
 
