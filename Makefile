@@ -13,7 +13,7 @@ endif
 MODE ?= process
 SOURCES := lib services orchestrator tests bench examples docs
 
-.PHONY: help setup demo test test-slow closed-form up down lint format proto proto-check bench load soak clean
+.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -61,6 +61,9 @@ proto: setup  ## Generates the stubs anew
 
 proto-check: setup  ## The committed stubs are those of the protos; every field is commented
 	$(BIN)/python .ci/check_protos.py
+
+chaos: setup  ## Faults into running jobs; SEED=n repeats one, RUNS, STACKS, CLASSES of a campaign
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(STACKS),--stacks $(STACKS)) $(if $(CLASSES),--classes $(CLASSES))
 
 bench: setup  ## Step time by phase, tokens per second, achieved FLOP/s; prints JSON
 	$(BIN)/python -m bench

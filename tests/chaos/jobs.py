@@ -58,7 +58,8 @@ def _fake_specs(folder: Path) -> dict[str, Spec]:
         "sft": {"data": str(folder / "sft.jsonl"), "batch_size": 4},
         "reward": {"data": str(folder / "preferences.jsonl"), "batch_size": 4},
     }
-    return _variants(ppo, {**ppo, **stages})
+    # The offset of the reward model takes 512 samples: fewer, larger chunks.
+    return _variants(ppo, changed({**ppo, **stages}, ppo__chunk_size=8))
 
 
 def _torch_specs(folder: Path) -> dict[str, Spec]:
