@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -48,7 +48,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
     """The one interceptor: its order of duties is fixed, and every duty sees the final status."""
 
     def __init__(
-        self, name: str, gate: Gate, *, public: bool, services: Callable[[], list[str]], access: Access | None = None
+        self, name: str, gate: Gate, *, public: bool, services: Sequence[str], access: Access | None = None
     ) -> None:
         self._name = name
         self._gate = gate
@@ -70,7 +70,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         try:
             self._admit(handler_call_details, authorize=handler is not None and not reflected)
             if handler is None:
-                served = ", ".join(sorted(self._services())) or "nothing yet"
+                served = ", ".join(sorted(self._services)) or "nothing yet"
                 raise NotBuilt(f"{self._name} does not serve {method}; it serves {served}")
         except QuatrainError as error:
             return grpc.stream_stream_rpc_method_handler(self._refusal(method, error, known=handler is not None))

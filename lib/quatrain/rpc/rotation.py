@@ -1,6 +1,7 @@
 """A channel whose certificates can change: new calls go over a new connection, calls in work end on the old one."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import grpc.aio
 from quatrain.rpc.certificates import ChannelTls, Pem
 
 Options = list[tuple[str, Any]]
+LOOK_SECONDS = 1.0
+"""Between two looks whether the calls on an old connection have ended."""
 
 
 def open_transport(target: str, options: Options, tls: ChannelTls | None) -> grpc.aio.Channel:
@@ -26,8 +29,14 @@ class _Line:
         self.pem = pem
         credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.chain)
         self.channel = grpc.aio.secure_channel(target, credentials, options=options)
-        self.calls = 0
-        self.retired = False
+        # Weak, and no callback at its end: gRPC would tie each call into a cycle that only the collector frees.
+        self.calls: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def close_when_idle(self) -> None:
+        """Waits for the calls in work, for streams as long as they last."""
+        while not all(call.done() for call in list(self.calls)):  # noqa: ASYNC110 - see `calls`
+            await asyncio.sleep(LOOK_SECONDS)
+        await self.channel.close(None)
 
 
 class RotatingChannel(grpc.aio.Channel):
@@ -40,30 +49,16 @@ class RotatingChannel(grpc.aio.Channel):
         self._options = [*options, *name, ("grpc.use_local_subchannel_pool", 1)]
         self._certificates = tls.certificates
         self._line = _Line(target, self._options, tls.certificates.current())
-        self._old: set[_Line] = set()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._old: dict[_Line, asyncio.Task[None]] = {}
 
     def line(self) -> _Line:
         """What the next call goes over."""
         pem = self._certificates.current()
         if pem is not self._line.pem:
             old, self._line = self._line, _Line(self._target, self._options, pem)
-            old.retired = True
-            self._old.add(old)
-            self._end_if_idle(old)
+            self._old[old] = asyncio.get_running_loop().create_task(old.close_when_idle())
+            self._old[old].add_done_callback(lambda _: self._old.pop(old, None))
         return self._line
-
-    def ended(self, line: _Line) -> None:
-        """A call over the line has ended."""
-        line.calls -= 1
-        self._end_if_idle(line)
-
-    def _end_if_idle(self, line: _Line) -> None:
-        if line.retired and not line.calls and line in self._old:
-            self._old.discard(line)
-            task = asyncio.get_running_loop().create_task(line.channel.close(None))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
 
     async def __aenter__(self) -> "RotatingChannel":
         return self
@@ -73,11 +68,10 @@ class RotatingChannel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Ends all connections; calls in work get `grace` seconds."""
-        lines, self._old = [self._line, *self._old], set()
-        for line in lines:
+        for line, closing in dict(self._old).items():
+            closing.cancel()
             await line.channel.close(grace)
-        if self._closing:
-            await asyncio.gather(*self._closing)
+        await self._line.channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Of the newest connection."""
@@ -122,6 +116,5 @@ class _Method:
         if line is not self._line:
             self._line, self._bound = line, self._make(line.channel)
         call = self._bound(*args, **kwargs)
-        line.calls += 1
-        call.add_done_callback(lambda _: self._owner.ended(line))
+        line.calls.add(call)
         return call

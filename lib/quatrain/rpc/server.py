@@ -111,11 +111,11 @@ class RpcServer:
         self._name = name
         self._gate = Gate("it is starting")
         self._services: list[str] = []
-        guard = CallGuard(name, self._gate, public=public, services=lambda: self._services, access=access)
+        guard = CallGuard(name, self._gate, public=public, services=self._services, access=access)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(interceptors=[guard], options=server_options(config))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._services = register(self._server)
+        self._services += register(self._server)
         listed = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(listed, self._server)
         self._probe_server: grpc.aio.Server | None = None

@@ -33,14 +33,21 @@ class Done(Generic[T]):
 
 
 async def with_heartbeats(
-    future: "asyncio.Future[T]", phase: str | Callable[[], str], *, every: float = HEARTBEAT_SECONDS
+    future: "asyncio.Future[T]",
+    phase: str | Callable[[], str],
+    *,
+    every: float = HEARTBEAT_SECONDS,
+    alive: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[Beat | Done[T], None]:
     """Yields a Beat at once and then each `every` seconds until `future` is done, then Done with its result.
 
-    The future goes on when the stream ends early, so that another call can attach to it. Raises what the future raises.
+    An event loop beats whatever becomes of the work: `alive` looks before each beat whether that gets on, and raises if
+    not. The future goes on when the stream ends early, so that another call can attach to it. Raises what the future
+    raises.
     """
     started = time.monotonic()
     while not future.done():
+        alive()
         yield Beat(phase if isinstance(phase, str) else phase(), time.monotonic() - started)
         await asyncio.wait({future}, timeout=every)
     yield Done(future.result())

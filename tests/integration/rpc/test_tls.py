@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -244,6 +246,27 @@ def test_a_closed_channel_has_ended_its_connections(authority: Authority, tmp_pa
             assert {await first, await second} == {"CANCELLED"}
 
     run(work, limit=60.0)
+
+
+def test_a_call_leaves_nothing_to_the_collector(authority: Authority) -> None:
+    """Millions of calls are made between services; one that only the collector frees also holds gRPC back at exit."""
+
+    async def work() -> None:
+        async with serving(Replica(), authority.issue("server")) as server:
+            tls = tls_of(authority.issue("client"))
+            async with open_channel(address_of(server), service=SERVICE, tls=tls) as channel:
+                call = generate_of(channel)(pb.GenerateRequest(), timeout=20.0)
+                await call
+                trace = weakref.ref(call)
+                del call
+                await asyncio.sleep(0.05)
+                assert trace() is None
+
+    gc.disable()
+    try:
+        run(work, limit=60.0)
+    finally:
+        gc.enable()
 
 
 async def hang(_request: pb.GenerateRequest, _context: Any) -> pb.GenerateResponse:
