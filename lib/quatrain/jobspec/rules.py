@@ -17,6 +17,7 @@ def violations(spec: JobSpec) -> list[FieldViolation]:
         *_ppo(spec.ppo),
         *_kl(spec.ppo.kl, spec.ppo.sequences_per_step),
         *_value_init(spec),
+        *_keep_best(spec),
     ]
 
 
@@ -119,3 +120,9 @@ def _value_init(spec: JobSpec) -> Iterator[FieldViolation]:
         yield FieldViolation(
             "ppo.value_init", "'reward' needs a reward model (reward.data or reward.model); use 'sft' or leave it out"
         )
+
+
+def _keep_best(spec: JobSpec) -> Iterator[FieldViolation]:
+    metric = (spec.checkpoint.keep_best or "").removeprefix("-")
+    if metric.startswith("eval/") and spec.ppo.eval_prompts is None:
+        yield FieldViolation("checkpoint.keep_best", f"{metric!r} is never measured without ppo.eval_prompts")

@@ -62,7 +62,6 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
     )
     uploads = Uploads(store, scratch, section.max_upload_bytes)
     artifacts = ArtifactServicer(store, uploads, sources, scratch)
-
     sweeper = Sweeper(store, section.id, section.sweep, uploads.remove_abandoned)
 
     def register(server: grpc.aio.Server) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.orchestrator.kept import missing, objects_of, units_named, units_of
 from tests.integration.orchestrator.test_api import Api, idle, serving
 from tests.integration.orchestrator.world import World, deployment, run
+from tests.servers.s3 import S3Server
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import InvalidInput, NotFound, WrongState
@@ -242,3 +243,24 @@ async def _piece(data: bytes) -> AsyncIterator[tuple[int, bytes]]:
 async def _held(until: asyncio.Event) -> AsyncIterator[tuple[int, bytes]]:
     await until.wait()
     yield 4, b"more"
+
+
+def test_a_jobs_data_come_and_go_on_a_real_server(tmp_path: Path, minio_server: S3Server) -> None:
+    async def scenario() -> None:
+        store = minio_server.new_store()
+        async with deployment(tmp_path, store=store) as world, serving(world) as api:
+            spec = world.spec(steps=6)
+            spec["checkpoint"]["keep_last"] = 1
+            await world.submit(spec)
+            view = await world.end_of(seconds=50.0)
+            await world.until(lambda: not store.list("active/"), "the job is still in the index")
+            await clean(world)
+            assert (view.state, [ref["step"] for ref in view.checkpoints]) == ("SUCCEEDED", [6])
+            assert units_of(store, "job-1") == units_named(view)
+            assert missing(store, view) == {}
+            await ask(api, "DeleteJob")
+            await clean(world)
+            assert objects_of(store, "job-1") == set()
+            assert len((await ask(api, "ListEvents")).events) == len(world.events())
+
+    run(scenario)

@@ -61,11 +61,11 @@ def kept_checkpoints(view: JobView, rule: KeepRule) -> set[str]:
         if rule.every is not None:
             kept |= {ref["key"] for ref in refs if ref["step"] % rule.every == 0}
         if rule.best is not None:
-            kept |= _best(view, stage, [ref["step"] for ref in refs], rule.best)
+            kept |= _best(view, stage, {ref["step"] for ref in refs}, rule.best)
     return kept
 
 
-def _best(view: JobView, stage: str, steps: list[int], metric: str) -> set[str]:
+def _best(view: JobView, stage: str, steps: set[int], metric: str) -> set[str]:
     """The checkpoint with the highest value of `metric`, with `-metric` the lowest; of equal ones the first.
 
     The value of a step may come after its checkpoint; until then the step is the newest one and stays for that.
