@@ -164,7 +164,7 @@ def test_a_deletion_that_was_cut_off_is_ended_by_another_replica(tmp_path: Path)
             broken = Sweeper(world.store, "broken", 1.0)
             before = len(objects_of(world.store, "job-1"))
             store: Any = world.store
-            broken.store = _DiesAfter(store, 5)  # type: ignore[assignment]
+            broken.store = _DiesAfter(store, 5)
             with pytest.raises(ConnectionError):
                 await asyncio.to_thread(broken.clean_all)
             assert len(objects_of(world.store, "job-1")) == before - 5
