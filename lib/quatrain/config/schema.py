@@ -28,6 +28,7 @@ Addresses = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 BucketName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]+(?:-+[a-z0-9]+|\.[a-z0-9]+)*$", min_length=3, max_length=63)
 ]
+Packages = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Buckets = Annotated[tuple[BucketName, ...], BeforeValidator(_split_commas)]
 
 
@@ -167,6 +168,12 @@ class ComputeConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
     threads: int = Field(default=0, ge=0, description="CPU threads of the tensor library; 0 leaves its default")
+    stuck_after: float = Field(
+        default=900.0,
+        gt=0,
+        description="seconds without progress of a computation (a token, a microbatch, a whole load or save) after "
+        "which the process counts as hung and ends, so that it is started again",
+    )
     cache_dir: Path | None = Field(default=None, description="folder of verified model copies; null: a temporary one")
     cache_bytes: int = Field(default=20 * 2**30, ge=0, description="size that the cache is kept under, in bytes")
 
@@ -186,6 +193,11 @@ class RewardConfig(Section):
     """The reward service."""
 
     memory_bytes: int = Field(default=8 * 2**30, ge=0, description="budget of loaded reward models in bytes")
+    packages: Packages = Field(
+        default=(),
+        description="installed packages whose functions specs may name, separated by commas; empty: all but the "
+        "standard library",
+    )
     allow_code: bool = Field(
         default=False, description="run uploaded reward functions, confined as docs/security.md says"
     )

@@ -18,6 +18,7 @@ from quatrain.reward.servicer import RewardServicer
 from quatrain.rpc.process import run_process
 from quatrain.rpc.security import channel_tls
 from quatrain.rpc.server import run_server
+from quatrain.rpc.worker import ModelThread
 from quatrain.storage import ObjectStore, open_store
 from quatrain.storage.folders import FolderCache
 from quatrain.v1 import reward_pb2_grpc
@@ -25,8 +26,10 @@ from quatrain.v1 import reward_pb2_grpc
 SERVICE = "quatrain.v1.RewardService"
 
 
-def build_service(config: ProcessConfig, store: ObjectStore, scratch: Path) -> RewardService:
-    """The service as configured. `scratch` is a folder of this process's own."""
+def build_service(
+    config: ProcessConfig, store: ObjectStore, scratch: Path, thread: ModelThread | None = None
+) -> RewardService:
+    """The service as configured. `scratch` is a folder of this process's own; `thread` owns the reward models."""
     folders = FolderCache(store, config.compute.cache_dir or scratch / "models", config.compute.cache_bytes)
     models = ModelSettings(
         device=config.compute.device,
@@ -35,7 +38,7 @@ def build_service(config: ProcessConfig, store: ObjectStore, scratch: Path) -> R
         queue_size=config.reward.queue_size,
     )
     backends = Backends(
-        ModelBackend(folders, models), build_functions(config, store), RemoteBackend(channel_tls(config))
+        ModelBackend(folders, models, thread), build_functions(config, store), RemoteBackend(channel_tls(config))
     )
     return RewardService(folders, backends)
 
@@ -45,6 +48,7 @@ def build_functions(config: ProcessConfig, store: ObjectStore) -> FunctionBacken
     settings = FunctionSettings(
         allow_code=config.reward.allow_code,
         queue_size=config.reward.queue_size,
+        packages=config.reward.packages,
         code_limits=CodeLimits(config.reward.code_memory_bytes, config.reward.code_network == "allow"),
     )
     return FunctionBackend(store, settings)
@@ -62,14 +66,17 @@ async def serve(config: ProcessConfig) -> None:
     store = open_store(config.storage)
     await build_functions(config, store).check_isolation()
     with tempfile.TemporaryDirectory(prefix="quatrain-reward-") as scratch:
-        service = build_service(config, store, Path(scratch))
+        thread = ModelThread(config.reward.queue_size, name="reward-model", stuck_after=config.compute.stuck_after)
+        service = build_service(config, store, Path(scratch), thread)
 
         async def reach_store() -> None:
             await asyncio.to_thread(store.list, "models/", limit=1)
 
+        watch = asyncio.create_task(thread.watch())
         try:
-            await run_server(config, "reward", partial(register, service), on_ready=reach_store)
+            await run_server(config, "reward", partial(register, service), on_ready=reach_store, working=watch)
         finally:
+            watch.cancel()
             await service.close()
 
 

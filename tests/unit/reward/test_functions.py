@@ -307,6 +307,21 @@ def uploaded(store: MemoryStore, code: str) -> FunctionSource:
     return FunctionSource("../my rewards.py:brevity", 1.0, "brevity", digest)
 
 
+def test_only_packages_that_the_operator_names_and_never_the_standard_library(tmp_path: Path, two: Batch) -> None:
+    def refused(path: str, *packages: str) -> str:
+        async def work() -> str:
+            backend = FunctionBackend(MemoryStore(), FunctionSettings(packages=packages))
+            with pytest.raises(PermissionRefused) as caught:
+                await backend.score(FunctionSource(path, 1.0, "f"), two)
+            return caught.value.message
+
+        return asyncio.run(work())
+
+    assert "functions of 'subprocess' are not open to jobs" in refused("subprocess:run")
+    assert "functions of 'os' are not open to jobs" in refused("os.path:join", "rewards_of_test", "os")
+    assert "reward.packages (our_rewards)" in refused("rewards_of_test:length", "our_rewards")
+
+
 UPLOADED = """
 from __future__ import annotations
 from dataclasses import dataclass

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -44,13 +45,17 @@ class _Slot:
 
 @dataclass(frozen=True)
 class FunctionSettings:
-    """What the operator decides. `kept` processes stay warm; imports get `load_limit` seconds at least."""
+    """What the operator decides. `kept` processes stay warm; imports get `load_limit` seconds at least.
+
+    Installed functions are called from `packages` only; empty: from all but the standard library.
+    """
 
     allow_code: bool = False
     queue_size: int = 8
     kept: int = 4
     load_limit: float = 30.0
     code_limits: CodeLimits = field(default_factory=CodeLimits)
+    packages: tuple[str, ...] = ()
 
 
 class FunctionBackend:
@@ -145,6 +150,7 @@ class FunctionBackend:
     async def _room(self, source: FunctionSource) -> Room | None:
         """Where uploaded code runs; None for `module:function`, which the operator has installed."""
         if source.code_digest is None:
+            self._check_package(source.path)
             return None
         if not self._settings.allow_code:
             raise PermissionRefused(
@@ -152,6 +158,16 @@ class FunctionBackend:
                 "name an installed module:function, or let the operator set reward.allow_code"
             )
         return await asyncio.to_thread(self._fetch_code, source.path, source.code_digest)
+
+    def _check_package(self, path: str) -> None:
+        """Who submits a job names the function and its arguments, and not every installed function is harmless."""
+        package = path.partition(":")[0].partition(".")[0]
+        open_ones = self._settings.packages
+        if package in sys.stdlib_module_names or (open_ones and package not in open_ones):
+            raise PermissionRefused(
+                f"reward function {path!r}: functions of {package!r} are not open to jobs; the operator lists packages "
+                f"in reward.packages ({', '.join(open_ones) or 'all but the standard library'})"
+            )
 
     def _fetch_code(self, path: str, digest: str) -> Room:
         try:

@@ -59,10 +59,10 @@ class ModelBackend:
     torch is imported with the first model, not with this module: a replica that only runs reward functions stays small.
     """
 
-    def __init__(self, folders: FolderCache, settings: ModelSettings) -> None:
+    def __init__(self, folders: FolderCache, settings: ModelSettings, thread: ModelThread | None = None) -> None:
         self._folders = folders
         self._settings = settings
-        self._thread = ModelThread(settings.queue_size, name="reward-model")
+        self._thread = thread or ModelThread(settings.queue_size, name="reward-model")
         self._loaded: OrderedDict[tuple[str, str, str], RewardModel] = OrderedDict()
 
     async def score(self, source: ModelSource, batch: Batch) -> SourceScores:
