@@ -1,13 +1,18 @@
 """Reads a job as its log tells it and looks whether all that it keeps is there, byte for byte."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
+
+from tests.integration.orchestrator.test_api import Api
+from tests.integration.orchestrator.world import World
 
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import JobLog, JobView
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_manifest, read_object
+from quatrain.v1 import job_pb2
 
 MANIFEST = "/manifest.json"
 
@@ -68,6 +73,16 @@ class Watching:
             await asyncio.to_thread(check_kept, self._store, self._job)
             self.looks += 1
             await asyncio.sleep(0.02)
+
+
+async def pin_newest(world: World, api: Api) -> int:
+    """Pins the newest checkpoint of job-1 as soon as there is one; its step. The job may be quicker: then the next."""
+    while True:
+        await world.until(lambda: len(world.view().checkpoints) > 0, "a checkpoint")
+        step = int(world.view().checkpoints[-1]["step"])
+        with contextlib.suppress(NotFound):
+            await api.call("PinCheckpoint", job_pb2.PinCheckpointRequest(job_id="job-1", step=step, pinned=True))
+            return step
 
 
 def objects_of(store: ObjectStore, job: str, *folders: str) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.orchestrator.kept import missing, objects_of, units_named, units_of
+from tests.integration.orchestrator.kept import missing, objects_of, pin_newest, units_named, units_of
 from tests.integration.orchestrator.test_api import Api, idle, serving
 from tests.integration.orchestrator.world import World, deployment, run
 from tests.servers.s3 import S3Server
@@ -90,9 +90,7 @@ def test_a_lifted_pin_of_a_finished_job_lets_retention_decide(tmp_path: Path) ->
             spec = world.spec(steps=40)
             spec["checkpoint"]["keep_last"] = 1
             await world.submit(spec)
-            await world.until(lambda: len(world.view().checkpoints) > 0, "a checkpoint")
-            step = world.view().checkpoints[-1]["step"]
-            await ask(api, "PinCheckpoint", step=step, pinned=True)
+            step = await pin_newest(world, api)
             await world.end_of(seconds=50.0)
             await world.until(lambda: not world.store.list("active/"), "the job is still in the index")
             await clean(world)

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 from tests.integration.orchestrator.faults import FlakyStore
-from tests.integration.orchestrator.kept import Watching, check_kept, missing, objects_of, units_named, units_of
+from tests.integration.orchestrator.kept import (
+    Watching,
+    check_kept,
+    missing,
+    objects_of,
+    pin_newest,
+    units_named,
+    units_of,
+)
 from tests.integration.orchestrator.test_api import Api, serving
 from tests.integration.orchestrator.world import World, deployment, put_rows, run
 
@@ -125,9 +133,7 @@ def test_a_pin_in_mid_run_holds_to_the_end(tmp_path: Path) -> None:
         async with deployment(tmp_path) as world, serving(world) as api:
             start_sweeper(world)
             await world.submit(keeping(world))
-            await world.until(lambda: len(world.view().checkpoints) > 0, "a checkpoint")
-            step = world.view().checkpoints[-1]["step"]
-            await _touch(api, "pin", step)
+            step = await pin_newest(world, api)
             view = await world.end_of()
             await swept(world)
 
