@@ -17,6 +17,7 @@
     ├── DeadlineExpired
     ├── Corrupt                 bytes do not match their digest, or cannot be read
     ├── RunFailed               the computation itself failed
+    │   └── OutOfMemory         the device or the machine has too little memory for it
     └── NotBuilt                the method exists in the contract but not in this version
 
 `rpc/errors.py` maps each class to one gRPC status. `reason` is a stable word for programs; the message is for people
@@ -149,6 +150,12 @@ class RunFailed(QuatrainError):
     """The computation itself failed."""
 
     reason = "RUN_FAILED"
+
+
+class OutOfMemory(RunFailed):
+    """The computation needs more memory than the device, or the machine, has."""
+
+    reason = "OUT_OF_MEMORY"
 
 
 class NotBuilt(QuatrainError):

@@ -166,6 +166,7 @@ def _told(error: BaseException) -> BaseException:
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if not memory and not (isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS)):
         return error
+    _log.error("out of memory", exc_info=error)
     lines = text.strip().splitlines()
     return OutOfMemory(f"out of memory: {lines[0][:300] if lines else type(error).__name__}")
 

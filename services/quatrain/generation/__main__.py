@@ -30,7 +30,11 @@ async def serve(config: ProcessConfig) -> None:
             fake_latency=config.generation.fake_latency,
         )
         service = GenerationService(
-            engine, cache.fetch, job_slots=config.generation.job_slots, queue_size=config.generation.queue_size
+            engine,
+            cache.fetch,
+            job_slots=config.generation.job_slots,
+            queue_size=config.generation.queue_size,
+            stuck_after=config.compute.stuck_after,
         )
 
         def register(server: grpc.aio.Server) -> list[str]:
@@ -40,9 +44,11 @@ async def serve(config: ProcessConfig) -> None:
         async def reach_store() -> None:
             await asyncio.to_thread(store.list, "models/", limit=1)
 
+        watch = asyncio.create_task(service.watch())
         try:
-            await run_server(config, "generation", register, on_ready=reach_store)
+            await run_server(config, "generation", register, on_ready=reach_store, working=watch)
         finally:
+            watch.cancel()
             service.close()
 
 

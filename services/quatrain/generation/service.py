@@ -51,12 +51,20 @@ class Capabilities:
 class GenerationService:
     """One replica: an engine, its policy slots and its model thread."""
 
-    def __init__(self, engine: Engine, fetch: Callable[[str, str], Path], *, job_slots: int, queue_size: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        fetch: Callable[[str, str], Path],
+        *,
+        job_slots: int,
+        queue_size: int,
+        stuck_after: float = math.inf,
+    ) -> None:
         """`fetch` gives a verified local folder for a model's URI and digest (`FolderCache.fetch`)."""
         self._engine = engine
         self._fetch = fetch
         self._slots = PolicySlots(engine, fetch, job_slots)
-        self._thread = ModelThread(queue_size)
+        self._thread = ModelThread(queue_size, stuck_after=stuck_after)
         self._job_slots = job_slots
 
     def capabilities(self) -> Capabilities:
@@ -75,6 +83,10 @@ class GenerationService:
         if self._engine.needs_weights and not held:
             await asyncio.to_thread(self._fetch, ref.uri, ref.digest)
         return await self._thread.run(self._compute, request)
+
+    async def watch(self) -> None:
+        """Raises Unavailable as soon as the model thread is stuck, else never ends."""
+        await self._thread.watch()
 
     def close(self) -> None:
         """Takes no more requests."""

@@ -34,11 +34,12 @@ async def main(config: ProcessConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="quatrain-learner-") as temporary:
         cache_dir = config.compute.cache_dir or Path(temporary) / "cache"
         cache = FolderCache(store, cache_dir, config.compute.cache_bytes)
+        thread = ModelThread(_QUEUE_SIZE, stuck_after=config.compute.stuck_after)
         service = LearnerService(
             Host(config.learner.id, config.learner.owner_timeout),
             make_backend(config),
             Artefacts(store, cache, Path(temporary) / "scratch"),
-            ModelThread(_QUEUE_SIZE),
+            thread,
             log_check=lambda token: check_log(store, token),
         )
 
@@ -49,11 +50,12 @@ async def main(config: ProcessConfig) -> None:
         async def on_ready() -> None:
             await asyncio.to_thread(probe_store, store)
 
-        watch = asyncio.create_task(service.watch())
+        watches = [asyncio.create_task(watch) for watch in (service.watch(), thread.watch())]
         try:
-            await run_server(config, "learner", register, on_ready=on_ready)
+            await run_server(config, "learner", register, on_ready=on_ready, working=watches[1])
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
 
 def make_backend(config: ProcessConfig) -> Backend:

@@ -75,7 +75,11 @@ class LearnerService:
         return self.status(plan.token)
 
     def status(self, token: Token | None = None) -> Status:
-        """Who holds the learner and where it is; the session's own token renews the owner's sign of life."""
+        """Who holds the learner and where it is; the session's own token renews the owner's sign of life.
+
+        Raises Unavailable when the model thread is stuck: then it is nobody's.
+        """
+        self.check_progress()
         session = self._session
         if session is None:
             return Status(self._host.learner_id, self._backend.device)
@@ -151,6 +155,10 @@ class LearnerService:
         """A sign of life of the owner, given at each heartbeat that reached it. Raises as every other call does."""
         self._require(token)
 
+    def check_progress(self) -> None:
+        """Raises Unavailable when the model thread is stuck."""
+        self._thread.check_progress()
+
     def close_if_silent(self) -> bool:
         """Ends the session when its owner gave no sign of life for `owner_timeout` seconds."""
         session = self._session
@@ -185,7 +193,7 @@ class LearnerService:
         self._newest.move_to_end(token.job)
         if len(self._newest) > _REMEMBERED_JOBS:
             self._newest.popitem(last=False)
-        claimed = Session(plan, self._clock())
+        claimed = Session(plan, self._clock(), made_progress=self._thread.made_progress)
         self._session = claimed
         claimed.opening = _task(self._load(claimed))
         return claimed

@@ -105,7 +105,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         return _status(self._service.status(_token(request.token) if request.HasField("token") else None))
 
     async def _watched(self, token: Token, work: "asyncio.Future[T]", phase: str) -> AsyncIterator[Beat | Done[T]]:
-        async for event in with_heartbeats(work, phase):
+        async for event in with_heartbeats(work, phase, alive=self._service.check_progress):
             yield event
             if isinstance(event, Beat):
                 self._service.touch(token)

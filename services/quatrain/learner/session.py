@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,8 @@ class Session:
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     failure: QuatrainError | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+    made_progress: Callable[[], None] = lambda: None
+    """Told that a step gets on."""
 
     @property
     def token(self) -> Token:
@@ -70,6 +73,11 @@ class Session:
         if self.ended.is_set():
             raise Fenced(f"The session of {self.token} has ended; a newer owner or a time-out closed it.")
 
+    def tick(self) -> None:
+        """Between microbatches, in whichever thread computes them."""
+        self.made_progress()
+        self.check()
+
     def ready(self) -> Trainer:
         """The trainer. Raises WrongState while the stage is being opened, and the failure that made it unusable."""
         if self.failure is not None:
@@ -84,7 +92,7 @@ class Session:
         self.failure = WrongState(f"Step {step} of {self.token} broke off halfway; open the stage again to go on.")
         started = time.perf_counter()
         try:
-            trained = trainer.train(step, batch, self.check)
+            trained = trainer.train(step, batch, self.tick)
         except QuatrainError as error:
             self.failure = error
             raise

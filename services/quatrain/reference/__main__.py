@@ -28,6 +28,7 @@ async def serve(config: ProcessConfig) -> None:
             cache.fetch,
             memory_bytes=config.reference.memory_bytes,
             queue_size=config.reference.queue_size,
+            stuck_after=config.compute.stuck_after,
         )
 
         def register(server: grpc.aio.Server) -> list[str]:
@@ -37,9 +38,11 @@ async def serve(config: ProcessConfig) -> None:
         async def reach_store() -> None:
             await asyncio.to_thread(store.list, "models/", limit=1)
 
+        watch = asyncio.create_task(service.watch())
         try:
-            await run_server(config, "reference", register, on_ready=reach_store)
+            await run_server(config, "reference", register, on_ready=reach_store, working=watch)
         finally:
+            watch.cancel()
             service.close()
 
 

@@ -46,13 +46,19 @@ class ReferenceService:
     """One replica: its models in memory and its model thread."""
 
     def __init__(
-        self, backend: Backend, fetch: Callable[[str, str], Path], *, memory_bytes: int, queue_size: int
+        self,
+        backend: Backend,
+        fetch: Callable[[str, str], Path],
+        *,
+        memory_bytes: int,
+        queue_size: int,
+        stuck_after: float = math.inf,
     ) -> None:
         """`fetch` gives a verified local folder for a model's URI and digest (`FolderCache.fetch`)."""
         self._backend = backend
         self._fetch = fetch
         self._models = LoadedModels(backend, fetch, memory_bytes)
-        self._thread = ModelThread(queue_size)
+        self._thread = ModelThread(queue_size, stuck_after=stuck_after)
 
     async def compute(self, request: Request) -> Result:
         """Logprobs of every completion token.
@@ -65,6 +71,10 @@ class ReferenceService:
         if self._backend.needs_weights and not self._models.holds(WeightsKey.of(ref, request.dtype)):
             await asyncio.to_thread(self._fetch, ref.uri, ref.digest)
         return await self._thread.run(self._compute, request)
+
+    async def watch(self) -> None:
+        """Raises Unavailable as soon as the model thread is stuck, else never ends."""
+        await self._thread.watch()
 
     def close(self) -> None:
         """Takes no more requests."""

@@ -19,6 +19,7 @@ from quatrain.generation.engines.kv_cache import PreallocatedCache
 from quatrain.generation.engines.uniforms import uniforms
 from quatrain.models.logprobs import vocabulary_size
 from quatrain.models.sequences import PaddedBatch, output_head, pad_right
+from quatrain.rpc.worker import made_progress
 
 
 @torch.inference_mode()
@@ -32,6 +33,7 @@ def generate(model: PreTrainedModel, chunk: Chunk) -> list[Completion]:
         if step + 1 == chunk.sampling.max_new_tokens or len(tokens_B) == 0:
             break
         hidden_BD = run.read_tokens(tokens_B)
+        made_progress()
     return run.completions()
 
 
