@@ -26,7 +26,10 @@ RESTART_DEADLINE = 120.0
 # Tiny models are slower on two threads than on one; a metrics port in each process tells who did the work.
 SETTINGS = {"QUATRAIN_COMPUTE__THREADS": "1", "QUATRAIN_SERVER__METRICS_PORT": "0", "CUDA_VISIBLE_DEVICES": ""}
 # What a person may have set; a test's stack is its own.
-FOREIGN = ("REDIS_URL", "S3_ENDPOINT", "S3_BUCKET", "S3_ACCESS_KEY", "S3_SECRET_KEY", "QUATRAIN_ENDPOINT")
+FOREIGN = (
+    *("REDIS_URL", "S3_ENDPOINT", "S3_BUCKET", "S3_ACCESS_KEY", "S3_SECRET_KEY"),
+    *("QUATRAIN_ENDPOINT", "QUATRAIN_TOKEN", "QUATRAIN_TOKEN_FILE", "QUATRAIN_CA", "QUATRAIN_CERT", "QUATRAIN_KEY"),
+)
 
 
 @dataclass(frozen=True)
