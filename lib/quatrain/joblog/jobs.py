@@ -50,6 +50,13 @@ def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> boo
 def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
     """The document that the job was created with. Raises NotFound without such a job, Corrupt when it is damaged."""
     try:
+        return _spec(store, job)
+    except Corrupt:  # A second read tells a bit that flipped on the way from one that flipped in the store.
+        return _spec(store, job)
+
+
+def _spec(store: ObjectStore, job: str) -> dict[str, Any]:
+    try:
         data = store.get(spec_key(job))
     except NotFound as error:
         raise no_such_job(job) from error

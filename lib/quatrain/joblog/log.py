@@ -177,7 +177,7 @@ class JobLog:
         while True:
             key = event_key(self._job, self._view.revision + 1)
             try:
-                event = parse_event(self._store.get(key), key)
+                event = _event_at(self._store, key)
             except NotFound:
                 return folded
             self._fold(event)
@@ -187,7 +187,7 @@ class JobLog:
         folded: list[Event] = []
         after = event_key(self._job, self._view.revision)
         for stat in self._store.list(f"jobs/{self._job}/events/", start_after=after):
-            event = parse_event(self._store.get(stat.key), stat.key)
+            event = _event_at(self._store, stat.key)
             self._fold(event)
             folded.append(event)
         return folded
@@ -195,7 +195,7 @@ class JobLog:
     def _read_event(self, revision: int) -> Event:
         key = event_key(self._job, revision)
         try:
-            return parse_event(self._store.get(key), key)
+            return _event_at(self._store, key)
         except NotFound as error:
             raise Corrupt(f"{key} is missing while later events exist; restore it from a copy of the bucket") from error
 
@@ -215,3 +215,14 @@ class JobLog:
                 write_snapshot(self._store, self._job, tail)
             except Unavailable:
                 return
+
+
+def _event_at(store: ObjectStore, key: str) -> Event:
+    """The event at `key`. A second read tells a bit that flipped on the way from one that flipped in the store.
+
+    Raises NotFound, Corrupt.
+    """
+    try:
+        return parse_event(store.get(key), key)
+    except Corrupt:
+        return parse_event(store.get(key), key)

@@ -37,8 +37,8 @@ LIVING = frozenset({Standing.HELD, Standing.LOST})
 
 
 @dataclass
-class _Crashes:
-    """Owners of one job that ended by a bug here, and how long this process leaves the job alone."""
+class _Pause:
+    """How long this process leaves a job alone whose owner ended by a bug here, or that could not be read."""
 
     count: int = 0
     not_before: float = 0.0
@@ -61,9 +61,11 @@ class Scheduler:
     _places: Places = field(init=False)
     _unowned: dict[str, UnownedJob] = field(default_factory=dict)
     _left_alone: set[str] = field(default_factory=set)
-    """Unfinished jobs that are not ours to own: of another pool, or unreadable."""
+    """Unfinished jobs that are not ours to own: of another pool, or with a name that is none."""
     _owned: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _crashes: dict[str, _Crashes] = field(default_factory=dict)
+    _crashes: dict[str, _Pause] = field(default_factory=dict)
+    _damaged: dict[str, _Pause] = field(default_factory=dict)
+    """Jobs that could not be read: the damage may have been on the way only, or be mended."""
     _reasons: dict[str, str] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -119,6 +121,7 @@ class Scheduler:
             self._report(job, self._owned.pop(job))
         active = await asyncio.to_thread(jobs.list_active, self.around.store)
         self._left_alone.intersection_update(active)
+        self._damaged = {job: pause for job, pause in self._damaged.items() if job in active}
         others = self._others(active)
         await self._get_to_know(others, await self.around.queue.holders(list(others)))
         self._take_lost()
@@ -131,7 +134,8 @@ class Scheduler:
             try:
                 check_name("job", job)
             except InvalidInput as error:
-                self._give_up(job, error)
+                log.error("job gets no owner", job=job, error=error.message)
+                self._left_alone.add(job)
         return {job: mark for job, mark in active.items() if job not in self._owned and job not in self._left_alone}
 
     async def _get_to_know(self, others: Mapping[str, Mark], holders: Mapping[str, str]) -> None:
@@ -159,6 +163,8 @@ class Scheduler:
 
     async def _meet(self, job: str, mark: Mark, *, held: bool) -> None:
         """Gets to know a new job. A damaged one must not keep the others from their owners."""
+        if job in self._damaged and time.monotonic() < self._damaged[job].not_before:
+            return
         try:
             plan = read_plan(job, await asyncio.to_thread(jobs.read_spec, self.around.store, job))
         except NotFound:
@@ -184,6 +190,7 @@ class Scheduler:
             self._give_up(job, error)
             del self._unowned[job]
             return
+        self._damaged.pop(job, None)
         known.log, known.mark, known.read_at = job_log, mark, time.monotonic()
         if job_log.view.finished:  # Its owner died between the terminal event and these two.
             await self.around.queue.close_job(job)
@@ -192,8 +199,8 @@ class Scheduler:
             del self._unowned[job]
 
     def _give_up(self, job: str, error: QuatrainError) -> None:
-        log.error("job cannot be read and gets no owner", job=job, error=error.message)
-        self._left_alone.add(job)
+        log.error("job cannot be read and gets no owner now", job=job, error=error.message)
+        self._damaged.setdefault(job, _Pause()).add()
 
     def _take_lost(self) -> None:
         """Takes jobs that need no further place: begun ones that have looked lost for the lease time, and those that
@@ -272,7 +279,7 @@ class Scheduler:
         elif error is not None:
             log.error("owner crashed", job=job, exc_info=error)
         if error is not None and not isinstance(error, Unavailable):
-            self._crashes.setdefault(job, _Crashes()).add()
+            self._crashes.setdefault(job, _Pause()).add()
         else:
             self._crashes.pop(job, None)
 

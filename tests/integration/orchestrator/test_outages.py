@@ -175,6 +175,22 @@ def test_one_damaged_job_does_not_keep_the_others_from_their_owner(tmp_path: Pat
     run(scenario)
 
 
+def test_a_damaged_job_that_is_mended_gets_its_owner(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, schedulers=0) as world:
+            await world.submit(world.spec())
+            whole = world.store.get("jobs/job-1/spec.json")
+            world.store.put("jobs/job-1/spec.json", b"z" + whole[1:])
+            scheduler = world.start_scheduler()
+            await soon(lambda: "job-1" in scheduler._damaged, "nobody has seen the damage")
+            world.store.put("jobs/job-1/spec.json", whole)
+            await world.end_of()
+            check_ended_well(world)
+            assert not scheduler._damaged
+
+    run(scenario)
+
+
 def test_what_an_owner_that_died_after_the_end_left_is_cleaned_up(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path) as world:

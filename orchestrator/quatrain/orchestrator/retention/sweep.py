@@ -82,14 +82,15 @@ class Sweeper:
         entries = {jobs.cleanup_key(job, revision) for job, revisions in index.items() for revision in revisions}
         self._pending = {key: since for key, since in self._pending.items() if key in entries}
         for job, revisions in index.items():
-            if job in self._unreadable:
-                continue
             try:
                 revision = self._clean(job)
             except (Corrupt, NotFound) as error:
-                log.error("job cannot be cleaned", job=job, error=error.message)
+                # Told once: the next look may find it mended, or have had a better line.
+                if job not in self._unreadable:
+                    log.error("job cannot be cleaned", job=job, error=error.message)
                 self._unreadable.add(job)
                 continue
+            self._unreadable.discard(job)
             if self._stop.is_set():
                 return
             fault_point("retention.before_done")
