@@ -276,6 +276,21 @@ def test_a_damaged_event_is_corrupt(data: bytes | None) -> None:
         JobLog(store, "j").refresh()
 
 
+def test_a_bit_that_flips_on_the_way_is_no_damage() -> None:
+    class FlippingStore(MemoryStore):
+        flips = 0
+
+        def get(self, key: str) -> bytes:
+            self.flips += 1
+            data = super().get(key)
+            return data if self.flips % 2 == 0 else bytes([data[0] ^ 1]) + data[1:]
+
+    store = FlippingStore()
+    write_steps(store, 3)
+
+    assert [event.revision for event in JobLog(store, "j").refresh()] == [1, 2, 3]
+
+
 def test_ten_thousand_events_are_folded_in_under_ten_seconds() -> None:
     store = CountingStore()
     names = {f"group/metric_{i}": i / 7 for i in range(60)}
