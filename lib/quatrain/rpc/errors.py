@@ -118,7 +118,10 @@ def _explained(code: grpc.StatusCode, text: str) -> str:
         return "its certificate is not one of the trusted authorities', has expired, or is not made out to this name"
     if code is grpc.StatusCode.UNAVAILABLE and "WRONG_VERSION_NUMBER" in text:
         return "it does not speak TLS"
-    if code is grpc.StatusCode.UNAVAILABLE and "ailed to connect" in text:
+    unreachable = "ailed to connect" in text or "connections to all backends failing" in text
+    if code is grpc.StatusCode.UNAVAILABLE and unreachable and text.endswith("Socket closed"):
+        return "ends each connection at once: it is going down, or wants TLS or another certificate"
+    if code is grpc.StatusCode.UNAVAILABLE and unreachable:
         return f"cannot be reached ({text.rpartition(': ')[2].lower()})"
     return text
 

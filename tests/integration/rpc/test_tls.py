@@ -70,10 +70,11 @@ async def arrived(replica: Replica, calls: int) -> None:
 
 
 async def refused(address: str, tls: ChannelTls | None) -> bool:
+    """Whether no connection comes about, with a message that says what may be missing."""
     try:
         await generate(address, tls)
-    except Unavailable:
-        return True
+    except Unavailable as error:
+        return "certificate" in error.message
     return False
 
 
