@@ -36,10 +36,10 @@ async def with_heartbeats(
     future: "asyncio.Future[T]",
     phase: str | Callable[[], str],
     *,
-    every: float = HEARTBEAT_SECONDS,
+    every: float | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[Beat | Done[T], None]:
-    """Yields a Beat at once and then each `every` seconds until `future` is done, then Done with its result.
+    """Yields a Beat at once and then each `every` seconds (5) until `future` is done, then Done with its result.
 
     An event loop beats whatever becomes of the work: `alive` looks before each beat whether that gets on, and raises if
     not. The future goes on when the stream ends early, so that another call can attach to it. Raises what the future
@@ -49,7 +49,7 @@ async def with_heartbeats(
     while not future.done():
         alive()
         yield Beat(phase if isinstance(phase, str) else phase(), time.monotonic() - started)
-        await asyncio.wait({future}, timeout=every)
+        await asyncio.wait({future}, timeout=HEARTBEAT_SECONDS if every is None else every)
     yield Done(future.result())
 
 

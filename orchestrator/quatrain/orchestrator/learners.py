@@ -10,6 +10,7 @@ from quatrain.errors import (
     DeadlineExpired,
     InvalidInput,
     LearnerBusy,
+    OutOfMemory,
     Overloaded,
     QuatrainError,
     RunFailed,
@@ -60,13 +61,16 @@ class LearnerSession:
     async def open(self, request: learner_pb2.OpenRequest) -> None:
         """Opens a stage, which may take long; the signs of life keep the learner ours meanwhile.
 
-        Raises LearnerBusy, Unavailable, and what Open itself refuses.
+        Raises LearnerBusy, Unavailable, LearnerLost when it has too little memory, and what Open itself refuses.
         """
-        response: learner_pb2.OpenResponse = await _call(
-            self.address, lambda: self._stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS)
-        )
-        self.learner_id = response.status.learner_id
         self.stage = request.stage
+        try:
+            response: learner_pb2.OpenResponse = await _call(
+                self.address, lambda: self._stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS)
+            )
+        except OutOfMemory as error:
+            raise self._loss("opening", error) from error
+        self.learner_id = response.status.learner_id
         self.step = response.status.step
 
     async def train(self, step: int, batch: common_pb2.ObjectRef | None) -> learner_pb2.StepResult:
@@ -133,6 +137,8 @@ class LearnerSession:
     async def _watched(self, doing: str, call: Awaitable[Any]) -> Any:
         try:
             return await call
+        except OutOfMemory as error:
+            raise self._loss(doing, error) from error
         except (RunFailed, InvalidInput):
             raise
         except (Unavailable, Overloaded, DeadlineExpired) as error:
@@ -152,7 +158,11 @@ class LearnerSession:
         return bool(status.token == self.token)
 
     def _loss(self, doing: str, error: QuatrainError) -> "LearnerLost":
-        return LearnerLost(f"learner {self.address} lost at {doing}: {error.message}")
+        stage = learner_pb2.Stage.Name(self.stage).removeprefix("STAGE_").lower()
+        version = f" (policy version {self.step})" if self.stage == learner_pb2.STAGE_PPO else ""
+        cause = error.message.removeprefix(f"learner at {self.address}: ")
+        reason = error.code_reason if isinstance(error, OutOfMemory) else None
+        return LearnerLost(f"learner {self.address} lost at {stage} {doing}{version}: {cause}", reason=reason)
 
 
 Rank = tuple[int, str, str]

@@ -8,6 +8,7 @@ from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.orchestrator.collector import Collector
+from quatrain.orchestrator.failures import failure, last_attempt
 from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.retention.keeping import keep_clean
@@ -178,18 +179,15 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
     budget = int(run.plan.spec["limits"]["retries"])
     failures = len(run.view.failures)
     log.warning("attempt failed", job=run.plan.job, attempt=run.attempt, failures=failures, error=error.message)
-    if failures > budget:
-        await _fail(
-            run,
-            JobFailed(
-                f"{error.message}; {failures} attempts failed since the last checkpoint, limits.retries is {budget}",
-                reason="RETRIES_USED_UP",
-            ),
-        )
+    final = last_attempt(run, error)
+    if final is not None:
+        await _fail(run, final)
         return False
     checkpoint = view.newest_checkpoint(view.stage)
     where = f"step {checkpoint['step']}" if checkpoint else "the start of the stage"
-    await run.set_state("RECOVERING", f"{error.message}; recovering from {where}, failure {failures} of {budget}")
+    await run.set_state(
+        "RECOVERING", f"{error.message}; recovering from {where}, attempt {failures + 1} of {budget + 1}"
+    )
     await asyncio.sleep(min(RECOVERY_SECONDS * 2.0 ** (failures - 1), 8.0))
     return True
 
@@ -202,9 +200,10 @@ async def _cancel_gracefully(run: JobRun) -> None:
 
 
 async def _fail(run: JobRun, error: QuatrainError) -> None:
-    log.error("job failed", job=run.plan.job, reason=error.code_reason, error=error.message)
+    told = failure(run, error)
+    log.error("job failed", job=run.plan.job, reason=told["reason"], error=told["message"])
     await run.close_session()
-    await _finish(run, "FAILED", {"reason": error.code_reason, "message": error.message})
+    await _finish(run, "FAILED", told)
 
 
 async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None:

@@ -88,7 +88,8 @@ class PendingBatch:
         if failure.chunk not in self.missing_chunks():
             return  # Another worker has done the task meanwhile.
         self.error = RunFailed(
-            f"{self.batch.purpose} of step {self.batch.step} failed: {failure.error_message}",
+            f"{self.batch.purpose} of step {self.batch.step} with policy version {self.batch.policy_version} failed: "
+            f"{failure.error_message}",
             reason=failure.error_reason,
         )
         self.done.set()

@@ -110,7 +110,7 @@ def test_used_up_retries_end_the_job_with_the_reason(tmp_path: Path) -> None:
             assert view.state == "FAILED"
             assert view.error is not None
             assert view.error["reason"] == "RETRIES_USED_UP"
-            assert "lost at step 1" in view.error["message"]
+            assert "lost at ppo step 1 (policy version 0): " in view.error["message"]
             assert "limits.retries is 2" in view.error["message"]
             assert len(world.events(kind="attempt_failed")) == 3
 

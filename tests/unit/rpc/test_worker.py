@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from quatrain.errors import Overloaded, Unavailable
-from quatrain.rpc.worker import ModelThread
+from quatrain.errors import OutOfMemory, Overloaded, Unavailable
+from quatrain.rpc import worker
+from quatrain.rpc.worker import ModelThread, made_progress
 
 
 def test_calls_run_one_after_the_other_in_one_thread() -> None:
@@ -108,5 +109,58 @@ def test_a_closed_thread_takes_nothing_and_finishes_what_it_has() -> None:
         with pytest.raises(Unavailable, match="stopping"):
             await model.run(int)
         await call
+
+    asyncio.run(work())
+
+
+def test_a_thread_without_progress_is_stuck_and_one_that_gets_on_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "EXIT_AFTER_SECONDS", 3600.0)  # the process goes on
+    release = threading.Event()
+
+    def crawl() -> None:
+        while not release.wait(0.05):
+            made_progress()
+
+    async def work() -> None:
+        model = ModelThread(2, stuck_after=0.5)
+        model.check_progress()
+        crawling = asyncio.create_task(model.run(crawl))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(model.watch(), 1.5)
+        release.set()
+        await crawling
+        release.clear()
+        hanging = model.submit(release.wait)
+        with pytest.raises(Unavailable, match=r"no progress for .* s \(compute.stuck_after is 0.5 s\)"):
+            await asyncio.wait_for(model.watch(), 30.0)
+        release.set()
+        hanging.result(30.0)
+        model.check_progress()
+        model.close(wait=1.0)
+
+    asyncio.run(work())
+
+
+def test_lack_of_memory_is_an_error_of_its_own_without_the_frames_that_hold_the_tensors() -> None:
+    class OutOfMemoryError(RuntimeError):  # as torch names it
+        pass
+
+    def raising(error: Exception) -> None:
+        raise error
+
+    async def work() -> None:
+        model = ModelThread(2)
+        for error in (
+            OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"),
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            MemoryError(),
+        ):
+            with pytest.raises(OutOfMemory, match="out of memory: ") as caught:
+                await model.run(raising, error)
+            assert caught.value.__cause__ is None
+            assert caught.value.__context__ is None
+        with pytest.raises(RuntimeError, match="something else"):
+            await model.run(raising, RuntimeError("something else"))
+        model.close(wait=1.0)
 
     asyncio.run(work())
