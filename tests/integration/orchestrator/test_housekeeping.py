@@ -262,3 +262,22 @@ def test_a_jobs_data_come_and_go_on_a_real_server(tmp_path: Path, minio_server: 
             assert len((await ask(api, "ListEvents")).events) == len(world.events())
 
     run(scenario)
+
+
+def test_a_job_that_cannot_be_read_keeps_no_other_from_being_cleaned(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with finished(tmp_path) as (world, api):
+            await clean(world)
+            spec = world.store.get("jobs/job-1/spec.json")
+            world.store.put(jobs.cleanup_key("a-ghost", 0), b"{}")
+            await ask(api, "DeleteJob")
+            world.store.put("jobs/job-1/spec.json", b"{")
+            sweeper = Sweeper(world.store, "sweeper", 1.0)
+            await asyncio.to_thread(sweeper.clean_all)
+            assert objects_of(world.store, "job-1"), "nothing is guessed"
+            world.store.put("jobs/job-1/spec.json", spec)
+            await asyncio.to_thread(sweeper.clean_all)
+            assert objects_of(world.store, "job-1") == set()
+            assert list(jobs.list_cleanups(world.store)) == ["a-ghost"]
+
+    run(scenario)

@@ -144,6 +144,31 @@ def test_a_pin_in_mid_run_holds_to_the_end(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_a_paused_job_has_all_that_it_goes_on_with(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path) as world, serving(world) as api:
+            start_sweeper(world)
+            spec = keeping(world, steps=40, every=3)
+            spec["ppo"]["staleness"] = 2
+            await world.submit(spec)
+            watcher = world.keep(Watching(world.store, "job-1").run())
+            await world.until(lambda: len(world.view().released) > 0, "a release")
+            await api.call("PauseJob", job_pb2.PauseJobRequest(job_id="job-1"))
+            await world.until(lambda: world.view().state == "PAUSED", "a pause")
+            view = world.view()
+            await world.schedulers[0].stop()
+            (checkpoint,) = view.checkpoints
+            unsealed = max(view.sealed) + 1
+            assert {checkpoint["step"], view.step, unsealed - 3} <= set(view.policies)
+            assert missing(world.store, view) == {}
+            await api.call("ResumeJob", job_pb2.ResumeJobRequest(job_id="job-1"))
+            world.start_scheduler("heir")
+            assert (await world.end_of(seconds=50.0)).state == "SUCCEEDED"
+            assert not watcher.done(), watcher
+
+    run(scenario)
+
+
 def test_an_owner_that_dies_between_event_and_deletion_leaves_the_rest_to_the_next(tmp_path: Path) -> None:
     store = FlakyStore()
 
