@@ -98,7 +98,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         async def call(request: Any, context: Context) -> Any:
             async with self._around(method, context):
                 if not unary:
-                    return await inner(parse(request), context)
+                    return await inner(self._checked(parse(request), context), context)
                 limit = self._limit(method, context)
                 try:
                     async with asyncio.timeout(limit) as clock:
@@ -121,11 +121,20 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
                     return
                 async with contextlib.aclosing(result) as messages:
                     async for message in messages:
-                        if self._access is not None:  # A stream may last for weeks; a token may be taken back.
-                            self._access.authenticate(context.invocation_metadata() or ())
+                        self._check_again(context)
                         yield message
 
         return call
+
+    def _check_again(self, context: Context) -> None:
+        """At each message of a stream, which may last for weeks. Raises Unauthenticated for a token taken back."""
+        if self._access is not None:
+            self._access.authenticate(context.invocation_metadata() or ())
+
+    async def _checked(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        async for request in requests:
+            self._check_again(context)
+            yield request
 
     def _refusal(self, method: str, error: QuatrainError, *, known: bool) -> Any:
         """A handler that raises `error` without having read a request."""

@@ -174,6 +174,22 @@ def test_health_is_free_and_reflection_needs_a_token(tmp_path: Path) -> None:
     run(work)
 
 
+def test_an_upload_ends_when_its_token_is_taken_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with secured(tmp_path) as api:
+            metadata = (("authorization", f"Bearer {SUBMITTER}"),)
+            upload = artifact_stub(api.channel).Upload(timeout=30.0, metadata=metadata)
+            await upload.write(pb.UploadRequest())
+            while not api.servicer.seen:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+            api.tokens.write_text(line_of(VIEWER_LINE))
+            await upload.write(pb.UploadRequest())
+            with pytest.raises(Unauthenticated), _ours():
+                await upload
+
+    run(work, limit=60.0)
+
+
 async def drain(stream: Any) -> None:
     while await stream.read():
         pass
