@@ -98,11 +98,12 @@ def mark_active(store: ObjectStore, job: str, revision: int) -> None:
 
 
 def list_cleanups(store: ObjectStore) -> dict[str, list[int]]:
-    """The index of jobs to clean: job to the revisions of its entries."""
+    """The index of jobs to clean: job to the revisions of its entries. What is no entry of ours is left alone."""
     found: dict[str, list[int]] = {}
     for stat in store.list("cleanup/"):
-        _, job, revision = stat.key.split("/")
-        found.setdefault(job, []).append(int(revision))
+        job, _, revision = stat.key.removeprefix("cleanup/").partition("/")
+        if revision.isascii() and revision.isdigit():
+            found.setdefault(job, []).append(int(revision))
     return found
 
 

@@ -135,6 +135,8 @@ def test_a_finished_job_goes_from_one_index_to_the_other() -> None:
     jobs.retire(store, "j")
     store.put(jobs.cleanup_key("j", 7), b"{}")
     store.put(jobs.cleanup_key("k", 12), b"{}")
+    for other in ("cleanup/j/x", "cleanup/j/1/2", "cleanup/readme"):
+        store.put(other, b"")
 
     assert not jobs.list_active(store)
     assert jobs.list_cleanups(store) == {"j": [0, 7], "k": [12]}
