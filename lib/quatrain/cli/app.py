@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from quatrain.cli import artifacts, history, jobs, retention, stack, tokens
+from quatrain.cli import artifacts, history, jobs, retention, stack, steering, tokens
 
 app = typer.Typer(
     name="quatrain",
@@ -57,6 +57,7 @@ def root(
 
 job = typer.Typer(no_args_is_help=True, help="Submit jobs, follow them, look into them.")
 jobs.register(job)
+steering.register(job)
 history.register(job)
 retention.register(job, artifacts.checkpoint)
 app.add_typer(job, name="job")

@@ -1,4 +1,4 @@
-"""`job submit|list|get|watch|wait|cancel`."""
+"""`job submit|list|get|watch|wait`."""
 
 import sys
 from pathlib import Path
@@ -24,6 +24,11 @@ from quatrain.client import Client, Job
 from quatrain.local.home import read_endpoint, state_folder
 
 JobId = Annotated[str, typer.Argument(help="Id of the job.", metavar="JOB")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One field: ppo.kl.coef=0.1; repeat.")
+]
+NewJobId = Annotated[str, typer.Option(help="Id of the new job; without one the server makes one.")]
+RequestId = Annotated[str, typer.Option(help="The same request id twice gives one job.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,16 +38,13 @@ def register(app: typer.Typer) -> None:
     app.command()(get)
     app.command()(watch)
     app.command()(wait)
-    app.command()(cancel)
 
 
 def submit(
     file: Annotated[str, typer.Argument(help="Job spec, YAML or JSON; - reads it from stdin.", metavar="FILE")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One field: ppo.kl.coef=0.1; repeat.")
-    ] = None,
-    job_id: Annotated[str, typer.Option(help="Id of the new job; without one the server makes one.")] = "",
-    request_id: Annotated[str, typer.Option(help="The same request id twice gives one job.")] = "",
+    overrides: Overrides = None,
+    job_id: NewJobId = "",
+    request_id: RequestId = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, start nothing.")] = False,
     show_resolved: Annotated[
         bool, typer.Option("--show-resolved", help="Print the spec with every default and digest.")
@@ -68,8 +70,8 @@ def submit(
             print_data(job.resolved_spec, Format.json if output is Format.json else Format.yaml)
             hint(f"submitted: {job.id}")
         elif output is not Format.json or not wait:
-            _print_submitted(job, output)
-        _next_commands(job)
+            print_new(job, output)
+        next_commands(job)
         if wait:
             _follow(client, job.id)
             finished = client.get(job.id)
@@ -138,25 +140,6 @@ def wait(
     _finish(finished)
 
 
-def cancel(
-    job: JobId,
-    now: Annotated[bool, typer.Option("--now", help="At once, without finishing the step and a checkpoint.")] = False,
-    reason: Annotated[str, typer.Option(help="Why, for the log.")] = "",
-    output: Output = Format.table,
-) -> None:
-    """Ask for the end of a job: after the running step and a checkpoint, or at once with --now. Twice is fine."""
-    with Client() as client:
-        found = client.cancel(job, now=now, reason=reason)
-    if output is Format.name:
-        print_names([found.id])
-    elif output is Format.table:
-        print(found.state)
-        if not found.finished:
-            hint(f"the end is asked for; `quatrain job wait {found.id}` waits for it")
-    else:
-        print_data(found, output)
-
-
 def _follow(client: Client, job: str, *, stdout: bool = False) -> None:
     """Shows a job live: on stdout for `watch`, whose data it is; else on stderr."""
     stream = sys.stdout if stdout else sys.stderr
@@ -188,7 +171,8 @@ def _print_checked(job: Job, output: Format, *, show_resolved: bool) -> None:
     hint(f"ok: {job.name} can run; nothing was started")
 
 
-def _print_submitted(job: Job, output: Format) -> None:
+def print_new(job: Job, output: Format) -> None:
+    """A job that was just made."""
     if output is Format.name:
         print_names([job.id])
         sys.stdout.flush()
@@ -198,7 +182,8 @@ def _print_submitted(job: Job, output: Format) -> None:
         print_data(job, output)
 
 
-def _next_commands(job: Job) -> None:
+def next_commands(job: Job) -> None:
+    """Hints what to do with a new job."""
     hint(f"follow:  quatrain job watch {job.id}")
     hint(f"result:  quatrain job wait {job.id} && quatrain checkpoint download {job.id}")
     hint(f"stop:    quatrain job cancel {job.id}")
@@ -213,6 +198,7 @@ def _print_job(job: Job) -> None:
     fields: dict[str, Any] = {
         "id": job.id,
         "name": job.name,
+        "forked from": f"{job.forked_from.job}@{job.forked_from.step}" if job.forked_from else "",
         "state": job.state,
         "stage": job.stage,
         "phase": job.phase,

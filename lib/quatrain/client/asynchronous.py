@@ -25,6 +25,7 @@ from quatrain.client.resources import (
     named_model_from,
     rollout_from,
 )
+from quatrain.client.steering import Steering
 from quatrain.client.submission import read_draft, send_files
 from quatrain.client.uploads import import_from, upload_file, upload_model
 from quatrain.errors import DeadlineExpired, InvalidInput
@@ -50,7 +51,7 @@ class WaitTimedOut(DeadlineExpired):
     reason = "WAIT_TIMED_OUT"
 
 
-class AsyncClient:
+class AsyncClient(Steering):
     """Talks to the Quatrain API. Belongs to the event loop that makes its first call; close it, or use `async with`."""
 
     def __init__(
@@ -211,44 +212,11 @@ class AsyncClient:
                 return events
             request.after_revision = events[-1].revision
 
-    async def cancel(self, job: str, *, now: bool = False, reason: str = "") -> Job:
-        """Asks for the end of a job: after the running step and a checkpoint, or at once with `now`. Idempotent.
-
-        Raises NotFound.
-        """
-        request = job_pb2.CancelJobRequest(job_id=job, now=now, reason=reason)
-        answer = await self._connection.call(self._connection.jobs.CancelJob, request)
-        return job_from(answer.job)
-
     async def checkpoints(self, job: str) -> Checkpoints:
         """Committed checkpoints in the order of their commits. Raises NotFound."""
         request = job_pb2.ListCheckpointsRequest(job_id=job)
         answer = await self._connection.call(self._connection.jobs.ListCheckpoints, request)
         return [checkpoint_from(each) for each in answer.checkpoints]
-
-    async def pin_checkpoint(self, job: str, step: int, *, pinned: bool = True, reason: str = "") -> None:
-        """Keeps the PPO checkpoint of a step and its policy whatever the retention says, or lifts that. Idempotent.
-
-        Raises NotFound.
-        """
-        request = job_pb2.PinCheckpointRequest(job_id=job, step=step, pinned=pinned, reason=reason)
-        await self._connection.call(self._connection.jobs.PinCheckpoint, request)
-
-    async def delete_checkpoint(self, job: str, step: int, *, reason: str = "") -> None:
-        """Gives the PPO checkpoint of a step up; its data are deleted soon after. Idempotent.
-
-        Raises WrongState when it is pinned or a running job may need it; NotFound.
-        """
-        request = job_pb2.DeleteCheckpointRequest(job_id=job, step=step, reason=reason)
-        await self._connection.call(self._connection.jobs.DeleteCheckpoint, request)
-
-    async def delete(self, job: str, *, reason: str = "") -> None:
-        """Deletes a finished job's data; spec, events and finished models stay. Idempotent.
-
-        Raises WrongState when the job has not ended; NotFound.
-        """
-        request = job_pb2.DeleteJobRequest(job_id=job, reason=reason)
-        await self._connection.call(self._connection.jobs.DeleteJob, request)
 
     async def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
         """Brings a Hugging Face folder of a job to `to` and returns the files: checked, and resumed if it broke off.

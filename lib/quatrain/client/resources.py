@@ -49,6 +49,14 @@ class JobFailure:
 
 
 @dataclass(frozen=True)
+class ForkedFrom:
+    """Where a fork began: the job that was forked and the PPO step of its checkpoint."""
+
+    job: str
+    step: int
+
+
+@dataclass(frozen=True)
 class Job:
     """A job. `state` is one of the words of the design (`QUEUED`, `RUNNING`, ...), times are RFC 3339 in UTC.
 
@@ -76,6 +84,7 @@ class Job:
     update_time: str = ""
     conditions: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    forked_from: ForkedFrom | None = None
     spec: dict[str, Any] | None = None
     resolved_spec: dict[str, Any] | None = None
 
@@ -159,7 +168,7 @@ def job_from(message: job_pb2.Job) -> Job:
     def model(name: str) -> Model | None:
         return model_from(getattr(message, name)) if message.HasField(name) else None
 
-    error = message.error
+    error, forked = message.error, message.forked_from
     return Job(
         id=message.id,
         name=message.name,
@@ -184,6 +193,7 @@ def job_from(message: job_pb2.Job) -> Job:
         update_time=message.update_time,
         conditions=dict(message.conditions),
         warnings=tuple(message.warnings),
+        forked_from=ForkedFrom(forked.job_id, forked.step) if message.HasField("forked_from") else None,
     )
 
 

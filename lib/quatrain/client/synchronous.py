@@ -114,6 +114,28 @@ class Client:
         """See `AsyncClient.cancel`."""
         return self._run(self._open_client.cancel(job, now=now, reason=reason))
 
+    def pause(self, job: str, *, reason: str = "") -> Job:
+        """See `AsyncClient.pause`."""
+        return self._run(self._open_client.pause(job, reason=reason))
+
+    def resume(self, job: str, *, reason: str = "") -> Job:
+        """See `AsyncClient.resume`."""
+        return self._run(self._open_client.resume(job, reason=reason))
+
+    def fork(
+        self,
+        job: str,
+        *,
+        step: int | None = None,
+        overrides: Sequence[str] = (),
+        job_id: str = "",
+        request_id: str = "",
+    ) -> Job:
+        """See `AsyncClient.fork`."""
+        return self._run(
+            self._open_client.fork(job, step=step, overrides=overrides, job_id=job_id, request_id=request_id)
+        )
+
     def checkpoints(self, job: str) -> Checkpoints:
         """See `AsyncClient.checkpoints`."""
         return self._run(self._open_client.checkpoints(job))

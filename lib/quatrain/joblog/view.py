@@ -78,6 +78,8 @@ class JobView:
     conditions: dict[str, str] = field(default_factory=dict)
     # Open wishes: `cancel` {"now", "reason"}, `pause` {"reason"}.
     intents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Data of `forked`; None for a job that is no fork.
+    forked: dict[str, Any] | None = None
     # Data of the failed attempts since the newest checkpoint or completed stage: the retry budget counts these.
     failures: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, Any] | None = None
@@ -164,6 +166,15 @@ def _state_changed(view: JobView, event: Event) -> None:
         view.elapsed = event.data.get("elapsed", view.elapsed)
         if "pause" not in view.intents:  # Resumed while the owner was going: the job waits for the next one.
             view.state = "QUEUED"
+
+
+def _forked(view: JobView, event: Event) -> None:
+    view.forked = event.data
+    view.stage_results.update(event.data["stage_results"])
+    view.offset = event.data["offset"]
+    view.completed["ppo"] = event.data["step"]
+    checkpoint = {"stage": "ppo", "step": event.data["step"], **event.data["checkpoint"]}
+    view.checkpoints = [*view.checkpoints, {**checkpoint, "attempt": event.attempt, "revision": event.revision}]
 
 
 def _stage_started(view: JobView, event: Event) -> None:
@@ -309,6 +320,7 @@ def _merge_metrics(view: JobView, stage: str, event: Event) -> None:
 _HANDLERS: dict[str, Callable[[JobView, Event], None]] = {
     "owner_taken": _owner_taken,
     "state_changed": _state_changed,
+    "forked": _forked,
     "stage_started": _stage_started,
     "learner_opened": _learner_opened,
     "batch_sealed": _batch_sealed,

@@ -5,7 +5,7 @@ spec = parse_spec(document)
 """
 
 from quatrain.jobspec.documents import load_yaml
-from quatrain.jobspec.overrides import apply_overrides
+from quatrain.jobspec.overrides import apply_overrides, split_overrides
 from quatrain.jobspec.parsing import parse_spec
 from quatrain.jobspec.sections import (
     AdvantageSpec,
@@ -48,4 +48,5 @@ __all__ = [
     "resolved_document",
     "spec_from_proto",
     "spec_to_proto",
+    "split_overrides",
 ]

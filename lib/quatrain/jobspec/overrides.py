@@ -15,12 +15,21 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[
     """A copy of the document with each `dotted.path=VALUE` set; missing sections are made. Raises InvalidSpec."""
     changed = copy.deepcopy(document)
     for text in overrides:
-        path, equals, value = text.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
-            raise _refuse(text, f"{text!r} is not of the form dotted.path=value, such as ppo.kl.coef=0.1")
-        _set(changed, keys, load_value(value), text)
+        path, value = _split(text)
+        _set(changed, path.split("."), load_value(value), text)
     return changed
+
+
+def split_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """Dotted path to the text of its value; of two for the same path the last. Raises InvalidSpec."""
+    return dict(_split(text) for text in overrides)
+
+
+def _split(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.strip().split(".")):
+        raise _refuse(text, f"{text!r} is not of the form dotted.path=value, such as ppo.kl.coef=0.1")
+    return path.strip(), value
 
 
 def _set(document: dict[str, Any], keys: list[str], value: Any, text: str) -> None:

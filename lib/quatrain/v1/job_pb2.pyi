@@ -45,7 +45,7 @@ class JobError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "name", "owner", "state", "stage", "phase", "step", "total_steps", "attempt", "policy_version", "revision", "error", "spec", "resolved_spec_json", "metrics", "model", "reward_model", "sft_model", "weights_sha256", "create_time", "update_time", "conditions", "warnings")
+    __slots__ = ("id", "name", "owner", "state", "stage", "phase", "step", "total_steps", "attempt", "policy_version", "revision", "error", "spec", "resolved_spec_json", "metrics", "model", "reward_model", "sft_model", "weights_sha256", "create_time", "update_time", "conditions", "warnings", "forked_from")
     class ConditionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Job(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    FORKED_FROM_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     owner: str
@@ -99,7 +100,16 @@ class Job(_message.Message):
     update_time: str
     conditions: _containers.ScalarMap[str, str]
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., stage: _Optional[str] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., attempt: _Optional[int] = ..., policy_version: _Optional[int] = ..., revision: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., spec: _Optional[_Union[_spec_pb2.JobSpec, _Mapping]] = ..., resolved_spec_json: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., reward_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., sft_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., weights_sha256: _Optional[str] = ..., create_time: _Optional[str] = ..., update_time: _Optional[str] = ..., conditions: _Optional[_Mapping[str, str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    forked_from: ForkedFrom
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., stage: _Optional[str] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., attempt: _Optional[int] = ..., policy_version: _Optional[int] = ..., revision: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., spec: _Optional[_Union[_spec_pb2.JobSpec, _Mapping]] = ..., resolved_spec_json: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., reward_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., sft_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., weights_sha256: _Optional[str] = ..., create_time: _Optional[str] = ..., update_time: _Optional[str] = ..., conditions: _Optional[_Mapping[str, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., forked_from: _Optional[_Union[ForkedFrom, _Mapping]] = ...) -> None: ...
+
+class ForkedFrom(_message.Message):
+    __slots__ = ("job_id", "step")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    step: int
+    def __init__(self, job_id: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("job_id", "request_id", "validate_only", "spec")
@@ -234,7 +244,7 @@ class ResumeJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
 
 class ForkJobRequest(_message.Message):
-    __slots__ = ("job_id", "step", "overrides", "request_id")
+    __slots__ = ("job_id", "step", "overrides", "request_id", "new_job_id")
     class OverridesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -246,11 +256,13 @@ class ForkJobRequest(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     OVERRIDES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NEW_JOB_ID_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     step: int
     overrides: _containers.ScalarMap[str, str]
     request_id: str
-    def __init__(self, job_id: _Optional[str] = ..., step: _Optional[int] = ..., overrides: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    new_job_id: str
+    def __init__(self, job_id: _Optional[str] = ..., step: _Optional[int] = ..., overrides: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., new_job_id: _Optional[str] = ...) -> None: ...
 
 class ForkJobResponse(_message.Message):
     __slots__ = ("job",)

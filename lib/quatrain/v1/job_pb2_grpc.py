@@ -188,7 +188,9 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ForkJob(self, request, context):
-        """Starts a new job from a checkpoint.
+        """Starts a new job from a PPO checkpoint, whatever the source is doing; the checkpoint is copied, so the source may be deleted
+        afterwards. The same request_id of the same owner gives the same job. INVALID_ARGUMENT with BadRequest field violations when
+        a changed field is wrong or cannot change in a fork; FAILED_PRECONDITION when there is no checkpoint yet; NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,11 +17,11 @@ from quatrain.storage.folders import read_object
 
 
 def evaluation_due(run: JobRun, step: int) -> bool:
-    """True before the first step, at every `eval_every` and at the last step, unless the log has it already."""
+    """True before the job's first step, at every `eval_every` and at the last step, unless the log has it already."""
     if run.plan.eval_prompts is None or step in run.view.evaluations:
         return False
     every = int(run.plan.ppo["eval_every"])
-    return step % every == 0 or step == run.plan.total_steps("ppo")
+    return step % every == 0 or step == run.plan.total_steps("ppo") or not run.view.evaluations
 
 
 async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
     results = await run.unless_stopped(run.collector.collect(batch))
     prompts = await run.prompts(plan.eval_prompts)
     rows = await asyncio.to_thread(batch_rows, plan, batch, results, prompts, await run.tokenizer())
-    first = rows if step == 0 else await _first_rows(run)
+    first = await _first_rows(run) if run.view.evaluations else rows
     data = await asyncio.to_thread(write_batch, rows)
     key = f"jobs/{plan.job}/ppo/evals/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
     await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, key, data))
@@ -66,7 +66,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
 
 
 async def _first_rows(run: JobRun) -> list[BatchRow]:
-    first = run.view.evaluations[0]
+    first = run.view.evaluations[min(run.view.evaluations)]
     data = await run.patiently(lambda: asyncio.to_thread(read_object, run.around.store, first["key"], first["sha256"]))
     return await asyncio.to_thread(read_batch, data)
 

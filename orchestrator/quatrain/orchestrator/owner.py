@@ -163,6 +163,8 @@ async def _run_stages(run: JobRun) -> None:
     run.obey()
     if run.view.state in ("VALIDATING", "QUEUED", "PAUSING"):
         await run.set_state("STARTING", f"owned by {run.around.name}")
+    if run.plan.forked_from is not None and run.view.forked is None:
+        await run.append("forked", run.plan.forked_from)
     for stage in run.plan.stages:
         if stage not in run.view.stage_results:
             await STAGES[stage](run)

@@ -72,6 +72,8 @@ class Plan:
     """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
     eval_gold: dict[str, Any] | None
     reference: FolderRef | None
+    forked_from: dict[str, Any] | None
+    """Data of the event `forked`; None for a job that is no fork."""
     owner: str
     create_time: str
 
@@ -95,6 +97,11 @@ class Plan:
     def every_steps(self) -> int:
         """Steps between checkpoints."""
         return int(self.spec["checkpoint"]["every_steps"])
+
+    @property
+    def first_version(self) -> int:
+        """The policy version that the job starts from: 0, for a fork the step of its checkpoint."""
+        return 0 if self.forked_from is None else int(self.forked_from["step"])
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -155,6 +162,7 @@ def _read_plan(job: str, document: dict[str, Any]) -> Plan:
         reward_is_local_model=bool(pinned["reward_is_local_model"]),
         eval_gold=pinned["eval_gold"],
         reference=None if pinned["reference"] is None else FolderRef.from_json(pinned["reference"]),
+        forked_from=document.get("forked_from"),
         owner=document["owner"],
         create_time=document["create_time"],
     )

@@ -42,7 +42,7 @@ class Probe:
 
 async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
     """Samples a few completions and scores them with reference and learner. Raises JobFailed naming both values."""
-    probe = await _sample(run, 0)
+    probe = await _sample(run, run.plan.first_version)
     _compare(run.plan.dtype, "learner", probe.logprobs, await _learner(run, session, probe))
     if run.plan.reference is None:
         _compare(run.plan.dtype, "reference", probe.logprobs, await _reference(run, probe))
@@ -96,7 +96,7 @@ async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.nda
 
 
 async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
-    """Logprobs of the reference, which is the same model as version 0 unless the spec names another."""
+    """Logprobs of the version that was probed under the reference service."""
     request = reference_pb2.ComputeReferenceLogprobsRequest(
         job=run.plan.job,
         model=probe.policy.to_proto(),

@@ -41,6 +41,9 @@ async def _external_offset(run: JobRun, reward: dict[str, Any]) -> float:
 def value_opening(run: JobRun, reward: dict[str, Any]) -> Opening:
     """How the learner opens PPO: the value model from the reward model where it is a local one, else the trunk."""
     plan = run.plan
+    if plan.forked_from is not None:  # What it is comes from the checkpoint; here only its architecture counts.
+        source = plan.forked_from["value_model"]
+        return Opening("ppo", run.sft_model(), plan.ppo, value_model=None if source is None else FolderRef(**source))
     trained = run.view.stage_results.get("reward")
     local = trained is not None or plan.reward_is_local_model
     if plan.ppo["value_init"] == "sft" or not local:

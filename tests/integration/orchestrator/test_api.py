@@ -245,7 +245,7 @@ def test_same_request_one_job_and_what_is_missing_says_so(tmp_path: Path) -> Non
             assert made[0] == made[1]
             with pytest.raises(AlreadyExists):
                 await api.call("CreateJob", create(world, job_id=made[0], request_id="other"))
-            for method in ("ForkJob", "ExportCheckpoint"):
+            for method in ("ExportCheckpoint",):
                 with pytest.raises(NotBuilt):
                     await api.call(method, getattr(job_pb2, f"{method}Request")())
             for method in ("TailLogs", "Chat"):

@@ -141,7 +141,7 @@ def test_get_shows_one_job(api: FakeApi, cli: Cli) -> None:
 
 
 def test_what_is_not_there_is_exit_code_4(api: FakeApi, cli: Cli) -> None:
-    for verb in ("get", "watch", "wait", "metrics", "rollouts", "events", "cancel"):
+    for verb in ("get", "watch", "wait", "metrics", "rollouts", "events", "cancel", "pause", "resume", "fork"):
         code, out, err = cli("job", verb, "nope")
         assert (code, out) == (4, ""), verb
         assert "no job 'nope'" in err
@@ -187,14 +187,6 @@ def test_wait_exits_with_the_outcome_or_9(api: FakeApi, cli: Cli) -> None:
     code, _, err = cli("job", "wait", "long", "--timeout", "0.1")
     assert code == 9
     assert "it goes on" in err
-
-
-def test_cancel_is_an_intent(api: FakeApi, cli: Cli) -> None:
-    job = start(api.add_job("a"))
-
-    assert cli("job", "cancel", "a", "--reason", "enough")[:2] == (0, "RUNNING\n")
-    assert cli("job", "cancel", "a", "--now", "-o", "name")[:2] == (0, "a\n")
-    assert job.view().intents["cancel"]["now"] is True
 
 
 def test_debug_shows_the_traceback(api: FakeApi, cli: Cli) -> None:

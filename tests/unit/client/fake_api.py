@@ -179,6 +179,24 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
         self._job(request.job_id).append("cancel_requested", now=request.now, reason=request.reason)
         return job_pb2.CancelJobResponse(job=job_message(request.job_id, self._job(request.job_id)))
 
+    async def PauseJob(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        self._job(request.job_id).append("pause_requested", reason=request.reason)
+        return job_pb2.PauseJobResponse(job=job_message(request.job_id, self._job(request.job_id)))
+
+    async def ResumeJob(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        self._job(request.job_id).append("resume_requested", reason=request.reason)
+        return job_pb2.ResumeJobResponse(job=job_message(request.job_id, self._job(request.job_id)))
+
+    async def ForkJob(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        self._job(request.job_id)
+        self.add_job(request.new_job_id)
+        message = job_message(request.new_job_id, self._job(request.new_job_id))
+        message.forked_from.CopyFrom(job_pb2.ForkedFrom(job_id=request.job_id, step=request.step))
+        return job_pb2.ForkJobResponse(job=message)
+
     async def ListEvents(self, request: Any, context: Any) -> Any:
         self._note(request, context)
         job = self._job(request.job_id)

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.client.fake_api import FakeApi, FakeJob
 from tests.unit.client.folders import write_spec
 
-from quatrain.client import AsyncClient, Client, Update, WaitTimedOut
+from quatrain.client import AsyncClient, Client, ForkedFrom, Update, WaitTimedOut
 from quatrain.digests import sha256_hex
 from quatrain.errors import AlreadyExists, InvalidData, InvalidInput, InvalidSpec, NotFound, Unavailable
 from quatrain.v1 import job_pb2
@@ -255,8 +255,32 @@ def test_cancel_says_how_and_why(api: FakeApi, client: Client) -> None:
     assert api.jobs["j"].view().intents["cancel"] == {"now": True, "reason": "a typo"}
 
 
+def test_pause_and_resume_say_why(api: FakeApi, client: Client) -> None:
+    api.add_job()
+
+    assert client.pause("j", reason="lunch").state == "PAUSED"
+    assert api.jobs["j"].view().intents["pause"] == {"reason": "lunch"}
+    assert client.resume("j", reason="back").state == "QUEUED"
+    assert api.jobs["j"].events[-1].data == {"reason": "back"}
+
+
+def test_fork_sends_step_and_changed_fields_and_a_request_id_of_its_own(api: FakeApi, client: Client) -> None:
+    api.add_job()
+
+    made = client.fork("j", step=40, overrides=["ppo.kl.coef=0.1", "name = x=y"], job_id="k")
+    client.fork("j", job_id="l")
+
+    (first, second) = [request for kind, request in api.seen if kind == "ForkJobRequest"]
+    assert (made.id, made.forked_from) == ("k", ForkedFrom("j", 40))
+    assert (first.step, dict(first.overrides)) == (40, {"ppo.kl.coef": "0.1", "name": " x=y"})
+    assert not second.HasField("step")
+    assert first.request_id != second.request_id != ""
+    with pytest.raises(InvalidSpec, match="not of the form"):
+        client.fork("j", overrides=["ppo"])
+
+
 def test_what_is_not_there_is_not_found(client: Client) -> None:
-    for call in (client.get, client.events, client.metrics, client.checkpoints, client.cancel):
+    for call in (client.get, client.events, client.metrics, client.checkpoints, client.cancel, client.pause):
         with pytest.raises(NotFound, match="no job 'nope'"):
             call("nope")
     with pytest.raises(NotFound):

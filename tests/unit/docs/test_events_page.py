@@ -40,6 +40,7 @@ def test_documented_fields_are_enough_to_fold_every_event() -> None:
         data |= {name: {"score": 1.0} for name in ("metrics",) if name in fields}
         data |= {name: None for name in ("tokens", "policy", "error") if name in fields}
         data |= {name: {"uri": "u", "digest": "d"} for name in ("model",) if name in fields}
+        data |= {name: {} for name in ("checkpoint", "stage_results") if name in fields}
         data |= {name: [1] for name in ("versions",) if name in fields}
 
         check_event(Event(type=kind, data=data, actor="docs"))

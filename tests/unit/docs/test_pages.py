@@ -90,8 +90,8 @@ def test_there_are_command_lines() -> None:
 
 
 def test_commands_that_do_not_exist_are_noticed() -> None:
-    for line in ("quatrain job pause JOB", "quatrain job submit spec.yaml --detach"):
-        with pytest.raises(Exception, match=r"pause|detach"):
+    for line in ("quatrain job stop JOB", "quatrain job submit spec.yaml --detach"):
+        with pytest.raises(Exception, match=r"stop|detach"):
             parse_command(line)
 
 

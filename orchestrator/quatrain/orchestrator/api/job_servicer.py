@@ -23,6 +23,7 @@ from quatrain.orchestrator.api.reading import JobReader, JobRecord
 from quatrain.orchestrator.api.retention import ON_REQUEST, delete_job, pin, policy_of_step, release
 from quatrain.orchestrator.api.watching import watch
 from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.submission.fork import Fork, fork_job
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
@@ -108,6 +109,21 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         event = Event("resume_requested", {"reason": request.reason}, caller().name)
         await ask_resume(self.reader, request.job_id, event)
         return job_pb2.ResumeJobResponse(job=await self._job(request.job_id))
+
+    async def ForkJob(self, request: job_pb2.ForkJobRequest, context: Context) -> job_pb2.ForkJobResponse:
+        """See the proto."""
+        source = await self.reader.read(request.job_id)
+        fork = Fork(
+            source=source.job,
+            document=source.document,
+            view=source.log.view,
+            step=request.step if request.HasField("step") else None,
+            overrides=dict(request.overrides),
+            owner=caller().name,
+            job_id=request.new_job_id,
+            request_id=request.request_id,
+        )
+        return job_pb2.ForkJobResponse(job=await self._job(await fork_job(self.submitter, fork)))
 
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:
         """See the proto."""

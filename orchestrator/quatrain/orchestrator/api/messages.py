@@ -34,6 +34,9 @@ def job_message(job: str, document: dict[str, Any], view: JobView, *, with_spec:
         conditions=view.conditions,
         warnings=document["warnings"],
     )
+    if document.get("forked_from") is not None:
+        forked = document["forked_from"]
+        message.forked_from.CopyFrom(job_pb2.ForkedFrom(job_id=forked["job"], step=forked["step"]))
     if view.error is not None:
         message.error.CopyFrom(job_pb2.JobError(reason=view.error["reason"], message=view.error["message"]))
     _set_models(message, view)

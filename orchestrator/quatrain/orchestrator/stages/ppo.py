@@ -41,6 +41,7 @@ async def run_ppo(run: JobRun) -> None:
     run.exact_logprobs = capabilities.exact_logprobs
     reward = await working_reward(run)
     session = await open_learner(run, value_opening(run, reward))
+    await _forked_policy(run, session)
     if not run.view.sealed:
         await run.unless_stopped(probe_logprobs(run, session))
     stage = PpoStage(run, session, reward)
@@ -58,9 +59,18 @@ async def run_ppo(run: JobRun) -> None:
 
 async def _first_policy(run: JobRun) -> None:
     """Version 0 is the SFT model as it is: nothing is copied, an event names it."""
-    if 0 not in run.view.policies:
+    if run.plan.forked_from is None and 0 not in run.view.policies:
         model = {**run.sft_model().to_json(), "policy_version": 0}
         await run.append("policy_published", {"stage": "ppo", "step": 0, "model": model})
+
+
+async def _forked_policy(run: JobRun, session: LearnerSession) -> None:
+    """The first version of a fork is written by the learner, which has it from the checkpoint."""
+    step = session.step
+    if run.plan.forked_from is not None and step == run.plan.first_version and step not in run.view.policies:
+        policy = await run.patiently(lambda: session.publish(step))
+        model = {"uri": policy.uri, "digest": policy.digest, "policy_version": policy.policy_version}
+        await run.append("policy_published", {"stage": "ppo", "step": step, "model": model})
 
 
 class PpoStage:
@@ -106,7 +116,7 @@ class PpoStage:
                     "policy": {"uri": policy.uri, "digest": policy.digest, "policy_version": policy.policy_version},
                 },
             )
-            if step == 1:
+            if step == run.plan.first_version + 1:
                 await run.condition("reward_scale", scale_warning(metrics.get("reward/score_std")))
         fault_point("owner.after_step")
         self._expected.pop(step, None)
@@ -131,13 +141,13 @@ class PpoStage:
         return sums | mismatch
 
     async def _expect_window(self, step: int) -> None:
-        """Enqueues every unsealed step whose pinned policy version exists: step u needs max(0, u-1-staleness)."""
+        """Enqueues every unsealed step whose pinned policy version exists: step u needs max(v0, u-1-staleness)."""
         run = self._run
         last = min(step + self._staleness, run.plan.total_steps("ppo"))
         for wanted in range(step, last + 1):
             if wanted in run.view.sealed or wanted in self._expected:
                 continue
-            version = max(0, wanted - 1 - self._staleness)
+            version = max(run.plan.first_version, wanted - 1 - self._staleness)
             policy = run.view.policies.get(version)
             if policy is None:
                 break

@@ -39,6 +39,15 @@ class Submission:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What rewards are pinned and tried with."""
+
+    policy: PinnedModel
+    table: PromptTable
+    pinner: ModelPinner
+
+
+@dataclass(frozen=True)
 class Submitter:
     """Checks and accepts jobs for one deployment."""
 
@@ -55,33 +64,35 @@ class Submitter:
         Raises InvalidSpec, InvalidData, AlreadyExists (the id is another request's), Unavailable.
         """
         spec = parse_spec(submission.document)
-        job_id = _job_id(submission)
+        job_id = new_job_id(submission.job_id, submission.owner, submission.request_id)
         job = "" if submission.validate_only else job_id
         fingerprint = sha256_hex(canonical_json([submission.owner, submission.request_id, resolved_document(spec)]))
         if job:
-            existing = await self._existing(job, fingerprint)
+            existing = await self.existing(job, fingerprint)
             if existing is not None:
                 return job, existing
-        _check_pool(spec.pool, self.pool)
-        document = await self._resolve(spec)
-        document |= {
-            "request": submission.document,
-            "fingerprint": fingerprint,
-            "owner": submission.owner,
-            "create_time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-        }
+        document = await self.resolve(spec)
+        document |= {"request": submission.document, "fingerprint": fingerprint, "owner": submission.owner}
         if not job:
-            return "", document
+            return "", stamped(document)
+        return job, await self.create(job, document)
+
+    async def create(self, job: str, document: dict[str, Any]) -> dict[str, Any]:
+        """Makes the job. The document that counts, which is the one of an earlier try where there was one.
+
+        Raises AlreadyExists, Unavailable.
+        """
+        stamp = stamped(document)
         fault_point("submit.before_active")
-        if not await asyncio.to_thread(jobs.create_job, self.store, job, document):
-            existing = await self._existing(job, fingerprint)
+        if not await asyncio.to_thread(jobs.create_job, self.store, job, stamp):
+            existing = await self.existing(job, document["fingerprint"])
             if existing is None:
                 raise Unavailable(f"job {job!r} was being created by somebody else; send the request again")
-            return job, existing
+            return existing
         fault_point("submit.after_spec")
-        return job, document
+        return stamp
 
-    async def _existing(self, job: str, fingerprint: str) -> dict[str, Any] | None:
+    async def existing(self, job: str, fingerprint: str) -> dict[str, Any] | None:
         """The document of the same request's earlier try, None when the id is free."""
         if await asyncio.to_thread(self.store.stat, f"jobs/{job}/spec.json") is None:
             return None
@@ -92,12 +103,14 @@ class Submitter:
             )
         return document
 
-    async def _resolve(self, spec: JobSpec) -> dict[str, Any]:
+    async def resolve(self, spec: JobSpec) -> dict[str, Any]:
+        """The spec with every default, what it names by content, and warnings. Raises InvalidSpec, InvalidData."""
+        _check_pool(spec.pool, self.pool)
         resolved = resolved_document(spec)
         pinner = ModelPinner(self.store, self.folders, self.sources, local_files=self.local_files)
         policy = await pinner.pin(resolved["model"]["uri"], "model.uri")
         resolved["model"] = {"uri": policy.folder.uri, "dtype": resolved["model"]["dtype"] or await self._dtype()}
-        data = DataPinner(self.store, policy.tokenizer, self.sources, self.local_files)
+        data = self.data_pinner(policy)
         ppo = resolved["ppo"]
         prompts = await data.prompts("ppo.prompts", ppo["prompts"], ppo)
         eval_prompts = None
@@ -106,7 +119,9 @@ class Submitter:
         tables = [await self._table(table) for table in (prompts, eval_prompts) if table is not None]
         _check_lengths(ppo, policy, tables)
         sft = await data.sft(resolved["sft"]) if resolved["sft"] is not None else None
-        rewards = await self._rewards(resolved, data, pinner, policy, tables[0])
+        trial = Trial(policy, tables[0], pinner)
+        rewards = await self.pin_reward(resolved, data, trial)
+        gold = None if ppo["eval_gold"] is None else await self.pin_gold(ppo["eval_gold"], trial)
         reference = None
         if resolved["reference"] is not None and resolved["reference"]["model"] is not None:
             pinned = await pinner.pin(resolved["reference"]["model"], "reference.model")
@@ -127,39 +142,40 @@ class Submitter:
                 "eval_prompts": _table(eval_prompts),
                 "reference": _folder(reference),
                 **rewards,
+                "eval_gold": gold,
             },
         }
 
-    async def _rewards(
-        self,
-        resolved: dict[str, Any],
-        data: DataPinner,
-        pinner: ModelPinner,
-        policy: PinnedModel,
-        table: PromptTable,
-    ) -> dict[str, Any]:
-        """The pinned reward entries: trained here, or named and tried; and the gold reward of evaluations."""
-        section, gold_section = resolved["reward"], resolved["ppo"]["eval_gold"]
+    def data_pinner(self, policy: PinnedModel) -> DataPinner:
+        """What reads the data sets."""
+        return DataPinner(self.store, policy.tokenizer, self.sources, self.local_files)
+
+    async def pin_reward(self, resolved: dict[str, Any], data: DataPinner, trial: "Trial") -> dict[str, Any]:
+        """The pinned reward entries: trained here, or named and tried."""
+        section = resolved["reward"]
         pinned: dict[str, Any] = {
             "reward": None,
             "reward_data": None,
             "reward_held_out": None,
             "reward_is_local_model": False,
-            "eval_gold": None,
         }
         if section["data"] is not None:
             train, held_out = await data.pairs(section, int(resolved["seed"]))
-            pinned |= {"reward_data": _table(train), "reward_held_out": _table(held_out)}
-        else:
-            reward, model = await pin_reward(section, "reward", pinner, self.folders, self.store)
-            await try_reward(reward, "reward", table, policy, self.services, _trial_seconds(reward))
-            same = model is not None and model.tokenizer.digest == policy.tokenizer.digest
-            pinned |= {"reward": reward, "reward_is_local_model": same}
-        if gold_section is not None:
-            gold, _ = await pin_reward(gold_section, "ppo.eval_gold", pinner, self.folders, self.store)
-            await try_reward(gold, "ppo.eval_gold", table, policy, self.services, _trial_seconds(gold))
-            pinned["eval_gold"] = gold
-        return pinned
+            return pinned | {"reward_data": _table(train), "reward_held_out": _table(held_out)}
+        reward, model = await self._named_reward(section, "reward", trial)
+        same = model is not None and model.tokenizer.digest == trial.policy.tokenizer.digest
+        return pinned | {"reward": reward, "reward_is_local_model": same}
+
+    async def pin_gold(self, section: dict[str, Any], trial: "Trial") -> dict[str, Any]:
+        """The gold reward of evaluations."""
+        return (await self._named_reward(section, "ppo.eval_gold", trial))[0]
+
+    async def _named_reward(
+        self, section: dict[str, Any], field: str, trial: "Trial"
+    ) -> tuple[dict[str, Any], PinnedModel | None]:
+        reward, model = await pin_reward(section, field, trial.pinner, self.folders, self.store)
+        await try_reward(reward, field, trial.table, trial.policy, self.services, _trial_seconds(reward))
+        return reward, model
 
     async def _table(self, ref: TableRef) -> PromptTable:
         return read_prompts(await asyncio.to_thread(read_object, self.store, ref.key, ref.sha256))
@@ -175,15 +191,21 @@ def _trial_seconds(reward: dict[str, Any]) -> float:
     return float(reward["timeout_s"] * max(1, len(reward["functions"])) + TRIAL_SLACK_SECONDS)
 
 
-def _job_id(submission: Submission) -> str:
-    if submission.job_id:
-        if not JOB_ID.fullmatch(submission.job_id):
-            text = f"{submission.job_id!r}: use 1 to 63 of a-z, 0-9 and '-', not at the ends"
+def new_job_id(wished: str, owner: str, request_id: str) -> str:
+    """The wished id, else one that is the same for each try of a request. Raises InvalidSpec."""
+    if wished:
+        if not JOB_ID.fullmatch(wished):
+            text = f"{wished!r}: use 1 to 63 of a-z, 0-9 and '-', not at the ends"
             raise InvalidSpec(f"job_id: {text}", [FieldViolation("job_id", text)])
-        return submission.job_id
-    if submission.request_id:
-        return sha256_hex(canonical_json([submission.owner, submission.request_id]))[:20]
+        return wished
+    if request_id:
+        return sha256_hex(canonical_json([owner, request_id]))[:20]
     return uuid.uuid4().hex[:20]
+
+
+def stamped(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of spec.json with the time of the job's creation."""
+    return {**document, "create_time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")}
 
 
 def _check_pool(wanted: str, served: str) -> None:

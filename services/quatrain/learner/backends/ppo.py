@@ -114,7 +114,8 @@ class PpoTrainer:
         """Takes over what `save` wrote."""
         values = read_state(folder, self._parts(), self._identity())
         self._skipped_total = values["skipped_total"]
-        self._kl_coef = values["kl_coef"]
+        if self._settings.kl.controller == "adaptive":  # A fixed one may have been changed by a fork.
+            self._kl_coef = values["kl_coef"]
         steps, lengths, scores = values["length_baseline"]
         self._baseline = LengthBaseline(steps, tuple(lengths), tuple(scores))
         self._step = values["step"]

@@ -1,0 +1,87 @@
+"""The spec of a fork: its source's resolved spec with changed fields, and what may not change. Pure functions."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from quatrain.errors import FieldViolation
+from quatrain.jobspec import JobSpec, apply_overrides, parse_spec, resolved_document
+from quatrain.jobspec.parsing import invalid_spec
+
+FIXED = {
+    "model": "the checkpoint holds this model",
+    "sft": "SFT ended before the checkpoint",
+    "seed": "the order of the prompts and the seeds of the samples go on",
+    "ppo.value_init": "the value model comes with the checkpoint",
+}
+"""Fields, or sections, that a fork takes over as they are, and why."""
+
+SCORE_FIELDS = frozenset({"scale", "clip", "timeout"})
+"""Fields of a reward section that say what is done with scores, not where they come from."""
+
+
+def forked_spec(document: dict[str, Any], overrides: Mapping[str, str], step: int) -> JobSpec:
+    """The spec of a fork from the checkpoint of `step`; `document` is the source's spec.json.
+
+    Raises InvalidSpec with one violation for each field that is wrong or cannot change.
+    """
+    before = document["spec"]
+    changed = copy.deepcopy(before)
+    if document["pinned"]["reference"] is not None:
+        changed["reference"]["model"] = document["pinned"]["reference"]["uri"]
+    changed = apply_overrides(changed, [f"{path}={overrides[path]}" for path in sorted(overrides)])
+    value_init = before["ppo"]["value_init"]
+    if isinstance(changed.get("ppo"), dict):
+        # It says where the value model once began, which another reward source cannot change any more.
+        value_init = changed["ppo"].pop("value_init", value_init)
+    spec = parse_spec(changed)
+    after = resolved_document(spec)
+    after["ppo"]["value_init"] = value_init
+    found = [*_fixed(before, after), *_trained_reward(before["reward"], after["reward"]), *_ppo(before, after, step)]
+    if found:
+        raise invalid_spec(found)
+    return spec
+
+
+def same_reward(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two resolved reward sections take their raw scores from the same source."""
+    return all(one.get(name) == other.get(name) for name in (one.keys() | other.keys()) - SCORE_FIELDS)
+
+
+def _fixed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldViolation]:
+    for path, old, new in _changes(before, after):
+        for name, why in FIXED.items():
+            if path == name or path.startswith(f"{name}."):
+                yield FieldViolation(
+                    path, f"{new!r} instead of {old!r}: cannot change in a fork, {why}; submit a new job"
+                )
+
+
+def _trained_reward(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldViolation]:
+    """A reward model that the source has trained is taken over as it is, or replaced by another source of scores."""
+    if after["data"] is None or same_reward(before, after):
+        return
+    for path, _, new in _changes(before, after, "reward."):
+        if path.removeprefix("reward.") not in SCORE_FIELDS:
+            text = "no reward model is trained in a fork; leave it, or set `reward` to a model, functions or a service"
+            yield FieldViolation(path, f"{new!r}: {text}")
+
+
+def _ppo(before: dict[str, Any], after: dict[str, Any], step: int) -> Iterator[FieldViolation]:
+    steps, old, new = after["ppo"]["steps"], before["ppo"]["kl"], after["ppo"]["kl"]
+    if steps <= step:
+        text = f"{steps}: step numbers go on, and the checkpoint is of step {step} already; give more than {step}"
+        yield FieldViolation("ppo.steps", text)
+    if new["controller"] == "adaptive" and new["coef"] != old["coef"]:
+        text = f"{new['coef']!r}: the adaptive controller goes on with the coefficient of the checkpoint; leave it out"
+        yield FieldViolation("ppo.kl.coef", text)
+
+
+def _changes(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted path, old and new value of every field that differs."""
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield f"{prefix}{name}", old, new
