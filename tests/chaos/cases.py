@@ -23,6 +23,8 @@ PAIRS = tuple(
     for point in POINTS
     if any(point.startswith(prefix) for prefix in prefixes)
 )
+DRAWN_VARIANTS = ("ppo", "ppo", "stale", "stale", "full", "full-stale")
+"""The variants as often as they are drawn: all three stages take three times as long as PPO alone."""
 STAGES_ONLY = ("owner.after_offset",)
 """Points that a job of PPO alone does not reach."""
 PAUSES = ("owner.before_paused", "owner.after_paused")
@@ -52,8 +54,8 @@ MOST_HITS = {
     "generation.after": 20,
     "reward.before": 20,
     "reward.after": 20,
-    "reference.before": 20,
-    "reference.after": 20,
+    "reference.before": 6,
+    "reference.after": 6,
     "learner.after_train": 6,
     "learner.before_reply": 6,
     "learner.after_publish": 6,
@@ -72,9 +74,11 @@ STOPPED = tuple(pair for pair in PAIRS if pair[0] in ("orchestrator", "rollout")
 LINKS = ("generation", "reward", "reference", "learner", "redis")
 LINK_FAULTS = ("latency", "reset", "cut", "narrow")
 REDIS_FAULTS = ("flush", "wipe", "restart", "full", "flush-owner", "wipe-owner")
-STORE_FAULTS = ("500", "503", "drop", "lose reply", "truncate", "flip", "507", "away")
+STORE_FAULTS = ("500", "503", "drop", "lose reply", "truncate", "flip", "507", "away", "away a minute")
 REPLAYS = ("submit-twice", "tasks-twice", "results-twice", "stale-token")
 POISONS = ("tasks", "results", "index")
+CLOCKS = ("forward", "back")
+CLOCKED = ("orchestrator", "learner", "rollout", "generation")
 ROLLINGS = ("term-orchestrator", "term-learner", "term-rollout", "term-services", "scale-rollout")
 
 
@@ -108,6 +112,8 @@ def case_named(name: str) -> Case:
 
 SCHEDULE = "AAAAAAAADBAAAAAAADECAAAAAAADBFAAAAAAAEGH"
 """The class of fault of each seed, over and over. Seeds are counted from 1."""
+CLOCK_EVERY = 49
+"""Every so many seeds sets a clock, whatever the schedule says."""
 TORCH_EVERY = 20
 """Every so many seeds of class A run on real models."""
 
@@ -115,6 +121,8 @@ TORCH_EVERY = 20
 def case_of(seed: int) -> Case:
     """The case of a seed."""
     draw = random.Random(f"quatrain chaos {seed}")
+    if seed % CLOCK_EVERY == 0:
+        return _clock(seed // CLOCK_EVERY, draw)
     rounds, place = divmod(seed - 1, len(SCHEDULE))
     fault = SCHEDULE[place]
     number = rounds * SCHEDULE.count(fault) + SCHEDULE[:place].count(fault)
@@ -132,13 +140,13 @@ def _kill(number: int, draw: random.Random) -> Case:
 
 
 def _at_point(fault: str, what: str, kind: str, point: str, draw: random.Random, flavour: str) -> Case:
-    variants = VARIANTS[2:] if point in STAGES_ONLY else VARIANTS
+    variants = VARIANTS[2:] if point in STAGES_ONLY else DRAWN_VARIANTS
     variant = draw.choice(variants)
     return Case(fault, what, kind, point, draw.randint(1, MOST_HITS.get(point, 1)), 0, variant, flavour)
 
 
 def _at_revision(fault: str, what: str, process: str, draw: random.Random, flavour: str = "fake") -> Case:
-    variant = draw.choice(VARIANTS)
+    variant = draw.choice(DRAWN_VARIANTS)
     return Case(fault, what, process, at=draw.randint(1, LAST_REVISION[variant]), variant=variant, flavour=flavour)
 
 
@@ -170,6 +178,10 @@ def _replay(number: int, draw: random.Random) -> Case:
 
 def _poison(number: int, draw: random.Random) -> Case:
     return _at_revision("G", POISONS[number % len(POISONS)], "driver", draw)
+
+
+def _clock(number: int, draw: random.Random) -> Case:
+    return _at_revision("I", CLOCKS[number % 2], CLOCKED[number // 2 % len(CLOCKED)], draw)
 
 
 def _rolling(number: int, draw: random.Random) -> Case:

@@ -22,12 +22,15 @@ BUDGET = 20.0
 """Seconds within which a job goes on after a fault; the target of 10 s is for an idle machine."""
 TORCH_SECONDS = 40.0
 """Added where a process has to load torch before it serves again."""
+PATIENCE_SECONDS = 12.0
+"""Added for an object store that comes back: callers pause between their tries."""
 PASSING_SECONDS = 4.0
 PAUSE_AT = 6
 """Revision of the job's log at which it is paused."""
 PAUSE_SECONDS = 40.0
 LINGER_SECONDS = 6.0
-AWAY_SECONDS = 12.0
+AWAY_SECONDS = {"away": 12.0, "away a minute": 60.0}
+JUMP_SECONDS = 3600.0
 LATENCY = 0.15
 NARROW = 30_000.0
 
@@ -195,9 +198,9 @@ def _store(run: Injection) -> None:
     weather = run.stack.weather
     assert weather is not None, "the store of this stack has no weather"
     weather.worsen(run.case.what)
-    run.rest(AWAY_SECONDS if run.case.what == "away" else PASSING_SECONDS)
+    run.rest(AWAY_SECONDS.get(run.case.what, PASSING_SECONDS))
     weather.clear()
-    run.note(budget=BUDGET + AWAY_SECONDS)
+    run.note(budget=BUDGET + PATIENCE_SECONDS)
 
 
 def _replay(run: Injection) -> None:
@@ -265,6 +268,15 @@ def _await_successor(run: Injection, process: Process, before: int) -> None:
         time.sleep(TICK)
 
 
+def _clock(run: Injection) -> None:
+    victim = run.victim()
+    run.target = victim.name
+    ahead = JUMP_SECONDS if run.case.what == "forward" else -JUMP_SECONDS
+    run.stack.set_clock(victim.name, ahead)
+    run.ending.wait()
+    run.stack.set_clock(victim.name, 0.0)
+
+
 ACTIONS: dict[str, Callable[[Injection], None]] = {
     "A": _kill,
     "B": _stop,
@@ -274,4 +286,5 @@ ACTIONS: dict[str, Callable[[Injection], None]] = {
     "F": _replay,
     "G": _poison,
     "H": _rolling,
+    "I": _clock,
 }

@@ -23,6 +23,7 @@ CLASSES = {
     "F": "replays",
     "G": "poison",
     "H": "rolling restart, scaling",
+    "I": "clock set by an hour",
 }
 Row = dict[str, Any]
 

@@ -97,6 +97,7 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     watcher.stop()
     observed = Observed(
         running=not watcher.ended,
+        clock_jumped=case.fault == "I",
         created=submission.answers,
         watches=[watcher.connections],
         redis_left=left,

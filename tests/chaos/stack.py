@@ -6,6 +6,7 @@ Unlike a local stack it has two orchestrators and two rollout workers, short lea
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -27,8 +28,8 @@ from quatrain.local.redis_server import redis_command
 from quatrain.rpc.targets import write_targets_file
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("", "lib", "services", "orchestrator")
-"""Where the processes import from: this checkout, whichever one is installed."""
+SOURCES = ("", "lib", "services", "orchestrator", "tests/chaos/clock")
+"""Where the processes import from: this checkout, whichever one is installed, and a clock that can be set."""
 SERVICES = ("generation", "reward", "reference", "learner")
 REPLICAS = {"generation": 1, "reward": 1, "reference": 1, "learner": 1, "orchestrator": 2, "rollout": 2}
 RESTART_PAUSE = 0.5
@@ -161,6 +162,7 @@ class ChaosStack:
         environment = base | own | self.flavour.settings | fake | self.flavour.storage
         if self.flavour.faults:
             environment |= faults
+        environment["QUATRAIN_CLOCK"] = str(self._clock(plan.name))
         environment["PYTHONPATH"] = os.pathsep.join(str(ROOT / name) for name in SOURCES)
         return Process(
             plan.name, kind, command, environment, plan.port, plan.port_file, self.layout.logs / f"{plan.name}.log"
@@ -226,7 +228,20 @@ class ChaosStack:
                 raise RuntimeError(f"{', '.join(missing)} did not serve within {deadline:g} s\n{self.logs()}")
             time.sleep(0.02)
 
+    def _clock(self, name: str) -> Path:
+        """The file that says how far a process's clock is ahead; see tests/chaos/clock."""
+        path = self.home / "clock" / name
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            path.write_bytes(struct.pack("d", 0.0))
+        return path
+
     # -- what drivers do
+
+    def set_clock(self, name: str, ahead: float) -> None:
+        """Sets the wall clock of a process."""
+        with self._clock(name).open("r+b") as file:
+            file.write(struct.pack("d", ahead))
 
     def of_kind(self, kind: str) -> list[Process]:
         """The wanted processes of a kind."""

@@ -35,7 +35,7 @@ def test_a_seed_always_means_the_same_case() -> None:
 
     assert cases == [case_of(seed) for seed in range(1, 401)]
     assert all(case_named(case.name) == case for case in cases)
-    assert {case.fault for case in cases} == set("ABCDEFGH")
+    assert {case.fault for case in cases} == set("ABCDEFGHI")
 
 
 def test_case_names_carry_every_field() -> None:

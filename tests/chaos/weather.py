@@ -21,6 +21,7 @@ KINDS = {
     "truncate": (READS, 0.3),
     "flip": (READS, 0.2),
     "away": (ALL, 1.0),
+    "away a minute": (ALL, 1.0),
 }
 """Kind of fault: which requests it meets, and which share of them."""
 
@@ -48,7 +49,7 @@ class Weather(FaultProxy):
         methods, share = KINDS[kind]
         with self.lock:
             hit = method in methods and self.draw.random() < share
-        return {"away": "drop"}.get(kind, kind) if hit else ""
+        return ("drop" if kind.startswith("away") else kind) if hit else ""
 
 
 @contextmanager
