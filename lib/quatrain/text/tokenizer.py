@@ -18,12 +18,14 @@ class Tokenizer:
     vocab_size: number of tokens, added ones included (the model's embedding may be larger).
     eos_token_ids: ids that end a completion, ascending in the order of the file that names them.
     eos_token_id: the one that training data ends with: the tokenizer's own end token if it is in the set.
+    special_tokens: name (`eos_token`, `pad_token`, ...) to text, of those that the folder names.
     template: the chat template in use; has_own_template tells whether it came with the folder.
     """
 
     def __init__(self, files: TokenizerFiles, backends: Backends) -> None:
         """Use `Tokenizer.load`."""
         self._backends = backends
+        self.special_tokens = {name: str(fields["content"]) for name, fields in files.named_tokens.items()}
         self.vocab_size: int = backends.encoder.get_vocab_size(with_added_tokens=True)
         self.has_own_template = files.template is not None
         self.template = SIMPLE_TEMPLATE if files.template is None else files.template

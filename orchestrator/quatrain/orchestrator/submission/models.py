@@ -73,20 +73,6 @@ def _at_field(error: QuatrainError, field: str) -> InvalidData:
     return InvalidData(f"{field}: {error.message}", [FieldViolation(field, error.message)])
 
 
-def check_same_tokens(policy: PinnedModel, other: PinnedModel, field: str) -> None:
-    """The reference must read the policy's ids as they are. Raises InvalidSpec naming both values."""
-    problems = []
-    if other.tokenizer.digest != policy.tokenizer.digest:
-        problems.append(
-            f"its tokenizer is {other.tokenizer.digest[:12]}, the policy's is {policy.tokenizer.digest[:12]}"
-        )
-    if other.facts.vocab_size != policy.facts.vocab_size:
-        problems.append(f"its vocabulary has {other.facts.vocab_size} entries, the policy's {policy.facts.vocab_size}")
-    if problems:
-        text = " and ".join(problems) + ": both must be the same"
-        raise InvalidSpec(f"{field}: {text}", [FieldViolation(field, text)])
-
-
 def read_offset(folders: FolderCache, model: FolderRef, field: str) -> float:
     """The centring offset that stands beside a reward model made by Quatrain; 0 without one. Raises InvalidData."""
     path = folders.fetch(model.uri, model.digest) / "quatrain.json"

@@ -16,7 +16,15 @@ from quatrain.joblog import jobs
 from quatrain.jobspec import JobSpec, parse_spec, resolved_document
 from quatrain.orchestrator.plan import FolderRef, TableRef
 from quatrain.orchestrator.services import Services
-from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, check_same_tokens
+from quatrain.orchestrator.submission.contract import (
+    check_lengths,
+    check_policy,
+    check_prompts,
+    check_reference,
+    check_reward_model,
+    check_rows,
+)
+from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel
 from quatrain.orchestrator.submission.rewards import pin_reward, try_reward, value_init
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.tables import DataPinner
@@ -45,6 +53,9 @@ class Trial:
     policy: PinnedModel
     table: PromptTable
     pinner: ModelPinner
+    readers: dict[str, PinnedModel]
+    """By field, the models that read the policy's tokens; a reward model may join them."""
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -111,22 +122,27 @@ class Submitter:
         policy = await pinner.pin(resolved["model"]["uri"], "model.uri")
         resolved["model"] = {"uri": policy.folder.uri, "dtype": resolved["model"]["dtype"] or await self._dtype()}
         data = self.data_pinner(policy)
+        data.warnings.extend(check_policy(policy))
         ppo = resolved["ppo"]
         prompts = await data.prompts("ppo.prompts", ppo["prompts"], ppo)
         eval_prompts = None
         if ppo["eval_prompts"] is not None:
             eval_prompts = await data.prompts("ppo.eval_prompts", ppo["eval_prompts"], ppo)
         tables = [await self._table(table) for table in (prompts, eval_prompts) if table is not None]
-        _check_lengths(ppo, policy, tables)
+        check_prompts(tables, policy)
+        readers = {"model.uri": policy}
+        check_lengths(ppo, tables, readers)
         sft = await data.sft(resolved["sft"]) if resolved["sft"] is not None else None
-        trial = Trial(policy, tables[0], pinner)
+        await self._check_rows("sft", resolved["sft"], [sft], policy)
+        trial = Trial(policy, tables[0], pinner, readers, data.warnings)
         rewards = await self.pin_reward(resolved, data, trial)
         gold = None if ppo["eval_gold"] is None else await self.pin_gold(ppo["eval_gold"], trial)
         reference = None
         if resolved["reference"] is not None and resolved["reference"]["model"] is not None:
             pinned = await pinner.pin(resolved["reference"]["model"], "reference.model")
-            check_same_tokens(policy, pinned, "reference.model")
-            reference = pinned.folder
+            data.warnings.extend(check_reference(policy, pinned))
+            reference, readers["reference.model"] = pinned.folder, pinned
+        check_lengths(ppo, tables, readers)
         local = resolved["reward"]["data"] is not None or rewards["reward_is_local_model"]
         ppo["value_init"] = value_init(ppo["value_init"], local)
         return {
@@ -161,6 +177,7 @@ class Submitter:
         }
         if section["data"] is not None:
             train, held_out = await data.pairs(section, int(resolved["seed"]))
+            await self._check_rows("reward", section, [train, held_out], trial.policy)
             return pinned | {"reward_data": _table(train), "reward_held_out": _table(held_out)}
         reward, model = await self._named_reward(section, "reward", trial)
         same = model is not None and model.tokenizer.digest == trial.policy.tokenizer.digest
@@ -174,8 +191,22 @@ class Submitter:
         self, section: dict[str, Any], field: str, trial: "Trial"
     ) -> tuple[dict[str, Any], PinnedModel | None]:
         reward, model = await pin_reward(section, field, trial.pinner, self.folders, self.store)
+        if model is not None:
+            trial.warnings.extend(check_reward_model(trial.policy, model, f"{field}.model"))
+            if model.tokenizer.digest == trial.policy.tokenizer.digest:
+                trial.readers[f"{field}.model"] = model
         await try_reward(reward, field, trial.table, trial.policy, self.services, _trial_seconds(reward))
         return reward, model
+
+    async def _check_rows(
+        self, stage: str, section: dict[str, Any], tables: Sequence[TableRef | None], policy: PinnedModel
+    ) -> None:
+        """Looks at prepared rows where max_length alone does not see to it that they fit into the model."""
+        positions = policy.facts.max_positions
+        for table in tables:
+            if table is not None and positions is not None and int(section["max_length"]) > positions:
+                content = await asyncio.to_thread(read_object, self.store, table.key, table.sha256)
+                await asyncio.to_thread(check_rows, stage, content, policy)
 
     async def _table(self, ref: TableRef) -> PromptTable:
         return read_prompts(await asyncio.to_thread(read_object, self.store, ref.key, ref.sha256))
@@ -212,19 +243,6 @@ def _check_pool(wanted: str, served: str) -> None:
     if wanted != served:
         text = f"no pool {wanted!r} is served here; there is {served!r}"
         raise InvalidSpec(f"pool: {text}", [FieldViolation("pool", text)])
-
-
-def _check_lengths(ppo: dict[str, Any], policy: PinnedModel, tables: Sequence[PromptTable]) -> None:
-    """The longest prompt and a completion together must fit into the model."""
-    positions = policy.facts.max_positions
-    prompt = max(len(ids) for table in tables for ids in table.prompt_ids)
-    completion = int(ppo["generation"]["max_new_tokens"])
-    if positions is not None and prompt + completion > positions:
-        text = (
-            f"the longest prompt has {prompt} tokens and ppo.generation.max_new_tokens is {completion}: together "
-            f"{prompt + completion}, but the model takes {positions}; lower one, or set ppo.truncate_prompt: left"
-        )
-        raise InvalidSpec(text, [FieldViolation("ppo.generation.max_new_tokens", text)])
 
 
 def _table(table: TableRef | None) -> dict[str, Any] | None:

@@ -1,0 +1,114 @@
+"""What the models of a job must agree on, checked before the job exists: tokens, vocabularies, end tokens, lengths.
+
+dtype and sampling settings need no check: every service is sent the job's own. What cannot be read from files, whether
+the services compute the same from them, is probed before the first step (`preflight`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from quatrain.data.tables import PromptTable, read_pairs, read_sft
+from quatrain.errors import FieldViolation, InvalidSpec
+from quatrain.orchestrator.submission.models import PinnedModel
+
+
+def check_policy(policy: PinnedModel) -> list[str]:
+    """Warnings. Raises InvalidSpec when an end token has no row in the embedding."""
+    rows, tokens = policy.facts.vocab_size, policy.tokenizer.vocab_size
+    outside = [token for token in policy.tokenizer.eos_token_ids if token >= rows]
+    _refuse("model.uri", [f"its end token has the id {token}, its embedding only {rows} rows" for token in outside])
+    if tokens > rows:
+        return [f"model.uri: its tokenizer has {tokens} tokens, its embedding only {rows} rows: some cannot be used"]
+    return []
+
+
+def check_prompts(tables: Sequence[PromptTable], policy: PinnedModel) -> None:
+    """Every prompt token has a row in the policy's embedding. Raises InvalidSpec."""
+    largest = max(int(ids.max()) for table in tables for ids in table.prompt_ids)
+    if largest >= policy.facts.vocab_size:
+        text = f"a prompt holds the token id {largest}, but model.uri has {policy.facts.vocab_size} embedding rows"
+        _refuse("ppo.prompts", [text])
+
+
+def check_reference(policy: PinnedModel, reference: PinnedModel) -> list[str]:
+    """Warnings. The reference must read the policy's ids as they are; raises InvalidSpec naming both values."""
+    problems = _same_tokens(policy, reference)
+    if reference.facts.vocab_size != policy.facts.vocab_size:
+        problems.append(
+            f"its vocabulary has {reference.facts.vocab_size} entries, the policy's {policy.facts.vocab_size}"
+        )
+    _refuse("reference.model", problems, "both must be the same")
+    return _other_ends("reference.model", policy, reference)
+
+
+def check_reward_model(policy: PinnedModel, reward: PinnedModel, field: str) -> list[str]:
+    """Warnings. One with another tokenizer is given the text; one with the policy's must have a row for each token."""
+    if reward.tokenizer.digest == policy.tokenizer.digest:
+        tokens, rows = min(policy.tokenizer.vocab_size, policy.facts.vocab_size), reward.facts.vocab_size
+        if rows < tokens:
+            _refuse(field, [f"its embedding has {rows} rows, the policy samples from {tokens} tokens"])
+        return _other_ends(field, policy, reward)
+    differences = " and ".join(_same_tokens(policy, reward))
+    return [f"{field}: {differences}: it is given the text of prompt and completion, not the policy's tokens"]
+
+
+def check_lengths(ppo: dict[str, Any], tables: Sequence[PromptTable], readers: dict[str, PinnedModel]) -> None:
+    """The longest prompt and a completion together must fit into every model that reads them, named by its field.
+
+    Raises InvalidSpec.
+    """
+    prompt = max(len(ids) for table in tables for ids in table.prompt_ids)
+    completion = int(ppo["generation"]["max_new_tokens"])
+    for field, model in readers.items():
+        positions = model.facts.max_positions
+        if positions is not None and prompt + completion > positions:
+            text = (
+                f"the longest prompt has {prompt} tokens and ppo.generation.max_new_tokens is {completion}: together "
+                f"{prompt + completion}, but {field} takes {positions}; lower one, or set ppo.truncate_prompt: left"
+            )
+            raise InvalidSpec(text, [FieldViolation("ppo.generation.max_new_tokens", text)])
+
+
+def check_rows(stage: str, data: bytes, policy: PinnedModel) -> None:
+    """The longest row of a prepared table of `sft` or `reward` must fit into the trained model. Raises InvalidSpec."""
+    if stage == "sft":
+        rows = read_sft(data)
+        pairs = zip(rows.prompt_ids, rows.completion_ids, strict=True)
+        longest = max(len(prompt) + len(completion) for prompt, completion in pairs)
+    else:
+        sides = read_pairs(data)
+        longest = max(len(ids) for ids in (*sides.chosen_ids, *sides.rejected_ids))
+    positions = policy.facts.max_positions
+    if positions is not None and longest > positions:
+        text = f"the longest row has {longest} tokens, but model.uri takes {positions}; lower {stage}.max_length"
+        _refuse(f"{stage}.data", [text])
+
+
+def _same_tokens(policy: PinnedModel, other: PinnedModel) -> list[str]:
+    """How the tokenizer differs from the policy's, special tokens by name."""
+    mine, its = policy.tokenizer, other.tokenizer
+    if its.digest == mine.digest:
+        return []
+    problems = [f"its tokenizer is {its.digest[:12]}, the policy's is {mine.digest[:12]}"]
+    for name in sorted(mine.special_tokens.keys() | its.special_tokens.keys()):
+        theirs, ours = its.special_tokens.get(name), mine.special_tokens.get(name)
+        if theirs != ours:
+            problems.append(f"its {name} is {theirs!r}, the policy's {ours!r}")
+    return problems
+
+
+def _other_ends(field: str, policy: PinnedModel, other: PinnedModel) -> list[str]:
+    """Both may be meant, as with a base model beside one for chats."""
+    mine, its = policy.tokenizer.eos_token_ids, other.tokenizer.eos_token_ids
+    if its == mine:
+        return []
+    return [
+        f"{field}: its sequences end with the ids {list(its)}, the policy's with {list(mine)} "
+        "(eos_token_id of generation_config.json): it may not expect the ends that the policy samples"
+    ]
+
+
+def _refuse(field: str, problems: list[str], rule: str = "") -> None:
+    if problems:
+        text = " and ".join(problems) + (f": {rule}" if rule else "")
+        raise InvalidSpec(f"{field}: {text}", [FieldViolation(field, text)])
