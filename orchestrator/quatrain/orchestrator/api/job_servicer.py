@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from quatrain.errors import InvalidInput, NotFound
-from quatrain.joblog import Event, JobLog
+from quatrain.joblog import Event, read_events
 from quatrain.jobspec import spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
 from quatrain.orchestrator.api.lifecycle import ask_cancel, ask_pause, ask_resume
@@ -127,14 +127,11 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:
         """See the proto."""
-        await self.reader.read(request.job_id, deleted_too=True)
-        log = JobLog(self.store, request.job_id)
-        events = await asyncio.to_thread(log.refresh)
-        wanted = [event for event in events if event.revision > request.after_revision]
-        size = _page_size(request.page_size, EVENTS_PAGE)
-        return job_pb2.ListEventsResponse(
-            events=[event_message(event) for event in wanted[:size]], revision=log.view.revision
-        )
+        record = await self.reader.read(request.job_id, deleted_too=True)
+        newest, first = record.log.view.revision, max(0, request.after_revision) + 1
+        last = min(newest, first - 1 + _page_size(request.page_size, EVENTS_PAGE))
+        events = await asyncio.to_thread(read_events, self.store, record.job, first, last)
+        return job_pb2.ListEventsResponse(events=[event_message(event) for event in events], revision=newest)
 
     async def QueryMetrics(
         self, request: job_pb2.QueryMetricsRequest, context: Context
