@@ -10,6 +10,14 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def parse_json(data: bytes | str) -> Any:
+    """The JSON value. Raises ValueError for whatever is none, deeper nesting than Python can hold included."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def sha256_hex(data: bytes) -> str:
     """Lower-case hex sha256."""
     return hashlib.sha256(data).hexdigest()

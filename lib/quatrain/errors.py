@@ -36,6 +36,15 @@ class FieldViolation:
     field: str
     description: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "field", _text(self.field))
+        object.__setattr__(self, "description", _text(self.description))
+
+
+def _text(said: str) -> str:
+    """What can be sent and stored: values in messages may hold half a surrogate pair, which has no bytes."""
+    return said.encode(errors="backslashreplace").decode()
+
 
 class QuatrainError(Exception):
     """Root of the tree."""
@@ -43,8 +52,8 @@ class QuatrainError(Exception):
     reason: ClassVar[str] = "INTERNAL"
 
     def __init__(self, message: str, *, reason: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _text(message)
+        super().__init__(self.message)
         self.code_reason = reason or type(self).reason
 
 

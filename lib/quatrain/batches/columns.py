@@ -65,12 +65,14 @@ def read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
     """The table in `data`, columns in the schema's order. Raises Corrupt when it is no Parquet or lacks a column."""
     try:
         table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
+        missing = [name for name in schema.names if name not in table.column_names]
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise Corrupt(f"{len(data)} bytes cannot be read as Parquet: {error}") from error
-    missing = [name for name in schema.names if name not in table.column_names]
     if missing:
         raise Corrupt(f"a batch file lacks the columns {', '.join(missing)}; it was not written by this version")
     try:
-        return table.select(schema.names).cast(schema)
+        table = table.select(schema.names).cast(schema)
+        table.validate(full=True)
+        return table
     except (pa.ArrowException, ValueError) as error:
         raise Corrupt(f"a batch file has a column of another type: {error}") from error

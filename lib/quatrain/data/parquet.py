@@ -43,7 +43,8 @@ def read(data: bytes, schema: pa.Schema, nullable: Sequence[str] = ()) -> pa.Tab
         if table.column_names != schema.names:
             raise Corrupt(f"The table has the columns {table.column_names}, not {schema.names}.")
         table = table.cast(schema)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise Corrupt(f"The prepared table is not readable Parquet: {error}.") from None
     if any(table[name].null_count for name in schema.names if name not in nullable):
         raise Corrupt("The prepared table has nulls where values are needed.")

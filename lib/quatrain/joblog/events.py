@@ -1,12 +1,11 @@
 """Events: small numbered objects `jobs/{job}/events/{revision:010d}`, each created once and never changed."""
 
-import json
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from quatrain.digests import canonical_json
+from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt
 
 
@@ -67,8 +66,8 @@ def event_key(job: str, revision: int) -> str:
 def parse_event(data: bytes, key: str) -> Event:
     """The event in `data`, read from `key`. Raises Corrupt when it is none, or one of another revision."""
     try:
-        event = event_from(json.loads(data))
-    except (ValueError, KeyError, TypeError) as error:
+        event = event_from(parse_json(data))
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise Corrupt(f"{key} is not an event: {error!r}; restore the object from a copy of the bucket") from error
     if not key.endswith(f"/{event.revision:010d}"):
         raise Corrupt(f"{key} holds revision {event.revision}; restore the object from a copy of the bucket")
@@ -77,13 +76,13 @@ def parse_event(data: bytes, key: str) -> Event:
 
 def event_from(document: dict[str, Any]) -> Event:
     """The event of a JSON object. Raises KeyError or TypeError when fields are missing."""
+    texts = {name: document[name] for name in ("type", "actor", "nonce", "time")}
+    if not isinstance(document["data"], dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise TypeError("a field has another type")
     return Event(
-        type=document["type"],
-        data=dict(document["data"]),
-        actor=document["actor"],
+        data=document["data"],
         epoch=int(document["epoch"]),
         attempt=int(document["attempt"]),
-        nonce=document["nonce"],
-        time=document["time"],
         revision=int(document["revision"]),
+        **texts,
     )

@@ -3,10 +3,9 @@
 `active/{job}` is an index of the unfinished jobs; `cleanup/{job}/{revision}` one of the jobs that have data to delete.
 """
 
-import json
 from typing import Any
 
-from quatrain.digests import canonical_json
+from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.storage import ObjectStore
@@ -61,7 +60,7 @@ def _spec(store: ObjectStore, job: str) -> dict[str, Any]:
     except NotFound as error:
         raise no_such_job(job) from error
     try:
-        document = json.loads(data)
+        document = parse_json(data)
     except ValueError as error:
         raise Corrupt(f"{spec_key(job)} is not JSON: {error}") from error
     if not isinstance(document, dict):

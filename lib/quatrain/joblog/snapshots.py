@@ -6,10 +6,9 @@ every hundred revisions would cost the square of the job's length. Snapshots are
 missing or damaged one only means that its hundred events are read one by one.
 """
 
-import json
 from collections.abc import Sequence
 
-from quatrain.digests import canonical_json, sha256_hex
+from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import NotFound
 from quatrain.joblog.events import Event, event_from
 from quatrain.storage import ObjectStore
@@ -39,7 +38,7 @@ def write_snapshot(store: ObjectStore, job: str, events: Sequence[Event]) -> Non
 def read_snapshot(store: ObjectStore, job: str, revision: int) -> list[Event] | None:
     """The SNAPSHOT_EVERY events up to `revision`; None when the snapshot is missing or its digest does not check."""
     try:
-        document = json.loads(store.get(snapshot_key(job, revision)))
+        document = parse_json(store.get(snapshot_key(job, revision)))
         documents = document["events"]
         if document["sha256"] != sha256_hex(canonical_json(documents)):
             return None

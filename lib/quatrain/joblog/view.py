@@ -134,7 +134,7 @@ def apply(view: JobView, event: Event) -> JobView:
         raise Corrupt(f"job {view.job}: event {event.revision} is a {event.type!r}, which this version does not know")
     try:
         handler(view, event)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Corrupt(f"job {view.job}: {event.type} at revision {event.revision} lacks {error}") from error
     view.revision = event.revision
     view.update_time = event.time

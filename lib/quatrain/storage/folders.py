@@ -5,7 +5,6 @@ digest vouches for every byte. A prefix without a manifest is an upload that nev
 """
 
 import errno
-import json
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quatrain.digests import canonical_json, sha256_hex
+from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, NotFound
 from quatrain.faults import fault_point
 from quatrain.storage.files import disk_error, file_sha256
@@ -91,7 +90,7 @@ def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, Fil
     key = f"{prefix}/{MANIFEST}"
     data = read_object(store, key, digest)
     try:
-        files = {str(name): _entry(value) for name, value in sorted(json.loads(data)["files"].items())}
+        files = {str(name): _entry(value) for name, value in sorted(parse_json(data)["files"].items())}
         for name in files:
             check_key(f"{prefix}/{name}")
     except (ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:

@@ -155,7 +155,7 @@ def _load(files: TokenizerFiles, rebuild: _Rebuild | None) -> Tokenizer:
         content |= {"normalizer": None, "pre_tokenizer": None, "decoder": None}
         content["model"] = {**content["model"], "dropout": None, **rebuild.model}
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
+        tokenizer = Tokenizer.from_str(json.dumps(content, ensure_ascii=False, allow_nan=False))
     except Exception as error:  # noqa: BLE001  the binding raises bare Exception for a malformed tokenizer
         raise InvalidData(f"{files.folder / 'tokenizer.json'} is not a tokenizer: {error}.") from None
     if rebuild is not None:
@@ -168,6 +168,8 @@ def _config_tokens(files: TokenizerFiles) -> list[AddedToken]:
     decoder = files.tokenizer_config.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict):
         raise InvalidData(f"{files.folder / 'tokenizer_config.json'}: added_tokens_decoder must be a mapping.")
+    if not all(name.isdecimal() and len(name) < 10 and isinstance(value, dict) for name, value in decoder.items()):
+        raise InvalidData(f"{files.folder / 'tokenizer_config.json'}: added_tokens_decoder maps ids to mappings.")
     ordered = sorted(decoder.items(), key=lambda item: int(item[0]))
     return [AddedToken(**{**token_fields(value), "special": bool(value.get("special"))}) for _, value in ordered]
 

@@ -66,6 +66,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InvalidData(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidData(f"{path} must hold a JSON object, not a {type(value).__name__}.")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidData(f"{path} holds half a surrogate pair, which is no character.") from None
     return value
 
 

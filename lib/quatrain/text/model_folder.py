@@ -50,6 +50,8 @@ def check_model_folder(folder: Path) -> ModelFacts:
         raise InvalidData(f"{folder / 'config.json'} names no model_type.")
     tensors = _read_weights(folder)
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise InvalidData(f"{folder / 'config.json'}: architectures must be a list, not {architectures!r:.80}.")
     return ModelFacts(
         vocab_size=_number(folder, config, ("vocab_size",)) or _refuse_vocab(folder),
         max_positions=_number(folder, config, _POSITION_KEYS),
@@ -116,8 +118,8 @@ def _number(folder: Path, config: dict[str, Any], keys: tuple[str, ...]) -> int 
             value = section.get(key)
             if value is None:
                 continue
-            if type(value) is not int or value < 1:
-                raise InvalidData(f"{folder / 'config.json'}: {key} must be a whole number from 1, not {value!r}.")
+            if type(value) is not int or not 1 <= value < 2**31:
+                raise InvalidData(f"{folder / 'config.json'}: {key} must be a whole number from 1, not {value!r:.80}.")
             return value
     return None
 

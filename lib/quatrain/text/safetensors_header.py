@@ -61,9 +61,9 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
     except (TypeError, KeyError, ValueError):
         raise _corrupt(path, f"the header's entry of tensor {name!r} lacks dtype, shape or data_offsets") from None
     numbers = [*shape, begin, end] if isinstance(shape, list) else [-1]
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
         raise _corrupt(path, f"shape or data_offsets of tensor {name!r} are not whole numbers from 0")
-    if dtype not in _BITS:
+    if not isinstance(dtype, str) or dtype not in _BITS:
         raise _corrupt(path, f"tensor {name!r} has the unknown dtype {dtype!r}")
     wanted = (math.prod(shape) * _BITS[dtype] + 7) // 8
     if end - begin != wanted:

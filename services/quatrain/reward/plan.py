@@ -1,11 +1,11 @@
 """The reward section of a call (`reward_json`), checked and as dataclasses."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quatrain.digests import parse_json
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.reward.samples import FolderRef
 
@@ -59,7 +59,7 @@ class RewardPlan:
 def read_plan(reward_json: str) -> RewardPlan:
     """The plan of a resolved reward section. Raises InvalidInput naming every wrong field."""
     try:
-        document = json.loads(reward_json)
+        document = parse_json(reward_json)
     except ValueError as error:
         raise InvalidInput(f"reward_json is not JSON: {error}") from error
     if not isinstance(document, dict):
@@ -92,10 +92,14 @@ class _Reader:
     def number(self, field: str, value: Any, default: float) -> float:
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self.refuse(field, f"{value!r} is not a finite number")
+        try:
+            number = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            self.refuse(field, f"{value!r:.80} is not a finite number")
             return default
-        return float(value)
+        return number
 
     def positive(self, field: str, value: Any, default: float = 1.0) -> float:
         number = self.number(field, value, default)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from quatrain.digests import parse_json
 from quatrain.text import Tokenizer
 from quatrain.text.folder_files import read_json
 
@@ -127,6 +128,6 @@ def _read_extra(text: str) -> Mapping[str, Any]:
 
 def _read_json(what: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise Malformed(f"{what} is not JSON: {error}") from error

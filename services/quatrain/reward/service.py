@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from quatrain.algorithms.scores import compose_score
-from quatrain.digests import canonical_json, sha256_hex
+from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import InvalidInput
 from quatrain.reward.backends.base import Backend, SourceScores
 from quatrain.reward.plan import FunctionSource, ModelSource, RewardPlan, ServiceSource, Source, read_plan
@@ -219,7 +219,7 @@ def _mean_metrics(answers: Sequence[SourceScores]) -> tuple[tuple[str, float], .
 
 def _read_trainer_state(text: str) -> dict[str, Any]:
     try:
-        state = json.loads(text) if text else {}
+        state = parse_json(text) if text else {}
     except ValueError as error:
         raise InvalidInput(f"trainer_state_json is not JSON: {error}") from error
     if not isinstance(state, dict):

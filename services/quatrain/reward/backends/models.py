@@ -1,7 +1,6 @@
 """Reward models: Hugging Face folders with a one-label head, kept loaded within a memory budget."""
 
 import asyncio
-import json
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from quatrain.digests import parse_json
 from quatrain.errors import InvalidData, InvalidInput
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.plan import ModelSource
@@ -160,10 +160,10 @@ def read_offset(folder: Path) -> float:
     if not file.is_file():
         return 0.0
     try:
-        offset = json.loads(file.read_bytes()).get("offset", 0.0)
+        offset = parse_json(file.read_bytes()).get("offset", 0.0)
         if not math.isfinite(offset):
             raise ValueError(f"offset {offset} is not a finite number")
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InvalidData(f"{OFFSET_FILE} of the reward model cannot be read: {error}") from error
     return float(offset)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.plan import ServiceSource
@@ -110,7 +111,7 @@ def _logged(response: reward_pb2.ScoreResponse) -> dict[str, tuple[Any, ...]]:
 
 def _logged_row(text: str) -> dict[str, Any]:
     try:
-        row = json.loads(text) if text else {}
+        row = parse_json(text) if text else {}
     except ValueError as error:
         raise InvalidInput(f"the remote reward service sent a logged_json that is not JSON: {error}") from error
     return row if isinstance(row, dict) else {}
