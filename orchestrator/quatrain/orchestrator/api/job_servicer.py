@@ -1,6 +1,7 @@
 """JobService: translation between protobuf and the modules that know."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
         """See the proto."""
-        if request.page_token and not (request.page_token.isascii() and request.page_token.isdigit()):
+        if request.page_token and not re.fullmatch(r"[0-9]{1,12}", request.page_token):
             raise InvalidInput(f"page_token {request.page_token[:40]!r}: send what the page before gave")
         start = int(request.page_token or 0)
         size = _page_size(request.page_size, JOBS_PAGE)
