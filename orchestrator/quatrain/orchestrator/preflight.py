@@ -1,17 +1,18 @@
 """Probes: do sampler, reference and learner mean the same by a logprob? Before the first step, and at stale ones."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from quatrain.digests import sample_seed
+from quatrain.joblog.view import MetricRow
 from quatrain.orchestrator.learners import LearnerSession
-from quatrain.orchestrator.plan import FolderRef
+from quatrain.orchestrator.plan import FolderRef, Plan
 from quatrain.orchestrator.run import JobFailed, JobRun
-from quatrain.rpc.tensors import from_ragged_floats, to_ragged_ints
+from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, generation_pb2, learner_pb2, reference_pb2
 
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 PROBE_PROMPTS = 4
 MISMATCH = "LOGPROB_MISMATCH"
+DRIFTED = "sampler_mismatch"
+"""Name of the condition that says that sampler and learner drift apart."""
+DRIFT_STEPS = 3
 PROBE_TIMEOUT_SECONDS = 300.0
 TOLERANCES = {"float32": (1e-4, 1e-3), "bfloat16": (5e-2, 1.0)}
 """Mean and maximum difference that is still the same distribution, by dtype."""
@@ -41,11 +45,18 @@ class Probe:
 
 
 async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
-    """Samples a few completions and scores them with reference and learner. Raises JobFailed naming both values."""
+    """Samples a few completions and scores them with reference and learner. Raises JobFailed naming both values.
+
+    A reference that the spec names is another model: all that can be told is whether it gives logprobs at all.
+    """
     probe = await _sample(run, run.plan.first_version)
+    _check_sampled(run.plan, probe)
     _compare(run.plan.dtype, "learner", probe.logprobs, await _learner(run, session, probe))
+    logprobs = await _reference(run, probe)
     if run.plan.reference is None:
-        _compare(run.plan.dtype, "reference", probe.logprobs, await _reference(run, probe))
+        _compare(run.plan.dtype, "reference", probe.logprobs, logprobs)
+    else:
+        _check_logprobs(probe.logprobs, logprobs)
 
 
 async def sampler_mismatch(
@@ -62,6 +73,27 @@ async def sampler_mismatch(
         "sampler/mismatch_max": float(difference.max()),
     }
     return awaited, metrics
+
+
+def drift(rows: Sequence[MetricRow], dtype: str, standing: str | None) -> str | None:
+    """What the condition says after the newest of the PPO steps' metrics; None when there is nothing to say.
+
+    It stands from the third step in a row beyond the probe's tolerance to the first one within it.
+    """
+    most, _ = TOLERANCES[dtype]
+    newest = [
+        row["sampler/mismatch_mean"] for row in rows[-DRIFT_STEPS:] if row.get("sampler/mismatch_mean") is not None
+    ]
+    if newest and newest[-1] <= most:
+        return None
+    if standing is not None or len(newest) < DRIFT_STEPS or not all(mean > most for mean in newest):
+        return standing
+    return (
+        f"sampler and learner disagree on the logprobs of the same tokens for {DRIFT_STEPS} steps: mean difference "
+        f"{newest[-1]:.2e} (at most {most:.0e} in {dtype}), step {rows[-1]['step']}; look at sampler/mismatch_* and "
+        "sampler/ess, whether generation runs the version, dtype and code that the learner does, and for bfloat16 "
+        "whether the weights have grown large"
+    )
 
 
 async def _sample(run: JobRun, version: int) -> Probe:
@@ -97,9 +129,10 @@ async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.nda
 
 async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
     """Logprobs of the version that was probed under the reference service."""
+    model = probe.policy if run.plan.reference is None else run.plan.reference
     request = reference_pb2.ComputeReferenceLogprobsRequest(
         job=run.plan.job,
-        model=probe.policy.to_proto(),
+        model=model.to_proto(),
         prompt_ids=probe.prompt_ids,
         completion_ids=probe.generated.completion_ids,
         temperature=run.plan.sampling().temperature,
@@ -110,11 +143,48 @@ async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
     return np.concatenate(from_ragged_floats(response.logprobs))
 
 
-def _compare(dtype: str, service: str, sampled: np.ndarray, other: np.ndarray) -> None:
+def _check_sampled(plan: Plan, probe: Probe) -> None:
+    """Generation has to obey the sampling settings: known ids, the longest length, ends where they belong."""
+    sampling = plan.sampling()
+    ends, most = set(sampling.eos_token_ids), sampling.max_new_tokens
+    problems = []
+    completions = from_ragged_ints(probe.generated.completion_ids, "completion_ids")
+    for ids, finish in zip(completions, probe.generated.finish_reasons, strict=True):
+        stops = finish == common_pb2.FINISH_REASON_STOP
+        if len(ids) > most or (len(ids) < most and not stops):
+            problems.append(f"{len(ids)} tokens where ppo.generation.max_new_tokens is {most}")
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < plan.vocab_size:
+            problems.append(f"ids {int(ids.min())} to {int(ids.max())} where the vocabulary has {plan.vocab_size}")
+        if ends.intersection(ids[:-1].tolist()) or (stops and (not len(ids) or int(ids[-1]) not in ends)):
+            problems.append(f"a completion {ids[-3:].tolist()} that ends elsewhere than at the end ids {sorted(ends)}")
+    if problems:
+        raise JobFailed(
+            f"generation does not obey the sampling settings: it gave {problems[0]}; look at its engine",
+            reason="SAMPLING_MISMATCH",
+        )
+
+
+def _check_logprobs(sampled: np.ndarray, other: np.ndarray) -> None:
+    """The reference's logprobs are one for each token, and are logprobs."""
+    _check_count("reference", sampled, other)
+    if not np.isfinite(other).all() or other.max() > 1e-3:
+        worst = other[~(other <= 1e-3) | ~np.isfinite(other)][0]
+        raise JobFailed(
+            f"the reference gives {worst} as the logprob of a token, where it is finite and at most 0: look at the "
+            "weights of reference.model",
+            reason=MISMATCH,
+        )
+
+
+def _check_count(service: str, sampled: np.ndarray, other: np.ndarray) -> None:
     if len(sampled) != len(other) or len(sampled) == 0:
         raise JobFailed(
             f"generation gave {len(sampled)} logprobs, {service} {len(other)} for the same tokens", reason=MISMATCH
         )
+
+
+def _compare(dtype: str, service: str, sampled: np.ndarray, other: np.ndarray) -> None:
+    _check_count(service, sampled, other)
     difference = np.abs(sampled.astype(np.float64) - other.astype(np.float64))
     mean, largest = float(difference.mean()), float(difference.max())
     log.info("logprob probe", service=service, mean=mean, largest=largest)

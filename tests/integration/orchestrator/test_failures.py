@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.integration.orchestrator.world import World, deployment, run
+from tests.integration.orchestrator.world import World, deployment, run, write_model
 
 from quatrain.errors import OutOfMemory, QuatrainError, RewardFunctionError, RunFailed
+from quatrain.generation.engines.base import Chunk, Completion
+from quatrain.learner.backends import Check, Trained
+from quatrain.learner.backends.fake import FakeTrainer
+from quatrain.storage.folders import upload_model_folder
 
 LEARNER = "learner {learner}"
 ALWAYS = 20
@@ -164,5 +169,64 @@ def test_a_recovery_tells_who_was_lost_where_and_what_comes_next(tmp_path: Path)
             learner = world.learner_addresses[0]
             assert told.startswith(f"learner {learner} lost at ppo step 3 (policy version 2): ")
             assert told.endswith("; recovering from step 2, attempt 2 of 5")
+
+    run(scenario)
+
+
+def test_generation_that_does_not_obey_its_settings_is_found_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ramble(self: Any, chunk: Chunk) -> list[Completion]:
+        ids = np.array([0, 5, 1], np.int32)  # 5 is the end token
+        return [Completion(ids, np.full(3, -1.0, np.float32), "length") for _ in chunk.prompts]
+
+    monkeypatch.setattr("tests.integration.orchestrator.fakes._AgreeingPolicy.generate", ramble)
+
+    async def scenario() -> None:
+        async with deployment(tmp_path) as world:
+            await world.submit(world.spec())
+            view = await world.end_of()
+            assert view.error is not None
+            assert view.error["reason"] == "SAMPLING_MISMATCH"
+            assert "it gave 3 tokens where ppo.generation.max_new_tokens is 6" in view.error["message"]
+            assert view.sealed == {}
+
+    run(scenario)
+
+
+def test_a_reference_of_its_own_has_to_give_logprobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, prompts: Any, completions: Any, temperature: float) -> list[Any]:
+        return [np.full(len(row), 2.5, np.float32) for row in completions]
+
+    monkeypatch.setattr("tests.integration.orchestrator.fakes.AgreeingReference.logprobs", wrong)
+
+    async def scenario() -> None:
+        async with deployment(tmp_path) as world:
+            other = upload_model_folder(world.store, write_model(tmp_path / "other", positions=128))
+            await world.submit({**world.spec(), "reference": {"model": f"sha256:{other.digest}"}})
+            view = await world.end_of()
+            assert view.error is not None
+            assert view.error["reason"] == "LOGPROB_MISMATCH"
+            assert "the reference gives 2.5 as the logprob of a token" in view.error["message"]
+
+    run(scenario)
+
+
+def test_a_sampler_that_drifts_away_is_a_condition_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(self: FakeTrainer, step: int, batch: bytes | None, check: Check) -> Trained:
+        trained = train(self, step, batch, check)
+        return Trained({**trained.metrics, "sampler/mismatch_mean": 0.5 if 2 <= step <= 4 else 1e-6}, trained.tokens)
+
+    train = FakeTrainer.train
+    monkeypatch.setattr(FakeTrainer, "train", measured)
+
+    async def scenario() -> None:
+        async with deployment(tmp_path) as world:
+            await world.submit(world.spec(steps=5))
+            assert (await world.end_of()).state == "SUCCEEDED"
+            said = [e.data["message"] for e in world.events(kind="condition") if e.data["name"] == "sampler_mismatch"]
+            assert len(said) == 2
+            assert "mean difference 5.00e-01 (at most 1e-04 in float32), step 4" in said[0]
+            assert said[1] is None
 
     run(scenario)

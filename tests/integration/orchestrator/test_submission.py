@@ -13,6 +13,7 @@ from quatrain.errors import AlreadyExists, InvalidInput, RewardFunctionError, Un
 from quatrain.orchestrator.submission.submit import Submission
 from quatrain.storage.folders import upload_model_folder
 
+CLASSIFIER = "Qwen2ForSequenceClassification"
 Change = Callable[[World, dict[str, Any]], Any]
 
 
@@ -43,7 +44,7 @@ REFUSALS: dict[str, tuple[str, str, Change]] = {
     "no prompt column": ("ppo.prompts", "", lambda w, s: s["ppo"].update(prompts=put_rows(w.store, [{"x": 1}]))),
     "long prompt": (
         "ppo.generation.max_new_tokens",
-        "the model takes 64",
+        "but model.uri takes 64",
         lambda w, s: s["ppo"].update(prompts=put_rows(w.store, [{"prompt": "ab" * 30}])),
     ),
     "longer than max_prompt_length": ("ppo.prompts", "", lambda w, s: s["ppo"].update(max_prompt_length=1)),
@@ -69,6 +70,51 @@ REFUSALS: dict[str, tuple[str, str, Change]] = {
         "reference.model",
         "both must be the same",
         lambda w, s: s.update(reference={"model": model(w, "other", symbols="abcdefg")}),
+    ),
+    "reference with another end token": (
+        "reference.model",
+        "its eos_token is 'e', the policy's 'f'",
+        lambda w, s: s.update(reference={"model": model(w, "otherend", eos="e")}),
+    ),
+    "reference with fewer positions": (
+        "ppo.generation.max_new_tokens",
+        "together 8, but reference.model takes 7",
+        lambda w, s: s.update(reference={"model": model(w, "short", positions=7)}),
+    ),
+    "reward model with fewer positions": (
+        "ppo.generation.max_new_tokens",
+        "together 8, but reward.model takes 7",
+        lambda w, s: s.update(reward={"model": model(w, "shortrm", positions=7, architecture=CLASSIFIER)}),
+    ),
+    "reward model with too few rows": (
+        "reward.model",
+        "its embedding has 5 rows, the policy samples from 6 tokens",
+        lambda w, s: s.update(reward={"model": model(w, "narrow", vocabulary=5, architecture=CLASSIFIER)}),
+    ),
+    "end token outside the embedding": (
+        "model.uri",
+        "its end token has the id 5, its embedding only 5 rows",
+        lambda w, s: s["model"].update(uri=model(w, "cut", vocabulary=5)),
+    ),
+    "prompt outside the embedding": (
+        "ppo.prompts",
+        "a prompt holds the token id 4, but model.uri has 4 embedding rows",
+        lambda w, s: (
+            s["model"].update(uri=model(w, "cutmore", eos="a", vocabulary=4)),
+            s["ppo"].update(prompts=put_rows(w.store, [{"prompt": "be"}])),
+        ),
+    ),
+    "long SFT row": (
+        "sft.data",
+        "the longest row has 73 tokens, but model.uri takes 64; lower sft.max_length",
+        lambda w, s: s.update(sft={"data": put_rows(w.store, [{"prompt": "ab", "completion": "cd" * 35}])}),
+    ),
+    "long pair": (
+        "reward.data",
+        "the longest row has 73 tokens, but model.uri takes 64; lower reward.max_length",
+        lambda w, s: s.update(
+            reward={"data": put_rows(w.store, [{"prompt": "ab", "chosen": "cd" * 35, "rejected": "d"}] * 4)}
+        ),
     ),
     "too few pairs": (
         "reward.data",
@@ -176,5 +222,19 @@ def test_dropped_rows_are_warned_of_with_line_and_reason(tmp_path: Path) -> None
             _, document = await world.submitter().submit(Submission(spec, "local", validate_only=True))
             assert len(document["warnings"]) == 1
             assert "ppo.prompts: 1 of 3 rows dropped, first line 2" in document["warnings"][0]
+
+    run(scenario)
+
+
+def test_what_may_be_meant_is_warned_of(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            other = model(world, "other", symbols="abcdefg", architecture=CLASSIFIER)
+            spec = {**world.spec(), "reward": {"model": other}}
+            _, document = await world.submitter().submit(Submission(document=spec, owner="local", validate_only=True))
+            (warning,) = document["warnings"]
+            assert warning.startswith("reward.model: its tokenizer is ")
+            assert "the policy's is" in warning
+            assert warning.endswith("it is given the text of prompt and completion, not the policy's tokens")
 
     run(scenario)

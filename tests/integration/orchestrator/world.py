@@ -57,13 +57,14 @@ def write_model(
     eos: str | None = "f",
     symbols: str = SYMBOLS,
     positions: int = 64,
+    vocabulary: int | None = None,
 ) -> Path:
     """A model folder that no fake looks into, with one token a letter; `f` ends a sequence."""
     tokenizer_config = {} if eos is None else {"eos_token": eos}
     config = {
         "model_type": "qwen2",
         "architectures": [architecture],
-        "vocab_size": len(symbols),
+        "vocab_size": vocabulary or len(symbols),
         "max_position_embeddings": positions,
     }
     write_folder(folder, symbol_tokenizer(symbols), tokenizer_config, config)

@@ -11,7 +11,7 @@ from quatrain.orchestrator.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
 from quatrain.orchestrator.plan import FolderRef
-from quatrain.orchestrator.preflight import probe_logprobs, sampler_mismatch
+from quatrain.orchestrator.preflight import DRIFTED, drift, probe_logprobs, sampler_mismatch
 from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring, trainer_state
@@ -116,6 +116,8 @@ class PpoStage:
                     "policy": {"uri": policy.uri, "digest": policy.digest, "policy_version": policy.policy_version},
                 },
             )
+            standing = run.view.conditions.get(DRIFTED)
+            await run.condition(DRIFTED, drift(run.view.metrics["ppo"], run.plan.dtype, standing))
             if step == run.plan.first_version + 1:
                 await run.condition("reward_scale", scale_warning(metrics.get("reward/score_std")))
         fault_point("owner.after_step")
