@@ -32,6 +32,8 @@ class Weather(FaultProxy):
 
     kind: str = ""
     draw: random.Random = field(default_factory=lambda: random.Random(1))
+    flipped: set[str] = field(default_factory=set)
+    """What was hit by a flip already: no bit flips twice on the way, that would be damage in the store."""
 
     def worsen(self, kind: str) -> None:
         """From now on."""
@@ -40,15 +42,18 @@ class Weather(FaultProxy):
     def clear(self) -> None:
         """Everything passes."""
         self.kind = ""
+        self.flipped.clear()
 
-    def next_fault(self, method: str) -> str:
+    def next_fault(self, method: str, path: str) -> str:
         """See FaultProxy."""
         kind = self.kind
         if not kind:
             return ""
         methods, share = KINDS[kind]
         with self.lock:
-            hit = method in methods and self.draw.random() < share
+            hit = method in methods and self.draw.random() < share and not (kind == "flip" and path in self.flipped)
+            if hit and kind == "flip":
+                self.flipped.add(path)
         return ("drop" if kind.startswith("away") else kind) if hit else ""
 
 

@@ -51,7 +51,8 @@ class FaultProxy:
     seen: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def next_fault(self, method: str) -> str:
+    def next_fault(self, method: str, path: str) -> str:
+        """What happens to a request for `path`; empty: nothing."""
         with self.lock:
             self.seen.append(method)
             for fault in self.faults:
@@ -87,7 +88,7 @@ def _handler(proxy: FaultProxy, host: str, port: int) -> type[BaseHTTPRequestHan
 
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            kind = proxy.next_fault(self.command)
+            kind = proxy.next_fault(self.command, self.path)
             if kind == "drop":
                 self.close_connection = True
                 return

@@ -192,7 +192,8 @@ class Scheduler:
             return
         self._damaged.pop(job, None)
         known.log, known.mark, known.read_at = job_log, mark, time.monotonic()
-        if job_log.view.finished:  # Its owner died between the terminal event and these two.
+        if job_log.view.finished:  # Its owner died between the terminal event and what follows here.
+            await self.around.learners.free(job)
             await self.around.queue.close_job(job)
             await asyncio.to_thread(delete_objects, self.around.store, results_prefix(job))
             await asyncio.to_thread(jobs.retire, self.around.store, job)

@@ -112,6 +112,10 @@ class FragileLearner(LearnerServicer):
         async for message in self._fragile("Export", super().Export(request, context)):
             yield message
 
+    async def Close(self, request: learner_pb2.CloseRequest, context: Any) -> learner_pb2.CloseResponse:
+        self._begin("Close")
+        return await super().Close(request, context)
+
     async def _fragile(self, method: str, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
         death = self._begin(method)
         hook = self.hooks.pop((method, self.calls[method]), None)

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.orchestrator.faults import FlakyQueue, FlakyStore, soon
 from tests.integration.orchestrator.world import World, deployment, run
 
-from quatrain.errors import Overloaded
+from quatrain.errors import Overloaded, Unavailable
 from quatrain.joblog import jobs
 
 
@@ -194,12 +194,16 @@ def test_a_damaged_job_that_is_mended_gets_its_owner(tmp_path: Path) -> None:
 def test_what_an_owner_that_died_after_the_end_left_is_cleaned_up(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path) as world:
+            learner = world.learners[0]
+            learner.refusals["Close"] = [Unavailable("the owner's word is lost")]
             await world.submit(world.spec())
             await world.end_of()
             await soon(lambda: not world.calm.list("active/"), "the job stayed in the index")
+            assert learner._service.status().token is not None
             world.store.put("active/job-1", b"{}")
             await world.queue.open_job("job-1")
             await soon(lambda: not world.calm.list("active/"), "the job stayed in the index")
             await soon(lambda: "job-1" not in world.queue._jobs, "the queue kept the job")
+            assert learner._service.status().token is None
 
     run(scenario)
