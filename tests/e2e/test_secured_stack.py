@@ -1,5 +1,7 @@
 """A stack of real processes with tokens, mutual TLS between them and TLS at the API, all exchanged while a job runs."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,7 @@ import grpc
 import pytest
 from tests.e2e.stack import Stack, await_step, finish, running_stack, wait_until
 from tests.e2e.tasks import changed, count_symbol
+from tests.servers.binaries import GRPCURL, require_program
 from tests.servers.certificates import Authority, MountedSecret
 
 from quatrain.client import CertificateFiles, Client
@@ -22,6 +25,12 @@ pytestmark = pytest.mark.slow
 STEPS = 12
 ROTATION_SECONDS = 60.0
 PLANTED = "planted-secret-of-the-store"
+
+
+@pytest.fixture(scope="session")
+def grpcurl() -> Path:
+    """The program, built if need be."""
+    return require_program(GRPCURL)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,22 @@ def test_the_command_line_finds_token_and_certificate_by_itself(secured: Secured
     denied = stack.run_cli("job", "list")
     assert denied.code == 5
     assert "the token is not valid" in denied.stderr
+
+
+def test_a_foreign_tool_shows_the_token_as_metadata(secured: Secured, grpcurl: Path) -> None:
+    target = secured.stack.target.removeprefix("https://")
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [str(grpcurl), "-cacert", str(secured.authority.ca), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60.0, check=False)
+
+    authorization = ("-H", f"authorization: Bearer {secured.token('eve')}")
+    listed = run(*authorization, target, "list")
+    assert "quatrain.v1.JobService" in listed.stdout, listed.stderr
+    called = run(*authorization, target, "quatrain.v1.JobService/ListJobs")
+    assert json.loads(called.stdout) == {}, called.stderr
+    assert "Unauthenticated" in run(target, "list").stderr
+    assert "SERVING" in run(*authorization, target, "grpc.health.v1.Health/Check").stdout
 
 
 def test_services_take_no_call_from_outside(secured: Secured) -> None:
