@@ -8,9 +8,10 @@ from typing import Any
 from quatrain.errors import Corrupt, Fenced, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog.events import Event, event_key, parse_event
+from quatrain.joblog.folding import apply, check_event
 from quatrain.joblog.jobs import mark_active
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
-from quatrain.joblog.view import HOUSEKEEPING, JobView, apply, check_event
+from quatrain.joblog.view import HOUSEKEEPING, JobView
 from quatrain.storage import ObjectStore
 
 # Conflicts in a row after which an intent gives up: each one means that another event got in between.

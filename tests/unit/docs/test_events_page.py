@@ -3,9 +3,8 @@ from collections.abc import Iterator
 
 from tests.unit.docs.pages import ROOT, code_in, rows, text_of
 
-from quatrain.joblog import Event
-from quatrain.joblog import view as joblog_view
-from quatrain.joblog.view import check_event
+from quatrain.joblog import Event, folding
+from quatrain.joblog.folding import check_event
 
 WRITERS = ROOT / "orchestrator" / "quatrain" / "orchestrator"
 
@@ -26,12 +25,12 @@ def written() -> Iterator[tuple[str, set[str]]]:
             if not (isinstance(kind, ast.Constant) and isinstance(data, ast.Dict)):
                 continue
             keys = {key.value for key in data.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-            if isinstance(kind.value, str) and kind.value in joblog_view._HANDLERS:
+            if isinstance(kind.value, str) and kind.value in folding._HANDLERS:
                 yield kind.value, keys
 
 
 def test_all_types_of_the_log_are_documented_and_no_others() -> None:
-    assert set(documented()) == set(joblog_view._HANDLERS)
+    assert set(documented()) == set(folding._HANDLERS)
 
 
 def test_documented_fields_are_enough_to_fold_every_event() -> None:
