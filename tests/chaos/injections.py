@@ -12,7 +12,8 @@ import redis as redis_client
 from tests.chaos.api import Api, Watcher
 from tests.chaos.cases import AFTER_THE_END, HOLDS, PAUSES, Case
 from tests.chaos.checker import Fault
-from tests.chaos.stack import ChaosStack, Process
+from tests.chaos.processes import Process
+from tests.chaos.stack import ChaosStack
 
 from quatrain.storage import ObjectStore
 from quatrain.v1 import job_pb2

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import redis as redis_client
 from tests.chaos.links import Links
+from tests.chaos.processes import ROOT, Process
 from tests.chaos.weather import Weather
 from tests.servers.processes import free_port
 
@@ -27,7 +27,6 @@ from quatrain.local.layout import StackLayout
 from quatrain.local.redis_server import redis_command
 from quatrain.rpc.targets import write_targets_file
 
-ROOT = Path(__file__).parents[2]
 SOURCES = ("", "lib", "services", "orchestrator", "tests/chaos/clock")
 """Where the processes import from: this checkout, whichever one is installed, and a clock that can be set."""
 SERVICES = ("generation", "reward", "reference", "learner")
@@ -61,57 +60,6 @@ class Flavour:
     settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
     faults: bool = True
     """Fault points are switched on."""
-
-
-@dataclass
-class Process:
-    """One supervised process. `wanted` False: it may end and stays down."""
-
-    name: str
-    kind: str
-    command: list[str]
-    environment: dict[str, str]
-    port: int
-    port_file: Path | None
-    log: Path
-    wanted: bool = True
-    popen: "subprocess.Popen[bytes] | None" = None
-    died: float = 0.0
-
-    def start(self) -> None:
-        """Starts it, again if need be."""
-        if self.port_file is not None:
-            self.port_file.unlink(missing_ok=True)
-        with self.log.open("ab") as log:
-            self.popen = subprocess.Popen(
-                self.command,
-                env=self.environment,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.died = 0.0
-
-    @property
-    def pid(self) -> int:
-        """Of the running process, or of the last one."""
-        assert self.popen is not None, f"{self.name} was never started"
-        return self.popen.pid
-
-    def running(self) -> bool:
-        """True while it lives."""
-        return self.popen is not None and self.popen.poll() is None
-
-    def serves(self) -> bool:
-        """True once it has written its port file; Redis has none."""
-        return self.running() and (self.port_file is None or self.port_file.exists())
-
-    def send(self, number: int) -> None:
-        """A signal to the process, if it lives."""
-        if self.running():
-            os.kill(self.pid, number)
 
 
 class ChaosStack:
@@ -214,7 +162,7 @@ class ChaosStack:
                 process.send(signal.SIGTERM)
             deadline = time.monotonic() + STOP_DEADLINE
             for process in group:
-                _reap(process, deadline)
+                process.reap(deadline)
         self.links.close()
 
     def await_ready(self, deadline: float = READY_DEADLINE) -> None:
@@ -290,7 +238,7 @@ class ChaosStack:
         with self._lock:
             process = self.processes["redis"]
             process.send(signal.SIGKILL)
-            _reap(process, time.monotonic() + STOP_DEADLINE)
+            process.reap(time.monotonic() + STOP_DEADLINE)
             self._prepare_redis(wipe=wipe)
 
     def _prepare_redis(self, *, wipe: bool) -> None:
@@ -323,16 +271,6 @@ class ChaosStack:
             tail = path.read_text(errors="replace").splitlines()[-lines:]
             parts.append("\n".join([f"--- {path.name}", *tail]))
         return "\n".join(parts)
-
-
-def _reap(process: Process, deadline: float) -> None:
-    if process.popen is None:
-        return
-    try:
-        process.popen.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.popen.kill()
-        process.popen.wait(10.0)
 
 
 @contextmanager
