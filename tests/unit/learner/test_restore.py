@@ -92,6 +92,22 @@ def test_bfloat16_parameters_keep_float32_masters_over_a_restore(tmp_path: Path)
     assert all(ours[name].dtype == torch.float32 for name in masters)
 
 
+@pytest.mark.parametrize(("controller", "expected"), [("fixed", 0.7), ("adaptive", 0.05)])
+def test_a_fork_may_change_a_fixed_kl_coefficient_and_goes_on_with_an_adaptive_one(
+    tmp_path: Path, controller: str, expected: float
+) -> None:
+    open_trainer = opener(Stage.PPO, tmp_path)
+    (tmp_path / "checkpoint").mkdir()
+    open_trainer().save(tmp_path / "checkpoint")
+    kl = {"controller": controller, "target": 1.0, "horizon": 50.0, "coef": 0.7}
+    plan = stage_plan(Stage.PPO, ppo_settings(kl=kl, optimizer={"minibatches": 2}))
+    forked = TorchBackend("cpu", 1).open(plan, Inputs(tmp_path / "model"))
+
+    forked.load(tmp_path / "checkpoint")
+
+    assert run(forked, 1)[0]["kl/coef"] == expected
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     opener(Stage.SFT, tmp_path)().save(tmp_path / "checkpoint")
