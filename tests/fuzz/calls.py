@@ -28,7 +28,7 @@ class Fuzzer:
     `wrong` collects what should not have happened; `codes` counts the answers of each method.
     """
 
-    channel: grpc.aio.Channel
+    channel: Any
     known: dict[str, Any]
     secrets: tuple[str, ...] = ()
     metadata: Metadata = ()

@@ -10,11 +10,14 @@ import grpc.aio
 import pytest
 from tests.fuzz.calls import Fuzzer, service_of
 from tests.fuzz.mutations import any_value, hostile_json, scalar
-from tests.integration.orchestrator.test_api import Api, api_of
+from tests.integration.orchestrator.test_api import Api, api_of, idle
 from tests.integration.orchestrator.world import World, deployment, put_rows, run
 
+from quatrain.digests import sha256_hex
+from quatrain.errors import InvalidInput, InvalidSpec
 from quatrain.joblog import JobLog
 from quatrain.jobspec import parse_spec, spec_to_proto
+from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
 from quatrain.storage.local import LocalStore
 from quatrain.v1 import artifact_pb2, job_pb2, spec_pb2
 
@@ -131,6 +134,49 @@ def test_every_public_method_answers_hostile_requests_with_clean_errors(
     assert fuzzer.wrong == []
     assert set(fuzzer.codes) == {method.name for service in SERVICES for method in service.methods}
     assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_a_page_token_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with idle(tmp_path) as (_, api):
+            with pytest.raises(InvalidInput, match="page_token"):
+                await api.call("ListJobs", job_pb2.ListJobsRequest(page_token="9" * 6000))
+
+    run(scenario)
+
+
+def test_a_time_limit_beyond_every_clock_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with idle(tmp_path) as (world, api):
+            request = job_pb2.CreateJobRequest(spec=spec_to_proto(parse_spec(world.spec())))
+            request.spec.reward.timeout = 1e308
+            with pytest.raises(InvalidInput, match=r"reward\.timeout"):
+                await api.call("CreateJob", request)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("path", ["greedy.py:zero", "subprocess:run"])
+def test_code_that_the_operator_does_not_allow_is_refused_when_the_job_is_submitted(tmp_path: Path, path: str) -> None:
+    code = b"def zero(completions, **kwargs): return [0.0] * len(completions)"
+
+    async def scenario() -> None:
+        store = LocalStore(tmp_path / "store")
+        world = World(tmp_path, store)
+        functions: Any = FunctionBackend(store, FunctionSettings(allow_code=False))
+        world.reward = functions
+        await world.start(learners=0)
+        try:
+            digest = sha256_hex(code)
+            store.put(f"data/sha256/{digest}", code)
+            named = {"path": path, **({"code_digest": digest} if ".py" in path else {})}
+            with pytest.raises(InvalidSpec, match=r"reward\.(allow_code|packages)") as caught:
+                await world.submit({**world.spec(), "reward": {"functions": [named]}})
+            assert [violation.field for violation in caught.value.violations] == ["reward"]
+        finally:
+            await world.close()
+
+    run(scenario)
 
 
 @pytest.mark.slow

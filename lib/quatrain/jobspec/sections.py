@@ -116,7 +116,7 @@ class RewardSpec(Section):
     max_length: Annotated[int, Field(ge=2, le=INT32_MAX)] = 1024
     microbatch_tokens: Count = 1024
     grad_clip: Positive = 1.0
-    timeout: Positive = 60.0
+    timeout: Annotated[float, Field(gt=0.0, le=86400.0)] = 60.0
 
     @model_validator(mode="before")
     @classmethod

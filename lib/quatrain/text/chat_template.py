@@ -13,9 +13,9 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from quatrain.errors import InvalidData
+from quatrain.text.template_limits import BoundedEnvironment, bounded, rendered
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -57,10 +57,10 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """source: Jinja2 text; special_tokens: `bos_token` and the like, visible to it. Raises InvalidData."""
-        environment = ImmutableSandboxedEnvironment(
+        environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, jinja2.ext.loopcontrols]
         )
-        environment.filters["tojson"] = _to_json
+        environment.filters["tojson"] = bounded(_to_json)
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = TEMPLATE_DAY.strftime
         try:
@@ -76,13 +76,14 @@ class ChatTemplate:
         # A key with null and an absent key mean the same in chat data, but templates test for presence.
         given = [{key: value for key, value in message.items() if value is not None} for message in messages]
         try:
-            return self._template.render(
-                messages=given,
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
+            values = {
+                "messages": given,
+                "tools": None,
+                "documents": None,
+                "add_generation_prompt": add_generation_prompt,
                 **self._special_tokens,
-            )
+            }
+            return rendered(lambda: self._template.generate(values))
         except _RUN_ERRORS as error:
             raise InvalidData(f"The chat template cannot render a conversation: {error}.") from None
 
