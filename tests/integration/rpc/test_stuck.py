@@ -32,8 +32,8 @@ def start(folder: Path) -> "subprocess.Popen[str]":
         "storage.root": folder / "store",
         "generation.engine": "fake",
         "generation.fake_latency": 3600,
-        "compute.stuck_after": 1.0,
-        "server.shutdown_grace": 2.0,
+        "compute.stuck_after": 0.5,
+        "server.shutdown_grace": 1.0,
         "server.port_file": folder / "ports.json",
     }
     command = [sys.executable, "-m", "quatrain.generation", *(f"--{key}={value}" for key, value in options.items())]
