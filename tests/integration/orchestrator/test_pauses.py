@@ -54,7 +54,6 @@ async def paused(world: World) -> JobView:
         ("Step", 3, "reward", ("reward", 1)),
         ("Publish", 1, "reward", ("reward", 2)),
         ("Step", 5, "ppo", ("ppo", 1)),
-        ("Publish", 3, "ppo", ("ppo", 2)),
     ],
 )
 def test_a_pause_in_any_stage_changes_nothing_in_the_end(
