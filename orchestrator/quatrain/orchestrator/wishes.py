@@ -7,6 +7,7 @@ from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.orchestrator.run import AWAY, STAGE_IDS, JobFailed, JobPaused, JobRun
 from quatrain.orchestrator.training import save_checkpoint
+from quatrain.orchestrator.waiting import ROLLOUTS
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("wishes")
@@ -63,6 +64,8 @@ async def keep_progress(run: JobRun) -> None:
     session, stage = run.session, run.view.stage
     if session is None or session.stage != STAGE_IDS.get(stage):
         return
+    if run.view.intents.get("cancel", {}).get("now"):
+        return
     last = run.view.newest_checkpoint(stage)
     if not (last["step"] if last else 0) < session.step <= run.view.completed.get(stage, 0):
         return
@@ -93,7 +96,7 @@ async def rest(run: JobRun) -> bool:
             await run.close_session()
             fault_point("owner.before_paused")
             await run.collector.close()
-            for condition in ("learner", AWAY):
+            for condition in ("learner", AWAY, ROLLOUTS):
                 await run.condition(condition, None)
             data = {"state": "PAUSED", "reason": wish.get("reason", ""), "elapsed": run.elapsed()}
             await run.append("state_changed", data)
