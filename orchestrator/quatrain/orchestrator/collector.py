@@ -52,6 +52,8 @@ class Collector:
         self._sentinel = ""
         self._drained = asyncio.Event()
         self._closed = False
+        self.away = ""
+        """Why nothing can be read now: what the queue or the store said last; empty when all is well."""
         self._door = asyncio.Lock()
         self._rubbish: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         """Deletions of objects: they must not keep the job waiting."""
@@ -100,8 +102,10 @@ class Collector:
                 for pending in list(self._pending.values()):
                     await self._read_objects(pending)
                 self._look_for_stalls()
+                self.away = ""
             except Unavailable as error:
                 log.warning("queue or object store is away", job=self._plan.job, error=error.message)
+                self.away = error.message
                 await asyncio.sleep(QUEUE_RETRY_SECONDS)
 
     async def expect(self, batch: ExpectedBatch) -> None:
@@ -129,6 +133,10 @@ class Collector:
         if pending.error is not None:
             raise pending.error
         return [pending.results[row.rollout_id] for row in batch.rows]
+
+    def pending(self, batch: ExpectedBatch) -> PendingBatch | None:
+        """How far a batch is that is expected."""
+        return self._pending.get(batch.key)
 
     async def forget(self, purpose: str, step: int) -> None:
         """Deletes the results of a batch that is sealed for good, and of those before it that a former owner left."""

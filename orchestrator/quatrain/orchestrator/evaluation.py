@@ -13,6 +13,7 @@ from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
 from quatrain.orchestrator.sealing import batch_rows
+from quatrain.orchestrator.waiting import collected
 from quatrain.storage.folders import read_object
 
 
@@ -43,7 +44,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
         reference=None,
         trainer_state=trainer_state(plan, step),
     )
-    results = await run.unless_stopped(run.collector.collect(batch))
+    results = await run.unless_stopped(collected(run, batch))
     prompts = await run.prompts(plan.eval_prompts)
     rows = await asyncio.to_thread(batch_rows, plan, batch, results, prompts, await run.tokenizer())
     first = await _first_rows(run) if run.view.evaluations else rows

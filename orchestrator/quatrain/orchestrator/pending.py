@@ -36,6 +36,12 @@ class PendingBatch:
     error: QuatrainError | None = None
     progress: float = field(default_factory=time.monotonic)
     """When a task was last enqueued or a result last came (monotonic)."""
+    heard: float = field(default_factory=time.monotonic)
+    """When a result last came (monotonic); at first when the batch was made."""
+
+    def silent_seconds(self) -> float:
+        """Seconds since a result last came."""
+        return time.monotonic() - self.heard
 
     def missing_chunks(self) -> set[int]:
         """Chunks of which a sample is neither here nor in an object."""
@@ -64,7 +70,7 @@ class PendingBatch:
         if rollout not in self.chunk_of or rollout in self.results:
             return
         self.results[rollout] = result
-        self.progress = time.monotonic()
+        self.progress = self.heard = time.monotonic()
         if len(self.results) == len(self.chunk_of):
             self.done.set()
 

@@ -25,6 +25,7 @@ from quatrain.orchestrator.training import (
     open_learner,
     save_checkpoint,
 )
+from quatrain.orchestrator.waiting import collected
 from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2
@@ -177,7 +178,7 @@ class PpoStage:
         run = self._run
         batch = self._expected[step]
         with clock.phase("collect"):
-            results = await run.unless_stopped(run.collector.collect(batch))
+            results = await run.unless_stopped(collected(run, batch))
         fault_point("owner.after_collect")
         with clock.phase("seal"):
             prompts = await run.prompts(run.plan.prompts)

@@ -12,6 +12,7 @@ from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, offset_rows, scoring, trainer_state
 from quatrain.orchestrator.stages.odd_answers import odd_answers
 from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
+from quatrain.orchestrator.waiting import collected
 from quatrain.v1 import rollout_pb2
 
 HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
@@ -85,7 +86,7 @@ async def measure_offset(run: JobRun, section: dict[str, object]) -> Measured:
         reference=None,
         trainer_state=trainer_state(plan, 0),
     )
-    results = await run.unless_stopped(run.collector.collect(batch))
+    results = await run.unless_stopped(collected(run, batch))
     await run.collector.forget("offset", 0)
     scores = [outcome.score for result in results for outcome in result.scores if outcome.HasField("score")]
     if not scores:

@@ -1,0 +1,46 @@
+"""Waiting for rollouts without being silent about it: a condition says when none comes, and what is known of why."""
+
+import asyncio
+
+from quatrain.orchestrator.run import AWAY, JobRun
+from quatrain.orchestrator.sampling import ExpectedBatch
+from quatrain.v1 import rollout_pb2
+
+ROLLOUTS = "rollouts"
+"""Name of the condition that says that no result comes."""
+LOOK_SECONDS = 2.0
+SILENT_SECONDS = 60.0
+
+
+async def collected(run: JobRun, batch: ExpectedBatch) -> list[rollout_pb2.RolloutResult]:
+    """As `Collector.collect`, with the conditions of the job."""
+    work = asyncio.create_task(run.collector.collect(batch))
+    try:
+        while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
+            if run.collector.away:
+                if AWAY not in run.view.conditions:
+                    await run.condition(AWAY, run.collector.away)
+                continue
+            await run.condition(AWAY, None)
+            await _say_silence(run, batch)
+        for name in (AWAY, ROLLOUTS):
+            await run.condition(name, None)
+        return await work
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def _say_silence(run: JobRun, batch: ExpectedBatch) -> None:
+    """Once for each silence: the numbers of the next text would be others."""
+    pending = run.collector.pending(batch)
+    if pending is None or pending.silent_seconds() < SILENT_SECONDS:
+        await run.condition(ROLLOUTS, None)
+    elif ROLLOUTS not in run.view.conditions:
+        missing, all_of_them = len(pending.chunk_of) - len(pending.results), len(pending.chunk_of)
+        await run.condition(
+            ROLLOUTS,
+            f"{batch.purpose} of step {batch.step} with policy version {batch.policy_version}: nothing has come for "
+            f"{SILENT_SECONDS:g} s, {missing} of {all_of_them} samples are missing; look whether rollout workers, "
+            "generation, reward and reference run, and at the workers' logs",
+        )
