@@ -96,14 +96,14 @@ def _nested(levels: int) -> Any:
 
 
 def hostile_message(random_: random.Random, kind: Descriptor, known: dict[str, Any], depth: int = 0) -> Message:
-    """A message of this kind with hostile fields; a field that `known` names has its sound value half the time."""
+    """A message of this kind with hostile fields; a field that `known` names mostly has its sound value."""
     message = GetMessageClass(kind)()
     for field in kind.fields:
-        if random_.random() < 0.3:
-            continue
-        sound = random_.random() < 0.5
+        sound = random_.random() < 0.8
         if field.name in known and sound and not field.is_repeated:
             _set(message, field, known[field.name])
+        elif random_.random() < 0.5:
+            continue
         elif field.is_repeated:
             _fill_repeated(random_, message, field, known, depth)
         elif field.message_type is not None:

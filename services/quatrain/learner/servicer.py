@@ -1,12 +1,12 @@
 """LearnerService on the wire: protobuf to dataclasses and back, nothing else."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
 import grpc
 
+from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
 from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan, Stage, Status, StepOutcome, Token
 from quatrain.learner.service import LearnerService
@@ -155,7 +155,7 @@ def _plan(request: learner_pb2.OpenRequest) -> OpenPlan:
 
 def _settings(config_json: str) -> Mapping[str, Any]:
     try:
-        settings = json.loads(config_json)
+        settings = parse_json(config_json)
     except ValueError as error:
         raise InvalidInput(f"config_json is no JSON: {error}") from error
     if not isinstance(settings, dict):
