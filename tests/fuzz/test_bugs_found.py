@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.fuzz.test_readers import table, whole_model
 
 from quatrain.batches import read_tokens
 from quatrain.data import load_prompts
+from quatrain.data import rows as data_rows
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.joblog.events import event_key, parse_event
 from quatrain.joblog.jobs import read_spec
@@ -126,6 +129,21 @@ def test_a_tensor_of_odd_type_or_beyond_every_file(model: Path, field: dict[str,
 
     with pytest.raises(InvalidData, match="not a sound safetensors file"):
         check_model_folder(model)
+
+
+@pytest.mark.parametrize("rows", [["x" * 2**21] * 3000, ["x" * 2**26]])
+def test_a_small_parquet_file_that_unpacks_to_more_than_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[str]
+) -> None:
+    monkeypatch.setattr(data_rows, "UNPACKED_BYTES", 2**25)
+    path = tmp_path / "bomb.parquet"
+    indices = pa.array([0] * len(rows), type=pa.int32())
+    column = pa.DictionaryArray.from_arrays(indices, pa.array(rows[:1]))
+    pq.write_table(pa.table({"prompt": column}), path, compression="zstd")
+    assert path.stat().st_size < 2**16
+
+    with pytest.raises(InvalidData, match="when unpacked"):
+        load_prompts(path)
 
 
 def test_parquet_with_text_that_is_no_text_is_corrupt() -> None:

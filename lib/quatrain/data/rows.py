@@ -14,6 +14,7 @@ from quatrain.errors import InvalidData
 
 Row = tuple[int, dict[str, Any]]
 OnBad = Callable[[int, str], None]
+UNPACKED_BYTES = 2**30
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
@@ -158,15 +159,27 @@ def _csv_lines(path: Path) -> Iterator[str]:
 
 
 def _read_parquet(path: Path, on_bad: OnBad) -> Iterator[Row]:
-    number = 0
+    number = unpacked = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
+            groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+            _check_unpacked(path, sum(group.total_byte_size for group in groups))
+            for batch in file.iter_batches(batch_size=64):  # small: one long text may stand for all of its rows
+                unpacked += batch.nbytes
+                _check_unpacked(path, unpacked)
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidData(f"{path} is not a readable Parquet file (after row {number}): {error}.") from None
+
+
+def _check_unpacked(path: Path, size: int) -> None:
+    """A small file can stand for more than fits into memory."""
+    if size > UNPACKED_BYTES:
+        raise InvalidData(
+            f"{path} has more than {UNPACKED_BYTES} bytes when unpacked; split it, or give it as JSON Lines."
+        )
 
 
 _READERS = {"jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet}
