@@ -28,7 +28,7 @@ class BadDay:
 @pytest.fixture
 def bad_day(minio_server: S3Server) -> Iterator[BadDay]:
     direct = minio_server.new_store()
-    with fault_proxy(minio_server.process.host, minio_server.process.port) as proxy:
+    with fault_proxy(minio_server.process.host, minio_server.process.port, FaultProxy) as proxy:
         address = minio_server.address(direct.name.rpartition("/")[2], total_wait=1.0)
         yield BadDay(S3Store(replace(address, endpoint=f"127.0.0.1:{proxy.port}")), direct, proxy)
 

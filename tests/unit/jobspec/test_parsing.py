@@ -155,7 +155,11 @@ def test_all_errors_are_reported_at_once() -> None:
             "zero expected gradient",
         ),
         (["ppo.kl.controller=adaptive"], "ppo.kl.target", "required"),
-        (["checkpoint.keep_best=-eval/score_mean", "ppo.eval_prompts=null"], "checkpoint.keep_best", "ppo.eval_prompts"),
+        (
+            ["checkpoint.keep_best=-eval/score_mean", "ppo.eval_prompts=null"],
+            "checkpoint.keep_best",
+            "ppo.eval_prompts",
+        ),
         (["ppo.kl.controller=adaptive", "ppo.kl.target=6", "ppo.kl.horizon=64"], "ppo.kl.horizon", "above the 64"),
         (["ppo.kl.controller=adaptive", "ppo.kl.target=6", "ppo.kl.coef=0"], "ppo.kl.coef", "above 0"),
         (
