@@ -1,8 +1,9 @@
 """The pool of learners: finding a free one, opening it for a job, and the calls of an open session."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import grpc
 
@@ -32,6 +33,9 @@ OPEN_TIMEOUT_SECONDS = 600.0
 LOGPROBS_TIMEOUT_SECONDS = 120.0
 LOST_AFTER_SECONDS = 30.0
 SIGN_OF_LIFE_SECONDS = 5.0
+LIFE_LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class LearnerLost(QuatrainError):
@@ -56,17 +60,18 @@ class LearnerSession:
         self.step = 0
         self._channel = open_channel(address, service=SERVICE, tls=tls)
         self._stub = learner_pb2_grpc.LearnerServiceStub(self._channel)
+        self._heard = time.monotonic()
         self._alive = asyncio.create_task(self._signs_of_life())
 
     async def open(self, request: learner_pb2.OpenRequest) -> None:
-        """Opens a stage, which may take long; the signs of life keep the learner ours meanwhile.
+        """Opens a stage, which may take long; the signs of life keep the learner ours, and tell that it lives.
 
         Raises LearnerBusy, Unavailable, LearnerLost when it has too little memory, and what Open itself refuses.
         """
         self.stage = request.stage
         try:
-            response: learner_pb2.OpenResponse = await _call(
-                self.address, lambda: self._stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS)
+            response: learner_pb2.OpenResponse = await self._while_it_lives(
+                _call(self.address, lambda: self._stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS))
             )
         except OutOfMemory as error:
             raise self._loss("opening", error) from error
@@ -123,6 +128,22 @@ class LearnerSession:
     async def _result(self, stream: Any) -> Any:
         return await result_of(stream, LOST_AFTER_SECONDS, service="learner", target=self.address)
 
+    async def _while_it_lives(self, call: Coroutine[Any, Any, T]) -> T:
+        """Result of a call without heartbeats. Raises Unavailable when the learner gives no sign of life meanwhile."""
+        self._heard = time.monotonic()
+        task = asyncio.create_task(call)
+        try:
+            while not (await asyncio.wait({task}, timeout=LIFE_LOOK_SECONDS))[0]:
+                if time.monotonic() - self._heard > LOST_AFTER_SECONDS:
+                    raise Unavailable(
+                        f"learner at {self.address}: no sign of life for {LOST_AFTER_SECONDS:g} s; it hangs or is cut "
+                        "off"
+                    )
+            return await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def _signs_of_life(self) -> None:
         """A learner frees itself when its owner is silent; between steps these calls are what it hears."""
         while True:
@@ -131,6 +152,7 @@ class LearnerSession:
                 await self._stub.GetStatus(
                     learner_pb2.GetStatusRequest(token=self.token), timeout=STATUS_TIMEOUT_SECONDS
                 )
+                self._heard = time.monotonic()
             except grpc.aio.AioRpcError as error:
                 log.info("sign of life not heard", address=self.address, error=error.details())
 

@@ -113,6 +113,22 @@ def test_calls_of_a_learner(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @KINDS
+def test_a_learner_that_opens_for_long_has_to_live(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOST_AFTER_SECONDS", "STATUS_TIMEOUT_SECONDS", "SIGN_OF_LIFE_SECONDS", "LIFE_LOOK_SECONDS"):
+        monkeypatch.setattr(learners, name, 0.2)
+
+    async def scenario() -> None:
+        async with peer(kind) as address:
+            token = common_pb2.OwnerToken(job="job", epoch=1, attempt=1)
+            session = LearnerSession(address, token)
+            with pytest.raises(Unavailable, match=r"no sign of life for 0.2 s|cannot be reached"):
+                await session.open(learner_pb2.OpenRequest(token=token))
+            await session.abandon()
+
+    run(scenario, limit=LIMIT)
+
+
+@KINDS
 def test_calls_of_the_client(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(Connection.call.__kwdefaults__, "timeout", 0.3)  # type: ignore[arg-type]
     monkeypatch.setitem(Connection.stream.__kwdefaults__, "lost_after", 0.3)  # type: ignore[arg-type]
