@@ -22,8 +22,8 @@ class Tier:
 
 
 TIERS = (
-    Tier("test-slow", 1500, (*PRODUCT, "tests/e2e", "tests/integration", "tests/unit")),
-    Tier("chaos MINUTES=8", 800, (*PRODUCT, "tests/chaos"), "tests/chaos/results"),
+    Tier("test-slow", 1800, (*PRODUCT, "tests/e2e", "tests/integration", "tests/unit")),
+    Tier("chaos RUNS=40", 600, (*PRODUCT, "tests/chaos"), "tests/chaos/results"),
     Tier("load", 900, (*PRODUCT, "tests/load"), "tests/load/results"),
 )
 
