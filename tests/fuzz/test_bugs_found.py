@@ -109,8 +109,9 @@ def test_half_a_surrogate_pair_in_a_tokenizer(model: Path) -> None:
         Tokenizer.load(model)
 
 
-def test_a_number_that_is_none_in_a_tokenizer(model: Path) -> None:
-    edit(model / "tokenizer.json", odd=float("nan"))
+@pytest.mark.parametrize("field", ["odd", "pre_tokenizer"])
+def test_a_number_that_is_none_in_a_tokenizer(model: Path, field: str) -> None:
+    edit(model / "tokenizer.json", **{field: float("nan")})
 
     with pytest.raises(InvalidData, match=r"tokenizer\.json is not a tokenizer"):
         Tokenizer.load(model)

@@ -34,9 +34,11 @@ class Tokenizer:
         own_end = _token_id(backends, files, "eos_token")
         self.eos_token_id = own_end if own_end in self.eos_token_ids else self.eos_token_ids[0]
         content = {**files.tokenizer, "truncation": None, "padding": None}
-        self.digest = sha256_hex(
-            canonical_json({"tokenizer": content, "special": files.named_tokens, "template": self.template})
-        )
+        try:
+            said = canonical_json({"tokenizer": content, "special": files.named_tokens, "template": self.template})
+        except ValueError as error:  # NaN, in a part that is not built from
+            raise InvalidData(f"{files.folder / 'tokenizer.json'} is not a tokenizer: {error}.") from None
+        self.digest = sha256_hex(said)
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
