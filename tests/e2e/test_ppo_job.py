@@ -113,11 +113,12 @@ def test_events_in_order(finished: Finished) -> None:
     assert [event.revision for event in events] == list(range(1, len(events) + 1))
     kinds = [event.type for event in events if event.type != "state_changed"]
     step = ["batch_sealed", "step_completed"]
+    kept = ["checkpoint", "policies_released"]
     assert kinds == [
         *("owner_taken", "stage_started", "policy_published", "learner_opened", "evaluated"),
-        *(*step, *step, "checkpoint"),
-        *(*step, "evaluated", *step, "checkpoint"),
-        *(*step, *step, "checkpoint", "evaluated"),
+        *(*step, *step, *kept),
+        *(*step, "evaluated", *step, *kept),
+        *(*step, *step, *kept, "evaluated"),
         *("stage_completed", "job_finished"),
     ]
     states = [event.data["state"] for event in events if event.type == "state_changed"]
