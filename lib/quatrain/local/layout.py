@@ -86,6 +86,9 @@ class StackLayout:
         }
         if job_slots:
             environment[JOB_SLOTS] = str(job_slots)
+        if sys.platform != "linux":
+            # Only Linux can keep it from them, and here people run functions of their own.
+            environment.setdefault("QUATRAIN_REWARD__CODE_NETWORK", "allow")
         for service in ("generation", "reward", "reference"):
             environment[f"QUATRAIN_ORCHESTRATOR__{service.upper()}"] = self._target(service)
             environment[f"QUATRAIN_ROLLOUT__{service.upper()}"] = self._target(service)

@@ -124,8 +124,9 @@ def message_of(confinement: Confinement) -> dict[str, object]:
 
 
 def hide_own_memory() -> None:
-    """Keep processes of the same user from reading this one's memory and environment."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    """Keep processes of the same user from reading this one's memory and environment, where the system can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def open_to_others(path: str) -> bool:

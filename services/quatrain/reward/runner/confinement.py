@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,10 +49,12 @@ def confine(limits: Confinement) -> dict[str, bool]:
     Raises NotConfined, and OSError when the user cannot be changed. Landlock and seccomp hold for the calling thread
     and those that it starts later, so a thread that runs already would stay free.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     _limit(resource.RLIMIT_NOFILE, limits.open_files)
+    if sys.platform != "linux":
+        return _confine_elsewhere(limits)
+    libc = ctypes.CDLL(None, use_errno=True)
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     if limits.user is not None:
         _limit(resource.RLIMIT_NPROC, THREADS)
@@ -75,6 +78,16 @@ def confine(limits: Confinement) -> dict[str, bool]:
             "to another user, or that user cannot read the Python installation; run the service as an ordinary user"
         )
     return {"user": limits.user is not None, "files": files, "calls": calls}
+
+
+def _confine_elsewhere(limits: Confinement) -> dict[str, bool]:
+    """What is left on a system that is not Linux: for somebody's own functions on his own machine."""
+    if not limits.network or os.geteuid() == 0:
+        raise NotConfined(
+            f"{sys.platform} cannot keep foreign code from network and files, only Linux can; run your own functions "
+            "here as an ordinary user with reward.code_network=allow"
+        )
+    return {"user": False, "files": False, "calls": False}
 
 
 def _limit(what: int, most: int) -> None:
