@@ -97,9 +97,11 @@ def test_a_source_that_goes_during_the_copy_makes_no_fork(tmp_path: Path, whole:
         async with deployment(tmp_path, store=store) as world, serving(world) as api:
             await source(world)
             store.first = go
+            store.put("jobs/fork/ppo/checkpoints/6-0/of-an-earlier-try", b"")
             with pytest.raises(NotFound, match="checkpoint 6 of job 'job-1' was deleted meanwhile"):
                 await fork(api, 6, **{"ppo.steps": "10"})
             assert jobs.list_jobs(store) == ["job-1"]
             assert store.list("active/") == []
+            assert store.list("jobs/fork/") == []
 
     run(scenario)

@@ -104,10 +104,18 @@ def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: s
                     (Path(folder) / name).unlink()
             store.put_if_absent(key, manifest)
     except NotFound as error:
+        _discard(store, prefix, key)
         raise NotFound(f"checkpoint {checkpoint['step']} of job {source!r} was deleted meanwhile") from error
     if store.get(key) != manifest:
         raise AlreadyExists(f"{prefix} holds another job's checkpoint: choose another new_job_id")
     return {"key": key, "sha256": checkpoint["sha256"], "size": len(manifest)}
+
+
+def _discard(store: ObjectStore, prefix: str, manifest: str) -> None:
+    """Deletes what a copy that failed has left, unless another try of the request has made it whole."""
+    if store.stat(manifest) is None:
+        for left in store.list(f"{prefix}/"):
+            store.delete(left.key)
 
 
 def _origin(fork: Fork, spec: dict[str, Any], checkpoint: dict[str, Any], step: int) -> dict[str, Any]:
