@@ -1,11 +1,11 @@
 """The fold of a job's event log. Pure: the same events give the same view, whoever folds them."""
 
-import sys
 from collections.abc import Callable, Iterable
 
 from quatrain.errors import Corrupt
+from quatrain.joblog.compact import MetricRows, Ref
 from quatrain.joblog.events import Event
-from quatrain.joblog.view import JobView, Ref
+from quatrain.joblog.view import JobView
 
 
 def fold(job: str, events: Iterable[Event]) -> JobView:
@@ -90,7 +90,8 @@ def _learner_opened(view: JobView, event: Event) -> None:
 
 def _batch_sealed(view: JobView, event: Event) -> None:
     # The first seal of a step is the one: a rollout is consumed if and only if it stands there.
-    view.sealed.setdefault(event.data["step"], event.data)
+    if event.data["step"] not in view.sealed:
+        view.sealed[event.data["step"]] = event.data
     view.takeovers = 0
 
 
@@ -203,15 +204,7 @@ def _publish(view: JobView, stage: str, model: Ref) -> None:
 
 
 def _merge_metrics(view: JobView, stage: str, event: Event) -> None:
-    step = event.data["step"]
-    rows = view.metrics.setdefault(stage, [])
-    # Interned names: ten thousand rows share one copy of each.
-    values = {sys.intern(name): value for name, value in event.data["metrics"].items()}
-    place = next((i for i in range(len(rows) - 1, -1, -1) if rows[i]["step"] <= step), -1)
-    if place >= 0 and rows[place]["step"] == step:
-        rows[place].update(values, attempt=max(event.attempt, rows[place]["attempt"]))
-    else:
-        rows.insert(place + 1, {"step": step, "attempt": event.attempt, **values})
+    view.metrics.setdefault(stage, MetricRows()).merge(event.data["step"], event.attempt, event.data["metrics"])
 
 
 _HANDLERS: dict[str, Callable[[JobView, Event], None]] = {

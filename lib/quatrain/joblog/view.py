@@ -3,14 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from quatrain.joblog.compact import MetricRow, MetricRows, PackedRefs, Ref
+
 TERMINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 # What may follow the terminal event: care for the data of a job that has ended. None of it changes how it ended.
 HOUSEKEEPING = frozenset({"checkpoint_pinned", "checkpoint_released", "policies_released", "job_deleted"})
-
-# An object or model as an event names it, for example {"key": ..., "sha256": ..., "size": ...}.
-Ref = dict[str, Any]
-# Metrics of one step: {"step": int, "attempt": int, "<metric>": number or None}.
-MetricRow = dict[str, Any]
 
 
 @dataclass
@@ -51,13 +48,13 @@ class JobView:
     # Stage to the model that was published for it last.
     published: dict[str, Ref] = field(default_factory=dict)
     # PPO step to the data of its `batch_sealed`.
-    sealed: dict[int, Ref] = field(default_factory=dict)
+    sealed: PackedRefs = field(default_factory=PackedRefs)
     # PPO step to its token table.
-    tokens: dict[int, Ref] = field(default_factory=dict)
+    tokens: PackedRefs = field(default_factory=PackedRefs)
     # Stage to its last completed step.
     completed: dict[str, int] = field(default_factory=dict)
     # Stage to its rows in the order of steps; evaluations are merged into the row of their step (0: before the first).
-    metrics: dict[str, list[MetricRow]] = field(default_factory=dict)
+    metrics: dict[str, MetricRows] = field(default_factory=dict)
     # Data of every `checkpoint` event with `attempt` and `revision`, in the order of their commits, less the released.
     checkpoints: list[Ref] = field(default_factory=list)
     # Key of a released checkpoint to the data of its `checkpoint_released` with `time`, `actor` and `revision`.

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from quatrain.digests import sample_seed
-from quatrain.joblog.view import MetricRow
+from quatrain.joblog.compact import MetricRow
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.plan import FolderRef, Plan
 from quatrain.orchestrator.run import JobFailed, JobRun

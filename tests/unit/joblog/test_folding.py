@@ -61,7 +61,7 @@ def test_evaluations_are_merged_into_the_row_of_their_step_in_order() -> None:
 
     view = fold("j", log_of(STARTED, evaluated(0), completed(1, kl=1.0), evaluated(2), completed(2, kl=2.0)))
 
-    assert view.metrics["ppo"] == [
+    assert list(view.metrics["ppo"]) == [
         {"step": 0, "attempt": 1, "eval/score": 0.0},
         {"step": 1, "attempt": 1, "kl": 1.0},
         {"step": 2, "attempt": 1, "eval/score": 2.0, "kl": 2.0},

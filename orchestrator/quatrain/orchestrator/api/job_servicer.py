@@ -10,6 +10,7 @@ import grpc
 
 from quatrain.errors import InvalidInput, NotFound
 from quatrain.joblog import Event, read_events
+from quatrain.joblog.compact import MetricRows
 from quatrain.jobspec import spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
 from quatrain.orchestrator.api.lifecycle import ask_cancel, ask_pause, ask_resume
@@ -142,15 +143,11 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         stage = request.stage or "ppo"
         first = request.from_step or 1
         last = request.to_step or 2**62
-        steps = []
-        for row in record.log.view.metrics.get(stage, []):
-            if first <= row["step"] <= last:
-                values = row if not request.names else {name: row.get(name) for name in request.names}
-                steps.append(
-                    job_pb2.StepMetrics(
-                        stage=stage, step=row["step"], attempt=row.get("attempt", 0), values=named_values(values)
-                    )
-                )
+        rows = record.log.view.metrics.get(stage, MetricRows()).between(first, last, request.names)
+        steps = [
+            job_pb2.StepMetrics(stage=stage, step=row["step"], attempt=row["attempt"], values=named_values(row))
+            for row in rows
+        ]
         return job_pb2.QueryMetricsResponse(steps=steps)
 
     async def ListRollouts(

@@ -4,7 +4,7 @@ import asyncio
 
 from quatrain.errors import NotFound, WrongState
 from quatrain.joblog import Event, JobView, jobs
-from quatrain.joblog.view import Ref
+from quatrain.joblog.compact import Ref
 from quatrain.orchestrator.api.reading import JobReader
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.storage import ObjectStore

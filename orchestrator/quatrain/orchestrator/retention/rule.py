@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quatrain.joblog import JobView
+from quatrain.joblog.compact import MetricRows
 
 RETENTION = "retention"
 """The reason that `checkpoint_released` gives when nobody asked for it."""
@@ -72,8 +73,8 @@ def _best(view: JobView, stage: str, steps: set[int], metric: str) -> set[str]:
     """
     sign = -1.0 if metric.startswith("-") else 1.0
     name = metric.removeprefix("-")
-    rows = view.metrics.get(stage, [])
-    values = {row["step"]: sign * row[name] for row in rows if row["step"] in steps and row.get(name) is not None}
+    rows = view.metrics.get(stage, MetricRows()).between(min(steps), max(steps), (name,))
+    values = {row["step"]: sign * row[name] for row in rows if row["step"] in steps and row[name] is not None}
     if not values:
         return set()
     best = max(values, key=lambda step: (values[step], -step))
