@@ -86,12 +86,20 @@ class Supervisor:
         if JOB_SLOTS not in os.environ and wanted.get("learner", 0) > self._job_slots:
             self._job_slots = wanted["learner"]
             gone |= {name for name, child in self._children.items() if child.plan.kind == "generation"}
-        for child in [self._children.pop(name) for name in sorted(gone)]:
-            child.terminate()
-            child.kill_after(time.monotonic() + STOP_SECONDS)
+        self._stop_all([self._children.pop(name) for name in sorted(gone)])
         for name, (kind, index) in names.items():
             if name not in self._children:
                 self._add(self._layout.process(kind, index, self._port(name), self._redis_url, self._job_slots))
+
+    def _stop_all(self, children: Sequence[Child]) -> None:
+        """Ends processes that are no longer among the children; nobody counts on them meanwhile."""
+        for child in children:
+            child.terminate()
+        if children:
+            self._publish()
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in children:
+            child.kill_after(deadline)
 
     def _add(self, plan: ProcessPlan) -> None:
         child = Child(plan, self._layout.logs / f"{plan.name}.log")
