@@ -59,7 +59,10 @@ def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = N
     record = read_record(home)
     running = record is not None and record.supervisor.process() is not None
     if replicas is not None or not running:
-        (home / WANTED_FILE).write_text(json.dumps(wanted), encoding="utf-8")
+        # Whole or not at all: the supervisor reads it at any moment.
+        temporary = home / f".{WANTED_FILE}.{os.getpid()}"
+        temporary.write_text(json.dumps(wanted), encoding="utf-8")
+        temporary.replace(home / WANTED_FILE)
     if not running:
         if record is not None:
             _end_leftovers(home, record)
