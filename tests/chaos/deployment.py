@@ -81,15 +81,7 @@ def deployed(home: Path, name: str) -> Iterator[Deployment]:
         weather = None
         if name == "s3":
             server, weather = stack.enter_context(stormy_minio(home / "minio"))
-            storage = {
-                "QUATRAIN_STORAGE__KIND": "s3",
-                "QUATRAIN_STORAGE__ENDPOINT": f"127.0.0.1:{weather.port}",
-                "QUATRAIN_STORAGE__SECURE": "false",
-                "QUATRAIN_STORAGE__BUCKET": BUCKET,
-                "QUATRAIN_STORAGE__ACCESS_KEY": server.access_key,
-                "QUATRAIN_STORAGE__SECRET_KEY": server.secret_key,
-            }
-            flavour = Flavour(name, storage=storage)
+            flavour = Flavour(name, storage=server.environment(BUCKET, f"127.0.0.1:{weather.port}"))
             from quatrain.storage.s3 import S3Store
 
             s3 = S3Store(server.address(BUCKET))

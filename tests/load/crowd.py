@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.load.deployment import Deployment, Size, deployed, sized
+from tests.load.deployment import Deployment, Size, deployed, seconds, sized
 from tests.load.processes import CpuMeter, memory_mib
 
 from quatrain.client import AsyncClient
@@ -79,8 +79,6 @@ class _RunningCounter:
 
 def _durations(deployment: Deployment, names: list[str]) -> list[float]:
     """Seconds from the first learner to the end, in the order in which the jobs were taken."""
-    from tests.load.deployment import seconds
-
     found = []
     for name in names:
         times = {event.type: seconds(event.time) for event in reversed(deployment.client.events(name))}

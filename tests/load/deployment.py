@@ -14,6 +14,7 @@ from tests.integration.orchestrator.world import write_model
 from tests.servers.s3 import run_minio
 
 from quatrain.client import Client
+from quatrain.storage.s3 import S3Store
 
 BUCKET = "load"
 PROMPT_TOKENS = 16
@@ -81,18 +82,8 @@ def deployed(home: Path, size: Size, *, local_store: bool = False) -> Iterator[D
         return
     (home / "minio").mkdir()
     with run_minio(home / "minio") as server:
-        from quatrain.storage.s3 import S3Store
-
         S3Store(server.address(BUCKET)).ensure_bucket(create=True)
-        storage = {
-            "QUATRAIN_STORAGE__KIND": "s3",
-            "QUATRAIN_STORAGE__ENDPOINT": server.endpoint,
-            "QUATRAIN_STORAGE__SECURE": "false",
-            "QUATRAIN_STORAGE__BUCKET": BUCKET,
-            "QUATRAIN_STORAGE__ACCESS_KEY": server.access_key,
-            "QUATRAIN_STORAGE__SECRET_KEY": server.secret_key,
-        }
-        with _running(home, replace(flavour, storage=storage)) as deployment:
+        with _running(home, replace(flavour, storage=server.environment(BUCKET))) as deployment:
             yield deployment
 
 

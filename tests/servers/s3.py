@@ -32,6 +32,17 @@ class S3Server:
     def address(self, bucket: str, *, total_wait: float = 20.0) -> S3Address:
         return S3Address(self.endpoint, bucket, self.access_key, self.secret_key, secure=False, total_wait=total_wait)
 
+    def environment(self, bucket: str, endpoint: str = "") -> dict[str, str]:
+        """Settings of a process whose store is a bucket here; `endpoint`: by way of a proxy."""
+        return {
+            "QUATRAIN_STORAGE__KIND": "s3",
+            "QUATRAIN_STORAGE__ENDPOINT": endpoint or self.endpoint,
+            "QUATRAIN_STORAGE__SECURE": "false",
+            "QUATRAIN_STORAGE__BUCKET": bucket,
+            "QUATRAIN_STORAGE__ACCESS_KEY": self.access_key,
+            "QUATRAIN_STORAGE__SECRET_KEY": self.secret_key,
+        }
+
     def new_store(self, *, total_wait: float = 20.0) -> S3Store:
         """A store on a bucket of its own."""
         store = S3Store(self.address(f"test-{secrets.token_hex(6)}", total_wait=total_wait))

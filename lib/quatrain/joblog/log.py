@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from quatrain.errors import Corrupt, Fenced, NotFound, Unavailable, WrongState
+from quatrain.errors import Fenced, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
-from quatrain.joblog.events import Event, event_key, parse_event
+from quatrain.joblog.events import Event, event_key
 from quatrain.joblog.folding import apply, check_event
 from quatrain.joblog.jobs import mark_active
+from quatrain.joblog.reading import event_at, read_event
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
 from quatrain.joblog.view import HOUSEKEEPING, JobView
 from quatrain.storage import ObjectStore
@@ -167,7 +168,10 @@ class JobLog:
                 for event in events:
                     self._apply(event)
             else:
-                events = [self._read_event(revision) for revision in range(end - SNAPSHOT_EVERY + 1, end + 1)]
+                events = [
+                    read_event(self._store, self._job, revision)
+                    for revision in range(end - SNAPSHOT_EVERY + 1, end + 1)
+                ]
                 for event in events:
                     self._fold(event)
             folded += events
@@ -178,7 +182,7 @@ class JobLog:
         while True:
             key = event_key(self._job, self._view.revision + 1)
             try:
-                event = _event_at(self._store, key)
+                event = event_at(self._store, key)
             except NotFound:
                 return folded
             self._fold(event)
@@ -188,17 +192,10 @@ class JobLog:
         folded: list[Event] = []
         after = event_key(self._job, self._view.revision)
         for stat in self._store.list(f"jobs/{self._job}/events/", start_after=after):
-            event = _event_at(self._store, stat.key)
+            event = event_at(self._store, stat.key)
             self._fold(event)
             folded.append(event)
         return folded
-
-    def _read_event(self, revision: int) -> Event:
-        key = event_key(self._job, revision)
-        try:
-            return _event_at(self._store, key)
-        except NotFound as error:
-            raise Corrupt(f"{key} is missing while later events exist; restore it from a copy of the bucket") from error
 
     def _apply(self, event: Event) -> None:
         apply(self._view, event)
@@ -216,14 +213,3 @@ class JobLog:
                 write_snapshot(self._store, self._job, tail)
             except Unavailable:
                 return
-
-
-def _event_at(store: ObjectStore, key: str) -> Event:
-    """The event at `key`. A second read tells a bit that flipped on the way from one that flipped in the store.
-
-    Raises NotFound, Corrupt.
-    """
-    try:
-        return parse_event(store.get(key), key)
-    except Corrupt:
-        return parse_event(store.get(key), key)

@@ -1,7 +1,7 @@
 """Pages of a log: any run of events, read without what is before and after it."""
 
-from quatrain.errors import Corrupt, NotFound
-from quatrain.joblog.events import Event, event_key, parse_event
+from quatrain.joblog.events import Event
+from quatrain.joblog.reading import read_event
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, read_snapshot
 from quatrain.storage import ObjectStore
 
@@ -19,16 +19,8 @@ def read_events(store: ObjectStore, job: str, first: int, last: int) -> list[Eve
         block = read_snapshot(store, job, end) if end <= last or last - revision > SNAPSHOT_EVERY // 10 else None
         end = min(end, last)
         if block is None:
-            found += [_read_event(store, job, each) for each in range(revision, end + 1)]
+            found += [read_event(store, job, each) for each in range(revision, end + 1)]
         else:
             found += [event for event in block if revision <= event.revision <= end]
         revision = end + 1
     return found
-
-
-def _read_event(store: ObjectStore, job: str, revision: int) -> Event:
-    key = event_key(job, revision)
-    try:
-        return parse_event(store.get(key), key)
-    except NotFound as error:
-        raise Corrupt(f"{key} is missing while later events exist; restore it from a copy of the bucket") from error

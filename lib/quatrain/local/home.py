@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quatrain.errors import InvalidInput, PermissionRefused, Unavailable
 from quatrain.rpc.certificates import CertificateFiles
+from quatrain.rpc.files import write_whole
 
 ENDPOINT_FILE = "endpoint.json"
 
@@ -41,9 +42,7 @@ def state_folder(environment: Mapping[str, str] = os.environ, prefix: str = sys.
 def write_endpoint(home: Path, endpoint: Endpoint) -> None:
     """Writes `endpoint.json`, whole or not at all."""
     home.mkdir(parents=True, exist_ok=True)
-    temporary = home / f".{ENDPOINT_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(endpoint), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(home / ENDPOINT_FILE)
+    write_whole(home / ENDPOINT_FILE, json.dumps(asdict(endpoint), indent=2) + "\n")
 
 
 def remove_endpoint(home: Path) -> None:

@@ -15,6 +15,7 @@ from quatrain.local.home import remove_endpoint
 from quatrain.local.layout import KINDS
 from quatrain.local.state import ProcessRecord, StackRecord, read_record, remove_record
 from quatrain.local.supervisor import STOP_SECONDS, WANTED_FILE
+from quatrain.rpc.files import write_whole
 
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.1
@@ -59,10 +60,7 @@ def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = N
     record = read_record(home)
     running = record is not None and record.supervisor.process() is not None
     if replicas is not None or not running:
-        # Whole or not at all: the supervisor reads it at any moment.
-        temporary = home / f".{WANTED_FILE}.{os.getpid()}"
-        temporary.write_text(json.dumps(wanted), encoding="utf-8")
-        temporary.replace(home / WANTED_FILE)
+        write_whole(home / WANTED_FILE, json.dumps(wanted))
     if not running:
         if record is not None:
             _end_leftovers(home, record)

@@ -1,11 +1,12 @@
 """What runs, on disk: pids with their start times, so that a process is never mistaken for another that got its pid."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+
+from quatrain.rpc.files import write_whole
 
 STATE_FILE = "stack.json"
 
@@ -51,9 +52,7 @@ def record_of(name: str, pid: int, port: int, restarts: int = 0) -> ProcessRecor
 
 def write_record(home: Path, record: StackRecord) -> None:
     """Writes the record, whole or not at all."""
-    temporary = home / f".{STATE_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(home / STATE_FILE)
+    write_whole(home / STATE_FILE, json.dumps(asdict(record), indent=2) + "\n")
 
 
 def read_record(home: Path) -> StackRecord | None:

@@ -19,6 +19,7 @@ from quatrain.local.children import Child
 from quatrain.local.home import remove_endpoint, write_endpoint
 from quatrain.local.layout import JOB_SLOTS, KINDS, ProcessPlan, StackLayout, free_port
 from quatrain.local.state import StackRecord, record_of, remove_record, write_record
+from quatrain.rpc.files import write_whole
 from quatrain.rpc.targets import write_targets_file
 from quatrain.telemetry.logging import configure, get_logger
 
@@ -86,20 +87,14 @@ class Supervisor:
         if JOB_SLOTS not in os.environ and wanted.get("learner", 0) > self._job_slots:
             self._job_slots = wanted["learner"]
             gone |= {name for name, child in self._children.items() if child.plan.kind == "generation"}
-        self._stop_all([self._children.pop(name) for name in sorted(gone)])
+        leaving = [self._children.pop(name) for name in sorted(gone)]
+        _terminate(leaving)
+        if leaving:
+            self._publish()  # Nobody counts on them while they end.
+        _await_end(leaving)
         for name, (kind, index) in names.items():
             if name not in self._children:
                 self._add(self._layout.process(kind, index, self._port(name), self._redis_url, self._job_slots))
-
-    def _stop_all(self, children: Sequence[Child]) -> None:
-        """Ends processes that are no longer among the children; nobody counts on them meanwhile."""
-        for child in children:
-            child.terminate()
-        if children:
-            self._publish()
-        deadline = time.monotonic() + STOP_SECONDS
-        for child in children:
-            child.kill_after(deadline)
 
     def _add(self, plan: ProcessPlan) -> None:
         child = Child(plan, self._layout.logs / f"{plan.name}.log")
@@ -110,7 +105,7 @@ class Supervisor:
         """The port that the process had before, so that what people remember stays true; else a free one."""
         if name not in self._ports or not _is_free(self._ports[name]):
             self._ports[name] = free_port()
-            (self._home / PORTS_FILE).write_text(json.dumps(self._ports), encoding="utf-8")
+            write_whole(self._home / PORTS_FILE, json.dumps(self._ports))
         return self._ports[name]
 
     def _publish(self) -> None:
@@ -137,13 +132,22 @@ class Supervisor:
         """Quatrain's processes first, Redis last."""
         redis = self._children.pop("redis", None)
         for group in ([*self._children.values()], [redis] if redis is not None else []):
-            for child in group:
-                child.terminate()
-            deadline = time.monotonic() + STOP_SECONDS
-            for child in group:
-                child.kill_after(deadline)
+            _terminate(group)
+            _await_end(group)
         remove_endpoint(self._home)
         remove_record(self._home)
+
+
+def _terminate(children: Sequence[Child]) -> None:
+    for child in children:
+        child.terminate()
+
+
+def _await_end(children: Sequence[Child]) -> None:
+    """Gives them STOP_SECONDS together."""
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        child.kill_after(deadline)
 
 
 def _read_numbers(path: Path) -> dict[str, int]:

@@ -1,5 +1,6 @@
-"""Files that are read again when they change: tokens and certificates."""
+"""Files that others read at any moment: how they are written whole, and read again when they change."""
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,13 @@ from quatrain.errors import InvalidInput
 
 LOOK_SECONDS = 1.0
 _Stamp = tuple[int, int, int] | None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces the file, whole or not at all. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 class WatchedFiles:

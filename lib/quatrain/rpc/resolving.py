@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.rpc.channel import check_address
+from quatrain.rpc.files import write_whole
 
 FILE_SCHEME = "targets-file:"
 DNS_SCHEME = "dns:///"
@@ -97,6 +97,4 @@ async def resolve_targets(targets: Sequence[str], timeout: float = 2.0) -> tuple
 def write_targets_file(path: Path, targets: Sequence[str] | dict[str, Sequence[str]]) -> None:
     """Writes a file of targets, whole or not at all: a list, or one list per name."""
     document = {name: list(listed) for name, listed in targets.items()} if isinstance(targets, dict) else list(targets)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(document, indent=2) + "\n")

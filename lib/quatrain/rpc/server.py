@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from quatrain.errors import Unavailable
 from quatrain.rpc.access import Access, Role
 from quatrain.rpc.certificates import ServerTls
 from quatrain.rpc.channel import MIB
+from quatrain.rpc.files import write_whole
 from quatrain.rpc.interceptors import CallGuard, Gate
 from quatrain.rpc.security import access_of, check_exposure, server_tls
 from quatrain.telemetry.logging import get_logger
@@ -204,10 +204,8 @@ def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
 def write_port_file(path: Path, ports: Ports) -> None:
     """Writes the ports as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     document = {"port": ports.port, "health_port": ports.health_port, "metrics_port": ports.metrics_port}
-    temporary.write_text(json.dumps(document), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(document))
 
 
 def _is_news(record: logging.LogRecord) -> bool:

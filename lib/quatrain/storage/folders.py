@@ -23,6 +23,7 @@ from quatrain.storage.keys import check_key
 from quatrain.storage.protocol import ObjectStore
 
 MANIFEST = "manifest.json"
+_PAGE = 1000
 _HEX = frozenset("0123456789abcdef")
 _READS = 2  # a second read tells a bit that flipped on the way from one that flipped in the store
 
@@ -105,6 +106,15 @@ def read_object(store: ObjectStore, key: str, sha256: str) -> bytes:
         if (found := sha256_hex(data)) == sha256:
             return data
     raise Corrupt(f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced")
+
+
+def delete_prefix(store: ObjectStore, prefix: str) -> None:
+    """Delete what lies under a prefix, as it is found in one pass. Raises Unavailable."""
+    after = ""
+    while page := store.list(prefix, start_after=after, limit=_PAGE):
+        for stat in page:
+            store.delete(stat.key)
+        after = page[-1].key
 
 
 def prefix_of(uri: str) -> str:

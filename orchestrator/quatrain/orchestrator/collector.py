@@ -14,13 +14,14 @@ from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.rollout.large_results import (
     batch_prefix,
     delete_object,
-    delete_objects,
     read_result,
     results_prefix,
 )
 from quatrain.orchestrator.sampling import PURPOSE_NAMES, ExpectedBatch, chunks, make_tasks
+from quatrain.orchestrator.side_by_side import until_one_ends
 from quatrain.queue import RolloutQueue
 from quatrain.storage import ObjectStore
+from quatrain.storage.folders import delete_prefix
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import rollout_pb2
 
@@ -63,15 +64,7 @@ class Collector:
 
         It is called before the job is opened again: one that has ended elsewhere must stay closed.
         """
-        tasks = [asyncio.create_task(work) for work in (self._read_all(check_ownership), self._delete_rubbish())]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await until_one_ends(self._read_all(check_ownership), self._delete_rubbish())
 
     async def open(self) -> None:
         """Tells the workers that results are wanted. Raises Unavailable."""
@@ -87,7 +80,7 @@ class Collector:
             self._loose.clear()
             self._after = "0"
             await self._queue.close_job(self._plan.job)
-        await asyncio.to_thread(delete_objects, self._store, results_prefix(self._plan.job))
+        await asyncio.to_thread(delete_prefix, self._store, results_prefix(self._plan.job))
 
     async def _read_all(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
         checked = 0.0
@@ -151,7 +144,7 @@ class Collector:
                     with_objects.add(key[1])
         for each in with_objects:  # All of the batch: also what no entry names, because its worker was too late.
             prefix = batch_prefix(self._plan.job, purpose, each)
-            self._rubbish.put_nowait(partial(delete_objects, self._store, prefix))
+            self._rubbish.put_nowait(partial(delete_prefix, self._store, prefix))
         if not entries:
             return
         try:

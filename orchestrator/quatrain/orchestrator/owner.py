@@ -13,6 +13,7 @@ from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.retention.keeping import keep_clean
 from quatrain.orchestrator.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
+from quatrain.orchestrator.side_by_side import until_one_ends
 from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
 from quatrain.orchestrator.stages.sft import run_sft
@@ -38,19 +39,12 @@ async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
     run = await _take(plan, around, job_log)
     if run is None:
         return
-    helpers = (_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
-    tasks = [asyncio.create_task(work) for work in helpers]
     try:
-        # The helpers never end by themselves: one that breaks takes the owner with it, and another owner may do better.
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        # All but the first never end by themselves: one that breaks takes the owner with it, and another may do better.
+        await until_one_ends(_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
     except Fenced as error:
         log.warning("job has a newer owner", job=plan.job, error=error.message)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await run.abandon_session()
         with contextlib.suppress(Unavailable):
             if run.view.finished:  # Who stood still until the end may have opened the job in Redis after it.
@@ -109,7 +103,8 @@ async def _live(run: JobRun) -> None:
         return
     while True:
         try:
-            await _until_stopped(run)
+            # Beside the stages a watch for wishes and limits.
+            await until_one_ends(_work(run), watch_wishes(run))
             await run.condition(AWAY, None)
             await _finish(run, "SUCCEEDED", None)
             return
@@ -134,20 +129,6 @@ async def _live(run: JobRun) -> None:
         except QuatrainError as error:
             await _fail(run, error)
             return
-
-
-async def _until_stopped(run: JobRun) -> None:
-    """The stages, beside a watch for wishes and limits. Whichever ends first ends the other."""
-    stages = asyncio.create_task(_work(run))
-    watch = asyncio.create_task(watch_wishes(run))
-    try:
-        done, _ = await asyncio.wait({stages, watch}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in (stages, watch):
-            task.cancel()
-        await asyncio.gather(stages, watch, return_exceptions=True)
 
 
 async def _work(run: JobRun) -> None:

@@ -10,9 +10,9 @@ there, may bring one job too many, which costs memory and time in generation unt
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
@@ -21,9 +21,10 @@ from quatrain.orchestrator import owner
 from quatrain.orchestrator.learners import Rank
 from quatrain.orchestrator.line import Places, Standing, UnownedJob
 from quatrain.orchestrator.plan import read_plan
-from quatrain.orchestrator.rollout.large_results import delete_objects, results_prefix
+from quatrain.orchestrator.rollout.large_results import results_prefix
 from quatrain.orchestrator.run import Surroundings
 from quatrain.queue.names import check_name
+from quatrain.storage.folders import delete_prefix
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("scheduler")
@@ -142,23 +143,23 @@ class Scheduler:
         """Brings what is known of jobs that are not owned here up to date: by their index entries and hints alone, but
         for the logs of those that are new, have just lost their owner or got a wish."""
         self._unowned = {job: known for job, known in self._unowned.items() if job in others}
-        readings: list[Coroutine[Any, Any, None]] = []
+        readings: list[Callable[[], Awaitable[None]]] = []
         for job, mark in others.items():
             known = self._unowned.get(job)
             if known is None:
-                readings.append(self._meet(job, mark, held=job in holders))
+                readings.append(partial(self._meet, job, mark, held=job in holders))
             elif job in holders:
                 known.hold()
             elif known.log is None:
                 known.look(self.lease / LOOKS_A_LEASE)  # It may be lost, and a long log takes its time.
-                readings.append(self._read(known, mark))
+                readings.append(partial(self._read, known, mark))
             elif known.mark != mark:
-                readings.append(self._read(known, mark))
+                readings.append(partial(self._read, known, mark))
         # An index entry whose change got lost, or a hint that came and went unseen, is made up for in time.
         quiet = [known for known in self._unowned.values() if known.log is not None]
         if quiet and not readings:
             oldest = min(quiet, key=lambda known: known.read_at)
-            readings.append(self._read(oldest, oldest.mark))
+            readings.append(partial(self._read, oldest, oldest.mark))
         await _all_of(readings)
 
     async def _meet(self, job: str, mark: Mark, *, held: bool) -> None:
@@ -195,7 +196,7 @@ class Scheduler:
         if job_log.view.finished:  # Its owner died between the terminal event and what follows here.
             await self.around.learners.free(job)
             await self.around.queue.close_job(job)
-            await asyncio.to_thread(delete_objects, self.around.store, results_prefix(job))
+            await asyncio.to_thread(delete_prefix, self.around.store, results_prefix(job))
             await asyncio.to_thread(jobs.retire, self.around.store, job)
             del self._unowned[job]
 
@@ -289,13 +290,13 @@ def _rank(known: UnownedJob) -> Rank:
     return known.rank
 
 
-async def _all_of(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+async def _all_of(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Runs all of them, some at a time, to their ends. Raises the first error."""
     gate = asyncio.Semaphore(READS_AT_ONCE)
 
-    async def one(work: Coroutine[Any, Any, None]) -> None:
+    async def one(work: Callable[[], Awaitable[None]]) -> None:
         async with gate:
-            await work
+            await work()
 
     for result in await asyncio.gather(*map(one, works), return_exceptions=True):
         if isinstance(result, BaseException):

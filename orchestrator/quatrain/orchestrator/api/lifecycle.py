@@ -1,8 +1,5 @@
 """Wishes that any replica may write into a job's log: cancel, pause, resume. Asking twice is as good as once."""
 
-import asyncio
-from collections.abc import Callable
-
 from quatrain.errors import WrongState
 from quatrain.joblog import Event, JobView
 from quatrain.orchestrator.api.reading import JobReader
@@ -19,7 +16,7 @@ async def ask_cancel(reader: JobReader, job: str, event: Event) -> None:
         known = wish is not None and (wish["now"] or not event.data["now"])
         return None if view.finished or known else event
 
-    await _ask(reader, job, decide)
+    await reader.append_decided(job, decide)
 
 
 async def ask_pause(reader: JobReader, job: str, event: Event) -> None:
@@ -35,7 +32,7 @@ async def ask_pause(reader: JobReader, job: str, event: Event) -> None:
             raise WrongState(f"job {job!r} goes to its end at somebody's wish and cannot be paused any more")
         return None if "pause" in view.intents else event
 
-    await _ask(reader, job, decide)
+    await reader.append_decided(job, decide)
 
 
 async def ask_resume(reader: JobReader, job: str, event: Event) -> None:
@@ -51,9 +48,4 @@ async def ask_resume(reader: JobReader, job: str, event: Event) -> None:
             )
         return event if "pause" in view.intents else None
 
-    await _ask(reader, job, decide)
-
-
-async def _ask(reader: JobReader, job: str, decide: Callable[[JobView], Event | None]) -> None:
-    record = await reader.read_to_change(job)
-    await asyncio.to_thread(record.log.append_decided, decide)
+    await reader.append_decided(job, decide)

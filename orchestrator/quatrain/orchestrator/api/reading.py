@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from quatrain.batches import BatchRow, read_batch
 from quatrain.errors import Corrupt, NotFound
-from quatrain.joblog import JobLog, JobView, jobs
-from quatrain.orchestrator.api.access import check_changeable, check_visible
+from quatrain.joblog import Event, JobLog, JobView, jobs
+from quatrain.orchestrator.api.access import check_changeable, check_visible, owner_of
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -39,13 +40,23 @@ class JobReader:
         """A job that the caller may read, as it is now. Raises NotFound, Unavailable."""
         record = await self._known(job)
         check_visible(job, record.document)
-        return await _refreshed(record, deleted_too)
+        return await _refreshed(record, deleted_too=deleted_too)
 
     async def read_to_change(self, job: str, *, deleted_too: bool = False) -> JobRecord:
         """A job that the caller may change, as it is now. Raises NotFound, PermissionRefused, Unavailable."""
         record = await self._known(job)
         check_changeable(job, record.document)
-        return await _refreshed(record, deleted_too)
+        return await _refreshed(record, deleted_too=deleted_too)
+
+    async def append_decided(
+        self, job: str, decide: Callable[[JobView], Event | None], *, deleted_too: bool = False
+    ) -> None:
+        """Writes what `decide` makes of the newest view of a job that the caller may change, if anything.
+
+        Raises NotFound, PermissionRefused, Unavailable, and what `decide` raises.
+        """
+        record = await self.read_to_change(job, deleted_too=deleted_too)
+        await asyncio.to_thread(record.log.append_decided, decide)
 
     async def _known(self, job: str) -> JobRecord:
         record = self._records.get(job)
@@ -67,9 +78,9 @@ class JobReader:
         """One damaged job must not hide the others."""
         try:
             record = await self._known(job)
-            if not caller().may_read(record.document["owner"]):
+            if not caller().may_read(owner_of(record.document)):
                 return None
-            record = await self.read(job, deleted_too=True)
+            await _refreshed(record, deleted_too=True)
             return record if record.log.view.deleted is None else None
         except (Corrupt, NotFound) as error:
             log.error("job cannot be listed", job=job, error=error.message)
@@ -89,7 +100,7 @@ class JobReader:
         return wanted, await asyncio.to_thread(read_batch, data)
 
 
-async def _refreshed(record: JobRecord, deleted_too: bool) -> JobRecord:
+async def _refreshed(record: JobRecord, *, deleted_too: bool) -> JobRecord:
     await asyncio.to_thread(record.log.refresh)
     if not deleted_too:
         check_kept(record.job, record.log.view)

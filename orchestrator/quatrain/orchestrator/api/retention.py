@@ -1,7 +1,5 @@
 """Pins, manual releases and the deletion of jobs: each is an event, decided on the newest view; data go after it."""
 
-import asyncio
-
 from quatrain.errors import NotFound, WrongState
 from quatrain.joblog import Event, JobView, jobs
 from quatrain.joblog.compact import Ref
@@ -17,7 +15,6 @@ async def pin(reader: JobReader, store: ObjectStore, job: str, step: int, event:
 
     `event` has `pinned` and `reason` in its data. Raises NotFound, PermissionRefused, Unavailable.
     """
-    record = await reader.read_to_change(job)
 
     def decide(view: JobView) -> Event | None:
         ref = _checkpoint(view, step)
@@ -27,7 +24,7 @@ async def pin(reader: JobReader, store: ObjectStore, job: str, step: int, event:
             store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
         return _about(ref, event)
 
-    await asyncio.to_thread(record.log.append_decided, decide)
+    await reader.append_decided(job, decide)
 
 
 async def release(reader: JobReader, store: ObjectStore, job: str, step: int, event: Event) -> None:
@@ -35,7 +32,6 @@ async def release(reader: JobReader, store: ObjectStore, job: str, step: int, ev
 
     Raises WrongState when it is pinned or a running job may need it; NotFound, PermissionRefused, Unavailable.
     """
-    record = await reader.read_to_change(job)
 
     def decide(view: JobView) -> Event | None:
         if any((ref["stage"], ref["step"]) == ("ppo", step) for ref in view.released.values()):
@@ -51,7 +47,7 @@ async def release(reader: JobReader, store: ObjectStore, job: str, step: int, ev
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
         return _about(ref, event)
 
-    await asyncio.to_thread(record.log.append_decided, decide)
+    await reader.append_decided(job, decide)
 
 
 async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Event) -> None:
@@ -59,7 +55,6 @@ async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Eve
 
     Raises WrongState while it runs; NotFound, PermissionRefused, Unavailable.
     """
-    record = await reader.read_to_change(job, deleted_too=True)
 
     def decide(view: JobView) -> Event | None:
         if view.deleted is not None:
@@ -71,7 +66,7 @@ async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Eve
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
         return Event(event.type, event.data, event.actor)
 
-    await asyncio.to_thread(record.log.append_decided, decide)
+    await reader.append_decided(job, decide, deleted_too=True)
 
 
 def policy_of_step(view: JobView, step: int | None) -> FolderRef:

@@ -20,7 +20,6 @@ from quatrain.v1 import common_pb2, rollout_pb2
 INLINE_BYTES = 64 * 1024
 """A serialized result up to this size travels through the queue."""
 
-PAGE = 1000
 _IN_BOTH = ("job", "purpose", "step", "chunk", "row", "policy", "made_by")
 
 
@@ -81,15 +80,6 @@ def read_result(store: ObjectStore, job: str, entry: rollout_pb2.RolloutResult) 
     if any(getattr(result, name) != getattr(entry, name) for name in _IN_BOTH):
         raise Corrupt(f"{entry.object.key} holds another sample than its entry in the queue says")
     return result
-
-
-def delete_objects(store: ObjectStore, prefix: str) -> None:
-    """Deletes what lies under a prefix of this module's, as it was found in one pass. Raises Unavailable."""
-    after = ""
-    while page := store.list(prefix, start_after=after, limit=PAGE):
-        for stat in page:
-            store.delete(stat.key)
-        after = page[-1].key
 
 
 def delete_object(store: ObjectStore, job: str, key: str) -> None:

@@ -21,7 +21,7 @@ from quatrain.orchestrator.submission.fork_pins import ForkResolver
 from quatrain.orchestrator.submission.fork_spec import forked_spec, same_reward
 from quatrain.orchestrator.submission.submit import Submitter, new_job_id
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import MANIFEST, fetch_folder, manifest_bytes, read_manifest
+from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, manifest_bytes, read_manifest
 
 ATTEMPT = 0
 """Of the copied checkpoint: no learner of the fork has written it."""
@@ -114,8 +114,7 @@ def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: s
 def _discard(store: ObjectStore, prefix: str, manifest: str) -> None:
     """Deletes what a copy that failed has left, unless another try of the request has made it whole."""
     if store.stat(manifest) is None:
-        for left in store.list(f"{prefix}/"):
-            store.delete(left.key)
+        delete_prefix(store, f"{prefix}/")
 
 
 def _origin(fork: Fork, spec: dict[str, Any], checkpoint: dict[str, Any], step: int) -> dict[str, Any]:

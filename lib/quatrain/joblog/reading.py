@@ -1,0 +1,25 @@
+"""Reads events one by one."""
+
+from quatrain.errors import Corrupt, NotFound
+from quatrain.joblog.events import Event, event_key, parse_event
+from quatrain.storage import ObjectStore
+
+
+def event_at(store: ObjectStore, key: str) -> Event:
+    """The event at `key`. A second read tells a bit that flipped on the way from one that flipped in the store.
+
+    Raises NotFound, Corrupt, Unavailable.
+    """
+    try:
+        return parse_event(store.get(key), key)
+    except Corrupt:
+        return parse_event(store.get(key), key)
+
+
+def read_event(store: ObjectStore, job: str, revision: int) -> Event:
+    """An event that must be in the log. Raises Corrupt when it is missing or damaged, Unavailable."""
+    key = event_key(job, revision)
+    try:
+        return event_at(store, key)
+    except NotFound as error:
+        raise Corrupt(f"{key} is missing while later events exist; restore it from a copy of the bucket") from error
