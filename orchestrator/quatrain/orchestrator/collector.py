@@ -56,6 +56,8 @@ class Collector:
         self.away = ""
         """Why nothing can be read now: what the queue or the store said last; empty when all is well."""
         self._door = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        """Who expects a batch and the reading loop both send what is unsent: without it tasks would go twice."""
         self._rubbish: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         """Deletions of objects: they must not keep the job waiting."""
 
@@ -240,8 +242,9 @@ class Collector:
         """Enqueues the tasks of `unsent`; one whose fate is unknown is sent again, which does no harm."""
         if not pending.unsent:
             return
-        pending.progress = time.monotonic()
-        for task in make_tasks(self._plan, pending.batch, self._epoch, pending.unsent, TASK_DEADLINE_SECONDS):
-            if task.chunk in pending.unsent:
-                await self._queue.add_task(self._pool, self._plan.job, task.SerializeToString())
-                pending.unsent.discard(task.chunk)
+        async with self._sending:
+            pending.progress = time.monotonic()
+            for task in make_tasks(self._plan, pending.batch, self._epoch, pending.unsent, TASK_DEADLINE_SECONDS):
+                if task.chunk in pending.unsent:
+                    await self._queue.add_task(self._pool, self._plan.job, task.SerializeToString())
+                    pending.unsent.discard(task.chunk)

@@ -54,6 +54,28 @@ def test_results_come_back_in_the_order_of_the_rows() -> None:
     assert asyncio.run(scenario()) == [row.rollout_id for row in expected(PLAN).rows]
 
 
+def test_a_batch_is_enqueued_once_though_the_reading_loop_looks_at_it_while_it_is_being_enqueued() -> None:
+    class BusyQueue(MemoryQueue):
+        """Takes its time to add a task, and always wakes its readers."""
+
+        async def add_task(self, pool: str, job: str, payload: bytes) -> str:
+            await asyncio.sleep(0.01)
+            return await super().add_task(pool, job, payload)
+
+        async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
+            await asyncio.sleep(0)
+            return await super().read_results(job, after, count=count, block=0.0)
+
+    async def scenario() -> list[int]:
+        queue = BusyQueue()
+        async with collecting(queue) as collector:
+            await collector.expect(expected(PLAN))
+            await asyncio.sleep(0.1)
+            return sorted(task.chunk for _, task in await leased(queue, await queue.lag("default")))
+
+    assert asyncio.run(scenario()) == [0, 1]
+
+
 def test_the_first_result_of_an_id_wins_and_another_version_does_not_count() -> None:
     async def scenario() -> list[float]:
         queue = MemoryQueue()
