@@ -31,23 +31,30 @@ def throughput(home: Path, *, steps: int = 24) -> dict[str, Any]:
 
 
 def scaling(home: Path, *, latency: float = 0.25, most: int = 8) -> dict[str, Any]:
-    """Rollouts a second with one generation replica and with `most`, each chunk taking the same time."""
-    rates = {}
-    for replicas in (1, most):
+    """Rollouts a second with one generation replica and with `most`, each chunk taking the same time.
+
+    The job is the same for both but for its length: each step costs a probe besides its chunks, which would weigh more
+    on one replica if that had the shorter steps. `share_of_bound` is the rate over that of replicas that never rest.
+    """
+    rates, shares, chunk = {}, {}, 16
+    for replicas, steps in ((1, 6), (most, 18)):
         size = Size(generation=replicas, latency=latency, concurrency=4 * replicas)
         with deployed(home / f"of-{replicas}", size) as deployment:
             spec = sized(
                 deployment.spec,
-                ppo__steps=8,
-                ppo__prompts_per_step=128 * replicas,
-                ppo__chunk_size=16,
+                ppo__steps=steps,
+                ppo__prompts_per_step=512,
+                ppo__chunk_size=chunk,
                 ppo__staleness=2,
             )
             rates[replicas] = rollouts_a_second(deployment, spec, f"scaling-{replicas}")
+            shares[replicas] = round(rates[replicas] * latency / (replicas * chunk), 3)
     share = rates[most] / (most * rates[1])
     return {
         "latency_s": latency,
+        "chunk": chunk,
         "rollouts_a_second": {str(replicas): rate for replicas, rate in rates.items()},
+        "share_of_bound": {str(replicas): each for replicas, each in shares.items()},
         "share_of_linear": round(share, 3),
         "target": TARGET_LINEAR,
         "reached": share >= TARGET_LINEAR,
