@@ -1,6 +1,7 @@
 """The chaos suite: `python -m tests.chaos [--seed N | --case NAME | --runs N --minutes M --stacks N]`.
 
-Without --seed or --case it goes on with the campaign: the next seeds that have no line in the results file.
+Without --seed or --case it goes on with the campaign: the next seeds that have no line in the results file, or, with
+--missing, what every campaign must have (tests/chaos/coverage.py) and this one lacks.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.chaos.campaign import BLOCK, RESULTS, Campaign, chunks_of, next_cases
+from tests.chaos.campaign import BLOCK, RESULTS, Campaign, chunks_of, missing_cases, next_cases
 from tests.chaos.cases import case_named, case_of
 
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=600.0, help="no run begins later")
     parser.add_argument("--stacks", type=int, default=2, help="stacks side by side")
     parser.add_argument("--classes", default="", help="only these classes of faults, such as AD")
+    parser.add_argument("--missing", action="store_true", help="what the campaign lacks instead of the next seeds")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the campaign")
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="quatrain-chaos-"))
@@ -37,7 +39,12 @@ def main() -> int:
             signal.signal(number, campaign.stop)
         while campaign.runs < arguments.runs and time.monotonic() < campaign.until:
             count = min(BLOCK, arguments.runs - campaign.runs)
-            cases = next_cases(arguments.results, count, arguments.classes)
+            if arguments.missing:
+                cases = missing_cases(arguments.results, arguments.classes)[: arguments.runs - campaign.runs]
+            else:
+                cases = next_cases(arguments.results, count, arguments.classes)
+            if not cases:
+                break
             campaign.run(list(chunks_of(cases)), arguments.stacks)
     print(f"{campaign.runs} runs, {len(campaign.failures)} with violations")
     if campaign.failures:

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from tests.chaos.checker import Connection, Created
 
-from quatrain.v1 import job_pb2, job_pb2_grpc, spec_pb2
+from quatrain.v1 import artifact_pb2_grpc, job_pb2, job_pb2_grpc, spec_pb2
 
 CALL_SECONDS = 20.0
 PAUSE = 0.1
@@ -27,6 +27,7 @@ class Api:
     def __init__(self, addresses: Sequence[str]) -> None:
         self._channels = [grpc.insecure_channel(address) for address in addresses]
         self.stubs = [job_pb2_grpc.JobServiceStub(channel) for channel in self._channels]
+        self.artifacts = [artifact_pb2_grpc.ArtifactServiceStub(channel) for channel in self._channels]
         self._next = 0
 
     def close(self) -> None:
@@ -39,11 +40,16 @@ class Api:
         self._next += 1
         return self.stubs[self._next % len(self.stubs)]
 
-    def patiently(self, call: Callable[[job_pb2_grpc.JobServiceStub], Any], deadline: float) -> Any:
+    def rotate_artifacts(self) -> artifact_pb2_grpc.ArtifactServiceStub:
+        """The next orchestrator's stub for uploads."""
+        self._next += 1
+        return self.artifacts[self._next % len(self.artifacts)]
+
+    def patiently(self, call: Callable[[Any], Any], deadline: float, next_stub: Callable[[], Any] | None = None) -> Any:
         """Answer of an idempotent call. Raises NoAnswer at the monotonic deadline, or when it was refused."""
         while True:
             try:
-                return call(self.rotate())
+                return call((next_stub or self.rotate)())
             except grpc.RpcError as error:
                 if not _passing(error) or time.monotonic() > deadline:
                     raise NoAnswer(str(error)) from error
@@ -68,32 +74,47 @@ def _passing(error: grpc.RpcError) -> bool:
     )
 
 
+Make = Callable[[job_pb2_grpc.JobServiceStub], Any]
+"""A call that makes a job; its answer has it."""
+
+
+def creation(spec: spec_pb2.JobSpec, job: str) -> Make:
+    """CreateJob."""
+    request = job_pb2.CreateJobRequest(job_id=job, request_id=f"request of {job}", spec=spec)
+    return lambda stub: stub.CreateJob(request, timeout=CALL_SECONDS)
+
+
+def forking(source: str, step: int, job: str) -> Make:
+    """ForkJob, without any change."""
+    request = job_pb2.ForkJobRequest(job_id=source, step=step, new_job_id=job, request_id=f"request of {job}")
+    return lambda stub: stub.ForkJob(request, timeout=CALL_SECONDS)
+
+
 @dataclass
 class Submission:
-    """CreateJob, sent again until an answer comes, by a thread of its own; every answer is kept."""
+    """A job is asked for until an answer comes; every answer is kept. `lost` is called after each call without one."""
 
     api: Api
-    spec: spec_pb2.JobSpec
+    make: Make
     job: str
-    request_id: str
     answers: list[Created] = field(default_factory=list)
-    error: str = ""
+    lost: Callable[[], None] = lambda: None
 
     def run(self, deadline: float, times: int = 1) -> None:
         """Until `times` answers have come. Raises NoAnswer."""
-        request = job_pb2.CreateJobRequest(job_id=self.job, request_id=self.request_id, spec=self.spec)
+        request_id = f"request of {self.job}"
 
-        def create(stub: job_pb2_grpc.JobServiceStub) -> job_pb2.CreateJobResponse:
+        def create(stub: job_pb2_grpc.JobServiceStub) -> Any:
             try:
-                answer: job_pb2.CreateJobResponse = stub.CreateJob(request, timeout=CALL_SECONDS)
+                return self.make(stub)
             except grpc.RpcError:
-                self.answers.append(Created(self.request_id, ""))
+                self.answers.append(Created(request_id, ""))
+                self.lost()
                 raise
-            return answer
 
         for _ in range(times):
             answer = self.api.patiently(create, deadline)
-            self.answers.append(Created(self.request_id, answer.job.id))
+            self.answers.append(Created(request_id, answer.job.id))
 
 
 class Watcher:

@@ -1,5 +1,6 @@
 """Many seeded runs on a few stacks side by side; every run is one JSON line, so a campaign can go on where it ended."""
 
+import itertools
 import json
 import queue
 import shutil
@@ -9,19 +10,20 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.cases import Case, case_of
+from tests.chaos.cases import PAIRS, Case, case_of
+from tests.chaos.coverage import missing
 from tests.chaos.deployment import Deployment, deployed
 from tests.chaos.runs import Run, run_case
 
 RESULTS = Path(__file__).parent / "results" / "campaign.jsonl"
 BLOCK = 120
 """Seeds that are sorted by flavour of stack before they are run."""
-CHUNK = 20
+CHUNK = 30
 """Runs on one stack before it makes place for another."""
 
 
@@ -43,6 +45,7 @@ class Campaign:
     """Monotonic time after which no run begins."""
     failures: list[str] = field(default_factory=list)
     runs: int = 0
+    _begun: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _commit: str = field(default_factory=lambda: commit())
 
@@ -85,9 +88,9 @@ class Campaign:
 
     def _run_one(self, deployment: Deployment, seed: int, case: Case) -> bool:
         """False when the stack and its logs should be kept for somebody to look at."""
-        job = f"chaos-{seed}"
+        job = f"chaos-{seed}" if seed else f"chaos-0-{next(self._begun)}"
         try:
-            run = run_case(deployment, case, job)
+            run = _with_unknown_pairs(deployment, run_case(deployment, case, job))
         except Exception as error:  # noqa: BLE001 - a driver that breaks is a result, too, and the campaign goes on
             text = "".join(traceback.format_exception(error))[-4000:]
             run = Run(case, "violated", "", 0.0, 0.0, None, 0, "", [f"the driver broke: {text}"])
@@ -129,7 +132,7 @@ class Campaign:
 
 def chunks_of(cases: Sequence[tuple[int, Case]]) -> Iterator[Chunk]:
     """The cases by flavour of stack, in pieces; slow flavours first."""
-    for flavour in ("torch", "s3", "links", "fake"):
+    for flavour in ("torch", "s3", "links", "large", "fake"):
         chosen = [(seed, case) for seed, case in cases if case.flavour == flavour]
         for start in range(0, len(chosen), CHUNK):
             yield Chunk(flavour, chosen[start : start + CHUNK])
@@ -137,9 +140,17 @@ def chunks_of(cases: Sequence[tuple[int, Case]]) -> Iterator[Chunk]:
 
 def seeds_done(results: Path) -> set[int]:
     """Seeds that have a result already."""
-    if not results.exists():
-        return set()
-    return {int(json.loads(line)["seed"]) for line in results.read_text(encoding="utf-8").splitlines()}
+    return {int(row["seed"]) for row in read_rows(results)}
+
+
+def read_rows(results: Path) -> list[dict[str, Any]]:
+    """The runs of a campaign so far."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
+
+
+def missing_cases(results: Path, classes: str) -> list[tuple[int, Case]]:
+    """What the campaign lacks, without seeds: a case is repeated by its name."""
+    return [(0, case) for case in missing(read_rows(results)) if not classes or case.fault in classes]
 
 
 def next_cases(results: Path, count: int, classes: str) -> list[tuple[int, Case]]:
@@ -153,6 +164,15 @@ def next_cases(results: Path, count: int, classes: str) -> list[tuple[int, Case]
             found.append((seed, case))
         seed += 1
     return found
+
+
+def _with_unknown_pairs(deployment: Deployment, run: Run) -> Run:
+    """The run, violated if a process has reached a point of which the tables do not know that it can."""
+    unknown = sorted(set(deployment.stack.hits()) - set(PAIRS))
+    if not unknown:
+        return run
+    texts = [f"{kind} reaches {point}: add the pair to the tables" for kind, point in unknown]
+    return replace(run, result="violated", violations=[*run.violations, *texts])
 
 
 def commit() -> str:

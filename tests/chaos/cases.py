@@ -1,14 +1,14 @@
 """Which fault a seed means: a pure function of the seed and of the tables below."""
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from tests.chaos.jobs import VARIANTS
 
 from quatrain.faults import POINTS
 
 PREFIXES = {
-    "orchestrator": ("submit.", "joblog.", "owner.", "retention."),
+    "orchestrator": ("submit.", "joblog.", "owner.", "retention.", "fork.", "delete.", "upload.", "import.", "folder."),
     "rollout": ("rollout.",),
     "generation": ("generation.",),
     "reward": ("reward.",),
@@ -25,8 +25,18 @@ PAIRS = tuple(
 )
 DRAWN_VARIANTS = ("ppo", "ppo", "stale", "stale", "full", "full-stale")
 """The variants as often as they are drawn: all three stages take three times as long as PPO alone."""
-STAGES_ONLY = ("owner.after_offset",)
-"""Points that a job of PPO alone does not reach."""
+ERRANDS = ("fork", "delete", "release", "upload", "import")
+"""Variants of PPO alone in which the driver wants more than a job: see tests/chaos/errands.py."""
+ONLY_IN = {
+    "owner.after_offset": VARIANTS[2:],
+    "fork.": ("fork",),
+    "delete.": ("delete", "release"),
+    "upload.": ("upload",),
+    "import.": ("import",),
+}
+"""Points, or the beginnings of their names, that jobs of other variants do not reach."""
+LARGE_ONLY = ("rollout.after_objects",)
+"""Points that are reached where results are too large for the queue."""
 PAUSES = ("owner.before_paused", "owner.after_paused")
 """Points that a job reaches only if somebody pauses it."""
 AFTER_THE_END = ("owner.after_finish", "owner.after_clean", "retention.before_done")
@@ -62,18 +72,35 @@ MOST_HITS = {
     "learner.after_save": 2,
     "folder.between_files": 18,
     "folder.before_manifest": 8,
+    "upload.between_chunks": 4,
+    "rollout.after_objects": 9,
 }
 """How often every job hits a point in one process at least; others are hit once."""
+FEWER_HITS = {
+    ("orchestrator", "folder.between_files"): 3,
+    ("orchestrator", "folder.before_manifest"): 1,
+}
+"""The same where one kind of process hits a point less often than another."""
 
 LAST_REVISION = {"ppo": 15, "stale": 15, "full": 32, "full-stale": 32}
 """How far the log of a job must have come, at most, for a fault that has no point."""
 KILLED = ("orchestrator", "learner", "rollout", "generation", "reward", "reference", "redis")
-HOLDS = {"orchestrator": 8.0, "learner": 36.0, "rollout": 5.0}
-"""Seconds that a stopped process stands still: longer than its lease."""
-STOPPED = tuple(pair for pair in PAIRS if pair[0] in ("orchestrator", "rollout"))
-LINKS = ("generation", "reward", "reference", "learner", "redis")
+HOLDS = {"orchestrator": 8.0, "learner": 36.0, "rollout": 5.0, "generation": 8.0, "reward": 8.0, "reference": 8.0}
+"""Seconds that a stopped process stands still: longer than its lease, or than that of the task it works on."""
+CALLS = {
+    "orchestrator": ("generation", "reward", "reference", "learner", "redis", "store"),
+    "rollout": ("generation", "reward", "reference", "redis", "store"),
+    "learner": ("store",),
+    "generation": ("store",),
+    "reward": ("store",),
+    "reference": ("store",),
+}
+"""Who talks to whom."""
+LINKS = tuple(f"{client}-{server}" for client, servers in CALLS.items() for server in servers)
+EARLY_LINKS = ("orchestrator-generation", "orchestrator-reward", "orchestrator-reference")
+"""Links on which something passes mostly while a job is submitted."""
 LINK_FAULTS = ("latency", "reset", "cut", "narrow")
-REDIS_FAULTS = ("flush", "wipe", "restart", "full", "flush-owner", "wipe-owner")
+REDIS_FAULTS = ("flush", "wipe", "restart", "full", "flush-owner", "wipe-owner", "away")
 STORE_FAULTS = ("500", "503", "drop", "lose reply", "truncate", "flip", "507", "away", "away a minute")
 REPLAYS = ("submit-twice", "tasks-twice", "results-twice", "stale-token")
 POISONS = ("tasks", "results", "index")
@@ -134,18 +161,25 @@ def _kill(number: int, draw: random.Random) -> Case:
     flavour = "torch" if number % TORCH_EVERY == TORCH_EVERY - 1 else "fake"
     round_number, place = divmod(number, 8)
     if place >= 6:
-        return _at_revision("A", "kill", draw.choice(KILLED), draw, flavour)
+        return at_revision("A", "kill", draw.choice(KILLED), draw, flavour)
     kind, point = PAIRS[(round_number * 6 + place) % len(PAIRS)]
-    return _at_point("A", "kill", kind, point, draw, flavour)
+    return at_point("A", "kill", kind, point, draw, flavour)
 
 
-def _at_point(fault: str, what: str, kind: str, point: str, draw: random.Random, flavour: str) -> Case:
-    variants = VARIANTS[2:] if point in STAGES_ONLY else DRAWN_VARIANTS
-    variant = draw.choice(variants)
-    return Case(fault, what, kind, point, draw.randint(1, MOST_HITS.get(point, 1)), 0, variant, flavour)
+def at_point(fault: str, what: str, kind: str, point: str, draw: random.Random, flavour: str = "fake") -> Case:
+    """A fault at a named point, in a job and on a stack that get there."""
+    only = [variants for name, variants in ONLY_IN.items() if point.startswith(name)]
+    if kind == "orchestrator" and point.startswith("folder."):
+        only = [("import",)]
+    variant = draw.choice(only[0] if only else DRAWN_VARIANTS)
+    hits = FEWER_HITS.get((kind, point), MOST_HITS.get(point, 1))
+    return Case(
+        fault, what, kind, point, draw.randint(1, hits), 0, variant, "large" if point in LARGE_ONLY else flavour
+    )
 
 
-def _at_revision(fault: str, what: str, process: str, draw: random.Random, flavour: str = "fake") -> Case:
+def at_revision(fault: str, what: str, process: str, draw: random.Random, flavour: str = "fake") -> Case:
+    """A fault when the log of a job has come to some revision."""
     variant = draw.choice(DRAWN_VARIANTS)
     return Case(fault, what, process, at=draw.randint(1, LAST_REVISION[variant]), variant=variant, flavour=flavour)
 
@@ -153,39 +187,45 @@ def _at_revision(fault: str, what: str, process: str, draw: random.Random, flavo
 def _stop(number: int, draw: random.Random) -> Case:
     """Half at points; every fourth stops the learner, which takes longest."""
     if number % 4 == 3:
-        return _at_revision("B", "stop", "learner", draw)
+        return at_revision("B", "stop", "learner", draw)
     if number % 4 == 2:
-        return _at_revision("B", "stop", draw.choice(("orchestrator", "rollout")), draw)
-    kind, point = STOPPED[(number // 4 * 2 + number % 4) * 7 % len(STOPPED)]
-    return _at_point("B", "stop", kind, point, draw, "fake")
+        return at_revision("B", "stop", draw.choice(("orchestrator", "rollout")), draw)
+    kind, point = PAIRS[(number // 4 * 2 + number % 4) * 7 % len(PAIRS)]
+    return at_point("B", "stop", kind, point, draw)
 
 
 def _link(number: int, draw: random.Random) -> Case:
-    return _at_revision("C", LINK_FAULTS[number % 4], LINKS[number // 4 % len(LINKS)], draw, "links")
+    return on_link(LINK_FAULTS[number % 4], LINKS[number // 4 % len(LINKS)], draw)
+
+
+def on_link(what: str, link: str, draw: random.Random) -> Case:
+    """A fault on the way from one kind of process to another."""
+    case = at_revision("C", what, link, draw, "s3" if link.endswith("-store") else "links")
+    return replace(case, at=0) if link in EARLY_LINKS else case
 
 
 def _redis(number: int, draw: random.Random) -> Case:
-    return _at_revision("D", REDIS_FAULTS[number % len(REDIS_FAULTS)], "redis", draw)
+    return at_revision("D", REDIS_FAULTS[number % len(REDIS_FAULTS)], "redis", draw)
 
 
 def _store(number: int, draw: random.Random) -> Case:
-    return _at_revision("E", STORE_FAULTS[number % len(STORE_FAULTS)], "store", draw, "s3")
+    return at_revision("E", STORE_FAULTS[number % len(STORE_FAULTS)], "store", draw, "s3")
 
 
 def _replay(number: int, draw: random.Random) -> Case:
-    return _at_revision("F", REPLAYS[number % len(REPLAYS)], "driver", draw)
+    return at_revision("F", REPLAYS[number % len(REPLAYS)], "driver", draw)
 
 
 def _poison(number: int, draw: random.Random) -> Case:
-    return _at_revision("G", POISONS[number % len(POISONS)], "driver", draw)
+    return at_revision("G", POISONS[number % len(POISONS)], "driver", draw)
 
 
 def _clock(number: int, draw: random.Random) -> Case:
-    return _at_revision("I", CLOCKS[number % 2], CLOCKED[number // 2 % len(CLOCKED)], draw)
+    return at_revision("I", CLOCKS[number % 2], CLOCKED[number // 2 % len(CLOCKED)], draw)
 
 
 def _rolling(number: int, draw: random.Random) -> Case:
-    return _at_revision("H", ROLLINGS[number % len(ROLLINGS)], "driver", draw)
+    return at_revision("H", ROLLINGS[number % len(ROLLINGS)], "driver", draw)
 
 
 MAKERS = {

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from tests.chaos.api import Api, Submission, Watcher
+from tests.chaos.api import Api, Submission, Watcher, creation, forking
 from tests.chaos.checker import FolderObjects, Objects, Outcome, S3Objects, outcome
-from tests.chaos.jobs import specs
-from tests.chaos.stack import ChaosStack, Flavour, running_chaos_stack
+from tests.chaos.jobs import FORK_STEP, VARIANTS, specs
+from tests.chaos.stack import SETTINGS, ChaosStack, Flavour, running_chaos_stack
 from tests.chaos.weather import stormy_minio
 from tests.e2e.tasks import Spec
 
@@ -20,10 +21,13 @@ from quatrain.v1 import spec_pb2
 
 FLAVOURS = {
     "fake": Flavour("fake"),
-    "links": Flavour("links", links=True),
-    "s3": Flavour("s3"),
+    "links": Flavour("links", links=("generation", "reward", "reference", "learner", "redis")),
+    "s3": Flavour("s3", links=("store",)),
+    "large": Flavour("large", settings=SETTINGS | {"QUATRAIN_ROLLOUT__INLINE_BYTES": "0"}),
     "torch": Flavour("torch", fake=False),
 }
+OUTCOMES = {"delete": "fork", "release": "fork", "upload": "ppo", "import": "ppo"}
+"""Variants that must have the outcome of another one."""
 BUCKET = "chaos"
 JOB_DEADLINE = 150.0
 
@@ -39,11 +43,11 @@ class Deployment:
         self._documents = specs(stack.home / "data", fake=stack.flavour.fake)
         self._specs: dict[str, spec_pb2.JobSpec] = {}
         self._unbroken: dict[str, Outcome] = {}
-        self.seconds: dict[str, float] = {}
-        """How long the unbroken run of each variant took."""
+        self._seconds: dict[str, float] = {}
 
     def spec(self, variant: str) -> spec_pb2.JobSpec:
         """The spec of a variant; what it names is in the store."""
+        variant = variant if variant in VARIANTS else "ppo"
         if variant not in self._specs:
             self._specs[variant] = self._upload(self._documents[variant])
         return self._specs[variant]
@@ -54,21 +58,30 @@ class Deployment:
         assert resolved is not None, "a validated submission has its resolved spec"
         return spec_to_proto(parse_spec(resolved))
 
+    def unbroken_seconds(self, variant: str) -> float:
+        """How long the unbroken run of a variant took."""
+        return self._seconds[OUTCOMES.get(variant, variant)]
+
     def unbroken(self, variant: str) -> Outcome:
         """The outcome of a run that nothing disturbed; the first call makes it."""
+        variant = OUTCOMES.get(variant, variant)
         if variant not in self._unbroken:
+            whole = self.unbroken("ppo") if variant == "fork" else None
             started = time.monotonic()
             job = f"unbroken-{variant}"
             self.stack.withdraw()
-            Submission(self.api, self.spec(variant), job, job).run(time.monotonic() + 60.0)
+            make = forking("unbroken-ppo", FORK_STEP, job) if whole else creation(self.spec(variant), job)
+            Submission(self.api, make, job).run(time.monotonic() + 60.0)
             watcher = Watcher(self.api, job)
             while not watcher.ended and time.monotonic() - started < JOB_DEADLINE:
                 time.sleep(0.02)
             watcher.stop()
-            self.seconds[variant] = time.monotonic() - started
+            self._seconds[variant] = time.monotonic() - started
             found = outcome(self.objects, job)
             if found.state != "SUCCEEDED":
                 raise RuntimeError(f"the unbroken run of {variant} ended {found.state!r}\n{self.stack.logs()}")
+            if whole is not None and found.weights != whole.weights:
+                raise RuntimeError(f"an unchanged fork ended with other weights than its source\n{self.stack.logs()}")
             self._unbroken[variant] = found
         return self._unbroken[variant]
 
@@ -81,7 +94,7 @@ def deployed(home: Path, name: str) -> Iterator[Deployment]:
         weather = None
         if name == "s3":
             server, weather = stack.enter_context(stormy_minio(home / "minio"))
-            flavour = Flavour(name, storage=server.environment(BUCKET, f"127.0.0.1:{weather.port}"))
+            flavour = replace(flavour, storage=server.environment(BUCKET, f"127.0.0.1:{weather.port}"))
             from quatrain.storage.s3 import S3Store
 
             s3 = S3Store(server.address(BUCKET))

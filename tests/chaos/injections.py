@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import redis as redis_client
 from tests.chaos.api import Api, Watcher
 from tests.chaos.cases import AFTER_THE_END, HOLDS, PAUSES, Case
-from tests.chaos.checker import Fault
+from tests.chaos.checker import Fault, Outage
 from tests.chaos.processes import Process
 from tests.chaos.stack import ChaosStack
 
@@ -30,6 +31,8 @@ PAUSE_AT = 6
 """Revision of the job's log at which it is paused."""
 PAUSE_SECONDS = 40.0
 LINGER_SECONDS = 6.0
+ANSWER_SECONDS = 40.0
+REDIS_AWAY_SECONDS = 15.0
 AWAY_SECONDS = {"away": 12.0, "away a minute": 60.0}
 JUMP_SECONDS = 3600.0
 LATENCY = 0.15
@@ -50,6 +53,7 @@ class Injection:
     target: str = ""
     """The process that was hit."""
     faults: list[Fault] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
     error: str = ""
     ending: threading.Event = field(default_factory=threading.Event)
 
@@ -159,6 +163,7 @@ def _stop(run: Injection) -> None:
 def _link(run: Injection) -> None:
     run.target = run.case.process
     link = run.stack.links.by_name[run.case.process]
+    before = link.touched
     if run.case.what == "reset":
         for _ in range(3):
             run.stack.links.reset(run.case.process)
@@ -171,6 +176,7 @@ def _link(run: Injection) -> None:
         link.cut = True
     run.rest(PASSING_SECONDS)
     link.calm()
+    run.happened = link.touched > before
     run.note()
 
 
@@ -189,6 +195,13 @@ def _redis(run: Injection) -> None:
             redis.config_set("maxmemory", "1mb")
             run.rest(PASSING_SECONDS)
             redis.config_set("maxmemory", "0")
+    elif what == "away":
+        began = time.time()
+        run.stack.processes["redis"].wanted = False
+        run.stack.kill_redis(wipe=False)
+        run.rest(REDIS_AWAY_SECONDS)
+        run.outages.append(Outage("Redis", began, time.time(), silent=False))
+        run.stack.processes["redis"].wanted = True
     else:
         run.stack.kill_redis(wipe=what == "wipe")
     run.note()
@@ -198,10 +211,27 @@ def _store(run: Injection) -> None:
     run.target = "store"
     weather = run.stack.weather
     assert weather is not None, "the store of this stack has no weather"
+    began = time.time()
     weather.worsen(run.case.what)
-    run.rest(AWAY_SECONDS.get(run.case.what, PASSING_SECONDS))
+    if run.case.what == "away a minute":
+        run.rest(AWAY_SECONDS[run.case.what] / 2)
+        run.error = _answer_without_store(run)
+        run.rest(AWAY_SECONDS[run.case.what] / 2)
+        run.outages.append(Outage("the object store", began, time.time(), silent=True))
+    else:
+        run.rest(AWAY_SECONDS.get(run.case.what, PASSING_SECONDS))
     weather.clear()
     run.note(budget=BUDGET + PATIENCE_SECONDS)
+
+
+def _answer_without_store(run: Injection) -> str:
+    """Whoever asks for the job meanwhile gets an answer in time, or an error that names the store."""
+    try:
+        run.api.rotate().GetJob(job_pb2.GetJobRequest(job_id=run.job), timeout=ANSWER_SECONDS)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or "S3" not in str(error.details()):
+            return f"GetJob while the store was away: {error.code()} {error.details()}"
+    return ""
 
 
 def _replay(run: Injection) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 from tests.e2e.tasks import Spec, changed, pipeline, write_jsonl
 from tests.integration.orchestrator.world import write_model
 
+FORK_STEP = 3
+"""The checkpoint that jobs are forked from."""
 VARIANTS = ("ppo", "stale", "full", "full-stale")
 """PPO alone, PPO with generation one step ahead, and all three stages with either."""
 REWARD = '''"""Scores by what is said, so that equal completions get equal scores."""

@@ -25,6 +25,8 @@ class Link:
     """Bytes a second of each direction of each connection; 0 is no bound."""
     cut: bool = False
     """Nothing passes and nothing is refused, as behind a dead switch."""
+    touched: int = 0
+    """How often a fault has met something: a piece of data, a connection."""
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def calm(self) -> None:
@@ -58,6 +60,7 @@ class Link:
         while data := await reader.read(CHUNK):
             await self._open()
             if self.latency or self.bandwidth:
+                self.touched += 1
                 await asyncio.sleep(self.latency + (len(data) / self.bandwidth if self.bandwidth else 0.0))
             writer.write(data)
             await writer.drain()
@@ -65,6 +68,7 @@ class Link:
             writer.write_eof()
 
     async def _open(self) -> None:
+        self.touched += self.cut
         while self.cut:  # noqa: ASYNC110 - set from another thread
             await asyncio.sleep(0.02)
 
@@ -74,6 +78,7 @@ class Link:
 
     def reset(self) -> None:
         """Breaks every connection at once, with RST. On the loop's thread."""
+        self.touched += len(self.writers)
         for writer in list(self.writers):
             raw = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):

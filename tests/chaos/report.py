@@ -1,13 +1,12 @@
 """Writes the tables of docs/reliability.md from the results of the campaign: `python -m tests.chaos.report`."""
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.campaign import RESULTS
+from tests.chaos.campaign import RESULTS, read_rows
 from tests.chaos.cases import PAIRS
 
 from quatrain.faults import POINTS
@@ -26,11 +25,6 @@ CLASSES = {
     "I": "clock set by an hour",
 }
 Row = dict[str, Any]
-
-
-def read_rows(results: Path) -> list[Row]:
-    """The runs of a campaign."""
-    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
 
 
 def tables(rows: Sequence[Row]) -> str:

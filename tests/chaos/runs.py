@@ -11,6 +11,7 @@ from tests.chaos.cases import Case
 from tests.chaos.checker import Observed, Start, Violation, check, redis_left
 from tests.chaos.checker.history import PROGRESS, read_history
 from tests.chaos.deployment import JOB_DEADLINE, Deployment
+from tests.chaos.errands import ERRANDS, Errand
 from tests.chaos.injections import Injection
 
 SAMPLE_SECONDS = 0.2
@@ -64,23 +65,25 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     """Runs one case on a stack that is whole again, and leaves it so."""
     stack = deployment.stack
     unbroken = deployment.unbroken(case.variant)
-    spec = deployment.spec(case.variant)
     stack.await_ready()
     began, started = time.time(), time.monotonic()
     deadline = started + JOB_DEADLINE
     memory = _Memory(deployment)
+    errand = ERRANDS.get(case.variant, Errand)(deployment, case.variant, job)
+    errand.prepare()
     watcher = Watcher(deployment.api, job)
     injection = Injection(case, stack, deployment.api, watcher, deployment.store, job)
     injection.prepare()
     beside = [threading.Thread(target=work, daemon=True) for work in (injection.run, injection.accompany)]
     for thread in beside:
         thread.start()
-    submission = Submission(deployment.api, spec, job, f"request of {job}")
-    problems: list[str] = []
+    submission = Submission(deployment.api, errand.make(), job, lost=errand.lost)
+    problems = errand.problems
     try:
         submission.run(deadline, times=2 if case.what == "submit-twice" else 1)
+        errand.run()
     except NoAnswer as error:
-        problems.append(f"the job was not accepted: {error}")
+        problems.append(f"something was not accepted: {error}")
     while not watcher.ended and time.monotonic() < deadline and not problems:
         time.sleep(0.02)
     seconds = time.monotonic() - started
@@ -93,6 +96,7 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     stack.withdraw()
     stack.links.calm()
     stack.await_ready()
+    seen = errand.finish()
     left, indexed = _await_clean(deployment, job)
     watcher.stop()
     observed = Observed(
@@ -105,6 +109,8 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
         redis_memory=memory.stop() or None,
         faults=injection.faults,
         starts=[Start(name, at) for name, at in stack.starts if at >= began],
+        outages=injection.outages,
+        **seen,
     )
     found = check(deployment.objects, job, observed, unbroken)
     return _judge(deployment, injection, job, seconds, [*problems, *_texts(found, injection)])
@@ -143,7 +149,7 @@ def _judge(deployment: Deployment, injection: Injection, job: str, seconds: floa
         result=result,
         target=injection.target,
         seconds=round(seconds, 2),
-        unbroken_seconds=round(deployment.seconds[injection.case.variant], 2),
+        unbroken_seconds=round(deployment.unbroken_seconds(injection.case.variant), 2),
         recovery=recovery,
         events=len(history.events),
         state=history.end.data["state"] if history.end else "",

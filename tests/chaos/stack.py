@@ -31,6 +31,9 @@ SOURCES = ("", "lib", "services", "orchestrator", "tests/chaos/clock")
 """Where the processes import from: this checkout, whichever one is installed, and a clock that can be set."""
 SERVICES = ("generation", "reward", "reference", "learner")
 REPLICAS = {"generation": 1, "reward": 1, "reference": 1, "learner": 1, "orchestrator": 2, "rollout": 2}
+CLIENTS = ("orchestrator", "rollout")
+"""Kinds that call services."""
+ENDPOINT = "QUATRAIN_STORAGE__ENDPOINT"
 RESTART_PAUSE = 0.5
 TICK = 0.05
 READY_DEADLINE = 120.0
@@ -54,7 +57,8 @@ class Flavour:
 
     name: str
     fake: bool = True
-    links: bool = False
+    links: tuple[str, ...] = ()
+    """The kinds of servers that every client reaches by a link of its own."""
     storage: dict[str, str] = field(default_factory=dict)
     replicas: dict[str, int] = field(default_factory=lambda: dict(REPLICAS))
     settings: dict[str, str] = field(default_factory=lambda: dict(SETTINGS))
@@ -86,28 +90,32 @@ class ChaosStack:
     def start(self) -> None:
         """Starts everything and waits until it serves."""
         base = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-        redis_port = self.redis_port
-        self._add(Process("redis", "redis", [], base, redis_port, None, self.layout.logs / "redis.log"))
+        self._add(Process("redis", "redis", [], base, self.redis_port, None, self.layout.logs / "redis.log"))
         self._prepare_redis(wipe=False)
-        if self.flavour.links:
-            redis_port = self.links.add("redis", redis_port)
-        url = f"redis://127.0.0.1:{redis_port}/0"
         for kind, count in self.flavour.replicas.items():
             for index in range(count):
-                self._add(self._quatrain(kind, index, url, base))
+                self._add(self._quatrain(kind, index, base))
         self._write_targets()
         for process in self.processes.values():
             self._start(process)
         self._watcher.start()
         self.await_ready()
 
-    def _quatrain(self, kind: str, index: int, redis_url: str, base: dict[str, str]) -> Process:
+    def _quatrain(self, kind: str, index: int, base: dict[str, str]) -> Process:
+        redis_url = f"redis://127.0.0.1:{self._way(kind, 'redis', self.redis_port)}/0"
         plan = self.layout.process(kind, index, free_port(), redis_url)
         faults = {"QUATRAIN_FAULTS": str(self.faults(kind)), "QUATRAIN_FAULTS_PROCESS": plan.name}
         command = [sys.executable, "-m", "tests.chaos.fakes", kind] if self.flavour.fake else list(plan.command)
         fake = {"QUATRAIN_LEARNER__BACKEND": "fake"} if self.flavour.fake else {}
-        own = {name: value for name, value in plan.environment.items() if name not in FOREIGN}
+        own = {
+            name: value.replace(str(self.layout.targets_file), str(self._targets_file(kind)))
+            for name, value in plan.environment.items()
+            if name not in FOREIGN
+        }
         environment = base | own | self.flavour.settings | fake | self.flavour.storage
+        if "store" in self.flavour.links:
+            host, _, port = environment[ENDPOINT].rpartition(":")
+            environment[ENDPOINT] = f"{host}:{self._way(kind, 'store', int(port))}"
         if self.flavour.faults:
             environment |= faults
         environment["QUATRAIN_CLOCK"] = str(self._clock(plan.name))
@@ -125,17 +133,23 @@ class ChaosStack:
 
     def _write_targets(self) -> None:
         """Fixed addresses, dead or alive: the pools find out who serves."""
-        targets: dict[str, Sequence[str]] = {}
-        for kind in SERVICES:
-            ports = [p.port for p in self.processes.values() if p.kind == kind and p.wanted]
-            if self.flavour.links:
-                ports = [self._linked(kind, port) for port in ports]
-            targets[kind] = [f"127.0.0.1:{port}" for port in ports]
-        write_targets_file(self.layout.targets_file, targets)
+        for client in CLIENTS:
+            targets: dict[str, Sequence[str]] = {}
+            for kind in SERVICES:
+                ports = [self._way(client, kind, process.port) for process in self.of_kind(kind)]
+                targets[kind] = [f"127.0.0.1:{port}" for port in ports]
+            write_targets_file(self._targets_file(client), targets)
 
-    def _linked(self, kind: str, port: int) -> int:
-        link = self.links.by_name.get(kind)
-        return link.port if link is not None and link.target == port else self.links.add(kind, port)
+    def _targets_file(self, client: str) -> Path:
+        return self.layout.targets_file.with_name(f"targets-{client}.json")
+
+    def _way(self, client: str, server: str, port: int) -> int:
+        """The port by which a kind of process reaches another one: that of their link, if there is one."""
+        name = f"{client}-{server}"
+        if server not in self.flavour.links:
+            return port
+        known = self.links.by_name.get(name)
+        return known.port if known is not None and known.target == port else self.links.add(name, port)
 
     def _supervise(self) -> None:
         while not self._ending.wait(TICK):
@@ -255,8 +269,7 @@ class ChaosStack:
             for index in range(count):
                 name = f"{kind}-{index}"
                 if name not in self.processes:
-                    url = base["QUATRAIN_QUEUE__URL"]
-                    self._add(self._quatrain(kind, index, url, base))
+                    self._add(self._quatrain(kind, index, base))
                 self.processes[name].wanted = True
             for process in self.of_kind(kind):
                 if int(process.name.rpartition("-")[2]) >= count:

@@ -268,6 +268,11 @@ class RolloutConfig(Section):
     idle: float = Field(
         default=6.0, gt=0, description="seconds without renewal after which a task is given to another worker"
     )
+    inline_bytes: int = Field(
+        default=64 * 1024,
+        ge=0,
+        description="a sample whose result takes more goes through the object store; less saves memory of Redis",
+    )
     generation: str = Field(default="127.0.0.1:50051", description="target of the generation pool")
     reward: str = Field(default="127.0.0.1:50052", description="target of the reward service")
     reference: str = Field(default="127.0.0.1:50053", description="target of the reference service")

@@ -7,7 +7,7 @@ job by hand.
 
 from tests.chaos.checker.check import check, examine
 from tests.chaos.checker.objects import FolderObjects, Missing, Objects, S3Objects
-from tests.chaos.checker.observed import Cancel, Connection, Created, Fault, Observed, Start, redis_left
+from tests.chaos.checker.observed import Cancel, Connection, Created, Fault, Observed, Outage, Start, redis_left
 from tests.chaos.checker.outcome import Outcome, outcome
 from tests.chaos.checker.verdict import INVARIANTS, Verdict, Violation
 
@@ -21,6 +21,7 @@ __all__ = [
     "Missing",
     "Objects",
     "Observed",
+    "Outage",
     "Outcome",
     "S3Objects",
     "Start",

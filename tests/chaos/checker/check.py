@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.chaos.checker import fencing, finite, kept, outside, rollouts, versions, watching
+from tests.chaos.checker import artefacts, fencing, finite, forks, kept, outside, rollouts, versions, watching
 from tests.chaos.checker.history import read_history
 from tests.chaos.checker.objects import Objects
 from tests.chaos.checker.observed import Observed
@@ -26,7 +26,9 @@ PARTS: list[Part] = [
     *rollouts.PARTS,
     *versions.PARTS,
     *fencing.PARTS,
+    *forks.PARTS,
     *kept.PARTS,
+    *artefacts.PARTS,
     Part("I7", "same outcome", _no_unbroken, _same_as_unbroken),
     *watching.PARTS,
     *outside.PARTS,

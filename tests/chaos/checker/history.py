@@ -104,10 +104,8 @@ class History:
     @cached_property
     def first_version(self) -> int:
         """v0: the policy version that the job starts from; a fork goes on where its parent was."""
-        first = next(self.of("policy_published"), None)
-        if first is None or first.data.get("stage") != "ppo":
-            return 0
-        return int(first.data["model"].get("policy_version") or 0)
+        origin = self.spec.get("forked_from")
+        return int(origin["step"]) if origin else 0
 
 
 def read_history(objects: Objects, job: str) -> History:

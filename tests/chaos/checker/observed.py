@@ -1,6 +1,6 @@
 """What a driver saw from outside while a job ran. Everything is optional: what is absent is not decided."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,19 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """A store was away from `began` to `over` (seconds since 1970), long enough to be told.
+
+    `silent`: the log could not be written meanwhile, so that it says so when the store is back.
+    """
+
+    what: str
+    began: float
+    over: float
+    silent: bool
+
+
+@dataclass(frozen=True)
 class Start:
     """A process was started, by a supervisor or the driver, at `time` (seconds since 1970)."""
 
@@ -82,6 +95,15 @@ class Observed:
     faults: Sequence[Fault] | None = None
     starts: Sequence[Start] | None = None
     cancel: Cancel | None = None
+    outages: Sequence[Outage] | None = None
+    cleanup_left: bool | None = None
+    """Whether the index of jobs to clean still named the job once the clean-up had time."""
+    kept: Mapping[str, str] | None = None
+    """Objects that were there before a fault, with their sha256: of other jobs, of models, of data."""
+    uploaded: Sequence[str] | None = None
+    """sha256 of each file that the API said to be stored."""
+    named: Mapping[str, str] | None = None
+    """Each model name that was given, once, to the digest of its model."""
 
 
 def redis_left(client: "Redis", job: str) -> list[str]:

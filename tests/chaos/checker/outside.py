@@ -12,6 +12,12 @@ STORM_ATTEMPTS = 12
 """Attempts without progress within STORM_SECONDS: waits of 0.25 s that double allow for half of it."""
 STORM_STARTS = 6
 """Starts of one process within STORM_SECONDS."""
+UNAVAILABLE = "unavailable"
+"""Name of the condition that says that something is away."""
+WAITING_SECONDS = 5.0
+"""A job may work on for so long after a store is gone, and say so as late."""
+TOLD_SECONDS = 30.0
+"""After a store is back, within which the log says that it was away."""
 STEPS_AFTER_WISH = 1
 """The step that runs may end."""
 CANCEL_SECONDS = 120.0
@@ -123,6 +129,35 @@ def _recovery(case: Case) -> Iterator[str]:
             yield f"{fault.what}: {took}, the budget is {fault.budget:g} s"
 
 
+def _no_outages(case: Case) -> str:
+    return _no_clock(case) or ("" if case.observed.outages else "nothing was away for long")
+
+
+def _says_so(case: Case) -> Iterator[str]:
+    """A job that stands still while a store is away says so by a condition, and takes it back."""
+    for outage in case.observed.outages or ():
+        events = case.history.events
+        progress = [event.time for event in events if event.type in PROGRESS]
+        before_end = outage.over - WAITING_SECONDS
+        if case.history.end is not None and case.history.end.time < before_end:
+            continue
+        until = outage.over + TOLD_SECONDS if outage.silent else outage.over
+        if any(outage.began + WAITING_SECONDS < time < before_end for time in progress):
+            continue  # It had enough to do without the store.
+        told = [
+            event
+            for event in case.history.of("condition")
+            if event.data["name"] == UNAVAILABLE and event.data["message"] and outage.began < event.time <= until
+        ]
+        if not told:
+            yield f"{outage.what} was away for {outage.over - outage.began:.0f} s, and the job did not say so"
+        elif not any(
+            event.data["name"] == UNAVAILABLE and not event.data["message"] and event.revision > told[0].revision
+            for event in case.history.of("condition")
+        ):
+            yield f"{told[0]} still stands, though {outage.what} is back"
+
+
 def _no_starts(case: Case) -> str:
     return "" if case.observed.starts is not None else "starts of processes were not recorded"
 
@@ -211,6 +246,7 @@ PARTS = [
     Part("I10", "back-off", _no_clock, _backoff),
     Part("I10", "attempts", _no_clock, _storm),
     Part("I10", "recovery time", _no_faults, _recovery),
+    Part("I10", "says so", _no_outages, _says_so),
     Part("I10", "starts", _no_starts, _starts),
     Part("I11", "steps", _not_cancelled, _cancel_steps),
     Part("I11", "time in the log", _no_cancel_time, _cancel_time),

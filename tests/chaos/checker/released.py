@@ -52,16 +52,17 @@ def _checkpoints_too_early(history: History) -> Iterator[str]:
     kept: dict[str, dict[str, int]] = {}
     done: set[str] = set()
     for event in history.of(
-        "checkpoint", "checkpoint_pinned", "checkpoint_released", "policies_released", "stage_completed"
+        "forked", "checkpoint", "checkpoint_pinned", "checkpoint_released", "policies_released", "stage_completed"
     ):
-        key, stage = str(event.data.get("key")), event.data.get("stage", "ppo")
+        ref = event.data["checkpoint"] if event.type == "forked" else event.data
+        key, stage = str(ref.get("key")), event.data.get("stage", "ppo")
         mine = kept.setdefault(stage, {})
         if event.type == "policies_released":
             for version in sorted(set(event.data["versions"]) & set(mine.values())):
                 yield f"{event} gives up version {version}, whose checkpoint is kept"
         elif event.type == "stage_completed":
             done.add(stage)
-        elif event.type == "checkpoint":
+        elif event.type in ("forked", "checkpoint"):
             mine[key] = event.data["step"]
         elif event.type == "checkpoint_pinned":
             (pinned.add if event.data["pinned"] else pinned.discard)(key)

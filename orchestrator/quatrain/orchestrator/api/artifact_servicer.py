@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from quatrain.errors import InvalidData, InvalidInput, NotFound
+from quatrain.faults import fault_point
 from quatrain.orchestrator import names
 from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
@@ -76,9 +77,11 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         else:
             folder = await asyncio.to_thread(self._import, list(request.files))
         number = 0
+        fault_point("import.before_name")
         if request.name:
             entry = await asyncio.to_thread(names.register, self.store, request.name, folder.digest, caller())
             number = entry.number
+        fault_point("import.after_name")
         model = common_pb2.ModelRef(uri=f"sha256:{folder.digest}", digest=folder.digest)
         return artifact_pb2.ImportModelResponse(model=model, number=number)
 

@@ -1,6 +1,7 @@
 """Pins, manual releases and the deletion of jobs: each is an event, decided on the newest view; data go after it."""
 
 from quatrain.errors import NotFound, WrongState
+from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobView, jobs
 from quatrain.joblog.compact import Ref
 from quatrain.orchestrator.api.reading import JobReader
@@ -45,9 +46,11 @@ async def release(reader: JobReader, store: ObjectStore, job: str, step: int, ev
                 f"job {job!r} is {view.state} and would start again from the checkpoint of step {step}, its newest one"
             )
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
+        fault_point("delete.before_event")
         return _about(ref, event)
 
     await reader.append_decided(job, decide)
+    fault_point("delete.after_event")
 
 
 async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Event) -> None:
@@ -64,9 +67,11 @@ async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Eve
                 f"job {job!r} is {view.state}; only a finished job can be deleted: `quatrain job cancel {job}` ends it"
             )
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
+        fault_point("delete.before_event")
         return Event(event.type, event.data, event.actor)
 
     await reader.append_decided(job, decide, deleted_too=True)
+    fault_point("delete.after_event")
 
 
 def policy_of_step(view: JobView, step: int | None) -> FolderRef:

@@ -8,6 +8,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput
+from quatrain.faults import fault_point
 from quatrain.storage import ObjectStore
 from quatrain.storage.files import remove_abandoned
 from quatrain.telemetry.logging import get_logger
@@ -74,6 +75,7 @@ class Uploads:
                     if offset + len(data) > size:
                         raise InvalidInput(f"more bytes than the {size} that were announced")
                     await asyncio.to_thread(file.write, data)
+                    fault_point("upload.between_chunks")
             if part.stat().st_size == size:
                 await asyncio.to_thread(self._store_part, part, sha256)
             return size
@@ -90,7 +92,9 @@ class Uploads:
         if digest != sha256:
             part.unlink()
             raise Corrupt(f"the uploaded bytes have sha256 {digest}, {sha256} was announced: upload again")
+        fault_point("upload.before_store")
         self._store.put_file(data_key(sha256), part)
+        fault_point("upload.after_store")
         part.unlink()
 
     def _part(self, sha256: str) -> Path:

@@ -74,7 +74,7 @@ class RolloutWorker:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """No new task is leased; `run` returns when the running ones are done."""
+        """No new task is leased; `run` returns when the running ones are done, or cannot be done now."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -171,7 +171,7 @@ class RolloutWorker:
                 prompts = await self._prompt_table(task.prompts)
                 return await run_task(task, prompts, self._services, worker, deadline)
             except PASSING as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or self._stopping.is_set():
                     log.warning("task left for another worker", job=task.job, step=task.step, error=error.message)
                     return None
                 log.info("task tried again", job=task.job, step=task.step, chunk=task.chunk, error=error.message)
@@ -188,6 +188,7 @@ class RolloutWorker:
             try:
                 if packed.objects:
                     await asyncio.to_thread(write_objects, self._store, packed)
+                    fault_point("rollout.after_objects")
                 if not await self._queue.complete(lease, packed.entries):
                     log.info("late result dropped: the task is no longer ours", job=lease.job)
                 if packed.objects and not await self._queue.is_open(lease.job):

@@ -14,6 +14,7 @@ from typing import Any
 
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, NotFound, WrongState
+from quatrain.faults import fault_point
 from quatrain.joblog import JobView
 from quatrain.jobspec import resolved_document
 from quatrain.orchestrator.plan import FolderRef
@@ -58,7 +59,9 @@ async def fork_job(submitter: Submitter, fork: Fork) -> str:
     known = {each.name: getattr(submitter, each.name) for each in fields(submitter)}
     document = await ForkResolver(**known, before=fork.document).resolve(spec)
     document["spec"]["ppo"]["value_init"] = fork.document["spec"]["ppo"]["value_init"]
+    fault_point("fork.before_copy")
     copied = await asyncio.to_thread(_copy, submitter.store, fork.source, checkpoint, _prefix(job, step))
+    fault_point("fork.after_copy")
     document |= {
         "request": resolved_document(spec),
         "fingerprint": fingerprint,
@@ -102,6 +105,8 @@ def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: s
                     fetch_folder(store, old, {name: entry}, Path(folder))
                     store.put_file(f"{prefix}/{name}", Path(folder) / name)
                     (Path(folder) / name).unlink()
+                    fault_point("fork.between_files")
+            fault_point("fork.before_manifest")
             store.put_if_absent(key, manifest)
     except NotFound as error:
         _discard(store, prefix, key)
