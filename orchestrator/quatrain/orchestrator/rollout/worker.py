@@ -74,7 +74,7 @@ class RolloutWorker:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """No new task is leased; `run` returns when the running ones are done, or cannot be done now."""
+        """No new task is leased; `run` returns when the running ones are done."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -171,7 +171,7 @@ class RolloutWorker:
                 prompts = await self._prompt_table(task.prompts)
                 return await run_task(task, prompts, self._services, worker, deadline)
             except PASSING as error:
-                if time.monotonic() > deadline or self._stopping.is_set():
+                if time.monotonic() > deadline:
                     log.warning("task left for another worker", job=task.job, step=task.step, error=error.message)
                     return None
                 log.info("task tried again", job=task.job, step=task.step, chunk=task.chunk, error=error.message)
