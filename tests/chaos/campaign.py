@@ -76,7 +76,7 @@ class Campaign:
     def _run_chunk(self, chunk: Chunk) -> None:
         left = list(chunk.cases)
         while left and time.monotonic() < self.until:
-            home = self.home / f"{chunk.flavour}-{left[0][0]}"
+            home = self.home / f"{chunk.flavour}-{next(self._begun)}"
             whole = True
             with ExitStack() as stack:
                 deployment = stack.enter_context(deployed(home, chunk.flavour))
