@@ -10,6 +10,9 @@ from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.storage import ObjectStore
 
+_PAGE = 1000
+"""Keys that a request lists: what S3 gives at most, and what its client asks for anyway."""
+
 Mark = tuple[float, int]
 """Time and size of an index entry: another one means that somebody wished something of the job."""
 
@@ -74,15 +77,18 @@ def no_such_job(job: str) -> NotFound:
 
 
 def list_jobs(store: ObjectStore) -> list[str]:
-    """Ids of all jobs in key order. Two small requests a job, however long the jobs' logs are."""
+    """Ids of all jobs in key order. At most two requests a job, however long its log is, and fewer for short ones."""
     found: list[str] = []
     after = "jobs/"
-    while page := store.list("jobs/", start_after=after, limit=1):
-        job = page[0].key.split("/")[1]
-        if store.stat(spec_key(job)) is not None:
-            found.append(job)
+    while page := store.list("jobs/", start_after=after, limit=_PAGE):
+        keys = {stat.key for stat in page}
+        jobs = list(dict.fromkeys(stat.key.split("/")[1] for stat in page))
+        # The page may end within the last job, whose other keys are left out.
+        found += [job for job in jobs[:-1] if spec_key(job) in keys]
+        if spec_key(jobs[-1]) in keys or store.stat(spec_key(jobs[-1])) is not None:
+            found.append(jobs[-1])
         # "0" is the character after "/": the next key that is not below this job's folder.
-        after = f"jobs/{job}0"
+        after = f"jobs/{jobs[-1]}0"
     return found
 
 

@@ -2,6 +2,7 @@ import pytest
 
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import Event, JobLog, create_job, list_active, list_jobs, read_spec, retire
+from quatrain.storage import ObjectStat
 from quatrain.storage.memory import MemoryStore
 
 
@@ -41,6 +42,30 @@ def test_ids_that_begin_alike_are_all_listed() -> None:
         JobLog(store, job).append(Event("state_changed", {"state": "QUEUED"}, "x"))
 
     assert sorted(list_jobs(store)) == sorted(ids)
+
+
+def test_short_logs_are_listed_many_at_a_time_and_long_ones_are_skipped() -> None:
+    class CountingStore(MemoryStore):
+        requests = 0
+
+        def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> list[ObjectStat]:
+            self.requests += 1
+            return super().list(prefix, start_after=start_after, limit=limit)
+
+        def stat(self, key: str) -> ObjectStat | None:
+            self.requests += 1
+            return super().stat(key)
+
+    store = CountingStore()
+    ids = [f"short-{number:03d}" for number in range(100)]
+    for job in [*ids, "long", "long-too"]:
+        store.put(f"jobs/{job}/spec.json", b"{}")
+    for job, events in (("long", 5000), ("long-too", 1500), ("short-050", 3000), ("ghost", 1)):
+        for revision in range(events):
+            store.put(f"jobs/{job}/events/{revision:010d}", b"{}")
+
+    assert list_jobs(store) == ["long-too", "long", *ids]
+    assert store.requests < 15
 
 
 def test_objects_without_a_spec_are_no_job() -> None:

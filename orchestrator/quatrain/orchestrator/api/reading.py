@@ -4,12 +4,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from quatrain.batches import BatchRow, read_batch
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import Event, JobLog, JobView, jobs
 from quatrain.orchestrator.api.access import check_changeable, check_visible, owner_of
+from quatrain.orchestrator.side_by_side import some_at_a_time
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -18,6 +20,8 @@ from quatrain.telemetry.logging import get_logger
 log = get_logger("reading")
 
 LOGS_KEPT = 256
+LOOKS_AT_ONCE = 4
+"""Jobs that a listing reads at a time; owners need threads for their events meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class JobReader:
     async def list_all(self) -> list[JobRecord]:
         """All jobs that the caller may read, newest first."""
         names = await asyncio.to_thread(jobs.list_jobs, self._store)
-        records = [record for name in names if (record := await self._readable(name)) is not None]
+        found = await some_at_a_time([partial(self._readable, name) for name in names], LOOKS_AT_ONCE)
+        records = [record for record in found if record is not None]
         return sorted(records, key=lambda record: (record.document["create_time"], record.job), reverse=True)
 
     async def _readable(self, job: str) -> JobRecord | None:

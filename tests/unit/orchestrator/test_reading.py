@@ -1,0 +1,83 @@
+"""Listing jobs: many logs are read side by side, and none spoils the list."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from quatrain.errors import Unavailable
+from quatrain.joblog import Event, JobLog, create_job
+from quatrain.orchestrator.api.reading import LOOKS_AT_ONCE, JobReader
+from quatrain.rpc.access import LOCAL, set_caller
+from quatrain.storage.memory import MemoryStore
+
+
+class WatchedStore(MemoryStore):
+    """Counts who reads a spec at the same time; `away`: its specs cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> bytes:
+        if not key.endswith("spec.json"):
+            return super().get(key)
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        try:
+            time.sleep(0.01)
+            if self.away:
+                raise Unavailable("the store is away")
+            return super().get(key)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+def store_with(*names: str) -> WatchedStore:
+    store = WatchedStore()
+    for minute, job in enumerate(names):
+        document = {"spec": {"name": job}, "owner": "local", "create_time": f"2026-01-01T00:{minute:02d}:00+00:00"}
+        create_job(store, job, document)
+        JobLog(store, job).append(Event("owner_taken", {"owner": "o", "address": ""}, "o", epoch=1))
+    return store
+
+
+def listed(reader: JobReader) -> list[str]:
+    async def listing() -> list[str]:
+        set_caller(LOCAL)
+        return [record.job for record in await reader.list_all()]
+
+    return asyncio.run(listing())
+
+
+def test_the_newest_job_comes_first_and_several_are_read_at_a_time() -> None:
+    names = [f"job-{number * 7 % 20}" for number in range(20)]
+    store = store_with(*names)
+
+    assert listed(JobReader(store)) == names[::-1]
+    assert 1 < store.most <= LOOKS_AT_ONCE
+
+
+def test_a_damaged_job_is_left_out_and_hides_no_other() -> None:
+    store = store_with("a", "b", "c", "d")
+    store.put("jobs/b/spec.json", b"{")
+    store.put("jobs/c/events/0000000002", b"no event")
+
+    assert listed(JobReader(store)) == ["d", "a"]
+
+
+def test_a_store_that_is_away_is_said_and_the_next_listing_works() -> None:
+    store = store_with("a", "b")
+    reader = JobReader(store)
+    store.away = True
+    with pytest.raises(Unavailable):
+        listed(reader)
+    store.away = False
+
+    assert listed(reader) == ["b", "a"]
