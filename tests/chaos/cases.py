@@ -99,6 +99,8 @@ CALLS = {
 LINKS = tuple(f"{client}-{server}" for client, servers in CALLS.items() for server in servers)
 EARLY_LINKS = ("orchestrator-generation", "orchestrator-reward", "orchestrator-reference")
 """Links on which something passes mostly while a job is submitted."""
+STARTING_LINKS = ("rollout-store", "generation-store", "reward-store", "reference-store")
+"""Links on which something passes mostly while the client starts: what it reads it keeps."""
 LINK_FAULTS = ("latency", "reset", "cut", "narrow")
 REDIS_FAULTS = ("flush", "wipe", "restart", "full", "flush-owner", "wipe-owner", "away")
 STORE_FAULTS = ("500", "503", "drop", "lose reply", "truncate", "flip", "507", "away", "away a minute")

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import redis as redis_client
 from tests.chaos.api import Api, Watcher
-from tests.chaos.cases import AFTER_THE_END, HOLDS, PAUSES, Case
+from tests.chaos.cases import AFTER_THE_END, HOLDS, PAUSES, STARTING_LINKS, Case
 from tests.chaos.checker import Fault, Outage
 from tests.chaos.processes import Process
 from tests.chaos.stack import ChaosStack
@@ -36,6 +36,8 @@ REDIS_AWAY_SECONDS = 15.0
 AWAY_SECONDS = {"away": 12.0, "away a minute": 60.0}
 JUMP_SECONDS = 3600.0
 LATENCY = 0.15
+RESET_SECONDS = 0.3
+"""Between two resets of a link's connections."""
 NARROW = 30_000.0
 
 
@@ -162,19 +164,25 @@ def _stop(run: Injection) -> None:
 
 def _link(run: Injection) -> None:
     run.target = run.case.process
+    client = run.case.process.partition("-")[0]
     link = run.stack.links.by_name[run.case.process]
     before = link.touched
+    if run.case.process in STARTING_LINKS:
+        for process in run.stack.of_kind(client):
+            process.send(signal.SIGKILL)
     if run.case.what == "reset":
-        for _ in range(3):
+        until = time.monotonic() + PASSING_SECONDS
+        while time.monotonic() < until and not run.ending.is_set():
             run.stack.links.reset(run.case.process)
-            run.rest(0.5)
+            run.rest(RESET_SECONDS)
     elif run.case.what == "latency":
         link.latency = LATENCY
     elif run.case.what == "narrow":
         link.bandwidth = NARROW
     else:
         link.cut = True
-    run.rest(PASSING_SECONDS)
+    if run.case.what != "reset":
+        run.rest(PASSING_SECONDS)
     link.calm()
     run.happened = link.touched > before
     run.note()

@@ -24,6 +24,7 @@ from tests.integration.orchestrator.conftest import QUICK
 from tests.integration.orchestrator.test_api import Api, serving
 from tests.integration.orchestrator.world import World, deployment, put_rows, run
 
+from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.storage.local import LocalStore
 from quatrain.v1 import job_pb2
 
@@ -126,7 +127,8 @@ class Stories:
     """Each is played when it is first asked for.
 
     `plain`; `broken`: the same job through a lost learner and a takeover; `staged`: SFT and stale PPO through a lost
-    learner; `staged-plain`: the same unbroken; `paused`: a pause, with retention; `cancelled`.
+    learner; `staged-plain`: the same unbroken; `paused`: a pause, with retention; `cancelled`; `forked`: of a job that
+    stays; `released`: a checkpoint is deleted after the end; `deleted`: that, and then the job.
     """
 
     def __init__(self, folders: pytest.TempPathFactory) -> None:
@@ -215,6 +217,45 @@ async def _paused(world: World, api: Api, job: str) -> Observed:
     return Observed()
 
 
+async def _forked(world: World, api: Api, job: str) -> Observed:
+    """From the first checkpoint of `origin`, which stays."""
+    await world.submit(_ppo(world, staleness=1, eval_every=1), "origin")
+    await world.end_of("origin", PATIENCE)
+    await world.until(lambda: not (world.root / "store/active/origin").exists(), "origin left the index", PATIENCE)
+    kept = _digests(world)
+    await api.call("ForkJob", job_pb2.ForkJobRequest(job_id="origin", step=2, new_job_id=job))
+    await world.end_of(job, PATIENCE)
+    return Observed(kept=kept)
+
+
+async def _released(world: World, api: Api, job: str) -> Observed:
+    """A finished job of which somebody deletes a checkpoint."""
+    await world.submit(_ppo(world), job)
+    await world.end_of(job, PATIENCE)
+    await world.until(lambda: not (world.root / "store/active" / job).exists(), "the job left the index", PATIENCE)
+    await asyncio.to_thread(Sweeper(world.store, "sweeper", 1.0).clean_all)
+    kept = _digests(world)
+    await api.call("DeleteCheckpoint", job_pb2.DeleteCheckpointRequest(job_id=job, step=2))
+    await asyncio.to_thread(Sweeper(world.store, "sweeper", 1.0).clean_all)
+    return Observed(cleanup_left=bool(world.store.list(f"cleanup/{job}/")), kept=kept)
+
+
+async def _deleted(world: World, api: Api, job: str) -> Observed:
+    """Another job is there, which stays."""
+    await world.submit(_ppo(world), "other")
+    await world.end_of("other", PATIENCE)
+    seen = await _released(world, api, job)
+    await api.call("DeleteJob", job_pb2.DeleteJobRequest(job_id=job, reason="enough"))
+    await asyncio.to_thread(Sweeper(world.store, "sweeper", 1.0).clean_all)
+    return Observed(cleanup_left=bool(world.store.list(f"cleanup/{job}/")), kept=seen.kept)
+
+
+def _digests(world: World) -> dict[str, str]:
+    objects = FolderObjects(world.root / "store")
+    keys = [key for folder in ("jobs/", "models/", "data/") for key in objects.list(folder)]
+    return {key: sha256(objects.get(key)) for key in keys}
+
+
 async def _cancelled(world: World, api: Api, job: str) -> Observed:
     await world.submit(_ppo(world, steps=60), job)
     await world.until(lambda: world.view(job).step >= 1, "step 1", PATIENCE)
@@ -230,6 +271,9 @@ PLAYS: dict[str, Play] = {
     "staged": _staged,
     "paused": _paused,
     "cancelled": _cancelled,
+    "forked": _forked,
+    "released": _released,
+    "deleted": _deleted,
 }
 
 

@@ -1,16 +1,17 @@
 """Every forgery of a good history is found, and by the invariant that it breaks."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.chaos.checker import Cancel, Connection, Created, Fault, Start
+from tests.chaos.checker import Cancel, Connection, Created, Fault, Outage, Start
 from tests.chaos.checker.check import PARTS
-from tests.chaos.checker_tests import forged_data, forged_logs
+from tests.chaos.checker_tests import forged_data, forged_forks, forged_logs
 from tests.chaos.checker_tests.histories import Stories, Story
 
-FORGERIES = forged_data.FORGERIES | forged_logs.FORGERIES
+FORGERIES = forged_data.FORGERIES | forged_logs.FORGERIES | forged_forks.FORGERIES
 END = 1_000_000_000_000.0
 """Long after every job."""
 
@@ -58,6 +59,12 @@ SIGHTS: dict[str, tuple[str, Any]] = {
     "the job was left in the index": ("I9 index after the job", lambda _: {"index_left": True}),
     "Redis grew without bound": ("I9 memory of Redis", lambda _: {"redis_memory": [2**20, 2**30]}),
     "the job stood still after a fault": ("I10 recovery time", lambda _: {"faults": [Fault("store away", 0.0, 5.0)]}),
+    "an uploaded file is not there": ("I6 uploads", lambda _: {"uploaded": ["0" * 64]}),
+    "a model's name leads nowhere": ("I6 uploads", lambda _: {"named": {"mine": "0" * 64}}),
+    "the job did not say what it waited for": (
+        "I10 says so",
+        lambda _: {"outages": [Outage("Redis", 0.0, 1000.0, silent=False)]},
+    ),
     "a process was started over and over": (
         "I10 starts",
         lambda _: {"starts": [Start("learner", END + number) for number in range(9)]},
@@ -89,6 +96,23 @@ def test_what_was_seen_from_outside_is_judged(stories: Stories, sight: str) -> N
 def test_a_cancellation_that_takes_too_long_is_found(stories: Stories, finished: float | None) -> None:
     verdict = stories["cancelled"].examine(cancel=Cancel(100.0, finished, bound=30.0))
     assert {f"{violation.invariant} {violation.part}" for violation in verdict.violations} == {"I11 time seen"}
+
+
+def test_a_condition_that_is_not_taken_back_is_found(stories: Stories, tmp_path: Path) -> None:
+    copy = stories["plain"].copy(tmp_path)
+    first = copy.events("state_changed")[0]
+    outage = Outage("Redis", first.time - 60.0, first.time - 1.0, silent=False)
+    told = datetime.fromtimestamp(first.time - 30.0, UTC).isoformat()
+    copy.insert(first.revision, first, type_="condition", name="unavailable", message="Redis is away", time_=told)
+    seen = {"watches": None, "outages": [outage]}
+    assert [violation.part for violation in copy.examine(**seen).violations] == ["says so"]
+    copy.insert(first.revision + 1, first, type_="condition", name="unavailable", message=None)
+    assert copy.examine(**seen).violations == []
+
+
+def test_data_of_a_job_that_waits_to_be_deleted_are_found(stories: Stories) -> None:
+    verdict = stories["released"].examine(cleanup_left=True)
+    assert [violation.part for violation in verdict.violations] == ["given up is gone"]
 
 
 def test_every_part_is_proven_to_find_something() -> None:

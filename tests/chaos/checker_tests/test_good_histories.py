@@ -13,6 +13,8 @@ from tests.chaos.checker_tests.histories import Stories
 
 NOT_CANCELLED = {"I11 steps", "I11 time in the log", "I11 time seen"}
 NOT_PAUSED = {"I11 pause"}
+NO_FORK = {"I5 fork begins", "I6 fork's checkpoint"}
+NO_ARTEFACTS = {"I6 uploads", "I6 given up is gone", "I6 others untouched"}
 
 
 def test_nothing_of_the_code_under_test_is_imported() -> None:
@@ -24,7 +26,7 @@ def test_nothing_of_the_code_under_test_is_imported() -> None:
 def test_the_plain_history_holds_and_is_decided_as_far_as_it_can_be(stories: Stories) -> None:
     verdict = stories["plain"].examine(stories["broken"])
     assert [str(violation) for violation in verdict.violations] == []
-    assert set(verdict.undecided) == NOT_CANCELLED | NOT_PAUSED
+    assert set(verdict.undecided) == NOT_CANCELLED | NOT_PAUSED | NO_FORK | NO_ARTEFACTS | {"I10 says so"}
     assert verdict.open == ["I11"]
 
 
@@ -35,6 +37,8 @@ def test_the_plain_history_holds_and_is_decided_as_far_as_it_can_be(stories: Sto
         ("staged", "staged-plain", 3, 1),
         ("paused", "paused", 2, 2),
         ("cancelled", "cancelled", 1, 1),
+        ("forked", "forked", 1, 1),
+        ("released", "plain", 1, 1),
     ],
 )
 def test_histories_with_losses_hold(stories: Stories, name: str, unbroken: str, attempts: int, epochs: int) -> None:
@@ -56,6 +60,19 @@ def test_a_paused_job_decides_that_it_rested_and_what_it_kept(stories: Stories) 
     assert set(verdict.decided) >= NOT_PAUSED | {"I6 retention"}
     kept = FolderObjects(stories["paused"].store).list("jobs/paused/ppo/checkpoints/")
     assert len({key.split("/")[4] for key in kept}) < 8
+
+
+def test_a_fork_decides_where_it_began(stories: Stories) -> None:
+    verdict = stories["forked"].examine()
+    assert set(verdict.decided) >= NO_FORK | {"I6 others untouched"}
+    assert read_history(FolderObjects(stories["forked"].store), "forked").first_version == 2
+
+
+@pytest.mark.parametrize("name", ["released", "deleted"])
+def test_what_was_given_up_is_gone_and_the_rest_is_there(stories: Stories, name: str) -> None:
+    verdict = stories[name].examine()
+    assert [str(violation) for violation in verdict.violations] == []
+    assert set(verdict.decided) >= {"I6 given up is gone", "I6 others untouched"}
 
 
 def test_without_observations_what_needs_them_is_open_and_never_passed(stories: Stories) -> None:
