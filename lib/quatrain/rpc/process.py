@@ -1,12 +1,17 @@
-"""What every `__main__` does: configuration, logs, the event loop, exit codes."""
+"""What every `__main__` does: configuration, logs, temporary files, the event loop, and the end."""
 
 import asyncio
+import logging
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from quatrain.config import ProcessConfig, load_config
 from quatrain.errors import InvalidInput, QuatrainError
+from quatrain.rpc.scratch import own_folder
 from quatrain.telemetry.logging import configure, get_logger
 
 Main = Callable[[ProcessConfig], Coroutine[Any, Any, None]]
@@ -15,20 +20,40 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 
 
-def run_process(process: str, main: Main, argv: Sequence[str] | None = None) -> int:
-    """Runs `main(config)` to its end; the exit code is 0, 1 (failed, logged) or 2 (wrong configuration)."""
+def run_process(process: str, main: Main, argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs `main(config)` and ends the process; its exit code is 0, 1 (failed, logged) or 2 (wrong configuration).
+
+    All temporary files of the process lie in one folder, which the next process deletes if this one is killed.
+    """
     try:
         loaded = load_config(process, sys.argv[1:] if argv is None else argv)
     except InvalidInput as error:
         print(error.message, file=sys.stderr)
-        return EXIT_USAGE
+        _end(EXIT_USAGE)
     telemetry = loaded.config.telemetry
     configure(telemetry.level, telemetry.format, process=process)
+    with own_folder(Path(tempfile.gettempdir())) as folder:
+        tempfile.tempdir = str(folder)
+        # Never closed: that would wait for threads whose work nobody waits for any more, an upload of hours among them.
+        runner = asyncio.Runner()
+        code = _run(runner, main(loaded.config))
+    _end(code)
+
+
+def _run(runner: asyncio.Runner, main: Coroutine[Any, Any, None]) -> int:
     try:
-        asyncio.run(main(loaded.config))
+        runner.run(main)
     except QuatrainError as error:
         get_logger(__name__).error(error.message, reason=error.code_reason)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_FAILED
     return 0
+
+
+def _end(code: int) -> NoReturn:
+    """Ends at once: taking an interpreter with torch apart costs seconds, and a model thread may still compute."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

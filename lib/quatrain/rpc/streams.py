@@ -43,13 +43,15 @@ async def with_heartbeats(
 
     An event loop beats whatever becomes of the work: `alive` looks before each beat whether that gets on, and raises if
     not. The future goes on when the stream ends early, so that another call can attach to it. Raises what the future
-    raises.
+    raises, and Unavailable when it is cancelled: the process gave the work up.
     """
     started = time.monotonic()
     while not future.done():
         alive()
         yield Beat(phase if isinstance(phase, str) else phase(), time.monotonic() - started)
         await asyncio.wait({future}, timeout=HEARTBEAT_SECONDS if every is None else every)
+    if future.cancelled():
+        raise Unavailable("the work was given up: the process is stopping")
     yield Done(future.result())
 
 

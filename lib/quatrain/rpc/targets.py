@@ -50,6 +50,7 @@ class TargetPool:
         self._next_refresh = 0.0
         self._resolve_error = ""
         self._closed = False
+        self._waiting_allowed = True
 
     async def __aenter__(self) -> Self:
         """The pool itself."""
@@ -71,6 +72,11 @@ class TargetPool:
         for peer in self._peers.values():
             await peer.close()
         self._peers.clear()
+
+    def wait_no_more(self) -> None:
+        """From now on a call that no address takes at once fails, for a process that stops. Calls in work go on."""
+        self._waiting_allowed = False
+        self._changed.set()
 
     @property
     def usable(self) -> tuple[str, ...]:
@@ -152,7 +158,7 @@ class TargetPool:
             ready = [peer for peer in self._peers.values() if peer.usable and peer.not_before <= now]
             if ready and now < deadline:
                 return min(ready, key=lambda peer: (peer.in_flight, peer.last_used))
-            if now >= deadline:
+            if now >= deadline or not self._waiting_allowed:
                 raise self._unreachable(timeout, last)
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

@@ -1,7 +1,6 @@
 """The orchestrator process: `python -m quatrain.orchestrator --server.port=50050`. Serves the job API and owns jobs."""
 
 import asyncio
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.submit import Submitter
 from quatrain.queue import open_queue
 from quatrain.rpc.process import run_process
+from quatrain.rpc.scratch import own_folder
 from quatrain.rpc.security import channel_tls, check_exposure
 from quatrain.rpc.server import run_server
 from quatrain.rpc.targets import PoolOptions, TargetPool
@@ -33,8 +33,8 @@ JOB_SERVICE = "quatrain.v1.JobService"
 ARTIFACT_SERVICE = "quatrain.v1.ArtifactService"
 
 
-async def serve(config: ProcessConfig, scratch: Path) -> None:
-    """Runs until SIGTERM."""
+async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
+    """Runs until SIGTERM. `kept` is the folder of what the next process may go on with: model copies and uploads."""
     check_exposure(config, "orchestrator", public=True)
     section = config.orchestrator
     tls = channel_tls(config)
@@ -48,7 +48,7 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         reward=TargetPool(section.reward, service="quatrain.v1.RewardService", options=pools),
         reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService", options=pools),
     )
-    folders = FolderCache(store, scratch / "folders", config.compute.cache_bytes)
+    folders = FolderCache(store, kept / "folders", config.compute.cache_bytes)
     sources = Sources(config.sources, config.storage, scratch)
     learners = LearnerPool(config.learner.targets, tls)
     around = Surroundings(section.id, store, queue, services, learners, folders, scratch)
@@ -60,7 +60,7 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         poll=section.poll,
         why_waiting=scheduler.reason,
     )
-    uploads = Uploads(store, scratch, section.max_upload_bytes)
+    uploads = Uploads(store, kept, section.max_upload_bytes)
     artifacts = ArtifactServicer(store, uploads, sources, scratch)
     sweeper = Sweeper(store, section.id, section.sweep, uploads.remove_abandoned)
 
@@ -69,14 +69,17 @@ async def serve(config: ProcessConfig, scratch: Path) -> None:
         artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server)
         return [JOB_SERVICE, ARTIFACT_SERVICE]
 
+    async def end_watches() -> None:
+        jobs.stopping.set()
+
     working = asyncio.create_task(_work(scheduler, sweeper))
     try:
-        await run_server(config, "orchestrator", register, roles=ROLES, working=working)
+        await run_server(config, "orchestrator", register, roles=ROLES, on_drain=end_watches, working=working)
     finally:
         sources.close()
-        await scheduler.stop()
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
+        await scheduler.stop()
         await services.close()
         await queue.close()
 
@@ -86,12 +89,11 @@ async def _work(scheduler: Scheduler, sweeper: Sweeper) -> None:
 
 
 async def main(config: ProcessConfig) -> None:
-    """Gives the process its scratch folder and serves."""
-    with tempfile.TemporaryDirectory(prefix="quatrain-orchestrator-") as temporary:
-        scratch = config.compute.cache_dir or Path(temporary)
-        scratch.mkdir(parents=True, exist_ok=True)
-        await serve(config, scratch)
+    """Gives the process its scratch folders and serves."""
+    kept = config.compute.cache_dir or Path(tempfile.gettempdir())
+    with own_folder(kept) as scratch:
+        await serve(config, config.compute.cache_dir or scratch, scratch)
 
 
 if __name__ == "__main__":
-    sys.exit(run_process("orchestrator", main))
+    run_process("orchestrator", main)

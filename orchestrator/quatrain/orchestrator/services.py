@@ -53,6 +53,11 @@ class Services:
             timeout=timeout,
         )
 
+    def wait_no_more(self) -> None:
+        """From now on a call that no replica takes at once fails."""
+        for pool in (self.generation, self.reward, self.reference):
+            pool.wait_no_more()
+
     async def close(self) -> None:
         """Closes all channels."""
         for pool in (self.generation, self.reward, self.reference):

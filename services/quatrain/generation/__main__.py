@@ -1,7 +1,6 @@
 """`python -m quatrain.generation`: one generation replica."""
 
 import asyncio
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from quatrain.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_ser
 
 async def serve(config: ProcessConfig) -> None:
     """Serves until it is told to stop; ready when the store answers and the engine is there."""
-    with tempfile.TemporaryDirectory(prefix="quatrain-generation-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="generation-", ignore_cleanup_errors=True) as temporary:
         store = await asyncio.to_thread(open_store, config.storage)
         cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
         engine = make_engine(
@@ -53,4 +52,4 @@ async def serve(config: ProcessConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_process("generation", serve))
+    run_process("generation", serve)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -31,7 +30,7 @@ _QUEUE_SIZE = 8
 async def main(config: ProcessConfig) -> None:
     """Serves until the process is told to stop."""
     store = open_store(config.storage)
-    with tempfile.TemporaryDirectory(prefix="quatrain-learner-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="learner-", ignore_cleanup_errors=True) as temporary:
         cache_dir = config.compute.cache_dir or Path(temporary) / "cache"
         cache = FolderCache(store, cache_dir, config.compute.cache_bytes)
         thread = ModelThread(_QUEUE_SIZE, stuck_after=config.compute.stuck_after)
@@ -52,7 +51,9 @@ async def main(config: ProcessConfig) -> None:
 
         watches = [asyncio.create_task(watch) for watch in (service.watch(), thread.watch())]
         try:
-            await run_server(config, "learner", register, on_ready=on_ready, working=watches[1])
+            await run_server(
+                config, "learner", register, on_ready=on_ready, on_drain=service.hand_back, working=watches[1]
+            )
         finally:
             for watch in watches:
                 watch.cancel()
@@ -83,4 +84,4 @@ def check_log(store: ObjectStore, token: Token) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_process("learner", main))
+    run_process("learner", main)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, WrongState
+from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
@@ -70,7 +70,10 @@ class LearnerService:
         await asyncio.to_thread(self._log_check, plan.token)
         session = self._claim(plan)
         if session.opening is not None:
-            await asyncio.shield(session.opening)
+            await asyncio.wait({session.opening})
+            if session.opening.cancelled():
+                raise Unavailable(f"learner {self._host.learner_id} did not open the stage: it is stopping")
+            session.opening.result()
         session.last_sign = self._clock()
         return self.status(plan.token)
 
@@ -166,6 +169,19 @@ class LearnerService:
             return False
         self._end(session, f"no sign of life from its owner for {self._host.owner_timeout:g} s")
         return True
+
+    async def hand_back(self) -> None:
+        """Before the process ends: finishes a checkpoint or an export, and gives up what only its memory could keep."""
+        session = self._session
+        if session is None:
+            return
+        running = session.running
+        if running is not None and running.kind in ("save", "export"):
+            await asyncio.wait({running.task})
+        elif running is not None:
+            running.task.cancel()
+        if session.opening is not None:
+            session.opening.cancel()
 
     async def watch(self) -> None:
         """Calls close_if_silent for as long as the process lives."""

@@ -1,7 +1,6 @@
 """`python -m quatrain.reference`: one reference replica."""
 
 import asyncio
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from quatrain.v1.reference_pb2_grpc import add_ReferenceServiceServicer_to_serve
 
 async def serve(config: ProcessConfig) -> None:
     """Serves until it is told to stop; ready when the store answers."""
-    with tempfile.TemporaryDirectory(prefix="quatrain-reference-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="reference-", ignore_cleanup_errors=True) as temporary:
         store = await asyncio.to_thread(open_store, config.storage)
         cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
         service = ReferenceService(
@@ -47,4 +46,4 @@ async def serve(config: ProcessConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_process("reference", serve))
+    run_process("reference", serve)

@@ -1,7 +1,6 @@
 """The reward service: `python -m quatrain.reward --server.port=50052 --storage.root=DIR`."""
 
 import asyncio
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -65,7 +64,7 @@ async def serve(config: ProcessConfig) -> None:
     """Serve until told to stop. Raises InvalidInput, Unavailable."""
     store = open_store(config.storage)
     await build_functions(config, store).check_isolation()
-    with tempfile.TemporaryDirectory(prefix="quatrain-reward-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="reward-", ignore_cleanup_errors=True) as scratch:
         thread = ModelThread(config.reward.queue_size, name="reward-model", stuck_after=config.compute.stuck_after)
         service = build_service(config, store, Path(scratch), thread)
 
@@ -80,10 +79,5 @@ async def serve(config: ProcessConfig) -> None:
             await service.close()
 
 
-def main() -> int:
-    """Entry point."""
-    return run_process("reward", serve)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_process("reward", serve)

@@ -12,7 +12,16 @@ import pytest
 from tests.integration.orchestrator.world import World, deployment, put_rows, run, write_model
 
 from quatrain.digests import sha256_hex
-from quatrain.errors import AlreadyExists, Corrupt, DeadlineExpired, InvalidInput, NotBuilt, NotFound, QuatrainError
+from quatrain.errors import (
+    AlreadyExists,
+    Corrupt,
+    DeadlineExpired,
+    InvalidInput,
+    NotBuilt,
+    NotFound,
+    QuatrainError,
+    Unavailable,
+)
 from quatrain.joblog import jobs
 from quatrain.jobspec import parse_spec, spec_to_proto
 from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
@@ -67,12 +76,12 @@ class Api:
         return await self.artifact("Upload", requests())
 
 
-def api_of(world: World) -> Callable[[grpc.aio.Server], None]:
+def api_of(world: World, stopping: asyncio.Event | None = None) -> Callable[[grpc.aio.Server], None]:
     """Adds both services to a server."""
     scratch = world.root / "api"
     submitter = world.submitter()
     reason = world.schedulers[0].reason if world.schedulers else lambda job: ""
-    servicer = JobServicer(world.store, JobReader(world.store), submitter, 0.05, reason)
+    servicer = JobServicer(world.store, JobReader(world.store), submitter, 0.05, reason, stopping or asyncio.Event())
     artifacts = ArtifactServicer(world.store, Uploads(world.store, scratch, 2**20), submitter.sources, scratch)
 
     def add(server: grpc.aio.Server) -> None:
@@ -233,6 +242,24 @@ def test_events_pages_cancel_twice_and_heartbeats(tmp_path: Path) -> None:
                 request = job_pb2.WatchJobRequest(job_id="job-1", after_revision=2)
                 beats = await api.stream("WatchJob", request, most=2)
             assert all(message.HasField("heartbeat") for message in beats)
+
+    run(scenario)
+
+
+def test_a_replica_that_stops_ends_its_watches(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        stopping = asyncio.Event()
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            address = await world.serve("JobService", api_of(world, stopping), public=True)
+            async with grpc.aio.insecure_channel(address) as channel:
+                api = Api(channel)
+                await api.call("CreateJob", create(world, job_id="job-1"))
+                watching = asyncio.create_task(api.stream("WatchJob", job_pb2.WatchJobRequest(job_id="job-1")))
+                await asyncio.sleep(0.3)
+                assert not watching.done()
+                stopping.set()
+                with pytest.raises(Unavailable, match="stopping"):
+                    await watching
 
     run(scenario)
 

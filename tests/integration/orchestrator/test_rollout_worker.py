@@ -165,6 +165,29 @@ def test_a_task_whose_deadline_passes_is_left_to_be_leased_again(tmp_path: Path)
     run(scenario)
 
 
+def test_a_stopping_worker_leaves_what_cannot_be_done_now(tmp_path: Path) -> None:
+    tried = asyncio.Event()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+
+        def busy() -> None:
+            loop.call_soon_threadsafe(tried.set)
+            raise Overloaded("busy", retry_after=0.01)
+
+        async with tasks(tmp_path, deadline=600.0) as (world, _):
+            world.engine.before = busy
+            services, others = world.services(), asyncio.all_tasks()
+            worker = world.start_worker("w", services=services)
+            (working,) = asyncio.all_tasks() - others
+            await tried.wait()
+            worker.stop()
+            async with asyncio.timeout(30.0):
+                await working
+
+    run(scenario)
+
+
 def test_a_slow_task_keeps_its_lease(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with tasks(tmp_path) as (world, queue):

@@ -17,7 +17,7 @@ from quatrain.rpc.targets import PoolOptions, TargetPool
 from quatrain.v1 import generation_pb2 as pb
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, tempfile, time
 from quatrain.config import ProcessConfig
 from quatrain.errors import Unavailable
 from quatrain.rpc.process import run_process
@@ -27,17 +27,19 @@ from tests.integration.rpc.servers import Replica
 async def main(config: ProcessConfig) -> None:
     if config.storage.kind == "memory":
         raise Unavailable("the store does not answer")
-    await run_server(config, "generation", Replica(hang).register)
+    work = asyncio.create_task(asyncio.to_thread(time.sleep, 600)) if config.queue.url == "memory://" else None
+    with tempfile.TemporaryDirectory():
+        await run_server(config, "generation", Replica(hang).register)
 
 async def hang(request, context):
     await asyncio.sleep(60)
 
-sys.exit(run_process("generation", main))
+run_process("generation", main)
 """
 
 
-def start(*flags: str) -> subprocess.Popen[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("QUATRAIN_")}
+def start(*flags: str, **variables: str) -> subprocess.Popen[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("QUATRAIN_")} | variables
     env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen([sys.executable, "-c", PROGRAM, *flags], env=env, stderr=subprocess.PIPE, text=True)
 
@@ -61,6 +63,23 @@ def test_a_signal_ends_a_serving_process_cleanly(tmp_path: Path, number: signal.
     assert '"event": "draining"' in errors
     assert "Traceback" not in errors
     assert not port_file.exists()
+
+
+def test_a_thread_that_nobody_waits_for_holds_up_no_end_and_no_temporary_file_stays(tmp_path: Path) -> None:
+    port_file, temporary = tmp_path / "ports.json", tmp_path / "temporary"
+    temporary.mkdir()
+    with start(f"--server.port-file={port_file}", "--queue.url=memory://", TMPDIR=str(temporary)) as process:
+        wait_for(port_file, process)
+        (own,) = temporary.iterdir()
+        assert len(list(own.iterdir())) == 1
+        process.terminate()
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0, errors
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan, Stage, Token
 from quatrain.learner.service import Host, LearnerService
+from quatrain.rpc.streams import Beat, with_heartbeats
 from quatrain.rpc.worker import ModelThread
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.memory import MemoryStore
@@ -347,5 +348,44 @@ def test_equal_exports_have_equal_digests_and_strange_names_are_refused(tmp_path
         for name in ("../evil", "a/b", "manifest.json", "SHA256SUMS", "config.json", "", ".."):
             with pytest.raises(InvalidInput):
                 await service.export(ONE, {name: b""})
+
+    with_stand(tmp_path, act)
+
+
+def test_a_stopping_learner_gives_a_step_up_at_once(tmp_path: Path) -> None:
+    async def act(stand: Stand) -> None:
+        await stand.service.open(stand.plan)
+        stand.backend.gate.clear()
+        stream = with_heartbeats(stand.service.step(ONE, 1, stand.batch(1)), "train")
+        assert isinstance(await anext(stream), Beat)
+        await stand.service.hand_back()
+        with pytest.raises(Unavailable, match="stopping"):
+            await anext(stream)
+
+    with_stand(tmp_path, act)
+
+
+def test_a_stopping_learner_finishes_a_checkpoint(tmp_path: Path) -> None:
+    async def act(stand: Stand) -> None:
+        await stand.service.open(stand.plan)
+        saving = stand.service.save(ONE, 0)
+        await stand.service.hand_back()
+        assert stand.store.stat(saving.result().key) is not None
+
+    with_stand(tmp_path, act)
+
+
+def test_a_stopping_learner_refuses_the_stage_that_it_opens(tmp_path: Path) -> None:
+    held = threading.Event()
+
+    async def act(stand: Stand) -> None:
+        stand.service._thread.submit(held.wait, 20.0)
+        opening = asyncio.create_task(stand.service.open(stand.plan))
+        while stand.service.status().token is None:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+        await stand.service.hand_back()
+        with pytest.raises(Unavailable, match="stopping"):
+            await opening
+        held.set()
 
     with_stand(tmp_path, act)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -48,6 +48,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     poll: float
     why_waiting: Callable[[str], str] = lambda job: ""
     """Why a job without an owner waits for its turn; empty when it does not."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends the watch streams."""
 
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.CreateJobResponse:
         """See the proto."""
@@ -89,7 +91,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         self, request: job_pb2.WatchJobRequest, context: Context
     ) -> AsyncIterator[job_pb2.WatchJobResponse]:
         """See the proto."""
-        async for message in watch(self.store, request.job_id, request.after_revision, self.poll):
+        async for message in watch(self.store, request.job_id, request.after_revision, self.poll, self.stopping):
             if message.HasField("snapshot"):
                 self._explain(message.snapshot)
             yield message
@@ -139,7 +141,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         self, request: job_pb2.QueryMetricsRequest, context: Context
     ) -> job_pb2.QueryMetricsResponse:
         """See the proto. The evaluation before the first step is step 0, sent only when from_step is negative."""
-        record = await self.reader.read(request.job_id)
+        record = await self.reader.read_steps(request.job_id)
         stage = request.stage or "ppo"
         first = request.from_step or 1
         last = request.to_step or 2**62
@@ -154,7 +156,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         self, request: job_pb2.ListRolloutsRequest, context: Context
     ) -> job_pb2.ListRolloutsResponse:
         """See the proto."""
-        record = await self.reader.read(request.job_id)
+        record = await self.reader.read_steps(request.job_id)
         wanted = request.step if request.HasField("step") else None
         step, rows = await self.reader.rows(record, wanted, evaluation=request.evaluation)
         if request.order_by in ("score", "-score"):

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from quatrain.errors import Unavailable
 from quatrain.joblog import JobLog, JobView, apply, jobs
 from quatrain.orchestrator.api.access import check_visible
 from quatrain.orchestrator.api.messages import event_message, job_message
@@ -15,8 +16,13 @@ from quatrain.v1 import job_pb2
 HEARTBEAT_SECONDS = 5.0
 
 
-async def watch(store: ObjectStore, job: str, after: int, poll: float) -> AsyncIterator[job_pb2.WatchJobResponse]:
-    """Messages of one watcher. It begins with a snapshot if `after` is 0, else after that revision."""
+async def watch(
+    store: ObjectStore, job: str, after: int, poll: float, stopping: asyncio.Event
+) -> AsyncIterator[job_pb2.WatchJobResponse]:
+    """Messages of one watcher. It begins with a snapshot if `after` is 0, else after that revision.
+
+    Raises Unavailable once `stopping` is set: the watcher goes on at another replica, or at the next process.
+    """
     document = await asyncio.to_thread(jobs.read_spec, store, job)
     check_visible(job, document)
     log = JobLog(store, job)
@@ -38,6 +44,8 @@ async def watch(store: ObjectStore, job: str, after: int, poll: float) -> AsyncI
             spoken = time.monotonic()
             yield job_pb2.WatchJobResponse(heartbeat=job_pb2.WatchHeartbeat(), revision=view.revision)
         await asyncio.sleep(poll)
+        if stopping.is_set():
+            raise Unavailable("this replica is stopping; watch again, after the last revision")
         events = await asyncio.to_thread(log.refresh)
 
 

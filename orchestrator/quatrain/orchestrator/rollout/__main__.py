@@ -1,7 +1,6 @@
 """The rollout worker process: `python -m quatrain.orchestrator.rollout`. Any number of them may run."""
 
 import asyncio
-import sys
 
 import grpc
 
@@ -41,9 +40,12 @@ async def serve(config: ProcessConfig) -> None:
     def register(server: grpc.aio.Server) -> list[str]:
         return []
 
+    async def lease_no_more() -> None:
+        worker.stop()
+
     working = asyncio.create_task(worker.run())
     try:
-        await run_server(config, "rollout", register, working=working)
+        await run_server(config, "rollout", register, on_drain=lease_no_more, working=working)
     finally:
         worker.stop()
         await asyncio.wait({working}, timeout=config.server.shutdown_grace)
@@ -54,4 +56,4 @@ async def serve(config: ProcessConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_process("rollout", serve))
+    run_process("rollout", serve)

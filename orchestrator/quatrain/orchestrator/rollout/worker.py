@@ -74,8 +74,9 @@ class RolloutWorker:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """No new task is leased; `run` returns when the running ones are done."""
+        """No new task is leased; `run` returns when the running ones are done, or cannot be done now."""
         self._stopping.set()
+        self._services.wait_no_more()
 
     async def run(self) -> None:
         """Works until `stop`."""
@@ -171,7 +172,7 @@ class RolloutWorker:
                 prompts = await self._prompt_table(task.prompts)
                 return await run_task(task, prompts, self._services, worker, deadline)
             except PASSING as error:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or self._stopping.is_set():
                     log.warning("task left for another worker", job=task.job, step=task.step, error=error.message)
                     return None
                 log.info("task tried again", job=task.job, step=task.step, chunk=task.chunk, error=error.message)
