@@ -1,10 +1,15 @@
-"""What a view keeps of every step, small: a job of ten thousand steps must not fill the memory of who looks at it."""
+"""What a view keeps of every step, small: a job of ten thousand steps must not fill the memory of who looks at it.
+
+The newest steps are kept as they come, older ones compressed in blocks of the same number of steps.
+"""
 
 import json
 import math
+import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, overload
 
 from quatrain.digests import canonical_json
@@ -16,6 +21,27 @@ MetricRow = dict[str, Any]
 
 # Events hold finite numbers and null only, so two others are free to mean something.
 _NULL, _ABSENT = math.nan, math.inf
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Values of one metric. It is replaced, not changed, when blocks are made, for who reads it meanwhile."""
+
+    blocks: tuple[bytes, ...]
+    newest: "array[float]"
+
+    def values(self, start: int, stop: int, block: int) -> "array[float]":
+        """Those of the rows from `start` to before `stop`."""
+        packed = len(self.blocks) * block
+        if start >= packed:
+            return self.newest[start - packed : stop - packed]
+        first, last = start // block, min(-(-stop // block), len(self.blocks))
+        found = array("d")
+        for each in self.blocks[first:last]:
+            found.extend(_unpacked(each, block))
+        found = found[start - first * block : stop - first * block]
+        return found + self.newest[: stop - packed] if stop > packed else found
 
 
 class MetricRows(Sequence[MetricRow]):
@@ -24,10 +50,12 @@ class MetricRows(Sequence[MetricRow]):
     One thread may merge while others read: a row is seen once all of it is there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = BLOCK) -> None:
+        self._block = block
         self._steps = array("q")
         self._attempts = array("q")
-        self._columns: dict[str, array[float]] = {}
+        self._columns: dict[str, _Column] = {}
+        self._blocks = 0
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -37,6 +65,9 @@ class MetricRows(Sequence[MetricRow]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __iter__(self) -> Iterator[MetricRow]:
+        return self._rows(0, len(self))
+
     @overload
     def __getitem__(self, index: int) -> MetricRow: ...
 
@@ -45,66 +76,212 @@ class MetricRows(Sequence[MetricRow]):
 
     def __getitem__(self, index: int | slice) -> MetricRow | list[MetricRow]:
         if isinstance(index, slice):
-            return [self._row(place) for place in range(*index.indices(len(self)))]
-        return self._row(range(len(self))[index])
+            start, stop, stride = index.indices(len(self))
+            return list(self._rows(start, stop))[::stride] if stride > 0 else list(self)[index]
+        place = range(len(self))[index]
+        return next(self._rows(place, place + 1))
 
     def merge(self, step: int, attempt: int, values: Mapping[str, float | None]) -> None:
         """Adds values to the row of a step, which is made in its place if it is not there. The higher attempt stays."""
-        place = len(self)
-        while place > 0 and self._steps[place - 1] > step:
-            place -= 1
-        if place > 0 and self._steps[place - 1] == step:
-            self._set(place - 1, values)
-            self._attempts[place - 1] = max(attempt, self._attempts[place - 1])
-            return
-        for column in self._columns.values():
-            column.insert(place, _ABSENT)
-        self._attempts.insert(place, attempt)
-        self._set(place, values)
-        self._steps.insert(place, step)
+        place = bisect_left(self._steps, step)
+        known = place < len(self) and self._steps[place] == step
+        if place < self._blocks * self._block:
+            self._unpack()
+        if known:
+            self._set(place, values)
+            self._attempts[place] = max(attempt, self._attempts[place])
+        else:
+            for column in self._columns.values():
+                column.newest.insert(place - self._blocks * self._block, _ABSENT)
+            self._attempts.insert(place, attempt)
+            self._set(place, values)
+            self._steps.insert(place, step)
+        if len(self) >= (self._blocks + 2) * self._block:
+            self._pack()
 
     def between(self, first: int, last: int, names: Sequence[str] = ()) -> Iterator[MetricRow]:
         """Rows of the steps `first` to `last`; with `names` those values only, None for what a row lacks."""
-        for place in range(bisect_left(self._steps, first), bisect_right(self._steps, last)):
-            yield self._row(place, names) if names else self._row(place)
+        return self._rows(bisect_left(self._steps, first), bisect_right(self._steps, last), names)
+
+    def newest_only(self) -> "MetricRows":
+        """Its last row and nothing else."""
+        rows = MetricRows(self._block)
+        if self:
+            row = self[-1]
+            rows.merge(row.pop("step"), row.pop("attempt"), row)
+        return rows
 
     def _set(self, place: int, values: Mapping[str, float | None]) -> None:
+        packed = self._blocks * self._block
         for name, value in values.items():
             if name not in self._columns:
-                self._columns[name] = array("d", [_ABSENT]) * len(self._attempts)
-            self._columns[name][place] = _NULL if value is None else value
+                absent = (b"",) * self._blocks
+                self._columns[name] = _Column(absent, array("d", [_ABSENT]) * (len(self._attempts) - packed))
+            self._columns[name].newest[place - packed] = _NULL if value is None else value
 
-    def _row(self, place: int, names: Sequence[str] = ()) -> MetricRow:
-        row: MetricRow = {"step": self._steps[place], "attempt": self._attempts[place], **dict.fromkeys(names)}
-        for name in names or list(self._columns):
-            column = self._columns.get(name)
-            value = _ABSENT if column is None else column[place]
-            if value != _ABSENT:
-                row[name] = None if math.isnan(value) else value
-        return row
+    def _rows(self, start: int, stop: int, names: Sequence[str] = ()) -> Iterator[MetricRow]:
+        """A block's worth of rows is unpacked at a time."""
+        for part in range(start, stop, self._block):
+            end = min(part + self._block, stop)
+            columns = {
+                name: self._columns[name].values(part, end, self._block)
+                for name in names or list(self._columns)
+                if name in self._columns
+            }
+            for place in range(part, end):
+                row: MetricRow = {"step": self._steps[place], "attempt": self._attempts[place], **dict.fromkeys(names)}
+                for name, values in columns.items():
+                    value = values[place - part]
+                    if value != _ABSENT:
+                        row[name] = None if math.isnan(value) else value
+                yield row
+
+    def _pack(self) -> None:
+        """Makes a block of the oldest rows that are in none."""
+        for name, column in self._columns.items():
+            block = _packed(column.newest[: self._block])
+            self._columns[name] = _Column((*column.blocks, block), column.newest[self._block :])
+        self._blocks += 1
+
+    def _unpack(self) -> None:
+        """For a change of an old row, which is rare: what was packed is packed again as rows come."""
+        for name, column in self._columns.items():
+            self._columns[name] = _Column((), column.values(0, len(self), self._block))
+        self._blocks = 0
 
 
-class PackedRefs(MutableMapping[int, Ref]):
-    """Step to what an event says of it, as JSON until somebody asks. What indexing gives is a copy."""
+def _packed(values: "array[float]") -> bytes:
+    """Byte by byte of the numbers: signs and exponents are alike, and so are the last bits of what was a float32."""
+    if all(value == _ABSENT for value in values):
+        return b""
+    data = values.tobytes()
+    return zlib.compress(b"".join(data[place::8] for place in range(8)))
 
-    def __init__(self) -> None:
-        self._packed: dict[int, bytes] = {}
+
+def _unpacked(data: bytes, count: int) -> "array[float]":
+    if not data:
+        return array("d", [_ABSENT]) * count
+    found = array("d")
+    mixed = zlib.decompress(data)
+    ordered = bytearray(len(mixed))
+    for place in range(8):
+        ordered[place::8] = mixed[place * count : (place + 1) * count]
+    found.frombytes(ordered)
+    return found
+
+
+@dataclass(frozen=True)
+class _RefBlock:
+    """References of some steps as compressed JSON, a line each."""
+
+    steps: Sequence[int]
+    lines: bytes
+
+
+class PackedRefs(Mapping[int, Ref]):
+    """Step to what an event says of it, as JSON until somebody asks. What indexing gives is a copy.
+
+    One thread may set while others read.
+    """
+
+    def __init__(self, block: int = BLOCK) -> None:
+        self._block = block
+        # Replaced as one, so that a reader finds each step in one of the two.
+        self._kept: tuple[tuple[_RefBlock, ...], dict[int, bytes]] = ((), {})
+        self._opened: tuple[_RefBlock | None, dict[int, bytes]] = (None, {})
 
     def __getitem__(self, step: int) -> Ref:
-        ref: Ref = json.loads(self._packed[step])
+        blocks, newest = self._kept
+        packed = newest.get(step)
+        if packed is None:
+            block = _block_of(blocks, step)
+            if block is None:
+                raise KeyError(step)
+            packed = self._lines(block)[step]
+        ref: Ref = json.loads(packed)
         return ref
 
     def __setitem__(self, step: int, ref: Ref) -> None:
-        self._packed[step] = canonical_json(ref)
-
-    def __delitem__(self, step: int) -> None:
-        del self._packed[step]
+        blocks, newest = self._kept
+        if _block_of(blocks, step) is not None:  # Rare: what was packed is packed again as steps come.
+            older = {known: packed for block in blocks for known, packed in self._lines(block).items()}
+            blocks, newest = (), older | newest
+            self._kept = blocks, newest
+        newest[step] = canonical_json(ref)
+        if len(newest) >= 2 * self._block:
+            oldest = dict(list(newest.items())[: self._block])
+            rest = {known: packed for known, packed in newest.items() if known not in oldest}
+            self._kept = (*blocks, _ref_block(oldest)), rest
 
     def __contains__(self, step: object) -> bool:
-        return step in self._packed
+        blocks, newest = self._kept
+        return step in newest or (isinstance(step, int) and _block_of(blocks, step) is not None)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._packed)
+        blocks, newest = self._kept
+        for block in blocks:
+            yield from block.steps
+        yield from list(newest)
 
     def __len__(self) -> int:
-        return len(self._packed)
+        blocks, newest = self._kept
+        return sum(len(block.steps) for block in blocks) + len(newest)
+
+    def _lines(self, block: _RefBlock) -> dict[int, bytes]:
+        """JSON by step. The last block stays open: who asks for one of its steps asks for the next one, too."""
+        opened, lines = self._opened
+        if opened is not block:
+            lines = dict(zip(block.steps, zlib.decompress(block.lines).split(b"\n"), strict=True))
+            self._opened = (block, lines)
+        return lines
+
+
+def _ref_block(refs: Mapping[int, bytes]) -> _RefBlock:
+    steps = list(refs)
+    following = range(steps[0], steps[0] + len(steps))
+    return _RefBlock(
+        following if steps == list(following) else array("q", steps), zlib.compress(b"\n".join(refs.values()))
+    )
+
+
+def _block_of(blocks: Sequence[_RefBlock], step: int) -> _RefBlock | None:
+    return next((block for block in blocks if step in block.steps), None)
+
+
+class StepSet(Set[int]):
+    """Steps in runs of neighbours: most of a job's steps share a fate."""
+
+    def __init__(self, steps: Iterable[int] = ()) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for step in steps:
+            self.add(step)
+
+    def add(self, step: int) -> None:
+        """One more."""
+        place = bisect_right(self._starts, step)  # of the first run that begins after it
+        if place > 0 and step < self._ends[place - 1]:
+            return
+        joins_last = place > 0 and self._ends[place - 1] == step
+        joins_next = place < len(self._starts) and self._starts[place] == step + 1
+        if joins_last and joins_next:
+            self._ends[place - 1] = self._ends.pop(place)
+            del self._starts[place]
+        elif joins_last:
+            self._ends[place - 1] += 1
+        elif joins_next:
+            self._starts[place] = step
+        else:
+            self._starts.insert(place, step)
+            self._ends.insert(place, step + 1)
+
+    def __contains__(self, step: object) -> bool:
+        place = bisect_right(self._starts, step) if isinstance(step, int) else 0
+        return place > 0 and step < self._ends[place - 1]  # type: ignore[operator]
+
+    def __iter__(self) -> Iterator[int]:
+        for start, end in zip(list(self._starts), list(self._ends), strict=False):
+            yield from range(start, end)
+
+    def __len__(self) -> int:
+        return sum(self._ends) - sum(self._starts)

@@ -133,7 +133,8 @@ def _checkpoint_released(view: JobView, event: Event) -> None:
 def _policies_released(view: JobView, event: Event) -> None:
     released = set(event.data["versions"])
     view.policies = {version: ref for version, ref in view.policies.items() if version not in released}
-    view.released_policies |= released
+    for version in released:
+        view.released_policies.add(version)
 
 
 def _job_deleted(view: JobView, event: Event) -> None:

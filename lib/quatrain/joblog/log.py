@@ -30,11 +30,15 @@ class LogConflict(WrongState):
 
 
 class JobLog:
-    """The log of one job and its fold. Methods block on the store; call them in a worker thread. Thread-safe."""
+    """The log of one job and its fold. Methods block on the store; call them in a worker thread. Thread-safe.
 
-    def __init__(self, store: ObjectStore, job: str) -> None:
+    Without `keep_steps` the view is what `JobView.forget_steps` leaves: as small after ten thousand steps as after one.
+    """
+
+    def __init__(self, store: ObjectStore, job: str, *, keep_steps: bool = True) -> None:
         self._store = store
         self._job = job
+        self._keep_steps = keep_steps
         self._view = JobView(job)
         self._lock = threading.RLock()
         # The first reading lists the log, so that a gap is seen. Later ones ask for the next key: that stays as cheap
@@ -199,6 +203,8 @@ class JobLog:
 
     def _apply(self, event: Event) -> None:
         apply(self._view, event)
+        if not self._keep_steps:
+            self._view.forget_steps()
         if event.nonce in self._unsure:
             self._unsure.discard(event.nonce)
             self._landed[event.nonce] = event

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from quatrain.joblog.compact import MetricRow, MetricRows, PackedRefs, Ref
+from quatrain.joblog.compact import MetricRow, MetricRows, PackedRefs, Ref, StepSet
 
 TERMINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 # What may follow the terminal event: care for the data of a job that has ended. None of it changes how it ended.
@@ -44,7 +44,7 @@ class JobView:
     policy_version: int = 0
     # PPO policy version to its model; a released one is in `released_policies` instead.
     policies: dict[int, Ref] = field(default_factory=dict)
-    released_policies: set[int] = field(default_factory=set)
+    released_policies: StepSet = field(default_factory=StepSet)
     # Stage to the model that was published for it last.
     published: dict[str, Ref] = field(default_factory=dict)
     # PPO step to the data of its `batch_sealed`.
@@ -89,6 +89,17 @@ class JobView:
     def resting(self) -> bool:
         """True while there is nothing to do for an owner: the job is paused and nobody wants its end."""
         return self.state == "PAUSED" and "cancel" not in self.intents
+
+    def forget_steps(self) -> None:
+        """Lets go of what is kept of every step but the newest: metrics, sealed batches, token tables.
+
+        For who shows the job. An owner needs all of it.
+        """
+        if self.sealed or self.tokens:
+            self.sealed, self.tokens = PackedRefs(), PackedRefs()
+        for stage, rows in self.metrics.items():
+            if len(rows) > 1:
+                self.metrics[stage] = rows.newest_only()
 
     @property
     def latest_metrics(self) -> MetricRow:

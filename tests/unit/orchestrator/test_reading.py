@@ -7,7 +7,7 @@ import time
 import pytest
 
 from quatrain.errors import Unavailable
-from quatrain.joblog import Event, JobLog, create_job
+from quatrain.joblog import Event, JobLog, JobView, create_job
 from quatrain.orchestrator.api.reading import LOOKS_AT_ONCE, JobReader
 from quatrain.rpc.access import LOCAL, set_caller
 from quatrain.storage.memory import MemoryStore
@@ -81,3 +81,27 @@ def test_a_store_that_is_away_is_said_and_the_next_listing_works() -> None:
     store.away = False
 
     assert listed(reader) == ["b", "a"]
+
+
+def test_what_is_kept_to_show_a_job_does_not_grow_with_its_steps() -> None:
+    store = store_with("a")
+    log = JobLog(store, "a")
+    log.refresh()
+    log.append(Event("learner_opened", {"stage": "ppo"}, "o", epoch=1, attempt=1))
+    for step in range(1, 41):
+        place = {"stage": "ppo", "step": step}
+        ref = {"key": f"k{step}", "sha256": "0", "size": 1}
+        log.append(Event("batch_sealed", {**place, **ref}, "o", epoch=1, attempt=1))
+        data = {**place, "metrics": {"loss": float(step)}, "tokens": ref, "policy": None}
+        log.append(Event("step_completed", data, "o", epoch=1, attempt=1))
+
+    async def views() -> tuple[JobView, JobView]:
+        set_caller(LOCAL)
+        reader = JobReader(store)
+        return (await reader.read("a")).log.view, (await reader.read_steps("a")).log.view
+
+    shown, whole = asyncio.run(views())
+
+    assert (shown.state, shown.step, shown.latest_metrics) == (whole.state, 40, whole.latest_metrics)
+    assert [len(shown.metrics["ppo"]), len(shown.sealed), len(shown.tokens)] == [1, 0, 0]
+    assert [len(whole.metrics["ppo"]), len(whole.sealed), len(whole.tokens)] == [40, 40, 40]

@@ -19,7 +19,10 @@ from quatrain.telemetry.logging import get_logger
 
 log = get_logger("reading")
 
-LOGS_KEPT = 256
+JOBS_KEPT = 2048
+"""Jobs whose logs are kept folded without their steps, some ten kilobytes each."""
+JOBS_KEPT_WITH_STEPS = 8
+"""Those that are kept whole: up to half a kilobyte for every step."""
 LOOKS_AT_ONCE = 4
 """Jobs that a listing reads at a time; owners need threads for their events meanwhile."""
 
@@ -39,12 +42,21 @@ class JobReader:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._records: OrderedDict[str, JobRecord] = OrderedDict()
+        self._with_steps: OrderedDict[str, JobRecord] = OrderedDict()
 
     async def read(self, job: str, *, deleted_too: bool = False) -> JobRecord:
-        """A job that the caller may read, as it is now. Raises NotFound, Unavailable."""
+        """A job that the caller may read, as it is now, without its steps. Raises NotFound, Unavailable."""
         record = await self._known(job)
         check_visible(job, record.document)
         return await _refreshed(record, deleted_too=deleted_too)
+
+    async def read_steps(self, job: str) -> JobRecord:
+        """As `read`, with what the log says of every step."""
+        document = (await self._known(job)).document
+        check_visible(job, document)
+        record = self._with_steps.setdefault(job, JobRecord(job, document, JobLog(self._store, job)))
+        _keep_newest(self._with_steps, job, JOBS_KEPT_WITH_STEPS)
+        return await _refreshed(record, deleted_too=False)
 
     async def read_to_change(self, job: str, *, deleted_too: bool = False) -> JobRecord:
         """A job that the caller may change, as it is now. Raises NotFound, PermissionRefused, Unavailable."""
@@ -66,10 +78,9 @@ class JobReader:
         record = self._records.get(job)
         if record is None:
             document = await asyncio.to_thread(jobs.read_spec, self._store, job)
-            record = self._records.setdefault(job, JobRecord(job, document, JobLog(self._store, job)))
-            while len(self._records) > LOGS_KEPT:
-                self._records.popitem(last=False)
-        self._records.move_to_end(job)
+            without_steps = JobLog(self._store, job, keep_steps=False)
+            record = self._records.setdefault(job, JobRecord(job, document, without_steps))
+        _keep_newest(self._records, job, JOBS_KEPT)
         return record
 
     async def list_all(self) -> list[JobRecord]:
@@ -92,7 +103,10 @@ class JobReader:
             return None
 
     async def rows(self, record: JobRecord, step: int | None, *, evaluation: bool) -> tuple[int, list[BatchRow]]:
-        """Samples of a step (absent: the newest), in the order of the batch. Raises NotFound naming what there is."""
+        """Samples of a step (absent: the newest) of a job read with its steps, in the order of the batch.
+
+        Raises NotFound naming what there is.
+        """
         view = record.log.view
         refs = view.evaluations if evaluation else view.sealed
         what = "evaluation" if evaluation else "sealed batch"
@@ -103,6 +117,13 @@ class JobReader:
         ref = refs[wanted]
         data = await asyncio.to_thread(read_object, self._store, ref["key"], ref["sha256"])
         return wanted, await asyncio.to_thread(read_batch, data)
+
+
+def _keep_newest(records: OrderedDict[str, JobRecord], job: str, most: int) -> None:
+    """`job` is used now; those that were not for the longest time go."""
+    records.move_to_end(job)
+    while len(records) > most:
+        records.popitem(last=False)
 
 
 async def _refreshed(record: JobRecord, *, deleted_too: bool) -> JobRecord:

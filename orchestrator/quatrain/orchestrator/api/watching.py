@@ -25,7 +25,7 @@ async def watch(
     """
     document = await asyncio.to_thread(jobs.read_spec, store, job)
     check_visible(job, document)
-    log = JobLog(store, job)
+    log = JobLog(store, job, keep_steps=False)
     view = JobView(job)
     events = await asyncio.to_thread(log.refresh)
     check_kept(job, log.view)
@@ -58,6 +58,7 @@ def _deltas(
         if view.finished:
             break  # Care for the data of a finished job is nothing to watch.
         apply(view, event)
+        view.forget_steps()
         if event.revision > after:
             messages.append(
                 job_pb2.WatchJobResponse(
