@@ -1,0 +1,28 @@
+"""One control plane with pretended GPU nodes for all tests here; each test has a namespace of its own."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from tests.cluster.api import Cluster
+from tests.cluster.control_plane import Site, run_control_plane
+from tests.cluster.pretended import pretended_nodes
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(tmp_path_factory.mktemp("control-plane"))
+
+
+@pytest.fixture(scope="session")
+def cluster(site: Site) -> Iterator[Cluster]:
+    with run_control_plane(site) as cluster, pretended_nodes(site, cluster):
+        yield cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """Enforces the Pod Security level `restricted`."""
+    name = cluster.namespace(f"test-{uuid.uuid4().hex[:8]}")
+    yield name
+    cluster.drop_namespace(name)
