@@ -98,11 +98,21 @@ class FunctionProcess:
         """End the process and all that it has started; return when it and its folder are gone."""
         self._kill()
         self._watch.cancel()
+        try:
+            await self._await_end()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._drain
+        finally:
+            if self._room is not None:
+                await self._room.close()
+
+    async def _await_end(self) -> None:
+        """Wait for the process, for a moment. By `asyncio.timeout`: `wait_for` of Python 3.11 swallows a cancellation
+        that comes as the process ends."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), CLOSE_SECONDS)
-            await asyncio.wait_for(self._drain, CLOSE_SECONDS)
-        if self._room is not None:
-            await self._room.close()
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._process.wait()
 
     async def _exchange(self, message: dict[str, Any], time_limit: float, *, samples: int | None) -> dict[str, Any]:
         """The answer to a message; `samples` is None while the function is loaded. Raises CallFailed."""
@@ -146,8 +156,7 @@ class FunctionProcess:
 
     async def _death(self) -> str:
         """How a process ended that closed its pipe without an answer. It may need a moment to be gone."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), CLOSE_SECONDS)
+        await self._await_end()
         await self.close()
         if self._overfull:
             return f"had more than {FOLDER_BYTES // 2**20} MiB of files in its folder"
