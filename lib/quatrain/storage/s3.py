@@ -8,7 +8,6 @@ import base64
 import builtins
 import hashlib
 import io
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 from minio import Minio
 from minio.error import S3Error, ServerError
-from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
+from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import IncompleteRead
 
 from quatrain.errors import Corrupt, InvalidInput, NotFound
@@ -26,14 +25,13 @@ from quatrain.storage.files import CHUNK, disk_error, write_file
 from quatrain.storage.keys import check_key, check_prefix, check_range
 from quatrain.storage.protocol import ObjectStat
 from quatrain.storage.s3_errors import S3_FAILURES, Patience, is_missing, is_transient
+from quatrain.storage.s3_transport import open_pool, part_retries
 
 PART_SIZE = 64 << 20
 _PARALLEL_PARTS = 3
-_CONNECT_TIMEOUT = 3.0
 _READ_TIMEOUT = 20.0
 _PART_TIMEOUT = 120.0
 _PRESIGNED_PUT = timedelta(minutes=15)
-_CONNECTIONS = 16
 
 T = TypeVar("T")
 
@@ -60,11 +58,11 @@ class S3Store:
         scheme = "https" if address.secure else "http"
         self._name = f"s3 {scheme}://{address.endpoint}/{address.bucket}"
         # Retries are ours: one inside the connection pool would hide that a write may have happened.
-        self._pool = _pool(address.secure, _READ_TIMEOUT, False)
-        parts = Retry(total=4, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.2)
+        self._pool = open_pool(secure=address.secure, read_timeout=_READ_TIMEOUT, retries=False)
+        parts = part_retries(address.total_wait)
         try:
             self._client = _client(address, self._pool)
-            self._bulk = _client(address, _pool(address.secure, _PART_TIMEOUT, parts))
+            self._bulk = _client(address, open_pool(secure=address.secure, read_timeout=_PART_TIMEOUT, retries=parts))
         except ValueError as error:
             raise InvalidInput(f"storage.endpoint {address.endpoint!r} is no host:port: {error}") from error
 
@@ -108,7 +106,10 @@ class S3Store:
             self._retry(f"write {key}", lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data)))
 
     def put_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.put_file`. Parts of 64 MiB, three at a time, each with retries of its own."""
+        """See `ObjectStore.put_file`. Parts of 64 MiB, three at a time, each with retries of its own.
+
+        It has no time-out as a whole: it goes on as long as the server takes a block in time.
+        """
         check_key(key)
         try:
             with path.open("rb") as file:
@@ -286,12 +287,6 @@ def _client(address: S3Address, pool: PoolManager) -> Any:
         region=address.region,
         http_client=pool,
     )
-
-
-def _pool(secure: bool, read_timeout: float, retries: Retry | bool) -> PoolManager:
-    context = ssl.create_default_context() if secure else None
-    timeout = Timeout(connect=_CONNECT_TIMEOUT, read=read_timeout)
-    return PoolManager(maxsize=_CONNECTIONS, timeout=timeout, retries=retries, ssl_context=context)
 
 
 def _failure(response: BaseHTTPResponse) -> Exception:

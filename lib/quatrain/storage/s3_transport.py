@@ -1,0 +1,65 @@
+"""Connections to an S3 server that give up on a peer that takes nothing, however long a body takes that it does take.
+
+urllib3 sends a body under the time-out of connecting, and all of it at once: 64 MiB within three seconds, on any line.
+"""
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Retry, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+BLOCK = 1 << 18
+SEND_TIMEOUT = 20.0
+"""Seconds for the peer to take one block."""
+_CONNECT_TIMEOUT = 3.0
+_CONNECTIONS = 16
+_LONGEST_PAUSE = 2.0
+
+
+class _PatientHttp(HTTPConnection):
+    def send(self, data: Any) -> None:
+        _send(self, data, super().send)
+
+
+class _PatientHttps(HTTPSConnection):
+    def send(self, data: Any) -> None:
+        _send(self, data, super().send)
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _PatientHttp
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _PatientHttps
+
+
+def open_pool(*, secure: bool, read_timeout: float, retries: Retry | bool) -> PoolManager:
+    """A pool whose connections get `read_timeout` seconds for each read, SEND_TIMEOUT for each block of a body."""
+    context = ssl.create_default_context() if secure else None
+    timeout = Timeout(connect=_CONNECT_TIMEOUT, read=read_timeout)
+    pool = PoolManager(maxsize=_CONNECTIONS, timeout=timeout, retries=retries, ssl_context=context)
+    pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+    return pool
+
+
+def part_retries(total_wait: float) -> Retry:
+    """Further tries of one part of a large file, with pauses of about `total_wait` seconds together."""
+    total = 2 + round(total_wait / _LONGEST_PAUSE)
+    return Retry(
+        total=total, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.2, backoff_max=_LONGEST_PAUSE
+    )
+
+
+def _send(connection: HTTPConnection, data: Any, send: Callable[[Any], None]) -> None:
+    if connection.sock is None:
+        connection.connect()
+    connection.sock.settimeout(SEND_TIMEOUT)  # of each call of sendall, whatever it is given
+    if not isinstance(data, bytes | bytearray | memoryview):
+        send(data)
+        return
+    whole = memoryview(data)
+    for start in range(0, len(whole), BLOCK):
+        send(whole[start : start + BLOCK])
