@@ -23,6 +23,7 @@ from tests.chaos.runs import Run, run_case
 RESULTS = Path(__file__).parent / "results" / "campaign.jsonl"
 BLOCK = 120
 """Seeds that are sorted by flavour of stack before they are run."""
+STILL_SECONDS = 3.0
 CHUNK = 30
 """Runs on one stack before it makes place for another."""
 
@@ -33,6 +34,23 @@ class Chunk:
 
     flavour: str
     cases: Sequence[tuple[int, Case]]
+
+
+class Stillness:
+    """Counts how often this process did not run for STILL_SECONDS: somebody has frozen the machine, or it is far too
+    busy. What was measured meanwhile means nothing."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while True:
+            time.sleep(0.2)
+            now = time.monotonic()
+            self.count += now - before > STILL_SECONDS
+            before = now
 
 
 @dataclass
@@ -46,6 +64,7 @@ class Campaign:
     failures: list[str] = field(default_factory=list)
     runs: int = 0
     _begun: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    _stillness: Stillness = field(default_factory=lambda: Stillness())
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _commit: str = field(default_factory=lambda: commit())
 
@@ -82,23 +101,25 @@ class Campaign:
                 deployment = stack.enter_context(deployed(home, chunk.flavour))
                 while left and whole and time.monotonic() < self.until:
                     seed, case = left.pop(0)
-                    whole = self._run_one(deployment, seed, case)
+                    stood_still = self._stillness.count
+                    run = self._try(deployment, case, job_id(seed, next(self._begun)))
+                    whole = run.result != "violated"
+                    if self._stillness.count > stood_still:
+                        print(f"{case.name}: the machine stood still meanwhile, once more", flush=True)
+                        left.append((seed, case))
+                        continue
+                    self._write(seed, run)
+                    if not whole:
+                        shutil.copytree(deployment.stack.layout.logs, home / "failed", dirs_exist_ok=True)
             if whole:
                 shutil.rmtree(home, ignore_errors=True)
 
-    def _run_one(self, deployment: Deployment, seed: int, case: Case) -> bool:
-        """False when the stack and its logs should be kept for somebody to look at."""
-        job = f"chaos-{seed}" if seed else f"chaos-0-{next(self._begun)}"
+    def _try(self, deployment: Deployment, case: Case, job: str) -> Run:
         try:
-            run = _with_unknown_pairs(deployment, run_case(deployment, case, job))
+            return _with_unknown_pairs(deployment, run_case(deployment, case, job))
         except Exception as error:  # noqa: BLE001 - a driver that breaks is a result, too, and the campaign goes on
             text = "".join(traceback.format_exception(error))[-4000:]
-            run = Run(case, "violated", "", 0.0, 0.0, None, 0, "", [f"the driver broke: {text}"])
-        self._write(seed, run)
-        if run.result != "violated":
-            return True
-        shutil.copytree(deployment.stack.layout.logs, deployment.stack.home / "failed" / job, dirs_exist_ok=True)
-        return False
+            return Run(case, "violated", "", 0.0, 0.0, None, 0, "", [f"the driver broke: {text}"])
 
     def _write(self, seed: int, run: Run) -> None:
         document: dict[str, Any] = {
@@ -136,6 +157,11 @@ def chunks_of(cases: Sequence[tuple[int, Case]]) -> Iterator[Chunk]:
         chosen = [(seed, case) for seed, case in cases if case.flavour == flavour]
         for start in range(0, len(chosen), CHUNK):
             yield Chunk(flavour, chosen[start : start + CHUNK])
+
+
+def job_id(seed: int, number: int) -> str:
+    """Of the job of a run; cases without a seed, or that are run again, need one, too."""
+    return f"chaos-{seed}-{number}"
 
 
 def seeds_done(results: Path) -> set[int]:

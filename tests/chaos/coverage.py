@@ -21,7 +21,7 @@ from tests.chaos.cases import (
 )
 
 ENOUGH = 5
-STOPS = {"orchestrator": 2}
+STOPS = {"orchestrator": 1}
 """Stops at a named point; of other kinds of process ENOUGH."""
 IN_FORKS = ("submit.before_active", "submit.after_active", "submit.after_spec")
 IN_DELETIONS = ("retention.between_deletes", "retention.before_done")
