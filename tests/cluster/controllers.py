@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
 from tests.cluster.api import Cluster, Manifest
 from tests.cluster.control_plane import Site
-from tests.cluster.programs import KEDA_ADAPTER, KEDA_OPERATOR, module_folder
+from tests.cluster.programs import KEDA_ADAPTER, KEDA_OPERATOR, definition_files
 from tests.servers.certificates import Authority
 from tests.servers.processes import ServerProcess, free_port, running
 
@@ -19,7 +18,7 @@ METRICS_SERVICE = "keda-metrics-apiserver"
 @contextmanager
 def run_keda(site: Site, cluster: Cluster) -> Iterator[None]:
     """KEDA's operator, and its adapter as the API of external metrics. Needs the group `controllers` of programs."""
-    install_definitions(cluster, f"github.com/kedacore/keda/v2@{KEDA_OPERATOR.version}", "config/crd/bases")
+    install_definitions(cluster, "keda")
     cluster.namespace(NAMESPACE)
     certificates = _certificates(site)
     env = {"POD_NAMESPACE": NAMESPACE, "WATCH_NAMESPACE": ""}
@@ -33,15 +32,11 @@ def run_keda(site: Site, cluster: Cluster) -> Iterator[None]:
             yield
 
 
-def install_definitions(cluster: Cluster, module: str, folder: str) -> None:
-    """Installs the custom resource definitions of a module and waits until the API server serves them."""
-    files = sorted((module_folder(module) / folder).glob("*.yaml"))
-    texts = [one for file in files for one in yaml.safe_load_all(file.read_text())]
-    definitions = [one for one in texts if one and one["kind"] == "CustomResourceDefinition"]
-    cluster.apply(*definitions)
-    for definition in definitions:
-        name = definition["metadata"]["name"]
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
+def install_definitions(cluster: Cluster, *names: str) -> None:
+    """Installs custom resource definitions by the names of `DEFINITIONS`; waits until the API server serves them."""
+    files = [f"--filename={file}" for name in names for file in definition_files(name)]
+    cluster.kubectl("apply", "--server-side", *files)
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 
 
 def _start_adapter(site: Site, certificates: Path, operator: ServerProcess, env: dict[str, str]) -> ServerProcess:

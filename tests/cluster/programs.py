@@ -55,6 +55,16 @@ KEDA_ADAPTER = GoProgram("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapte
 JOBSET = GoProgram("jobset", "sigs.k8s.io/jobset", "v0.10.1")
 LEADER_WORKER_SET = GoProgram("leaderworkerset", "sigs.k8s.io/lws/cmd", "v0.7.0")
 
+# Custom resource definitions of what the chart can use: modules, and their folders of definitions.
+DEFINITIONS = {
+    "keda": ("github.com/kedacore/keda/v2@v2.21.0", "config/crd/bases"),
+    "cert-manager": ("github.com/cert-manager/cert-manager@v1.21.2", "deploy/crds"),
+    "prometheus": (
+        "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+        "example/prometheus-operator-crd",
+    ),
+    "kueue": ("sigs.k8s.io/kueue@v0.14.0", "config/components/crd/bases"),
+}
 CONTROL = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KWOK)
 GROUPS = {
     "chart": (HELM, KUBECONFORM, *CONTROL),
@@ -90,9 +100,15 @@ def built(program: GoProgram) -> Path:
 
 
 def module_folder(module: str) -> Path:
-    """The sources of `module@version` in Go's cache: custom resource definitions, kwok's stages."""
+    """The sources of `module@version` in Go's cache: kwok's stages, the API's schemas."""
     found = _go(cache_folder(), "mod", "download", "-json", module)
     return Path(json.loads(found)["Dir"])
+
+
+def definition_files(name: str) -> list[Path]:
+    """The files of custom resource definitions of one of `DEFINITIONS`."""
+    module, folder = DEFINITIONS[name]
+    return sorted((module_folder(module) / folder).glob("*.yaml"))
 
 
 def _build(program: GoProgram, recipe: Recipe) -> None:

@@ -14,8 +14,11 @@ POLL = 1.0
 
 
 @contextmanager
-def volumes_on_demand(cluster: Cluster, root: Path, node: str) -> Iterator[None]:
-    """As long as this lasts, claims of the default storage class are met, and folders of deleted claims emptied."""
+def volumes_on_demand(cluster: Cluster, root: Path, node: str = "") -> Iterator[None]:
+    """As long as this lasts, claims get folders, and the folders of deleted claims are removed.
+
+    Without the name of a node the volumes are for pretended ones: any node has them.
+    """
     cluster.apply(
         {
             "apiVersion": "storage.k8s.io/v1",
@@ -45,7 +48,7 @@ def _provide(cluster: Cluster, root: Path, node: str, ended: threading.Event) ->
         for volume in json.loads(cluster.kubectl("get", "pv", "-o", "json"))["items"]:
             if volume["status"].get("phase") == "Released":
                 cluster.kubectl("delete", "pv", volume["metadata"]["name"], "--ignore-not-found")
-                shutil.rmtree(volume["spec"]["local"]["path"], ignore_errors=True)
+                shutil.rmtree(root / volume["metadata"]["name"], ignore_errors=True)
 
 
 def _volume(claim: Manifest, root: Path, node: str) -> Manifest:
@@ -54,7 +57,6 @@ def _volume(claim: Manifest, root: Path, node: str) -> Manifest:
     name = f"claim-{meta['uid']}"
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -65,7 +67,13 @@ def _volume(claim: Manifest, root: Path, node: str) -> Manifest:
             "storageClassName": spec.get("storageClassName", ""),
             "persistentVolumeReclaimPolicy": "Retain",
             "claimRef": {"name": meta["name"], "namespace": meta["namespace"]},
-            "local": {"path": str(folder)},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
+            **_place(folder, node),
         },
     }
+
+
+def _place(folder: Path, node: str) -> Manifest:
+    if not node:
+        return {"hostPath": {"path": str(folder)}}
+    terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
+    return {"local": {"path": str(folder)}, "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}

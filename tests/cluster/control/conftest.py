@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.api import Cluster
 from tests.cluster.control_plane import Site, run_control_plane
+from tests.cluster.controllers import install_definitions
 from tests.cluster.pretended import pretended_nodes
+from tests.cluster.volumes import volumes_on_demand
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +19,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 @pytest.fixture(scope="session")
 def cluster(site: Site) -> Iterator[Cluster]:
     with run_control_plane(site) as cluster, pretended_nodes(site, cluster):
-        yield cluster
+        install_definitions(cluster, "keda", "cert-manager", "prometheus")
+        with volumes_on_demand(cluster, site.subfolder("volumes")):
+            yield cluster
 
 
 @pytest.fixture

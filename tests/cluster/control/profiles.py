@@ -1,12 +1,23 @@
-"""The values files of the chart, and what a cluster must have before a release with them is installed."""
+"""The values files as they are used, and what a cluster must have before a release with them is installed."""
 
 from dataclasses import replace
 
+from tests.chart.matrix import FILES
+from tests.cluster.api import Manifest
 from tests.cluster.release import CHART, Release
 
-PROFILES = ("values.yaml", *sorted(file.name for file in CHART.glob("values-*.yaml")))
+PROFILES = tuple(FILES)
+# Secrets that values-production.yaml names. No pod reads them here.
+SECRETS = ("quatrain-tokens-file", "quatrain-api-tls", "quatrain-redis", "quatrain-s3")
 
 
 def prepare(release: Release, profile: str) -> Release:
-    """The release with a values file, after the Secrets that it names were made."""
-    return replace(release, values=[*release.values, f"--values={CHART / profile}"])
+    """The release with the values files of a profile, after the Secrets that they name were made."""
+    if profile.startswith("production"):
+        release.cluster.apply(*(_secret(name) for name in SECRETS), namespace=release.namespace)
+    files = [f"--values={CHART / name}" for name in FILES[profile]]
+    return replace(release, values=[*release.values, *files])
+
+
+def _secret(name: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"any": "thing"}}

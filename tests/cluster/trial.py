@@ -1,0 +1,111 @@
+"""A job through a release whose pods run: submitted over its Service from outside its namespace, watched, opened."""
+
+import base64
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.api import Cluster
+from tests.cluster.release import Release
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "count-token" / "spec.yaml"
+# Less than the example: the disturbances are what takes time here. The learning itself is checked elsewhere.
+SIZE = ("ppo.steps=12", "ppo.prompts_per_step=128", "ppo.chunk_size=32")
+JOB_DEADLINE = 1200.0
+FINISHED = ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+@dataclass(frozen=True)
+class Client:
+    """The command line, run on the node: it reaches the release as programs of other namespaces do."""
+
+    cluster: Cluster
+    endpoint: str
+    token: str
+    folder: Path
+
+    @classmethod
+    def of(cls, release: Release, folder: Path) -> "Client":
+        secret = release.cluster.get("secret", f"{release.full_name}-tokens", release.namespace)
+        token = base64.b64decode(secret["data"]["token"]).decode()
+        host = f"{release.full_name}-orchestrator.{release.namespace}.svc.cluster.local"
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(release.cluster, f"http://{host}:50050", token, folder)
+
+    def quatrain(self, *arguments: str, deadline: float = 120.0) -> str:
+        """Raises AssertionError with the command's words when it fails."""
+        given = {"QUATRAIN_ENDPOINT": self.endpoint, "QUATRAIN_TOKEN": self.token}
+        env = [f"{name}={value}" for name, value in {**given, "QUATRAIN_HOME": str(self.folder)}.items()]
+        done = self.cluster.run("env", *env, sys.executable, "-m", "quatrain.cli", *arguments, deadline=deadline)
+        assert done.code == 0, f"quatrain {' '.join(arguments)}: {done.code} {done.errors[-2000:]}"
+        return done.output
+
+    def submit(self) -> str:
+        """The id of a new job."""
+        options = [option for value in SIZE for option in ("--set", value)]
+        return self.quatrain("job", "submit", str(EXAMPLE), *options, "-o", "name").strip()
+
+    def job(self, job: str) -> dict[str, Any]:
+        """The job as it stands."""
+        found: dict[str, Any] = json.loads(self.quatrain("job", "get", job, "-o", "json"))
+        return found
+
+    def reach(self, job: str, step: int) -> None:
+        """Waits until the job has done a step, or has ended."""
+        until = time.monotonic() + JOB_DEADLINE
+        while (now := self.job(job))["step"] < step and now["state"] not in FINISHED:
+            assert time.monotonic() < until, f"job {job} is still before step {step}: {now}"
+            time.sleep(1.0)
+
+    def watch(self, job: str) -> list[dict[str, Any]]:
+        """All that the job tells until its end."""
+        lines = self.quatrain("job", "watch", job, "-o", "json", deadline=JOB_DEADLINE).splitlines()
+        return [json.loads(line) for line in lines]
+
+    def weights(self, job: str) -> str:
+        """The sha256 of the downloaded model's weights, after the model was opened and asked."""
+        folder = self.folder / job
+        self.quatrain("checkpoint", "download", job, "--to", str(folder))
+        _open(folder)
+        return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One line of the table."""
+
+    name: str
+    state: str
+    weights: str
+    seconds: float
+    notes: Sequence[str]
+
+
+def run_job(client: Client, name: str, disturb: Callable[[str], Sequence[str]]) -> Run:
+    """A job from its submission to its opened model; `disturb` is called with its id once it trains."""
+    began = time.monotonic()
+    job = client.submit()
+    client.reach(job, 1)
+    notes = disturb(job)
+    ended_before = client.job(job)["state"] in FINISHED
+    told = client.watch(job)
+    state = client.job(job)["state"]
+    assert told, f"job {job} told nothing"
+    weights = client.weights(job) if state == "SUCCEEDED" else ""
+    late = ["ended before the last disturbance"] if ended_before else []
+    return Run(name, state, weights, time.monotonic() - began, [*notes, *late])
+
+
+def _open(folder: Path) -> None:
+    """Raises when the model does not load or answers nonsense."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    logits = model(input_ids=torch.tensor([[2, 3]])).logits
+    assert bool(torch.isfinite(logits).all())
