@@ -13,7 +13,7 @@ endif
 MODE ?= process
 SOURCES := lib services orchestrator tests bench examples docs
 
-.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak clean
+.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak cluster-tools cluster-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -73,6 +73,13 @@ load: setup  ## The control plane under load: rollouts a second, replicas, watch
 
 soak: setup  ## One job of 10,000 steps: nothing grows; STEPS=n
 	$(BIN)/python -m tests.load soak $(if $(STEPS),--steps $(STEPS))
+
+cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node controllers"
+	$(BIN)/python -m tests.cluster.programs $(GROUPS)
+
+cluster-test: setup  ## helm install to a finished job with pods that run, and with pods that die; needs root; ONLY="killed evicted"
+	$(BIN)/python -m tests.cluster.programs node
+	$(BIN)/python -m tests.cluster $(if $(ONLY),--only $(ONLY))
 
 clean: setup  ## Ends the local stack and removes its data
 	$(BIN)/quatrain down

@@ -76,11 +76,11 @@ def evict(release: Release, client: Client, job: str) -> Sequence[str]:
 
 DISTURBANCES: dict[str, Disturbance] = {
     "undisturbed": nothing,
-    "every kind of pod killed": delete_every_kind,
-    "scaled 1 -> 3 -> 1": scale,
-    "helm upgrade": upgrade,
-    "Redis lost with its volume": lose_redis,
-    "orchestrators evicted": evict,
+    "killed": delete_every_kind,
+    "scaled": scale,
+    "upgraded": upgrade,
+    "redis-lost": lose_redis,
+    "evicted": evict,
 }
 
 

@@ -7,6 +7,7 @@ policies are not enforced, and there is no load balancer and no metrics server. 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,8 @@ from tests.servers.processes import ServerProcess, running, start_server
 NODE, NODE_ADDRESS, POD_NETWORK, DNS_SERVICE = "node", "10.98.0.1", "10.97.0.0/24", "10.96.0.10"
 PAUSE_IMAGE = "docker.io/quatrain-test/pause:1"
 KUBELET_PORT = 17250
+PLUGINS = Path("/usr/lib/cni")
+NEEDED = ("containerd", "runc", "ctr", "ip", "iptables", "nft", "conntrack", "unshare", "nsenter", "setpriv")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Node:
 
 @contextmanager
 def run_node(folder: Path) -> Iterator[Node]:
-    """A node with nothing on it. Needs the programs of the group `node`."""
+    """A node with nothing on it. Needs the programs of the group `node`. Raises RuntimeError naming what is missing."""
+    _check_machine()
     with ExitStack() as stack:
         stack.callback(_remove_groups)
         enclosure = stack.enter_context(enclosed(folder, NODE_ADDRESS))
@@ -59,6 +63,14 @@ def run_node(folder: Path) -> Iterator[Node]:
         cluster.kubectl("wait", "--for=condition=Ready", f"node/{NODE}", "--timeout=120s")
         stack.enter_context(volumes_on_demand(cluster, folder / "volumes", NODE))
         yield Node(site, cluster)
+
+
+def _check_machine() -> None:
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    missing += [] if (PLUGINS / "bridge").exists() else [str(PLUGINS / "bridge")]
+    missing += [] if os.geteuid() == 0 else ["the rights of root"]
+    if missing:
+        raise RuntimeError(f"a node needs {', '.join(missing)}; {__name__} says which packages bring them")
 
 
 def _make_network(site: Site, enclosure: Enclosure) -> None:
@@ -125,7 +137,7 @@ tolerate_missing_hugetlb_controller = true
 {cri}.registry]
 config_path = "{folder}/registries"
 {cri}.cni]
-bin_dir = "/usr/lib/cni"
+bin_dir = "{PLUGINS}"
 conf_dir = "{site.subfolder("cni")}"
 {cri}.containerd]
 snapshotter = "overlayfs"

@@ -52,8 +52,6 @@ COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.14.7")
 PAUSE = GoProgram("pause", "", "v1")
 KEDA_OPERATOR = GoProgram("keda-operator", "github.com/kedacore/keda/v2/cmd/operator", "v2.21.0")
 KEDA_ADAPTER = GoProgram("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", "v2.21.0")
-JOBSET = GoProgram("jobset", "sigs.k8s.io/jobset", "v0.10.1")
-LEADER_WORKER_SET = GoProgram("leaderworkerset", "sigs.k8s.io/lws/cmd", "v0.7.0")
 
 # Custom resource definitions of what the chart can use: modules, and their folders of definitions.
 DEFINITIONS = {
@@ -69,7 +67,7 @@ CONTROL = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KWOK)
 GROUPS = {
     "chart": (HELM, KUBECONFORM, *CONTROL),
     "node": (HELM, *CONTROL, KUBELET, KUBE_PROXY, COREDNS, PAUSE),
-    "controllers": (KEDA_OPERATOR, KEDA_ADAPTER, JOBSET, LEADER_WORKER_SET),
+    "controllers": (KEDA_OPERATOR, KEDA_ADAPTER),
 }
 _RECIPES = {
     **dict.fromkeys((API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KUBELET, KUBE_PROXY), _KUBE),
@@ -78,8 +76,6 @@ _RECIPES = {
     ETCD: Recipe((f"{ETCD.module}@{ETCD.version}",), own_main=True),
     COREDNS: Recipe((f"{COREDNS.module}@{COREDNS.version}",), own_main=True),
     PAUSE: Recipe((), own_main=True),
-    JOBSET: Recipe((f"sigs.k8s.io/jobset@{JOBSET.version}",)),
-    LEADER_WORKER_SET: Recipe((f"sigs.k8s.io/lws@{LEADER_WORKER_SET.version}",)),
     HELM: Recipe((f"helm.sh/helm/v4@{HELM.version}",)),
     KUBECONFORM: Recipe((f"github.com/yannh/kubeconform@{KUBECONFORM.version}",)),
 }
