@@ -54,7 +54,10 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "external-redis-open": {"externalRedis": {"address": "redis", "database": 3}},
     "external-storage": {"externalStorage": {"endpoint": "s3.example", "existingSecret": "s3"}},
     "no-volumes": {"valkey": {"persistence": {"enabled": False}}, "minio": {"persistence": {"enabled": False}}},
-    "storage-class": {"valkey": {"persistence": {"storageClass": "x"}}, "minio": {"persistence": {"storageClass": "x"}}},
+    "storage-class": {
+        "valkey": {"persistence": {"storageClass": "x"}},
+        "minio": {"persistence": {"storageClass": "x"}},
+    },
     "no-policies": {"networkPolicy": {"enabled": False}},
     "open-policies": {"networkPolicy": {"clients": [], "monitoring": [], "keda": []}},
     "no-tests": {"tests": {"enabled": False}},

@@ -18,7 +18,7 @@ SERVICES = ("orchestrator", "rollout", "generation", "reward", "reference", "lea
 WORKLOADS = ("Deployment", "StatefulSet")
 # What the cluster offers beyond Kubernetes itself.
 OPERATORS = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1", "kueue.x-k8s.io/v1beta1")
-SECONDS = 60.0
+SECONDS = 300.0
 
 Object = dict[str, Any]
 

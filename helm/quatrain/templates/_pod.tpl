@@ -208,7 +208,10 @@ volumeMounts:
     items: [{key: tokens.yaml, path: tokens.yaml}]
 {{- with $values.sources.existingSecret }}
 - name: sources
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: access-key, path: access-key}, {key: secret-key, path: secret-key}]
 {{- end }}
 {{- if $values.tls.enabled }}
 {{- with $values.tls.api.existingSecret }}
