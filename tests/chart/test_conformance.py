@@ -1,6 +1,7 @@
 """kubeconform, strict: the API server of this version of Kubernetes would know every field of every object."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 from tests.chart.matrix import ALL, rendering
