@@ -278,3 +278,23 @@ def test_names_that_are_not_plain_are_refused(bench: Bench) -> None:
                 await queue.lease("pool", name, count=1, block=0)
 
     bench.run(scenario)
+
+
+def test_a_task_is_gone_when_it_is_completed_and_not_while_somebody_holds_it(bench: Bench) -> None:
+    async def scenario(queue: RolloutQueue) -> None:
+        assert await queue.gone("pool", []) == []
+        await queue.open_job("job")
+        entries = [await queue.add_task("pool", "job", b"task") for _ in range(3)]
+        assert await queue.gone("pool", entries) == []
+        lease = await lease_one(queue, "w1")
+        assert await queue.gone("pool", entries) == []
+        await queue.complete(lease, [b"result"])
+        assert await queue.gone("pool", entries) == [entries[0]]
+
+    bench.run(scenario)
+    bench.wipe()
+
+    async def after(queue: RolloutQueue) -> None:
+        assert await queue.gone("pool", ["1-0", "2-0"]) == ["1-0", "2-0"]
+
+    bench.run(after)

@@ -69,6 +69,10 @@ class MemoryQueue:
         await self._announce()
         return entry_id
 
+    async def gone(self, pool: str, entry_ids: Sequence[str]) -> list[str]:
+        """See `RolloutQueue.gone`."""
+        return [entry_id for entry_id in entry_ids if entry_id not in self._pool(pool).tasks]
+
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
         """See `RolloutQueue.lease`."""
         check_name("worker", worker)

@@ -49,6 +49,10 @@ class RolloutQueue(Protocol):
         """Append a task to the pool's stream; returns its entry id."""
         ...
 
+    async def gone(self, pool: str, entry_ids: Sequence[str]) -> list[str]:
+        """Those of these tasks that the queue does not hold any more: completed, or lost by it."""
+        ...
+
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
         """Take up to `count` tasks that nobody holds, waiting up to `block` seconds (Redis: at most 2) for one."""
         ...

@@ -27,14 +27,14 @@ from redis.exceptions import (
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.queue.names import GROUP, SENTINEL, check_name, job_key, owner_key, rollouts_key, tasks_key
 from quatrain.queue.protocol import Lease
-from quatrain.queue.scripts import COMPLETE, FORGET_WORKERS, HOLD, RELEASE, RENEW
+from quatrain.queue.scripts import COMPLETE, FORGET_WORKERS, GONE, HOLD, RELEASE, RENEW
 
 MAX_BLOCK = 2.0  # seconds; a longer wait ends early with nothing, the caller asks again
 _BLOCKING_TIMEOUT = 8.0  # a server may block longer than it was told
 _COMMAND_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 2.0
 _RETRIES = 2
-_DELETE_AT_ONCE = 1000
+_AT_ONCE = 1000
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class RedisQueue:
         self._hold = self._redis.register_script(HOLD)
         self._release = self._redis.register_script(RELEASE)
         self._forget_workers = self._redis.register_script(FORGET_WORKERS)
+        self._gone = self._redis.register_script(GONE)
         self._commands: set[asyncio.Task[Any]] = set()
 
     async def check(self) -> None:
@@ -92,6 +93,15 @@ class RedisQueue:
         fields = ("job", check_name("job", job), "nonce", secrets.token_hex(8), "payload", payload)
         entry_id: bytes = await self._run("XADD", tasks_key(pool), "*", *fields)
         return entry_id.decode()
+
+    async def gone(self, pool: str, entry_ids: Sequence[str]) -> list[str]:
+        """See `RolloutQueue.gone`."""
+        found: list[bytes] = []
+        for start in range(0, len(entry_ids), _AT_ONCE):
+            with self._errors():
+                keys, some = [tasks_key(pool)], entry_ids[start : start + _AT_ONCE]
+                found += await self._shielded(self._gone(keys=keys, args=list(some)))
+        return [entry_id.decode() for entry_id in found]
 
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
         """See `RolloutQueue.lease`."""
@@ -140,8 +150,8 @@ class RedisQueue:
 
     async def delete_results(self, job: str, entry_ids: Sequence[str]) -> None:
         """See `RolloutQueue.delete_results`."""
-        for start in range(0, len(entry_ids), _DELETE_AT_ONCE):
-            await self._run("XDEL", rollouts_key(job), *entry_ids[start : start + _DELETE_AT_ONCE])
+        for start in range(0, len(entry_ids), _AT_ONCE):
+            await self._run("XDEL", rollouts_key(job), *entry_ids[start : start + _AT_ONCE])
 
     async def hold(self, job: str, owner: str, ttl: float) -> bool:
         """See `RolloutQueue.hold`."""

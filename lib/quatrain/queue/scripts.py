@@ -66,6 +66,15 @@ end
 return forgotten
 """
 
+# KEYS: tasks stream. ARGV: entry ids. Returns those that are not in the stream.
+GONE = """
+local gone = {}
+for _, entry in ipairs(ARGV) do
+  if #redis.call('XRANGE', KEYS[1], entry, entry) == 0 then table.insert(gone, entry) end
+end
+return gone
+"""
+
 # KEYS: owner key. ARGV: owner, time to live in milliseconds.
 HOLD = """
 local holder = redis.call('GET', KEYS[1])

@@ -32,6 +32,7 @@ STALLED_SECONDS = TASK_DEADLINE_SECONDS + 60.0
 READ_COUNT = 256
 READ_BLOCK_SECONDS = 0.5
 SENTINEL_SECONDS = 1.0
+LOSS_LOOK_SECONDS = 5.0
 QUEUE_RETRY_SECONDS = 1.0
 OBJECTS_AT_ONCE = 8
 
@@ -85,7 +86,7 @@ class Collector:
         await asyncio.to_thread(delete_prefix, self._store, results_prefix(self._plan.job))
 
     async def _read_all(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
-        checked = 0.0
+        checked, looked = 0.0, time.monotonic()
         while True:
             try:
                 if time.monotonic() - checked > SENTINEL_SECONDS:
@@ -93,9 +94,12 @@ class Collector:
                     checked = time.monotonic()
                 for pending in list(self._pending.values()):
                     await self._send(pending)
-                await self._read()
+                await self._read(READ_BLOCK_SECONDS if self._drained.is_set() else 0.0)
                 for pending in list(self._pending.values()):
                     await self._read_objects(pending)
+                if time.monotonic() - looked > LOSS_LOOK_SECONDS:
+                    await self._look_for_losses()
+                    looked = time.monotonic()
                 self._look_for_stalls()
                 self.away = ""
             except Unavailable as error:
@@ -175,8 +179,27 @@ class Collector:
                 pending.entries.clear()
                 pending.unsent = pending.missing_chunks()
 
-    async def _read(self) -> None:
-        block = READ_BLOCK_SECONDS if self._drained.is_set() else 0.0
+    async def _look_for_losses(self) -> None:
+        """Enqueues again what the queue has lost without a wipe: a Redis that loses power forgets its last second."""
+        batches = {
+            entry: (pending, chunk)
+            for pending in self._pending.values()
+            if not pending.done.is_set()
+            for chunk in pending.missing_chunks() - pending.unsent
+            if (entry := pending.tasks.get(chunk)) is not None
+        }
+        gone = await self._queue.gone(self._pool, list(batches))
+        if not gone:
+            return
+        while await self._read(0.0):
+            pass  # A task that is gone because it was completed has its results in the queue.
+        for entry in gone:
+            pending, chunk = batches[entry]
+            if pending.tasks.get(chunk) == entry and chunk in pending.missing_chunks():
+                pending.lose_chunk(chunk)
+
+    async def _read(self, block: float) -> bool:
+        """Takes some results; False when there was none within `block` seconds."""
         entries = await self._queue.read_results(self._plan.job, self._after, count=READ_COUNT, block=block)
         done = []
         for entry, payload in entries:
@@ -201,6 +224,7 @@ class Collector:
             await self._queue.delete_results(self._plan.job, done)
         if not entries:
             self._drained.set()
+        return bool(entries)
 
     async def _read_objects(self, pending: PendingBatch) -> None:
         """Reads what entries have named. A result that cannot be had is made again like one that never came."""
@@ -246,5 +270,6 @@ class Collector:
             pending.progress = time.monotonic()
             for task in make_tasks(self._plan, pending.batch, self._epoch, pending.unsent, TASK_DEADLINE_SECONDS):
                 if task.chunk in pending.unsent:
-                    await self._queue.add_task(self._pool, self._plan.job, task.SerializeToString())
+                    entry = await self._queue.add_task(self._pool, self._plan.job, task.SerializeToString())
+                    pending.tasks[task.chunk] = entry
                     pending.unsent.discard(task.chunk)

@@ -13,7 +13,7 @@ from quatrain.v1 import rollout_pb2
 log = get_logger("collector")
 
 MOST_LOSSES = 3
-"""Times that a chunk is enqueued again at once because an object of its results is gone or damaged."""
+"""Times that a chunk is enqueued again at once because its task, or an object of its results, is gone or damaged."""
 
 
 @dataclass
@@ -31,6 +31,8 @@ class PendingBatch:
     has_objects: bool = False
     unsent: set[int] = field(default_factory=set)
     """Chunks whose tasks have yet to be enqueued: what the queue refuses now is sent later."""
+    tasks: dict[int, str] = field(default_factory=dict)
+    """Entry ids of the tasks that the queue should hold, by chunk."""
     losses: Counter[int] = field(default_factory=Counter)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     error: QuatrainError | None = None
@@ -79,15 +81,20 @@ class PendingBatch:
 
         At once for a few times; after that when the batch counts as stalled.
         """
-        chunk = self.chunk_of[rollout]
-        if rollout in self.results or chunk in self.unsent:
+        if rollout not in self.results:
+            self.lose_chunk(self.chunk_of[rollout])
+
+    def lose_chunk(self, chunk: int) -> None:
+        """As `lose`, of a task that the queue has lost or whose results cannot be had."""
+        self.tasks.pop(chunk, None)
+        if chunk in self.unsent:
             return
         self.losses[chunk] += 1
         where = {"purpose": self.batch.purpose, "step": self.batch.step, "chunk": chunk, "losses": self.losses[chunk]}
         if self.losses[chunk] > MOST_LOSSES:
-            log.error("results of a chunk are lost again and again: it waits until the batch has stalled", **where)
+            log.error("a chunk is lost again and again: it waits until the batch has stalled", **where)
             return
-        log.warning("results of a chunk are lost: it is enqueued again", **where)
+        log.warning("a chunk is lost: it is enqueued again", **where)
         self.unsent.add(chunk)
 
     def _fail(self, failure: rollout_pb2.RolloutResult) -> None:
