@@ -32,8 +32,6 @@ class Weather(FaultProxy):
 
     kind: str = ""
     draw: random.Random = field(default_factory=lambda: random.Random(1))
-    flipped: set[str] = field(default_factory=set)
-    """What was hit by a flip already: no bit flips twice on the way, that would be damage in the store."""
 
     def worsen(self, kind: str) -> None:
         """From now on."""
@@ -42,7 +40,6 @@ class Weather(FaultProxy):
     def clear(self) -> None:
         """Everything passes."""
         self.kind = ""
-        self.flipped.clear()
 
     def next_fault(self, method: str, path: str) -> str:
         """See FaultProxy."""
@@ -51,9 +48,7 @@ class Weather(FaultProxy):
             return ""
         methods, share = KINDS[kind]
         with self.lock:
-            hit = method in methods and self.draw.random() < share and not (kind == "flip" and path in self.flipped)
-            if hit and kind == "flip":
-                self.flipped.add(path)
+            hit = method in methods and self.draw.random() < share
         return ("drop" if kind.startswith("away") else kind) if hit else ""
 
 

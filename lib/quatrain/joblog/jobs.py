@@ -9,6 +9,7 @@ from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.storage import ObjectStore
+from quatrain.storage.rereading import SHORT_PAUSES, reread
 
 _PAGE = 1000
 """Keys that a request lists: what S3 gives at most, and what its client asks for anyway."""
@@ -51,10 +52,7 @@ def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> boo
 
 def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
     """The document that the job was created with. Raises NotFound without such a job, Corrupt when it is damaged."""
-    try:
-        return _spec(store, job)
-    except Corrupt:  # A second read tells a bit that flipped on the way from one that flipped in the store.
-        return _spec(store, job)
+    return reread(lambda: _spec(store, job), SHORT_PAUSES)
 
 
 def _spec(store: ObjectStore, job: str) -> dict[str, Any]:

@@ -3,17 +3,12 @@
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog.events import Event, event_key, parse_event
 from quatrain.storage import ObjectStore
+from quatrain.storage.rereading import SHORT_PAUSES, reread
 
 
 def event_at(store: ObjectStore, key: str) -> Event:
-    """The event at `key`. A second read tells a bit that flipped on the way from one that flipped in the store.
-
-    Raises NotFound, Corrupt, Unavailable.
-    """
-    try:
-        return parse_event(store.get(key), key)
-    except Corrupt:
-        return parse_event(store.get(key), key)
+    """The event at `key`. Raises NotFound, Corrupt, Unavailable."""
+    return reread(lambda: parse_event(store.get(key), key), SHORT_PAUSES)
 
 
 def read_event(store: ObjectStore, job: str, revision: int) -> Event:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,11 @@ from quatrain.faults import fault_point
 from quatrain.storage.files import disk_error, file_sha256
 from quatrain.storage.keys import check_key
 from quatrain.storage.protocol import ObjectStore
+from quatrain.storage.rereading import SHORT_PAUSES, reread
 
 MANIFEST = "manifest.json"
 _PAGE = 1000
 _HEX = frozenset("0123456789abcdef")
-_READS = 2  # a second read tells a bit that flipped on the way from one that flipped in the store
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,31 @@ def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, Fil
     return files
 
 
-def read_object(store: ObjectStore, key: str, sha256: str) -> bytes:
-    """Bytes of an object whose digest is known. Raises NotFound, Corrupt."""
-    for _ in range(_READS):
+def read_object(store: ObjectStore, key: str, sha256: str, pauses: Sequence[float] | None = None) -> bytes:
+    """Bytes of an object whose digest is known. `pauses`: see `reread`. Raises NotFound, Corrupt."""
+
+    def read() -> bytes:
         data = store.get(key)
-        if (found := sha256_hex(data)) == sha256:
-            return data
-    raise Corrupt(f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced")
+        if (found := sha256_hex(data)) != sha256:
+            raise Corrupt(
+                f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced"
+            )
+        return data
+
+    return reread(read, pauses)
+
+
+def read_file(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
+    """Writes an object whose digest is known into a file. Raises NotFound, Corrupt, Unavailable."""
+
+    def read() -> None:
+        store.get_file(key, target)
+        if (found := file_sha256(target)) != sha256:
+            raise Corrupt(
+                f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced"
+            )
+
+    reread(read)
 
 
 def delete_prefix(store: ObjectStore, prefix: str) -> None:
@@ -140,8 +159,10 @@ def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEn
         fault_point("folder.before_manifest")
         if store.put_if_absent(key, manifest):
             return Folder(prefix, sha256_hex(manifest))
-    if store.get(key) != manifest:
-        raise AlreadyExists(f"{store.name}: {prefix} holds another folder already")
+    try:
+        read_object(store, key, sha256_hex(manifest), SHORT_PAUSES)
+    except Corrupt:
+        raise AlreadyExists(f"{store.name}: {prefix} holds another folder already") from None
     return Folder(prefix, sha256_hex(manifest))
 
 
@@ -155,13 +176,7 @@ def _entry(value: Any) -> FileEntry:
 def fetch_folder(store: ObjectStore, prefix: str, files: dict[str, FileEntry], into: Path) -> None:
     """Read the files of a manifest into a folder and verify each. Raises NotFound, Corrupt, Unavailable."""
     for name, entry in files.items():
-        key = f"{prefix}/{name}"
-        target = into / name
-        if any(_fetch_file(store, key, target, entry) for _ in range(_READS)):
-            continue
-        raise Corrupt(
-            f"{store.name}: {key} does not match its manifest (sha256 {file_sha256(target)}, expected {entry.sha256})"
-        )
+        read_file(store, f"{prefix}/{name}", entry.sha256, into / name)
 
 
 def verify_folder(path: Path, files: dict[str, FileEntry]) -> bool:
@@ -173,11 +188,6 @@ def verify_folder(path: Path, files: dict[str, FileEntry]) -> bool:
         )
     except (NotFound, FileNotFoundError):
         return False
-
-
-def _fetch_file(store: ObjectStore, key: str, target: Path, entry: FileEntry) -> bool:
-    store.get_file(key, target)
-    return target.stat().st_size == entry.size and file_sha256(target) == entry.sha256
 
 
 class FolderCache:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from quatrain.data.tables import PromptTable, read_prompts
-from quatrain.errors import DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
+from quatrain.errors import Corrupt, DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerPool, LearnerSession
@@ -17,6 +17,7 @@ from quatrain.orchestrator.services import Services
 from quatrain.queue import RolloutQueue
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object
+from quatrain.storage.rereading import PAUSES
 from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer
 from quatrain.v1 import common_pb2, learner_pb2
@@ -113,7 +114,7 @@ class JobRun:
             event = Event(type=kind, data=data, actor=self.around.name, epoch=self.epoch, attempt=attempt)
             while True:
                 try:
-                    return await to_the_end(asyncio.to_thread(self.log.append, event))
+                    return await self._on_the_log(lambda: self.log.append(event))
                 except LogConflict:
                     self.check_ownership()
                 except Unavailable as error:
@@ -123,8 +124,19 @@ class JobRun:
     async def refresh(self) -> None:
         """Folds what others wrote."""
         async with self.pen:
-            await to_the_end(asyncio.to_thread(self.log.refresh))
+            await self._on_the_log(self.log.refresh)
         self.check_ownership()
+
+    async def _on_the_log(self, work: Callable[[], T]) -> T:
+        """Result of work on the log, which may be done twice. An event that looks damaged is read again for some
+        seconds before it ends the job: it may look so on its way only."""
+        for pause in PAUSES:
+            try:
+                return await to_the_end(asyncio.to_thread(work))
+            except Corrupt as error:
+                log.warning("event looks damaged, reading it again", job=self.plan.job, error=error.message)
+                await asyncio.sleep(pause)
+        return await to_the_end(asyncio.to_thread(work))
 
     def check_ownership(self) -> None:
         """Raises Fenced when another owner has taken the job."""

@@ -19,7 +19,7 @@ from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import Folder, upload_model_folder
+from quatrain.storage.folders import Folder, read_file, upload_model_folder
 from quatrain.text import Tokenizer
 from quatrain.text.model_folder import check_model_folder
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
@@ -142,7 +142,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
                 target = root / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    self.store.get_file(data_key(file.sha256), target)
+                    read_file(self.store, data_key(file.sha256), file.sha256, target)
                 except NotFound as error:
                     raise InvalidData(f"file {file.path!r} was not uploaded: no data with its digest") from error
             check_model_folder(root)

@@ -15,6 +15,7 @@ from quatrain.errors import Corrupt
 from quatrain.orchestrator.sampling import PURPOSE_NAMES
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
+from quatrain.storage.rereading import SHORT_PAUSES
 from quatrain.v1 import common_pb2, rollout_pb2
 
 INLINE_BYTES = 64 * 1024
@@ -72,7 +73,7 @@ def discard_objects(store: ObjectStore, packed: Packed) -> None:
 def read_result(store: ObjectStore, job: str, entry: rollout_pb2.RolloutResult) -> rollout_pb2.RolloutResult:
     """The whole result that an entry of this job names. Raises NotFound, Corrupt, InvalidInput, Unavailable."""
     _check_place(job, entry.object.key)
-    data = read_object(store, entry.object.key, entry.object.sha256)
+    data = read_object(store, entry.object.key, entry.object.sha256, SHORT_PAUSES)  # Lost, it is made again.
     try:
         result = rollout_pb2.RolloutResult.FromString(data)
     except DecodeError as error:

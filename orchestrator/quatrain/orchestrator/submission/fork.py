@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.digests import canonical_json, sha256_hex
-from quatrain.errors import AlreadyExists, NotFound, WrongState
+from quatrain.errors import AlreadyExists, Corrupt, NotFound, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog import JobView
 from quatrain.jobspec import resolved_document
@@ -22,7 +22,8 @@ from quatrain.orchestrator.submission.fork_pins import ForkResolver
 from quatrain.orchestrator.submission.fork_spec import forked_spec, same_reward
 from quatrain.orchestrator.submission.submit import Submitter, new_job_id
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, manifest_bytes, read_manifest
+from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, manifest_bytes, read_manifest, read_object
+from quatrain.storage.rereading import SHORT_PAUSES
 
 ATTEMPT = 0
 """Of the copied checkpoint: no learner of the fork has written it."""
@@ -111,8 +112,10 @@ def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: s
     except NotFound as error:
         _discard(store, prefix, key)
         raise NotFound(f"checkpoint {checkpoint['step']} of job {source!r} was deleted meanwhile") from error
-    if store.get(key) != manifest:
-        raise AlreadyExists(f"{prefix} holds another job's checkpoint: choose another new_job_id")
+    try:
+        read_object(store, key, checkpoint["sha256"], SHORT_PAUSES)
+    except Corrupt:
+        raise AlreadyExists(f"{prefix} holds another job's checkpoint: choose another new_job_id") from None
     return {"key": key, "sha256": checkpoint["sha256"], "size": len(manifest)}
 
 
