@@ -226,9 +226,9 @@ class LearnerPool:
             raise Unavailable(f"no learner answers at {', '.join(self._targets)}: start one, or look at its log")
         mine = [a for a, s in reachable if s.HasField("token") and s.token.job == job]
         free = [a for a, s in reachable if not s.HasField("token") and a not in self._opening]
-        first = min(self._line, key=self._line.__getitem__)
-        if not mine and free and first != job:
-            raise LearnerBusy(f"job {first!r} gets the next learner")
+        before = sorted(self._line, key=self._line.__getitem__)[: len(free)]
+        if not mine and free and job not in before:
+            raise LearnerBusy(f"the free learners go to {', '.join(map(repr, before))}")
         refusal = ""
         for address in [*mine, *free]:
             self._line.pop(job, None)  # This learner is ours; the next job in the line may take another one meanwhile.

@@ -11,11 +11,13 @@ from tests.integration.orchestrator.faults import FlakyQueue, soon
 from tests.integration.orchestrator.test_api import serving
 from tests.integration.orchestrator.world import World, deployment, run
 
+from quatrain.errors import LearnerBusy
 from quatrain.joblog import Event, JobLog, jobs
+from quatrain.orchestrator import learners
 from quatrain.orchestrator import scheduler as scheduling
 from quatrain.orchestrator.submission.submit import Submission
 from quatrain.storage import ObjectStore
-from quatrain.v1 import job_pb2
+from quatrain.v1 import common_pb2, job_pb2, learner_pb2
 
 
 def small(world: World, **fields: Any) -> dict[str, Any]:
@@ -90,6 +92,37 @@ def test_the_waiting_go_by_priority_then_by_age_and_say_what_they_wait_for(tmp_p
                 await world.end_of(name)
             opened = sorted((world.events(name, "learner_opened")[0].time, name) for name in jobs.list_jobs(world.calm))
             assert [name for _, name in opened] == ["first", "urgent", "later", "last", "idle"]
+
+    run(scenario)
+
+
+def test_who_is_later_in_the_line_gets_a_learner_where_enough_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy_for = {"a", "b"}
+
+    async def opened(address: str, request: learner_pb2.OpenRequest, tls: Any) -> str:
+        if request.token.job in busy_for:
+            raise LearnerBusy("taken by another orchestrator's job meanwhile")
+        return request.token.job
+
+    monkeypatch.setattr(learners, "_open_at", opened)
+
+    async def ask(pool: learners.LearnerPool, job: str) -> str:
+        request = learner_pb2.OpenRequest(token=common_pb2.OwnerToken(job=job, epoch=1, attempt=1))
+        try:
+            return cast(str, await pool.open(request, (0, "", job)))
+        except LearnerBusy as error:
+            return error.message
+
+    async def scenario() -> None:
+        async with deployment(tmp_path, workers=0, learners=2, schedulers=0) as world:
+            pool = learners.LearnerPool(world.learner_addresses)
+            for job in sorted(busy_for):
+                assert "taken by another" in await ask(pool, job)
+            assert await ask(pool, "c") == "the free learners go to 'a', 'b'"
+            busy_for.clear()
+            assert await ask(pool, "b") == "b"
 
     run(scenario)
 
