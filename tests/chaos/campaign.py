@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent / "results" / "campaign.jsonl"
 BLOCK = 120
 """Seeds that are sorted by flavour of stack before they are run."""
 STILL_SECONDS = 3.0
-CHUNK = 30
+CHUNK = 20
 """Runs on one stack before it makes place for another."""
 
 
@@ -152,11 +152,13 @@ class Campaign:
 
 
 def chunks_of(cases: Sequence[tuple[int, Case]]) -> Iterator[Chunk]:
-    """The cases by flavour of stack, in pieces; slow flavours first."""
-    for flavour in ("torch", "s3", "links", "large", "fake"):
-        chosen = [(seed, case) for seed, case in cases if case.flavour == flavour]
-        for start in range(0, len(chosen), CHUNK):
-            yield Chunk(flavour, chosen[start : start + CHUNK])
+    """The cases by flavour of stack, in pieces, one of each flavour after the other; slow flavours first."""
+    flavours = ("torch", "s3", "links", "large", "fake")
+    chosen = {flavour: [(seed, case) for seed, case in cases if case.flavour == flavour] for flavour in flavours}
+    for start in range(0, len(cases), CHUNK):
+        for flavour in flavours:
+            if piece := chosen[flavour][start : start + CHUNK]:
+                yield Chunk(flavour, piece)
 
 
 def job_id(seed: int, number: int) -> str:
