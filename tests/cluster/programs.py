@@ -1,6 +1,6 @@
 """Kubernetes, its controllers and tools, built from their Go modules at pinned versions into the tests' cache folder.
 
-`python -m tests.cluster.programs [chart | node | controllers | NAME ...]` builds what is missing, prints the seconds.
+`python -m tests.cluster.programs [GROUP | NAME ...]` builds what is missing and prints the seconds.
 """
 
 import json
@@ -51,6 +51,7 @@ KUBE_PROXY = _kube("kube-proxy")
 COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.14.7")
 PAUSE = GoProgram("pause", "", "v1")
 KEDA_OPERATOR = GoProgram("keda-operator", "github.com/kedacore/keda/v2/cmd/operator", "v2.21.0")
+DOCKER_COMPOSE = GoProgram("docker-compose", "github.com/docker/compose/v2/cmd", "v2.40.3")
 KEDA_ADAPTER = GoProgram("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", "v2.21.0")
 
 # Custom resource definitions of what the chart can use: modules, and their folders of definitions.
@@ -68,6 +69,7 @@ GROUPS = {
     "chart": (HELM, KUBECONFORM, *CONTROL),
     "node": (HELM, *CONTROL, KUBELET, KUBE_PROXY, COREDNS, PAUSE),
     "controllers": (KEDA_OPERATOR, KEDA_ADAPTER),
+    "images": (DOCKER_COMPOSE,),
 }
 _RECIPES = {
     **dict.fromkeys((API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KUBELET, KUBE_PROXY), _KUBE),
@@ -76,6 +78,7 @@ _RECIPES = {
     ETCD: Recipe((f"{ETCD.module}@{ETCD.version}",), own_main=True),
     COREDNS: Recipe((f"{COREDNS.module}@{COREDNS.version}",), own_main=True),
     PAUSE: Recipe((), own_main=True),
+    DOCKER_COMPOSE: Recipe((f"github.com/docker/compose/v2@{DOCKER_COMPOSE.version}",)),
     HELM: Recipe((f"helm.sh/helm/v4@{HELM.version}",)),
     KUBECONFORM: Recipe((f"github.com/yannh/kubeconform@{KUBECONFORM.version}",)),
 }

@@ -32,8 +32,8 @@ def up(
     stack = _stack()
     home = state_folder()
     if mode == "auto":
-        mode = "process"
-        hint("mode: process (this version has no container images; MODE=process|compose forces)")
+        mode, reason = stack.choose_mode(home, replicas=bool(replicas))
+        hint(f"mode: {mode} ({reason}; MODE=process|compose forces)")
     wanted = dict(_replica(each) for each in replicas) if replicas else None
     code = stack.up(home, mode=mode, replicas=wanted)
     endpoint = read_endpoint(home)
@@ -63,7 +63,8 @@ def status(output: Output = Format.table) -> None:
             "port": each.port,
             "restarts": each.restarts,
             "memory_bytes": each.memory,
-            "log": str(each.log),
+            "log": each.log,
+            "state": each.state,
         }
         for each in processes
     ]
@@ -72,7 +73,7 @@ def status(output: Output = Format.table) -> None:
     elif output is Format.table:
         if rows:
             shown = [_cells(row) for row in rows]
-            print_table(["NAME", "PID", "PORT", "RESTARTS", "MEMORY", "LOG"], shown)
+            print_table(["NAME", "STATE", "PID", "PORT", "RESTARTS", "MEMORY", "LOG"], shown)
     else:
         print_data({"home": str(home), "api": endpoint.api if endpoint else None, "processes": rows}, output)
     if not rows:
@@ -100,7 +101,8 @@ def _replica(text: str) -> tuple[str, int]:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     memory = _mib(row["memory_bytes"])
-    return [row["name"], str(row["pid"]), str(row["port"] or "-"), str(row["restarts"]), memory, row["log"]]
+    numbers = [str(row[name] or "-") for name in ("pid", "port")]
+    return [row["name"], row["state"], *numbers, str(row["restarts"]), memory, row["log"]]
 
 
 def _mib(size: int) -> str:

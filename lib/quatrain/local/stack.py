@@ -1,4 +1,4 @@
-"""`up`, `down` and `status` of a local stack in process mode."""
+"""`up`, `down` and `status` of a local stack: of processes, or of containers (`quatrain.local.compose`)."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from quatrain.errors import InvalidInput, Unavailable
+from quatrain.local import compose
 from quatrain.local.home import remove_endpoint
 from quatrain.local.layout import KINDS
 from quatrain.local.state import ProcessRecord, StackRecord, read_record, remove_record
@@ -35,14 +36,16 @@ _supervisors: list["subprocess.Popen[bytes]"] = []
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """One process as people see it. `memory` is its proportional share in bytes; 0 when that cannot be read."""
+    """One process as people see it. `memory`: its proportional share in bytes; 0 when that cannot be read. `log`: the
+    path of its log, or the command that shows it. Of a container only name, state and log are known."""
 
     name: str
     pid: int
     port: int
     restarts: int
     memory: int
-    log: Path
+    log: str
+    state: str = "running"
 
 
 def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = None) -> int:
@@ -50,13 +53,15 @@ def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = N
 
     Raises InvalidInput on a mode or kind of process that does not exist, Unavailable when the stack does not get ready.
     """
-    if mode != "process":
-        raise InvalidInput(f"mode {mode!r}: this version starts processes only (MODE=process)")
+    home.mkdir(parents=True, exist_ok=True)
+    _check_mode(home, mode, replicas)
+    if mode == "compose":
+        compose.up(home)
+        return 0
     wanted = dict.fromkeys(KINDS, 1) | (replicas or {})
     unknown = sorted(set(wanted) - set(KINDS))
     if unknown:
         raise InvalidInput(f"no such process: {', '.join(unknown)}; there are {', '.join(KINDS)}")
-    home.mkdir(parents=True, exist_ok=True)
     record = read_record(home)
     running = record is not None and record.supervisor.process() is not None
     if replicas is not None or not running:
@@ -69,8 +74,27 @@ def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = N
     return 0
 
 
+def choose_mode(home: Path, *, replicas: bool) -> tuple[str, str]:
+    """The mode for somebody who names none, and why: that of the stack that runs, else containers where they can."""
+    if compose.is_up(home):
+        return "compose", "a stack of containers was started here"
+    record = read_record(home)
+    if record is not None and record.supervisor.process() is not None:
+        return "process", "a stack of processes runs here"
+    if replicas:
+        return "process", "--replicas is for processes"
+    reason = compose.why_not()
+    return (
+        ("compose", "the images of this version are here")
+        if reason is None
+        else ("process", f"no containers: {reason}")
+    )
+
+
 def down(home: Path) -> int:
-    """Ends the stack's own processes and keeps its data. Idempotent. Returns 0."""
+    """Ends the stack's own processes or containers and keeps its data. Idempotent. Returns 0."""
+    if compose.is_up(home):
+        compose.down(home)
     record = read_record(home)
     if record is not None:
         supervisor = record.supervisor.process()
@@ -86,11 +110,31 @@ def down(home: Path) -> int:
 
 
 def status(home: Path) -> list[ProcessStatus]:
-    """The running processes; empty without a stack."""
+    """The running processes, or all containers; empty without a stack."""
+    if compose.is_up(home):
+        return [
+            ProcessStatus(
+                each.name, 0, 0, 0, 0, compose.log_command(home, each.name), f"{each.state} {each.health}".strip()
+            )
+            for each in compose.containers(home)
+        ]
     record = read_record(home)
     if record is None or record.supervisor.process() is None:
         return []
     return [_status(home, entry) for entry in (record.supervisor, *record.processes)]
+
+
+def _check_mode(home: Path, mode: str, replicas: dict[str, int] | None) -> None:
+    """Raises InvalidInput on a mode that is none, or while a stack of the other mode runs."""
+    if mode not in ("process", "compose"):
+        raise InvalidInput(f"mode {mode!r}: there are process and compose (and auto, on the command line)")
+    record = read_record(home)
+    running = "process" if record is not None and record.supervisor.process() is not None else None
+    running = "compose" if compose.is_up(home) else running
+    if running not in (None, mode):
+        raise InvalidInput(f"a stack of mode {running} runs in {home}; `quatrain down` ends it, its data stay")
+    if mode == "compose" and replicas:
+        raise InvalidInput("mode compose runs one of each; --replicas is for mode process, the chart for more")
 
 
 def _status(home: Path, entry: ProcessRecord) -> ProcessStatus:
@@ -99,7 +143,8 @@ def _status(home: Path, entry: ProcessRecord) -> ProcessStatus:
         memory = int(process.memory_full_info().pss) if process is not None else 0
     except psutil.Error:
         memory = 0
-    return ProcessStatus(entry.name, entry.pid, entry.port, entry.restarts, memory, home / "logs" / f"{entry.name}.log")
+    log = str(home / "logs" / f"{entry.name}.log")
+    return ProcessStatus(entry.name, entry.pid, entry.port, entry.restarts, memory, log)
 
 
 def _wanted(home: Path) -> dict[str, int]:

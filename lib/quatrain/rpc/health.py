@@ -1,7 +1,7 @@
 """Health check of a process from within its container: `python -m quatrain.rpc.health [--service NAME] HOST:PORT`.
 
-Asks the plaintext health port (`server.health_port`). The exit code is 0 when the process serves, else 1 with the reason
-on stderr, 2 where the command itself is wrong.
+Asks the plaintext health port (`server.health_port`). The exit code is 0 when the process serves, 1 when it does not,
+with the reason on stderr, and 2 where the command itself is wrong.
 """
 
 import argparse
