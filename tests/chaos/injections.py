@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 import redis as redis_client
 from tests.chaos.api import Api, Watcher
 from tests.chaos.cases import AFTER_THE_END, HOLDS, PAUSES, STARTING_LINKS, Case
 from tests.chaos.checker import Fault, Outage
+from tests.chaos.mischief import poison, replay
 from tests.chaos.processes import Process
 from tests.chaos.stack import ChaosStack
 
@@ -242,48 +242,6 @@ def _answer_without_store(run: Injection) -> str:
     return ""
 
 
-def _replay(run: Injection) -> None:
-    run.target = run.case.what
-    if run.case.what in ("tasks-twice", "results-twice"):
-        key = "quatrain:tasks:default" if run.case.what == "tasks-twice" else f"quatrain:rollouts:{run.job}"
-        with run.stack.redis() as redis:
-            _repeat_entries(run, redis, key)
-    elif run.case.what == "stale-token":
-        from tests.chaos.zombies import use_stale_tokens
-
-        run.error = use_stale_tokens(run.stack, run.job)
-
-
-def _repeat_entries(run: Injection, redis: "redis_client.Redis", key: str) -> None:
-    """Adds what it finds in a stream once more, for two seconds."""
-    seen: set[bytes] = set()
-    until = time.monotonic() + 2.0
-    while time.monotonic() < until and not run.ending.is_set():
-        entries: Any = redis.xrange(key)
-        for entry, fields in entries:
-            if entry not in seen:
-                again: Any = redis.xadd(key, fields)
-                seen |= {entry, again}
-        time.sleep(TICK)
-
-
-def _poison(run: Injection) -> None:
-    run.target = run.case.what
-    with run.stack.redis() as redis:
-        if run.case.what == "tasks":
-            for payload in (b"", b"\xff\xff no task", b"\x00" * 100_000):
-                redis.xadd("quatrain:tasks:default", {"job": run.job, "nonce": "poison", "payload": payload})
-        elif run.case.what == "results":
-            for payload in (b"", b"\xff\xff no result", b"\x00" * 100_000):
-                redis.xadd(f"quatrain:rollouts:{run.job}", {"result": payload})
-        else:
-            run.store.put_if_absent("active/never-created", b"{}")
-            run.store.put_if_absent(f"active/damaged-{run.job}", b"{}")
-            run.store.put_if_absent(f"jobs/damaged-{run.job}/spec.json", b"{ no json")
-            run.rest(2.0)
-            run.store.delete(f"active/damaged-{run.job}")
-
-
 def _rolling(run: Injection) -> None:
     what, _, kind = run.case.what.partition("-")
     run.target = kind
@@ -322,8 +280,8 @@ ACTIONS: dict[str, Callable[[Injection], None]] = {
     "C": _link,
     "D": _redis,
     "E": _store,
-    "F": _replay,
-    "G": _poison,
+    "F": replay,
+    "G": poison,
     "H": _rolling,
     "I": _clock,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.campaign import RESULTS, read_rows
-from tests.chaos.cases import PAIRS
+from tests.chaos.cases import LINK_FAULTS, LINKS, PAIRS
 
 from quatrain.faults import POINTS
 
@@ -23,6 +23,14 @@ CLASSES = {
     "G": "poison",
     "H": "rolling restart, scaling",
     "I": "clock set by an hour",
+}
+BESIDE = {
+    "fork": "the job is being forked from another one",
+    "delete": "the source of the fork is being deleted",
+    "release": "the checkpoint that the fork came from is being deleted",
+    "upload": "a file is being uploaded",
+    "import": "a model is being uploaded and imported",
+    "large": "every result goes through the object store",
 }
 Row = dict[str, Any]
 
@@ -45,17 +53,57 @@ def tables(rows: Sequence[Row]) -> str:
             (_summary(key, group) for key, group in _grouped(reached, _kind)),
         ),
         "",
-        "Kills at named points, by process and point:",
+        "Faults on the way from one kind of process to another: runs, (broken invariants), longest recovery in s:",
         "",
         *_table(
-            ("process", "point", "when it is", "kills", "broken", "recovery in s: median, longest"),
+            ("from - to", *LINK_FAULTS),
+            (_link(link, [row for row in reached if row["fault"] == "C"]) for link in LINKS),
+        ),
+        "",
+        "Kills and Redis faults while more is going on than a job:",
+        "",
+        *_table(
+            ("beside", "faults", "invariants broken", "recovery in s: median, longest"),
+            (_beside(what, reached) for what in BESIDE),
+        ),
+        "",
+        "Kills and stops at named points, by process and point:",
+        "",
+        *_table(
+            (
+                "process",
+                "point",
+                "when it is",
+                "kills",
+                "stops",
+                "broken",
+                "recovery from a kill in s: median, longest",
+            ),
             (_pair(kind, point, reached) for kind, point in PAIRS),
         ),
     ]
     return "\n".join(lines)
 
 
+def _link(link: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    cells = []
+    for what in LINK_FAULTS:
+        found = [row for row in rows if (row["process"], row["what"]) == (link, what)]
+        broken = sum(row["result"] == "violated" for row in found)
+        longest = max((row["recovery"] for row in found if row["recovery"] is not None), default=None)
+        cells.append(f"{len(found)} ({broken}){'' if longest is None else f', {longest:.1f}'}")
+    return link.replace("-", " - "), *cells
+
+
+def _beside(what: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    found = [row for row in rows if what in (row["variant"], row["flavour"])]
+    broken = sum(row["result"] == "violated" for row in found)
+    return BESIDE[what], str(len(found)), str(broken), _recovery(found)
+
+
 def _kind(row: Row) -> tuple[str, str, str]:
+    if row["fault"] == "C":
+        return row["fault"], row["what"], "every link"
     if row["point"]:
         return row["fault"], f"{row['what']} at a named point", row["process"]
     return row["fault"], row["what"], row["process"]
@@ -68,9 +116,10 @@ def _summary(key: tuple[str, str, str], group: Sequence[Row]) -> tuple[str, ...]
 
 
 def _pair(kind: str, point: str, rows: Iterable[Row]) -> tuple[str, ...]:
-    kills = [row for row in rows if (row["what"], row["process"], row["point"]) == ("kill", kind, point)]
-    broken = sum(row["result"] == "violated" for row in kills)
-    return kind, f"`{point}`", POINTS[point], str(len(kills)), str(broken), _recovery(kills)
+    found = [row for row in rows if (row["process"], row["point"]) == (kind, point)]
+    kills, stops = ([row for row in found if row["what"] == what] for what in ("kill", "stop"))
+    broken = sum(row["result"] == "violated" for row in found)
+    return kind, f"`{point}`", POINTS[point], str(len(kills)), str(len(stops)), str(broken), _recovery(kills)
 
 
 def _recovery(rows: Iterable[Row]) -> str:
