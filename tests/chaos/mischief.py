@@ -1,0 +1,54 @@
+"""Replays and poison: what nobody of ours would send."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis as redis_client
+from tests.chaos.zombies import use_stale_tokens
+
+if TYPE_CHECKING:
+    from tests.chaos.injections import Injection
+
+TICK = 0.02
+
+
+def replay(run: "Injection") -> None:
+    """Class F: what was said once is said again."""
+    run.target = run.case.what
+    if run.case.what in ("tasks-twice", "results-twice"):
+        key = "quatrain:tasks:default" if run.case.what == "tasks-twice" else f"quatrain:rollouts:{run.job}"
+        with run.stack.redis() as redis:
+            _repeat_entries(run, redis, key)
+    elif run.case.what == "stale-token":
+        run.error = use_stale_tokens(run.stack, run.job)
+
+
+def _repeat_entries(run: "Injection", redis: "redis_client.Redis", key: str) -> None:
+    """Adds what it finds in a stream once more, for two seconds."""
+    seen: set[bytes] = set()
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until and not run.ending.is_set():
+        entries: Any = redis.xrange(key)
+        for entry, fields in entries:
+            if entry not in seen:
+                again: Any = redis.xadd(key, fields)
+                seen |= {entry, again}
+        time.sleep(TICK)
+
+
+def poison(run: "Injection") -> None:
+    """Class G: rubbish where tasks, results and jobs are looked for."""
+    run.target = run.case.what
+    with run.stack.redis() as redis:
+        if run.case.what == "tasks":
+            for payload in (b"", b"\xff\xff no task", b"\x00" * 100_000):
+                redis.xadd("quatrain:tasks:default", {"job": run.job, "nonce": "poison", "payload": payload})
+        elif run.case.what == "results":
+            for payload in (b"", b"\xff\xff no result", b"\x00" * 100_000):
+                redis.xadd(f"quatrain:rollouts:{run.job}", {"result": payload})
+        else:
+            run.store.put_if_absent("active/never-created", b"{}")
+            run.store.put_if_absent(f"active/damaged-{run.job}", b"{}")
+            run.store.put_if_absent(f"jobs/damaged-{run.job}/spec.json", b"{ no json")
+            run.rest(2.0)
+            run.store.delete(f"active/damaged-{run.job}")
