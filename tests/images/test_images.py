@@ -1,0 +1,135 @@
+"""What holds for each image as it was built: its user, its file system, its contents, its labels, its health check."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import pytest
+from tests.e2e.stack import wait_until
+from tests.images.engine import Engine, tag
+
+MODULES = {
+    "generation": ("quatrain.generation.__main__",),
+    "reward": ("quatrain.reward.__main__",),
+    "reference": ("quatrain.reference.__main__",),
+    "learner": ("quatrain.learner.__main__",),
+    "orchestrator": ("quatrain.orchestrator.__main__", "quatrain.orchestrator.rollout.__main__"),
+}
+SERVICES = tuple(MODULES)
+WITH_TORCH = ("generation", "reward", "reference", "learner")
+ALL = (*SERVICES, "minio", "valkey")
+TOOLS = ("gcc", "cc", "g++", "clang", "ld", "as", "make", "go", "pip", "pip3", "git", "curl", "wget")
+# As in Kubernetes at Pod Security `restricted`, and in compose.yaml.
+RESTRICTED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp", "--network=none")
+HEALTHY_SECONDS = 120.0
+PROBE = f"""
+import importlib, json, os, shutil, sys, tempfile
+
+def writable(folder):
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+print(json.dumps({{
+    "user": [os.getuid(), os.getgid(), os.getgroups()],
+    "writable": [each for each in ("/", "/etc", "/usr", "/opt/quatrain", "/home", "/var", "/tmp") if writable(each)],
+    "tools": [each for each in {TOOLS!r} if shutil.which(each)],
+    "left": [each for each in ("/root/.cache", "/var/lib/apt/lists/lock", "/opt/build/pip") if os.path.exists(each)],
+    "secrets": os.listdir("/run/secrets") if os.path.isdir("/run/secrets") else [],
+    "modules": [each for each in ("pip", "pytest", "mypy", "triton", "nvidia") if importlib.util.find_spec(each)],
+    "torch": "torch" in sys.modules,
+}}))
+"""
+
+
+@contextmanager
+def container(engine: Engine, *arguments: str) -> Iterator[str]:
+    """A container in the background; its id."""
+    name = engine.output("run", "--detach", *RESTRICTED, *arguments).strip()
+    try:
+        yield name
+    finally:
+        engine.run("rm", "--force", "--time=0", name)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_runs_as_nobody_special_with_nothing_that_builds(engine: Engine, name: str) -> None:
+    modules = MODULES.get(name, ())
+    command = ("run", "--rm", *RESTRICTED, "--entrypoint=python", tag(name), "-c", PROBE, *modules)
+
+    found = json.loads(engine.output(*command))
+
+    assert found == {
+        "user": [10001, 10001, [10001]],
+        "writable": ["/tmp"],
+        "tools": [],
+        "left": [],
+        "secrets": [],
+        "modules": [],
+        "torch": name in WITH_TORCH,
+    }
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_says_what_it_is(engine: Engine, name: str) -> None:
+    labels = engine.image(name)["Config"]["Labels"]
+
+    assert labels["org.opencontainers.image.title"] == f"quatrain/{name}"
+    assert labels["org.opencontainers.image.version"] == version("quatrain")
+    assert labels["org.opencontainers.image.licenses"]
+    assert len(labels["org.opencontainers.image.revision"]) == 40
+    history = engine.output("history", "--no-trunc", tag(name))
+    assert "index-url" not in history
+    assert "PIP_INDEX" not in history
+
+
+def test_services_with_models_share_torch(engine: Engine) -> None:
+    shared = engine.image("torch")["RootFS"]["Layers"]
+
+    for name in WITH_TORCH:
+        assert engine.image(name)["RootFS"]["Layers"][: len(shared)] == shared
+    slim = engine.image("base")["RootFS"]["Layers"]
+    for name in ("orchestrator", "minio", "valkey"):
+        layers = engine.image(name)["RootFS"]["Layers"]
+        assert layers[: len(slim)] == slim
+        assert layers[: len(shared)] != shared
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_refuses_to_serve_others_unprotected(engine: Engine, name: str) -> None:
+    storage = ("--env=QUATRAIN_STORAGE__KIND=local", "--env=QUATRAIN_STORAGE__ROOT=/tmp/store")
+
+    done = engine.run("run", "--rm", *RESTRICTED, *storage, "--env=QUATRAIN_QUEUE__URL=memory://", tag(name))
+
+    assert done.returncode == 1, done.stderr
+    assert ("without tokens" if name == "orchestrator" else "without TLS") in done.stderr
+
+
+@pytest.mark.parametrize("name", ["generation", "reward", "reference", "learner", "minio", "valkey"])
+def test_becomes_healthy_and_ends_when_asked(engine: Engine, name: str) -> None:
+    settings = (
+        "--env=QUATRAIN_SERVER__INSECURE=true",
+        "--env=QUATRAIN_STORAGE__KIND=local",
+        "--env=QUATRAIN_STORAGE__ROOT=/tmp/store",
+    )
+    storage = ("--volume=/data",) if name in ("minio", "valkey") else ()
+
+    with container(engine, *settings, *storage, tag(name)) as running:
+
+        def healthy() -> bool:
+            status = engine.output("inspect", "--format", "{{.State.Status}} {{.State.Health.Status}}", running)
+            assert "exited" not in status, engine.run("logs", running).stderr
+            return "healthy" in status.replace("unhealthy", "")
+
+        wait_until(healthy, HEALTHY_SECONDS, f"{name} did not become healthy")
+        began = time.monotonic()
+        engine.output("stop", "--time=30", running)
+        # Killed after 30 s if it does not follow SIGTERM, which would be exit code 137.
+        code = engine.output("inspect", "--format", "{{.State.ExitCode}}", running).strip()
+        assert (code, time.monotonic() - began < 30.0) == ("0", True)
