@@ -10,10 +10,12 @@ endif
 ifeq ($(PIP_EXTRA_INDEX_URL),)
 unexport PIP_EXTRA_INDEX_URL
 endif
-MODE ?= process
-SOURCES := lib services orchestrator tests bench examples docs
+MODE ?= auto
+# Of the images: docker/README.md.
+export BASE_IMAGE COMPUTE ENGINE TORCH_INDEX_URL
+SOURCES := lib services orchestrator tests bench examples docs docker
 
-.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak cluster-tools cluster-test clean
+.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak images image-test cluster-tools cluster-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -38,7 +40,7 @@ test-slow: setup  ## What takes longer than the everyday suite
 closed-form: setup  ## The closed-form tasks through the real services; SEEDS="1 2 3"
 	$(BIN)/python examples/count-token/check.py --seeds $(or $(SEEDS),1)
 
-up: setup  ## Starts the local stack
+up: setup  ## Starts the local stack; MODE=process|compose, by default compose where its images are
 	$(BIN)/quatrain up --mode $(MODE)
 
 down: setup  ## Ends the local stack, keeps its data
@@ -73,6 +75,14 @@ load: setup  ## The control plane under load: rollouts a second, replicas, watch
 
 soak: setup  ## One job of 10,000 steps: nothing grows; STEPS=n
 	$(BIN)/python -m tests.load soak $(if $(STEPS),--steps $(STEPS))
+
+images: setup  ## Builds the container images; COMPUTE=cuda, BASE_IMAGE=debootstrap without a registry
+	$(BIN)/python docker/build.py
+
+image-test: setup  ## Builds the images, looks into them, runs compose.yaml to a finished job and kills its containers
+	$(BIN)/python docker/build.py --sizes tests/images/sizes.json
+	$(BIN)/python -m tests.cluster.programs images
+	$(BIN)/python -m pytest tests/images --timeout=1800
 
 cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node controllers"
 	$(BIN)/python -m tests.cluster.programs $(GROUPS)
