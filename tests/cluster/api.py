@@ -88,8 +88,8 @@ class Cluster:
         return name
 
     def drop_namespace(self, name: str) -> None:
-        """Deletes a namespace with all that is in it."""
-        self.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
+        """Has a namespace deleted with all that is in it, and does not wait for it."""
+        self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
     def evict(self, pod: str, namespace: str) -> Outcome:
         """Asks the Eviction API, which answers 429 as long as a disruption budget says no."""

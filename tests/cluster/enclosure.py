@@ -58,7 +58,9 @@ def enclosed(folder: Path, nameserver: str) -> Iterator[Enclosure]:
         enclosure = Enclosure(_first_child(holder))
         enclosure.run("mount", "--make-rshared", "/")
         enclosure.run("ip", "link", "set", "lo", "up")
-        _lay_over(enclosure, folder, "etc/resolv.conf", f"nameserver {nameserver}\n")
+        _lay_over(
+            enclosure, folder, "etc/resolv.conf", f"nameserver {nameserver}\nsearch cluster.local\noptions ndots:5\n"
+        )
         for name, value in KERNEL_SETTINGS.items():
             _lay_over(enclosure, folder, f"proc/sys/{name}", f"{value}\n")
         yield enclosure

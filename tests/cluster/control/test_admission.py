@@ -18,9 +18,11 @@ def test_every_container_says_what_it_needs(cluster: Cluster, namespace: str) ->
 
     release.install()
 
+    def counted() -> int:
+        return int(cluster.get("resourcequota", "all", namespace)["status"]["used"]["pods"])
+
+    cluster.wait("the quota to count the pods", lambda: counted() == len(release.pods()))
     assert "Succeeded" in release.test()
-    used = cluster.get("resourcequota", "all", namespace)["status"]["used"]
-    assert int(used["pods"]) >= len(release.pods())
 
 
 def test_a_quota_that_is_used_up_holds_pods_back(cluster: Cluster, namespace: str) -> None:
