@@ -97,7 +97,7 @@ def _short(case: Case) -> Case:
     return replace(case, variant=variant, at=min(case.at, LAST_REVISION[variant]))
 
 
-def _point(fault: str, what: str, kind: str, point: str, wanted: int, **where: str) -> Cell:
+def _point(fault: str, what: str, kind: str, point: str, wanted: int, **where: Any) -> Cell:
     fields = {"fault": fault, "what": what, "process": kind, "point": point, **where}
     return Cell(tuple(fields.items()), wanted, lambda draw: replace(at_point(fault, what, kind, point, draw), **where))
 

@@ -104,7 +104,7 @@ def test_a_condition_that_is_not_taken_back_is_found(stories: Stories, tmp_path:
     outage = Outage("Redis", first.time - 60.0, first.time - 1.0, silent=False)
     told = datetime.fromtimestamp(first.time - 30.0, UTC).isoformat()
     copy.insert(first.revision, first, type_="condition", name="unavailable", message="Redis is away", time_=told)
-    seen = {"watches": None, "outages": [outage]}
+    seen: dict[str, Any] = {"watches": None, "outages": [outage]}
     assert [violation.part for violation in copy.examine(**seen).violations] == ["says so"]
     copy.insert(first.revision + 1, first, type_="condition", name="unavailable", message=None)
     assert copy.examine(**seen).violations == []
