@@ -32,11 +32,9 @@ def soak(home: Path, *, steps: int = STEPS) -> dict[str, Any]:
         recorder = _Recorder(deployment)
         recorder.until(steps)
         listings = _listings(deployment, steps)
-        takeover = _takeover(deployment)
-        deployment.client.cancel("soak", now=True)
-        state = deployment.client.wait("soak", timeout=120.0).state
-        samples = recorder.samples
         times = _step_times(deployment)
+        takeover, state = _takeover(deployment)
+        samples = recorder.samples
     return {
         "steps": steps,
         "ended": state,
@@ -79,14 +77,17 @@ class _Recorder:
             time.sleep(SAMPLE_SECONDS)
 
 
-def _trend(points: list[tuple[float, float]]) -> dict[str, float]:
-    """The trend line after the first tenth: its value there and at the end, and the growth as a share."""
+def _trend(points: list[tuple[float, float]]) -> dict[str, Any]:
+    """The trend line after the first tenth: its value there and at the end, and the growth as a share; and the mean of
+    each tenth."""
     last = points[-1][0]
     later = [(x, y) for x, y in points if x >= last / 10]
     gradient = slope(later)
     mean_x, mean_y = (sum(values) / len(later) for values in zip(*later, strict=True))
     first, final = (mean_y + gradient * (x - mean_x) for x in (last / 10, last))
-    return {"first": round(first, 4), "last": round(final, 4), "growth": round(final / first - 1, 4)}
+    tenths = [[y for x, y in points if min(9, int(10 * x / last)) == tenth] for tenth in range(10)]
+    means = [round(sum(values) / len(values), 4) for values in tenths if values]
+    return {"first": round(first, 4), "last": round(final, 4), "growth": round(final / first - 1, 4), "tenths": means}
 
 
 def _step_times(deployment: Deployment) -> list[tuple[float, float]]:
@@ -122,8 +123,8 @@ def _listings(deployment: Deployment, steps: int) -> dict[str, float]:
     return found
 
 
-def _takeover(deployment: Deployment) -> float:
-    """Seconds from the owner's SIGKILL to the next owner's first finished step."""
+def _takeover(deployment: Deployment) -> tuple[float, str]:
+    """Seconds from the owner's SIGKILL to the next owner's first finished step; then how the job ends."""
     client = deployment.client
     events = client.events("soak", after_revision=0)
     owner = next(event.data["owner"] for event in reversed(events) if event.type == "owner_taken")
@@ -133,7 +134,9 @@ def _takeover(deployment: Deployment) -> float:
     killed = time.time()
     process.send(9)
     with Client(f"127.0.0.1:{other.port}") as survivor:
-        return _first_step_after(survivor, killed, events[-1].revision)
+        taken = _first_step_after(survivor, killed, events[-1].revision)
+        survivor.cancel("soak", now=True)
+        return taken, survivor.wait("soak", timeout=120.0).state
 
 
 def _first_step_after(client: Client, killed: float, revision: int) -> float:
