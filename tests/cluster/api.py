@@ -50,12 +50,6 @@ class Cluster:
         assert done.code == 0, f"kubectl {' '.join(arguments)}: {done.errors}"
         return done.output
 
-    def helm(self, *arguments: str, deadline: float = COMMAND_DEADLINE) -> str:
-        """Raises AssertionError with helm's words when it fails."""
-        done = self.try_helm(*arguments, deadline=deadline)
-        assert done.code == 0, f"helm {' '.join(arguments)}: {done.errors}\n{done.output[-2000:]}"
-        return done.output
-
     def try_helm(self, *arguments: str, deadline: float = COMMAND_DEADLINE) -> Outcome:
         """For calls that may be refused."""
         return self.run(str(built(HELM)), *arguments, deadline=deadline)

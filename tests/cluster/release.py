@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.api import Cluster, Manifest, Outcome
+from tests.cluster.programs import KUBECTL, built
 
 CHART = Path(__file__).parents[2] / "helm" / "quatrain"
 DEADLINE = 300  # seconds that helm waits
@@ -33,7 +34,7 @@ class Release:
     def install(self, *more: str) -> None:
         """Installs the chart and waits until all is ready."""
         done = self.try_install(*more)
-        assert done.code == 0, f"{done.errors}\n{self.cluster.kubectl('get', 'pod', '-n', self.namespace)}"
+        assert done.code == 0, f"{done.errors}\n{self.state()}"
 
     def upgrade(self, *more: str) -> None:
         """Another revision, with the same values and `more`."""
@@ -65,6 +66,17 @@ class Release:
         found = [pod["metadata"] for pod in self.objects("pod", component)]
         return sorted(meta["name"] for meta in found if "deletionTimestamp" not in meta)
 
+    def state(self) -> str:
+        """What stands in the way: pods, events, and the last words of pods that are not ready."""
+        parts = [self.cluster.kubectl("get", kind, "-n", self.namespace) for kind in ("pod", "event")]
+        for pod in self.objects("pod"):
+            conditions = pod["status"].get("conditions", [])
+            if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+                name, options = pod["metadata"]["name"], ("--all-containers", "--tail=20", "-n", self.namespace)
+                said = self.cluster.run(str(built(KUBECTL)), "logs", name, *options)
+                parts.append(f"{name}:\n{said.output}{said.errors}")
+        return "\n".join(parts)
+
     @property
     def full_name(self) -> str:
         """What the names of its objects begin with."""
@@ -72,4 +84,6 @@ class Release:
 
     def _helm(self, command: str, *arguments: str) -> str:
         call = (command, self.name, *arguments, "-n", self.namespace)
-        return self.cluster.helm(*call, deadline=self.seconds + 60.0)
+        done = self.cluster.try_helm(*call, deadline=self.seconds + 60.0)
+        assert done.code == 0, f"helm {command}: {done.output[-2000:]}{done.errors}\n{self.state()}"
+        return done.output
