@@ -8,6 +8,7 @@ from typing import Any
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
+from quatrain.joblog.view import JobView
 from quatrain.storage import ObjectStore
 from quatrain.storage.rereading import SHORT_PAUSES, reread
 
@@ -72,6 +73,15 @@ def _spec(store: ObjectStore, job: str) -> dict[str, Any]:
 def no_such_job(job: str) -> NotFound:
     """What is said of a job that does not exist, and of one that the caller may not see."""
     return NotFound(f"there is no job {job!r}; `quatrain job list` shows the jobs there are")
+
+
+def check_kept(job: str, view: JobView) -> None:
+    """Raises NotFound when the job was deleted."""
+    if view.deleted is not None:
+        when, who = view.deleted["time"], view.deleted["actor"]
+        raise NotFound(
+            f"job {job!r} was deleted on {when} by {who}; `quatrain job events {job}` still tells its history"
+        )
 
 
 def list_jobs(store: ObjectStore) -> list[str]:

@@ -198,3 +198,17 @@ def test_a_fork_can_be_paused_before_its_first_step(tmp_path: Path) -> None:
         await world.until(lambda: world.view("fork").state == "PAUSING", "PAUSING")
 
     run(scenario)
+
+
+def test_a_fork_that_is_asked_for_again_is_there_though_its_source_is_deleted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path) as world, serving(world) as api:
+            await ended(world, world.spec())
+            made = await fork(api, step=2, request_id="once")
+            await world.end_of(made.id)
+            await api.call("DeleteJob", job_pb2.DeleteJobRequest(job_id="job-1"))
+            assert (await fork(api, step=2, request_id="once")).id == made.id
+            with pytest.raises(NotFound, match="was deleted"):
+                await fork(api, step=2, request_id="another")
+
+    run(scenario)

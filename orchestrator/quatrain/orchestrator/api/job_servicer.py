@@ -116,7 +116,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def ForkJob(self, request: job_pb2.ForkJobRequest, context: Context) -> job_pb2.ForkJobResponse:
         """See the proto."""
-        source = await self.reader.read(request.job_id)
+        source = await self.reader.read(request.job_id, deleted_too=True)
         fork = Fork(
             source=source.job,
             document=source.document,

@@ -10,6 +10,7 @@ from typing import Any
 from quatrain.batches import BatchRow, read_batch
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import Event, JobLog, JobView, jobs
+from quatrain.joblog.jobs import check_kept
 from quatrain.orchestrator.api.access import check_changeable, check_visible, owner_of
 from quatrain.orchestrator.side_by_side import some_at_a_time
 from quatrain.rpc.access import caller
@@ -131,12 +132,3 @@ async def _refreshed(record: JobRecord, *, deleted_too: bool) -> JobRecord:
     if not deleted_too:
         check_kept(record.job, record.log.view)
     return record
-
-
-def check_kept(job: str, view: JobView) -> None:
-    """Raises NotFound when the job was deleted."""
-    if view.deleted is not None:
-        when, who = view.deleted["time"], view.deleted["actor"]
-        raise NotFound(
-            f"job {job!r} was deleted on {when} by {who}; `quatrain job events {job}` still tells its history"
-        )

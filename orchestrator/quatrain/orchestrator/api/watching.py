@@ -7,9 +7,9 @@ from typing import Any
 
 from quatrain.errors import Unavailable
 from quatrain.joblog import JobLog, JobView, apply, jobs
+from quatrain.joblog.jobs import check_kept
 from quatrain.orchestrator.api.access import check_visible
 from quatrain.orchestrator.api.messages import event_message, job_message
-from quatrain.orchestrator.api.reading import check_kept
 from quatrain.storage import ObjectStore
 from quatrain.v1 import job_pb2
 

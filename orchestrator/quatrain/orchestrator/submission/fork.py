@@ -16,6 +16,7 @@ from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, NotFound, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog import JobView
+from quatrain.joblog.jobs import check_kept
 from quatrain.jobspec import resolved_document
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.fork_pins import ForkResolver
@@ -47,13 +48,14 @@ async def fork_job(submitter: Submitter, fork: Fork) -> str:
     """Id of the new job.
 
     Raises InvalidSpec and InvalidData with the wrong fields, WrongState without any PPO checkpoint, NotFound without
-    one of that step, AlreadyExists (the id is another request's), Unavailable.
+    one of that step or when the source was deleted, AlreadyExists (the id is another request's), Unavailable.
     """
     job = new_job_id(fork.job_id, fork.owner, fork.request_id)
     asked = [fork.owner, fork.request_id, "fork", fork.source, fork.step, dict(fork.overrides)]
     fingerprint = sha256_hex(canonical_json(asked))
     if await submitter.existing(job, fingerprint) is not None:
-        return job
+        return job  # Whatever has become of the source since.
+    check_kept(fork.source, fork.view)
     checkpoint = _checkpoint(fork)
     step = int(checkpoint["step"])
     spec = forked_spec(fork.document, fork.overrides, step)
