@@ -10,7 +10,7 @@ from quatrain.client.resources import Update, event_from, job_from
 from quatrain.errors import DeadlineExpired, Overloaded, Unavailable
 from quatrain.v1 import job_pb2
 
-# Seconds without any message from the server after which following gives up, and the pauses between new tries.
+# Seconds for which the server may be away before following gives up, and the pauses between new tries.
 PATIENCE = 120.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
@@ -24,13 +24,13 @@ async def follow(
     Raises NotFound; Unavailable when the first connection fails, or when a later one stays down for `patience` seconds.
     """
     revision, met, pause = after_revision, False, FIRST_PAUSE
-    heard = time.monotonic()
+    finished, away_since = False, None
     while True:
         try:
             request = job_pb2.WatchJobRequest(job_id=job, after_revision=revision)
             async with contextlib.aclosing(connection.stream(connection.jobs.WatchJob, request)) as messages:
                 async for message in messages:
-                    met, pause, heard = True, FIRST_PAUSE, time.monotonic()
+                    met, pause, away_since = True, FIRST_PAUSE, None
                     update = _update_from(message)
                     # A revision that was seen before the line broke may come again.
                     if update is None or (update.event is not None and update.revision <= revision):
@@ -39,10 +39,14 @@ async def follow(
                     yield update
                     if update.job.finished:
                         return
-            if await _finished(connection, job):
+            if finished:
                 return
+            # The job may have finished after the stream had ended: then the next stream has the terminal event.
+            finished = await _finished(connection, job)
         except (Unavailable, Overloaded, DeadlineExpired):
-            if not met or time.monotonic() - heard > patience:
+            # Not from the last message on: whoever reads the changes may have taken his time since.
+            away_since = away_since or time.monotonic()
+            if not met or time.monotonic() - away_since > patience:
                 raise
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
@@ -60,6 +64,6 @@ def _update_from(message: job_pb2.WatchJobResponse) -> Update | None:
 
 
 async def _finished(connection: Connection, job: str) -> bool:
-    """Whether a stream that ended without a terminal event had nothing more to say: the job was finished before."""
+    """Whether a stream that begins now and ends without a terminal event has nothing more to say."""
     answer = await connection.call(connection.jobs.GetJob, job_pb2.GetJobRequest(job_id=job))
     return job_from(answer.job).finished

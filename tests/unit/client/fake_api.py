@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -43,6 +43,11 @@ class Faults:
     """How often something still breaks; each break counts down by one."""
 
     watch_after: list[int] = field(default_factory=list)
+    cut_watches: int = 0
+    """Watches that end as if all was said."""
+    silent: bool = False
+    """Watches have no heartbeats."""
+    before_get: Callable[[], object] = lambda: None
     upload_after_bytes: list[int] = field(default_factory=list)
     download_after_bytes: list[int] = field(default_factory=list)
     wrong_bytes: int = 0
@@ -143,6 +148,7 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
 
     async def GetJob(self, request: Any, context: Any) -> Any:
         self._note(request, context)
+        self.faults.before_get()
         return job_pb2.GetJobResponse(job=job_message(request.job_id, self._job(request.job_id)))
 
     async def ListJobs(self, request: Any, context: Any) -> Any:
@@ -171,7 +177,11 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
                 raise Unavailable("the line broke")
             if job.view().finished:
                 return
-            yield job_pb2.WatchJobResponse(heartbeat=job_pb2.WatchHeartbeat(), revision=revision)
+            if self.faults.cut_watches:
+                self.faults.cut_watches -= 1
+                return
+            if not self.faults.silent:
+                yield job_pb2.WatchJobResponse(heartbeat=job_pb2.WatchHeartbeat(), revision=revision)
             await asyncio.sleep(0.02)
 
     async def CancelJob(self, request: Any, context: Any) -> Any:

@@ -208,6 +208,35 @@ def test_watch_survives_a_restart_of_the_server(api: FakeApi, client: Client) ->
     assert (last.job.state, last.job.error.reason) == ("FAILED", "RUN_FAILED")
 
 
+def test_watch_goes_on_for_a_reader_who_took_longer_than_its_patience(api: FakeApi, client: Client) -> None:
+    job = run_steps(api.add_job(), 1, finish=False)
+    api.faults.silent = True
+    updates = client.watch("j", patience=3.0)
+    next(updates)
+    job.append("pause_requested")
+    next(updates)
+
+    api.stop()
+    time.sleep(3.2)
+    job.append("job_finished", state="SUCCEEDED", error=None)
+    waiting = threading.Timer(0.5, api.restart)
+    waiting.start()
+
+    assert [update.job.state for update in updates] == ["SUCCEEDED"]
+    waiting.join()
+
+
+def test_watch_has_the_terminal_event_though_the_job_finished_between_two_streams(api: FakeApi, client: Client) -> None:
+    job = run_steps(api.add_job(), 1, finish=False)
+    updates = client.watch("j")
+    next(updates)
+
+    api.faults.before_get = lambda: job.view().finished or job.append("job_finished", state="SUCCEEDED", error=None)
+    api.faults.cut_watches = 1
+
+    assert [update.event.type for update in updates if update.event is not None] == ["job_finished"]
+
+
 def test_watch_gives_up_when_the_server_stays_away(api: FakeApi, client: Client) -> None:
     run_steps(api.add_job(), 1, finish=False)
     updates = client.watch("j", patience=0.3)
