@@ -13,9 +13,9 @@ endif
 MODE ?= auto
 # Of the images: docker/README.md.
 export BASE_IMAGE COMPUTE ENGINE TORCH_INDEX_URL
-SOURCES := lib services orchestrator tests bench examples docs docker
+SOURCES := lib services orchestrator tests bench examples docs docker helm
 
-.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak images image-test cluster-tools cluster-test clean
+.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak images image-test chart-test cluster-tools cluster-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -83,6 +83,10 @@ image-test: setup  ## Builds the images, looks into them, runs compose.yaml to a
 	$(BIN)/python docker/build.py --sizes tests/images/sizes.json
 	$(BIN)/python -m tests.cluster.programs images
 	$(BIN)/python -m pytest tests/images --timeout=1800
+
+chart-test: setup  ## The chart: lint, renderings of a matrix of values, policies, schemas, and the scripts of its pods
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.programs helm kubeconform
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/chart --timeout=600
 
 cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node controllers"
 	$(BIN)/python -m tests.cluster.programs $(GROUPS)
