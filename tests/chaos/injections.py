@@ -27,6 +27,8 @@ TORCH_SECONDS = 40.0
 PATIENCE_SECONDS = 12.0
 """Added for an object store that comes back: callers pause between their tries."""
 PASSING_SECONDS = 4.0
+START_SECONDS = 4.0
+"""Added where the fault has to last until a killed process has begun to talk again."""
 PAUSE_AT = 6
 """Revision of the job's log at which it is paused."""
 PAUSE_SECONDS = 40.0
@@ -167,11 +169,13 @@ def _link(run: Injection) -> None:
     client = run.case.process.partition("-")[0]
     link = run.stack.links.by_name[run.case.process]
     before = link.touched
+    seconds = PASSING_SECONDS
     if run.case.process in STARTING_LINKS:
+        seconds += START_SECONDS
         for process in run.stack.of_kind(client):
             process.send(signal.SIGKILL)
     if run.case.what == "reset":
-        until = time.monotonic() + PASSING_SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until and not run.ending.is_set():
             run.stack.links.reset(run.case.process)
             run.rest(RESET_SECONDS)
@@ -182,7 +186,7 @@ def _link(run: Injection) -> None:
     else:
         link.cut = True
     if run.case.what != "reset":
-        run.rest(PASSING_SECONDS)
+        run.rest(seconds)
     link.calm()
     run.happened = link.touched > before
     run.note()

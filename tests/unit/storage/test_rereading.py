@@ -48,7 +48,7 @@ def as_file(store: BadLine, folder: Path) -> bytes:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, none of which lasts."""
     made: list[float] = []
-    monkeypatch.setattr(rereading.time, "sleep", made.append)
+    monkeypatch.setattr("quatrain.storage.rereading.time.sleep", made.append)
     return made
 
 
