@@ -4,12 +4,13 @@
 {{- $root := .root -}}
 {{- $values := $root.Values -}}
 {{- $service := .service -}}
+{{- $most := mul (int64 $service.cacheGiB) 858993459 -}}
 {{- $config := dict
   "server" (dict "host" "0.0.0.0" "port" (int $service.port) "health_port" 50060 "metrics_port" 9090
     "shutdown_grace" (int $service.drain.graceSeconds) "insecure" (not $values.tls.enabled))
   "telemetry" (dict "format" "json")
   "compute" (dict "device" (ternary "cuda" "cpu" (gt (int $service.gpus) 0)) "threads" (int $service.threads)
-    "cache_dir" "/var/cache/quatrain" "cache_bytes" (mul (int64 $service.cacheGiB) 858993459)) -}}
+    "cache_dir" "/var/cache/quatrain" "cache_bytes" $most) -}}
 {{- if $values.externalStorage.endpoint -}}
 {{- $_ := set $config "storage" (merge (dict "kind" "s3") (omit $values.externalStorage "existingSecret")) -}}
 {{- else -}}
@@ -43,6 +44,10 @@
 {{- $_ := set $config .name $own -}}
 {{- end -}}
 {{- if eq .name "orchestrator" -}}
+{{- /* Its cache also holds what is being uploaded or read from `sources`: half of it each. */ -}}
+{{- $_ := set $config.compute "cache_bytes" (div $most 2) -}}
+{{- $_ := set $config.orchestrator "max_upload_bytes" (div $most 2) -}}
+{{- $_ := set $config "sources" (dict "max_model_bytes" (div $most 2)) -}}
 {{- $_ := set $config "auth" (dict "tokens_file" "/etc/quatrain/tokens/tokens.yaml") -}}
 {{- end -}}
 {{- mergeOverwrite $config (deepCopy $values.config) (deepCopy $service.config) | toYaml -}}
