@@ -15,7 +15,7 @@ MODE ?= auto
 export BASE_IMAGE COMPUTE ENGINE TORCH_INDEX_URL
 SOURCES := lib services orchestrator tests bench examples docs docker helm
 
-.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak images image-test chart-test cluster-tools cluster-test clean
+.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak images image-test chart-test control-test cluster-tools cluster-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -87,6 +87,10 @@ image-test: setup  ## Builds the images, looks into them, runs compose.yaml to a
 chart-test: setup  ## The chart: lint, renderings of a matrix of values, policies, schemas, and the scripts of its pods
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.programs helm kubeconform
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/chart --timeout=600
+
+control-test: setup  ## The chart on a real control plane with pretended GPU nodes: releases, admission, drains, autoscaling
+	$(BIN)/python -m tests.cluster.programs chart controllers
+	$(BIN)/python -m pytest tests/cluster/control --timeout=600
 
 cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node controllers"
 	$(BIN)/python -m tests.cluster.programs $(GROUPS)

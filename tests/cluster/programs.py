@@ -152,9 +152,9 @@ def _linker_flags(recipe: Recipe) -> str:
 
 
 def _go(folder: Path, *arguments: str) -> str:
-    go = shutil.which("go")
+    go = shutil.which("go") or shutil.which("go", path=str(Path(sys.executable).parent))
     if go is None:
-        raise RuntimeError("there is no Go in PATH, which builds Kubernetes for the tests")
+        raise RuntimeError("there is no Go, which builds Kubernetes for the tests: install it, or the extra `dev`")
     folder.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
     result = subprocess.run(
