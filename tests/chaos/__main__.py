@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--stacks", type=int, default=2, help="stacks side by side")
     parser.add_argument("--classes", default="", help="only these classes of faults, such as AD")
     parser.add_argument("--missing", action="store_true", help="what the campaign lacks instead of the next seeds")
+    parser.add_argument("--only", default="", help="with --missing: only cases whose name has this text in it")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the campaign")
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="quatrain-chaos-"))
@@ -40,7 +41,9 @@ def main() -> int:
         while campaign.runs < arguments.runs and time.monotonic() < campaign.until:
             count = min(BLOCK, arguments.runs - campaign.runs)
             if arguments.missing:
-                cases = missing_cases(arguments.results, arguments.classes)[: arguments.runs - campaign.runs]
+                cases = missing_cases(arguments.results, arguments.classes, arguments.only)[
+                    : arguments.runs - campaign.runs
+                ]
             else:
                 cases = next_cases(arguments.results, count, arguments.classes)
             if not cases:

@@ -178,9 +178,10 @@ def read_rows(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
 
 
-def missing_cases(results: Path, classes: str) -> list[tuple[int, Case]]:
+def missing_cases(results: Path, classes: str, only: str = "") -> list[tuple[int, Case]]:
     """What the campaign lacks, without seeds: a case is repeated by its name."""
-    return [(0, case) for case in missing(read_rows(results)) if not classes or case.fault in classes]
+    wanted = (case for case in missing(read_rows(results)) if not classes or case.fault in classes)
+    return [(0, case) for case in wanted if only in case.name]
 
 
 def next_cases(results: Path, count: int, classes: str) -> list[tuple[int, Case]]:
