@@ -275,6 +275,12 @@ class StepSet(Set[int]):
             self._starts.insert(place, step)
             self._ends.insert(place, step + 1)
 
+    def copy(self) -> "StepSet":
+        """The same steps, whatever is added to this one later."""
+        steps = StepSet()
+        steps._starts, steps._ends = self._starts.copy(), self._ends.copy()
+        return steps
+
     def __contains__(self, step: object) -> bool:
         place = bisect_right(self._starts, step) if isinstance(step, int) else 0
         return place > 0 and step < self._ends[place - 1]  # type: ignore[operator]

@@ -1,12 +1,12 @@
 """Which objects of a job are garbage: those that no event can name any more, and those that were given up.
 
 An object has no authority until an event names it, so one that no event names is garbage only once no event can come
-to name it: a newer attempt or epoch is in the log, or the terminal event. Nothing is decided by age. What this module
+to name it: a newer attempt is in the log, or the terminal event. Nothing is decided by age. What this module
 does not know by name is no garbage.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ STAGES = ("sft", "reward", "ppo")
 FOLDER = re.compile(
     r"^(?P<unit>jobs/[^/]+/(?P<stage>[^/]+)/(?P<kind>policy|checkpoints)/(?P<number>\d+)-(?P<by>\d+))/."
 )
-TABLE = re.compile(r"^jobs/[^/]+/ppo/(?P<kind>batches|evals|tokens)/\d+-(?P<by>\d+)(-[^/]+)?\.parquet$")
+TABLE = re.compile(r"^jobs/[^/]+/ppo/(batches|evals|tokens)/\d+-\d+(-[^/]+)?\.parquet$")
 LATE_RESULT = re.compile(r"^jobs/[^/]+/ppo/rollouts/")
 
 
@@ -27,14 +27,14 @@ class Marks:
     """What the log of a job says about its objects, at one revision."""
 
     job: str
-    epoch: int
     attempt: int
     finished: bool
     deleted: bool
     named: frozenset[str]
-    """Folders and objects that events name and no later one has released."""
+    """Folders that events name and no later one has released; tables, too, once the job has finished: they are two for
+    each step."""
     released: frozenset[str]
-    released_versions: frozenset[int]
+    released_versions: Set[int]
     stages_done: frozenset[str]
     promised: frozenset[str]
     """Folders and objects that spec.json names: a job may begin with some."""
@@ -56,10 +56,8 @@ class Marks:
         folder = FOLDER.match(key)
         if folder is not None:
             return self._is_garbage_folder(folder)
-        table = TABLE.match(key)
-        if table is not None:
-            newest = self.attempt if table["kind"] == "tokens" else self.epoch
-            return key not in self.named | self.promised and (self.finished or int(table["by"]) < newest)
+        if TABLE.match(key):
+            return self.finished and key not in self.named and key not in self.promised
         return self.finished and LATE_RESULT.match(key) is not None
 
     def _is_garbage_folder(self, folder: re.Match[str]) -> bool:
@@ -82,16 +80,16 @@ def marks(view: JobView, document: dict[str, Any]) -> Marks:
     """What the folded log and spec.json of a job say. A pure function."""
     named = {_unit(ref["key"]) for ref in view.checkpoints}
     named |= {_unit(ref["uri"]) for ref in view.policies.values()}
-    named |= {ref["key"] for refs in (view.sealed, view.tokens, view.evaluations) for ref in refs.values()}
+    if view.finished:
+        named |= {ref["key"] for refs in (view.sealed, view.tokens, view.evaluations) for ref in refs.values()}
     return Marks(
         job=view.job,
-        epoch=view.epoch,
         attempt=view.attempt,
         finished=view.finished,
         deleted=view.deleted is not None,
         named=frozenset(named),
         released=frozenset(_unit(key) for key in view.released),
-        released_versions=frozenset(view.released_policies),
+        released_versions=view.released_policies.copy(),
         stages_done=frozenset(view.stage_results),
         promised=frozenset(_unit(text) for text in _texts(document) if f"jobs/{view.job}/" in text),
     )
