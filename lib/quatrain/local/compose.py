@@ -33,6 +33,7 @@ LAST = ("orchestrator", "rollout")
 API_PORT = 50050
 READY_SECONDS = 600
 PROBE_SECONDS = 30.0
+LONGEST_SECONDS = 2.0 * READY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -146,10 +147,16 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _run(home: Path, *arguments: str) -> str:
-    """Output of compose. What it says of its progress goes to stderr. Raises Unavailable when it fails."""
-    done = subprocess.run(
-        [*_command(home), *arguments], env=_environment(), stdout=subprocess.PIPE, text=True, check=False
-    )
+    """Output of compose. What it says of its progress goes to stderr. Raises Unavailable when it fails or hangs."""
+    command = [*_command(home), *arguments]
+    try:
+        done = subprocess.run(
+            command, env=_environment(), stdout=subprocess.PIPE, text=True, check=False, timeout=LONGEST_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(
+            f"`compose {arguments[0]}` has not ended after {LONGEST_SECONDS:.0f} s; does its engine answer?"
+        ) from None
     if done.returncode != 0:
         raise Unavailable(
             f"`compose {arguments[0]}` failed with exit code {done.returncode}; "

@@ -51,7 +51,7 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
     folders = FolderCache(store, kept / "folders", config.compute.cache_bytes)
     sources = Sources(config.sources, config.storage, scratch)
     learners = LearnerPool(config.learner.targets, tls)
-    around = Surroundings(section.id, store, queue, services, learners, folders, scratch)
+    around = Surroundings(section.id, store, queue, services, learners, folders)
     scheduler = Scheduler(around, lease=section.lease, poll=section.poll, pool=section.pool)
     jobs = JobServicer(
         store=store,

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from quatrain.data.tables import PromptTable, read_prompts
@@ -62,7 +61,6 @@ class Surroundings:
     services: Services
     learners: LearnerPool
     folders: FolderCache
-    scratch: Path
 
 
 @dataclass

@@ -198,7 +198,6 @@ class World:
             self.services(),
             LearnerPool(self.learner_addresses),
             FolderCache(store, self.root / "folders" / name, 2**30),
-            self.root,
         )
         scheduler = Scheduler(around, lease=0.5, poll=0.05, max_jobs=max_jobs)
         self.schedulers.append(scheduler)
