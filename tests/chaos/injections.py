@@ -241,7 +241,7 @@ def _answer_without_store(run: Injection) -> str:
     try:
         run.api.rotate().GetJob(job_pb2.GetJobRequest(job_id=run.job), timeout=ANSWER_SECONDS)
     except grpc.RpcError as error:
-        if error.code() is not grpc.StatusCode.UNAVAILABLE or "S3" not in str(error.details()):
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or "store" not in str(error.details()):
             return f"GetJob while the store was away: {error.code()} {error.details()}"
     return ""
 
