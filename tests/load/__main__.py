@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=soak.STEPS, help="steps of the soak")
     parser.add_argument("--json", type=Path, help="also write the result here")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that its processes end with it
     cases = CASES | {"soak": lambda home: soak.soak(home, steps=options.steps)}
     result: dict[str, Any] = {"machine": _machine(), "cases": {}}
     for name in options.cases or list(CASES):
