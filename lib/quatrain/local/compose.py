@@ -74,7 +74,8 @@ def up(home: Path) -> None:
     folder = _folder(home)
     settings = _settings(folder)
     write_whole(folder / "running", "")
-    _run(home, "up", "--detach", "--wait", "--wait-timeout", str(READY_SECONDS), *LAST)
+    # What runs stays as it is: with podman, compose takes its own containers for changed ones.
+    _run(home, "up", "--detach", "--no-recreate", "--wait", "--wait-timeout", str(READY_SECONDS), *LAST)
     port = settings["QUATRAIN_API_PORT"]
     write_endpoint(home, Endpoint(api=f"127.0.0.1:{port}", token_file=str(folder / "token")))
 

@@ -66,7 +66,10 @@ def test_up_and_down_speak_to_compose(docker: Path, tmp_path: Path) -> None:
     assert stack.choose_mode(tmp_path, replicas=False)[0] == "compose"
     stack.down(tmp_path)
 
-    assert calls(docker) == ["up --detach --wait --wait-timeout 600 orchestrator rollout", "down --timeout 30"]
+    assert calls(docker) == [
+        "up --detach --no-recreate --wait --wait-timeout 600 orchestrator rollout",
+        "down --timeout 30",
+    ]
     assert not compose.is_up(tmp_path)
     assert not (tmp_path / "endpoint.json").exists()
 
