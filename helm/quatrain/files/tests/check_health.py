@@ -2,12 +2,15 @@
 
 import socket
 import sys
+import time
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 PORT = 50060
 SECONDS = 30.0
+# DNS remembers for some seconds that a name had no address, though its first pod has just become ready.
+LOOKUP_SECONDS = 20.0
 # The rollout worker offers no service; its health is that of the process.
 NAMELESS = "rollout"
 
@@ -26,13 +29,25 @@ def check(name: str, address: str) -> bool:
     return status == "SERVING"
 
 
+def look_up(host: str, until: float) -> set[str]:
+    """The addresses of the replicas; tried again until then."""
+    while True:
+        try:
+            return {str(info[4][0]) for info in socket.getaddrinfo(host, PORT, type=socket.SOCK_STREAM)}
+        except socket.gaierror:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
+
+
 def main(services: list[str]) -> int:
     """0 when all serve."""
     good = True
+    until = time.monotonic() + LOOKUP_SECONDS
     for service in services:
         name, _, host = service.partition("=")
         try:
-            found = {info[4][0] for info in socket.getaddrinfo(host, PORT, type=socket.SOCK_STREAM)}
+            found = look_up(host, until)
         except socket.gaierror as error:
             print(f"{name} {host}: no replica is ready ({error.strerror})")
             good = False
