@@ -25,6 +25,12 @@ TIERS = (
     Tier("test-slow", 1800, (*PRODUCT, "tests/e2e", "tests/integration", "tests/unit")),
     Tier("chaos RUNS=40", 600, (*PRODUCT, "tests/chaos"), "tests/chaos/results"),
     Tier("chart-test", 900, ("lib/quatrain/config", "helm", "docker", "tests/chart")),
+    Tier(
+        "image-test BASE_IMAGE=debootstrap",
+        2700,
+        (*PRODUCT, "docker", "compose.yaml", "tests/images"),
+        "tests/images/sizes.json",
+    ),
     Tier("load", 900, (*PRODUCT, "tests/load"), "tests/load/results"),
 )
 
