@@ -104,20 +104,28 @@ class JobRun:
     async def append(self, kind: str, data: dict[str, Any], *, opens_attempt: bool = False) -> Event:
         """Writes an owner event. Intents that came between are obeyed later; a higher epoch raises Fenced.
 
-        While the store is away the same event is tried again: its nonce tells whether an earlier try has landed.
+        While the store is away the same event is tried again: its nonce tells whether an earlier try has landed. What
+        could not be said meanwhile is said after it.
         """
+        started, away = time.monotonic(), ""
         async with self.pen:
             # Made inside the lock: an attempt that was opened while we waited for it counts.
             attempt = self.view.attempt + opens_attempt
             event = Event(type=kind, data=data, actor=self.around.name, epoch=self.epoch, attempt=attempt)
             while True:
                 try:
-                    return await self._on_the_log(lambda: self.log.append(event))
+                    landed = await self._on_the_log(lambda: self.log.append(event))
+                    break
                 except LogConflict:
                     self.check_ownership()
                 except Unavailable as error:
-                    log.warning("object store is away, event kept", job=self.plan.job, kind=kind, error=error.message)
+                    away = error.message
+                    log.warning("object store is away, event kept", job=self.plan.job, kind=kind, error=away)
                     await asyncio.sleep(STORE_RETRY_SECONDS)
+        if away and kind != "condition" and AWAY not in self.view.conditions and not self.view.finished:
+            await self.condition(AWAY, f"for {time.monotonic() - started:.0f} s: {away}")
+            await self.condition(AWAY, None)
+        return landed
 
     async def refresh(self) -> None:
         """Folds what others wrote."""

@@ -83,6 +83,22 @@ def test_the_condition_says_what_is_waited_for(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_an_owner_that_could_not_even_write_says_so_afterwards(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        async with deployment(tmp_path, store=store) as world:
+            await world.submit(world.spec())
+            store.go(1, "put_if_absent", "/events/0000000004")
+            await world.end_of()
+            check_ended_well(world)
+            said = [event.data for event in world.events(kind="condition")]
+            assert [each["name"] for each in said] == ["unavailable", "unavailable"]
+            assert "the store is away (put_if_absent" in said[0]["message"]
+            assert said[1]["message"] is None
+
+    run(scenario)
+
+
 def test_an_overloaded_generation_service_is_waited_for(tmp_path: Path) -> None:
     refusals = [Overloaded("busy", retry_after=0.01)] * 5
 
