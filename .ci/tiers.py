@@ -24,6 +24,7 @@ class Tier:
 TIERS = (
     Tier("test-slow", 1800, (*PRODUCT, "tests/e2e", "tests/integration", "tests/unit")),
     Tier("chaos RUNS=40", 600, (*PRODUCT, "tests/chaos"), "tests/chaos/results"),
+    Tier("control-test", 2100, ("helm", "tests/cluster")),
     Tier("chart-test", 900, ("lib/quatrain/config", "helm", "docker", "tests/chart")),
     Tier(
         "image-test BASE_IMAGE=debootstrap",

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,11 +36,13 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="folder for the table")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory(prefix="quatrain-node-") as folder, run_node(Path(folder)) as node:
-        import_images(node, Path(folder))
+    names = ["undisturbed", *(name for name in arguments.only if name != "undisturbed")]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quatrain-node-")))
+        node = stack.enter_context(run_node(folder))
+        import_images(node, folder)
         release = install(node)
-        names = ["undisturbed", *(name for name in arguments.only if name != "undisturbed")]
-        runs = [_run(release, Path(folder), name) for name in names]
+        runs = [_run(release, folder, name) for name in names]
     table = markdown(runs)
     print(table)
     if arguments.results:
@@ -102,7 +105,12 @@ def commit() -> str:
 
 def _run(release: Release, folder: Path, name: str) -> Run:
     client = Client.of(release, folder / "client")
-    run = run_job(client, name, lambda job: DISTURBANCES[name](release, client, job))
+    began = time.monotonic()
+    try:
+        run = run_job(client, name, lambda job: DISTURBANCES[name](release, client, job))
+    except AssertionError as error:  # the other runs are to be seen, too
+        run = Run(name, "BROKEN", "", time.monotonic() - began, [str(error)[:2000]])
+        print(run.notes[0])
     print(f"{run.name}: {run.state} after {run.seconds:.0f} s, weights {run.weights[:12]}", flush=True)
     return run
 
