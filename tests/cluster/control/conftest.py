@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.api import Cluster
 from tests.cluster.control_plane import Site, run_control_plane
-from tests.cluster.controllers import install_definitions
+from tests.cluster.definitions import install_definitions
 from tests.cluster.pretended import pretended_nodes
 from tests.cluster.volumes import volumes_on_demand
 
