@@ -121,7 +121,7 @@ def _start_api_server(site: Site, keys: Keys, etcd: ServerProcess, cluster: Clus
             *(f"--service-cluster-ip-range={SERVICE_NETWORK}", f"--token-auth-file={tokens}"),
             *("--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"),
             *(f"--service-account-key-file={keys.accounts.cert}", "--allow-privileged=true"),
-            *(f"--service-account-signing-key-file={keys.accounts.key}"),
+            f"--service-account-signing-key-file={keys.accounts.key}",
             "--kubelet-preferred-address-types=InternalIP",
         ]
 
