@@ -16,6 +16,7 @@ from tests.e2e.tasks import Spec, changed, pipeline, write_spec
 from tests.images.engine import Engine, run_cli
 
 from quatrain.client import Client, Job
+from quatrain.errors import Unavailable
 from quatrain.local.home import find_token, read_endpoint
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "courteous-replies"
@@ -46,6 +47,15 @@ class ComposeStack:
             "ps", "--all", "--quiet", "--filter", label, "--filter", f"label=com.docker.compose.service={service}"
         )
         return found.strip()
+
+    def answers(self) -> bool:
+        """Whether the API serves."""
+        try:
+            with self.client() as client:
+                client.list(limit=1)
+        except Unavailable:
+            return False
+        return True
 
     def kill(self, service: str) -> None:
         """SIGKILL to its process, as the kernel sends it when memory ends; returns when the container runs again.
@@ -164,6 +174,7 @@ def _run_with_kills(stack: ComposeStack, spec: Spec, folder: Path) -> Job:
         with stack.client() as client:
             await_step(client, job, 1 + 2 * number, JOB_SECONDS)
         stack.kill(service)
+        wait_until(stack.answers, HEALTHY_SECONDS, f"the API did not answer after {service} was killed")
     with stack.client() as client:
         return finish(stack, client, job)
 
