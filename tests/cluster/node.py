@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -278,13 +279,20 @@ def _answers(site: Site) -> bool:
 
 
 def _remove_groups() -> None:
-    """Empty control groups of pods, which are all that a node leaves behind."""
-    for root in (*Path("/sys/fs/cgroup").glob("*/kubepods"), Path("/sys/fs/cgroup/kubepods")):
-        for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+    """Control groups of pods, which are all that a node leaves behind; they are empty once all processes are gone."""
+    until = time.monotonic() + 20.0
+    while (left := _groups()) and time.monotonic() < until:
+        for folder in left:
             with suppress(OSError):
                 folder.rmdir()
-        with suppress(OSError):
-            root.rmdir()
+        time.sleep(0.1)
+
+
+def _groups() -> list[Path]:
+    """The deepest first."""
+    roots = [*Path("/sys/fs/cgroup").glob("*/kubepods"), *Path("/sys/fs/cgroup").glob("kubepods")]
+    below = [path for root in roots for path in root.rglob("*") if path.is_dir()]
+    return sorted([*below, *roots], reverse=True)
 
 
 def main(archives: Sequence[str]) -> None:

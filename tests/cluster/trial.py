@@ -15,7 +15,7 @@ from tests.cluster.release import Release
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "count-token" / "spec.yaml"
 # Less than the example: the disturbances are what takes time here. The learning itself is checked elsewhere.
-SIZE = ("ppo.steps=24", "ppo.prompts_per_step=128", "ppo.chunk_size=8")
+SIZE = ("ppo.steps=160", "ppo.prompts_per_step=128", "ppo.chunk_size=8")
 JOB_DEADLINE = 1200.0
 FINISHED = ("SUCCEEDED", "FAILED", "CANCELLED")
 
@@ -102,13 +102,12 @@ def run_job(client: Client, name: str, disturb: Callable[[str], Sequence[str]]) 
     job = client.submit()
     client.reach(job, 1)
     notes = disturb(job)
-    ended_before = client.job(job)["state"] in FINISHED
+    assert client.job(job)["state"] not in FINISHED, f"job {job} ended before all of this had happened: {notes}"
     told = client.watch(job)
     state = client.job(job)["state"]
     assert told, f"job {job} told nothing"
     weights = client.weights(job) if state == "SUCCEEDED" else ""
-    late = ["it ended meanwhile"] if ended_before else []
-    return Run(name, state, weights, time.monotonic() - began, [*notes, *late])
+    return Run(name, state, weights, time.monotonic() - began, notes)
 
 
 def _open(folder: Path) -> None:
