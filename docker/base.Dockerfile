@@ -1,5 +1,5 @@
 # quatrain/base: Python, the environment /opt/quatrain with what every process needs, user 10001, the health check.
-ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG BUILD_IMAGE
 FROM ${BUILD_IMAGE} AS build
 # Podman 4 removes a stage without a step after the build, and with it the image that it stands for.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT_BASE = "docker.io/library/python:3.11-slim-bookworm"
+DEFAULT_BASE = "python:3.11-slim-bookworm"
 DEBIAN = "localhost/quatrain/debian:12"
 SOURCES = ("pyproject.toml", "lib", "services", "orchestrator")
 

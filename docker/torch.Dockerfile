@@ -1,6 +1,6 @@
 # quatrain/torch: base, torch and transformers; the four services with models share this layer.
-# COMPUTE=cpu takes torch without CUDA's libraries: from TORCH_INDEX_URL where that is given
-# (https://download.pytorch.org/whl/cpu), else PyPI's torch with without_cuda.py. COMPUTE=cuda takes all that torch needs.
+# COMPUTE=cpu takes torch without CUDA's libraries: from TORCH_INDEX_URL, an index that
+# has such a build, where that is given, else PyPI's torch with without_cuda.py. COMPUTE=cuda takes all that torch needs.
 ARG BASE_IMAGE
 ARG BUILD_IMAGE
 FROM ${BUILD_IMAGE} AS build
