@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="folder for the table")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    facts = {"date": datetime.now(UTC).date().isoformat(), "commit": commit()}  # of what begins now
     names = ["undisturbed", *(name for name in arguments.only if name != "undisturbed")]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quatrain-node-")))
@@ -47,12 +48,8 @@ def main() -> int:
     print(table)
     if arguments.results:
         arguments.results.mkdir(parents=True, exist_ok=True)
-        facts = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit(),
-            "runs": [asdict(run) for run in runs],
-        }
-        (arguments.results / "cluster.json").write_text(json.dumps(facts, indent=2) + "\n")
+        whole = {**facts, "runs": [asdict(run) for run in runs]}
+        (arguments.results / "cluster.json").write_text(json.dumps(whole, indent=2) + "\n")
         (arguments.results / "cluster.md").write_text(table)
     return 0 if all(run.state == "SUCCEEDED" and run.weights == runs[0].weights for run in runs) else 1
 
