@@ -24,7 +24,7 @@ from quatrain.reward.backends.remote import RemoteBackend
 from quatrain.reward.plan import ServiceSource
 from quatrain.reward.samples import Batch, FolderRef
 from quatrain.rpc.targets import PoolOptions, TargetPool
-from quatrain.storage import s3
+from quatrain.storage import s3, s3_transport
 from quatrain.storage.s3 import S3Address, S3Store
 from quatrain.v1 import common_pb2, generation_pb2, generation_pb2_grpc, learner_pb2
 
@@ -176,6 +176,7 @@ def redis_calls(queue: RedisQueue) -> dict[str, Awaitable[Any]]:
         "close_job": queue.close_job("job"),
         "is_open": queue.is_open("job"),
         "add_task": queue.add_task("pool", "job", b""),
+        "gone": queue.gone("pool", ["1-1"]),
         "lease": queue.lease("pool", "worker", count=1, block=1.0),
         "reclaim": queue.reclaim("pool", "worker", idle=1.0, count=1),
         "renew": queue.renew(lease),
@@ -233,9 +234,14 @@ def store_calls(store: S3Store, folder: Path) -> dict[str, Callable[[], Any]]:
 
 @pytest.mark.parametrize("beginning", [None, HEADERS + b"the beginning"], ids=["silent", "stalls"])
 def test_calls_of_the_object_store(beginning: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_READ_TIMEOUT", "_PART_TIMEOUT", "_CONNECT_TIMEOUT"):
-        monkeypatch.setattr(s3, name, 0.2)
-    monkeypatch.setattr(s3, "Retry", lambda **options: Retry(**{**options, "backoff_factor": 0.0}))
+    for module, name in (
+        (s3, "_READ_TIMEOUT"),
+        (s3, "_PART_TIMEOUT"),
+        (s3_transport, "_CONNECT_TIMEOUT"),
+        (s3_transport, "SEND_TIMEOUT"),
+    ):
+        monkeypatch.setattr(module, name, 0.2)
+    monkeypatch.setattr(s3_transport, "Retry", lambda **options: Retry(**{**options, "backoff_factor": 0.0}))
 
     async def scenario() -> None:
         with black_hole() if beginning is None else stalling(beginning) as address:
