@@ -123,7 +123,11 @@ def test_yaml_parts_of_the_reward_page_fit_into_a_spec() -> None:
     parse_spec({**base, **yaml.safe_load(block)})
 
 
-@pytest.mark.parametrize("line", each_page(lambda text: re.findall(r"--set (\S+=\S+?)[`\s]", text)))
+def overrides(text: str) -> list[str]:
+    return re.findall(r"--set (\S+=\S+?)[`\s]", text)
+
+
+@pytest.mark.parametrize("line", each_page(lambda text: [] if text.startswith("# Deployment") else overrides(text)))
 def test_overrides_are_fields(line: str) -> None:
     document = {
         "name": "x",
@@ -133,6 +137,13 @@ def test_overrides_are_fields(line: str) -> None:
     }
     if line != "PATH=VALUE":
         parse_spec(apply_overrides(document, [line]))
+
+
+@pytest.mark.parametrize("line", overrides((ROOT / "docs/deploy.md").read_text(encoding="utf-8")))
+def test_overrides_of_the_chart_are_values(line: str) -> None:
+    value: Any = yaml.safe_load((ROOT / "helm/quatrain/values.yaml").read_text(encoding="utf-8"))
+    for key in line.partition("=")[0].split("."):
+        value = value[key]
 
 
 @pytest.mark.parametrize("line", each_page(lambda text: re.findall(r"^grpcurl .*-d .*$", text, re.MULTILINE)))
