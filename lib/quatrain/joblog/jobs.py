@@ -10,10 +10,8 @@ from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.joblog.view import JobView
 from quatrain.storage import ObjectStore
+from quatrain.storage.listing import PAGE
 from quatrain.storage.rereading import SHORT_PAUSES, reread
-
-_PAGE = 1000
-"""Keys that a request lists: what S3 gives at most, and what its client asks for anyway."""
 
 Mark = tuple[float, int]
 """Time and size of an index entry: another one means that somebody wished something of the job."""
@@ -88,7 +86,7 @@ def list_jobs(store: ObjectStore) -> list[str]:
     """Ids of all jobs in key order. At most two requests a job, however long its log is, and fewer for short ones."""
     found: list[str] = []
     after = "jobs/"
-    while page := store.list("jobs/", start_after=after, limit=_PAGE):
+    while page := store.list("jobs/", start_after=after, limit=PAGE):
         keys = {stat.key for stat in page}
         jobs = list(dict.fromkeys(stat.key.split("/")[1] for stat in page))
         # The page may end within the last job, whose other keys are left out.

@@ -21,11 +21,11 @@ from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, N
 from quatrain.faults import fault_point
 from quatrain.storage.files import disk_error, file_sha256
 from quatrain.storage.keys import check_key
+from quatrain.storage.listing import pages
 from quatrain.storage.protocol import ObjectStore
 from quatrain.storage.rereading import SHORT_PAUSES, reread
 
 MANIFEST = "manifest.json"
-_PAGE = 1000
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -105,10 +105,7 @@ def read_object(store: ObjectStore, key: str, sha256: str, pauses: Sequence[floa
 
     def read() -> bytes:
         data = store.get(key)
-        if (found := sha256_hex(data)) != sha256:
-            raise Corrupt(
-                f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced"
-            )
+        _check_digest(store, key, sha256_hex(data), sha256)
         return data
 
     return reread(read, pauses)
@@ -119,21 +116,30 @@ def read_file(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
 
     def read() -> None:
         store.get_file(key, target)
-        if (found := file_sha256(target)) != sha256:
-            raise Corrupt(
-                f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced"
-            )
+        _check_digest(store, key, file_sha256(target), sha256)
 
     reread(read)
 
 
+def _check_digest(store: ObjectStore, key: str, found: str, sha256: str) -> None:
+    if found != sha256:
+        raise Corrupt(f"{store.name}: {key} has sha256 {found}, expected {sha256}; the object was damaged or replaced")
+
+
+def is_folder(store: ObjectStore, prefix: str, digest: str) -> bool:
+    """Whether the folder at `prefix`, which is whole, is the one of this digest. Raises NotFound, Unavailable."""
+    try:
+        read_object(store, f"{prefix}/{MANIFEST}", digest, SHORT_PAUSES)
+    except Corrupt:
+        return False
+    return True
+
+
 def delete_prefix(store: ObjectStore, prefix: str) -> None:
     """Delete what lies under a prefix, as it is found in one pass. Raises Unavailable."""
-    after = ""
-    while page := store.list(prefix, start_after=after, limit=_PAGE):
+    for page in pages(store, prefix):
         for stat in page:
             store.delete(stat.key)
-        after = page[-1].key
 
 
 def prefix_of(uri: str) -> str:
@@ -150,6 +156,7 @@ def prefix_of(uri: str) -> str:
 
 def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEntry]) -> Folder:
     manifest = manifest_bytes(files)
+    folder = Folder(prefix, sha256_hex(manifest))
     key = f"{prefix}/{MANIFEST}"
     # Looked at before any file is written: another folder that is whole must stay whole.
     if store.stat(key) is None:
@@ -158,12 +165,10 @@ def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEn
             fault_point("folder.between_files")
         fault_point("folder.before_manifest")
         if store.put_if_absent(key, manifest):
-            return Folder(prefix, sha256_hex(manifest))
-    try:
-        read_object(store, key, sha256_hex(manifest), SHORT_PAUSES)
-    except Corrupt:
-        raise AlreadyExists(f"{store.name}: {prefix} holds another folder already") from None
-    return Folder(prefix, sha256_hex(manifest))
+            return folder
+    if not is_folder(store, prefix, folder.digest):
+        raise AlreadyExists(f"{store.name}: {prefix} holds another folder already")
+    return folder
 
 
 def _entry(value: Any) -> FileEntry:

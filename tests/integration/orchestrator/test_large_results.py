@@ -11,13 +11,12 @@ from tests.integration.orchestrator.faults import FlakyQueue, FlakyStore, soon
 from tests.integration.orchestrator.test_job_ends import cancel
 from tests.integration.orchestrator.test_outages import check_ended_well
 from tests.integration.orchestrator.test_rollout_worker import tasks
-from tests.integration.orchestrator.world import World, deployment, run, write_model
+from tests.integration.orchestrator.world import INLINE_BYTES, World, deployment, run, write_model
 from tests.servers.redis import RedisServer
 from tests.servers.s3 import S3Server
 
 from quatrain.errors import Overloaded
 from quatrain.joblog import Event
-from quatrain.orchestrator.rollout.large_results import INLINE_BYTES
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.queue import Lease
 from quatrain.queue.redis import RedisQueue

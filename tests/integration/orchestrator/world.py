@@ -19,6 +19,7 @@ from tests.integration.orchestrator.fakes import AgreeingEngine, AgreeingReferen
 from tests.unit.text.folders import symbol_tokenizer, write_folder
 
 from quatrain.config import ServerConfig, SourcesConfig, StorageConfig
+from quatrain.config.schema import RolloutConfig
 from quatrain.digests import sha256_hex
 from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import GenerationServicer
@@ -27,7 +28,6 @@ from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.orchestrator.learners import LearnerPool
-from quatrain.orchestrator.rollout.large_results import INLINE_BYTES
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.run import Surroundings
 from quatrain.orchestrator.scheduler import Scheduler
@@ -47,6 +47,7 @@ from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.memory import MemoryStore
 from quatrain.v1 import generation_pb2_grpc, learner_pb2_grpc, reference_pb2_grpc, reward_pb2_grpc
 
+INLINE_BYTES = RolloutConfig().inline_bytes
 SYMBOLS = "abcdef"
 JOB_SECONDS = 20.0
 

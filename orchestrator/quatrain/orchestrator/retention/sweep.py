@@ -12,11 +12,11 @@ from quatrain.joblog import Event, JobLog, JobView, jobs
 from quatrain.orchestrator.retention.marks import MANIFEST, Marks, marks
 from quatrain.orchestrator.retention.rule import next_release
 from quatrain.storage import ObjectStore
+from quatrain.storage.listing import pages
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("retention")
 
-PAGE = 1000
 PENDING_SECONDS = 600.0
 """How long an entry of the index waits, on our own clock, for an event that may never be written."""
 
@@ -25,9 +25,7 @@ def sweep(store: ObjectStore, found: Marks, stop: threading.Event) -> None:
     """Deletes the garbage of one job, until `stop` at most. Raises Unavailable."""
     deleted = 0
     for prefix in found.folders():
-        after = ""
-        while page := store.list(prefix, start_after=after, limit=PAGE):
-            after = page[-1].key
+        for page in pages(store, prefix):
             # The manifest first: a folder that is half deleted must not look whole.
             garbage = [stat.key for stat in page if found.is_garbage(stat.key)]
             for key in sorted(garbage, key=lambda key: not key.endswith(MANIFEST)):

@@ -18,9 +18,6 @@ from quatrain.storage.folders import read_object
 from quatrain.storage.rereading import SHORT_PAUSES
 from quatrain.v1 import common_pb2, rollout_pb2
 
-INLINE_BYTES = 64 * 1024
-"""A serialized result up to this size travels through the queue."""
-
 _IN_BOTH = ("job", "purpose", "step", "chunk", "row", "policy", "made_by")
 
 

@@ -11,7 +11,6 @@ from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import DeadlineExpired, Overloaded, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.orchestrator.rollout.large_results import (
-    INLINE_BYTES,
     Packed,
     discard_objects,
     pack,
@@ -60,7 +59,7 @@ class RolloutWorker:
         store: ObjectStore,
         queue: RolloutQueue,
         services: Services,
-        inline_bytes: int = INLINE_BYTES,
+        inline_bytes: int,
     ) -> None:
         self._name = name
         self._pool = pool

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.digests import canonical_json, sha256_hex
-from quatrain.errors import AlreadyExists, Corrupt, NotFound, WrongState
+from quatrain.errors import AlreadyExists, NotFound, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog import JobView
 from quatrain.joblog.jobs import check_kept
@@ -23,8 +23,7 @@ from quatrain.orchestrator.submission.fork_pins import ForkResolver
 from quatrain.orchestrator.submission.fork_spec import forked_spec, same_reward
 from quatrain.orchestrator.submission.submit import Submitter, new_job_id
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, manifest_bytes, read_manifest, read_object
-from quatrain.storage.rereading import SHORT_PAUSES
+from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, is_folder, manifest_bytes, read_manifest
 
 ATTEMPT = 0
 """Of the copied checkpoint: no learner of the fork has written it."""
@@ -114,10 +113,8 @@ def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: s
     except NotFound as error:
         _discard(store, prefix, key)
         raise NotFound(f"checkpoint {checkpoint['step']} of job {source!r} was deleted meanwhile") from error
-    try:
-        read_object(store, key, checkpoint["sha256"], SHORT_PAUSES)
-    except Corrupt:
-        raise AlreadyExists(f"{prefix} holds another job's checkpoint: choose another new_job_id") from None
+    if not is_folder(store, prefix, checkpoint["sha256"]):
+        raise AlreadyExists(f"{prefix} holds another job's checkpoint: choose another new_job_id")
     return {"key": key, "sha256": checkpoint["sha256"], "size": len(manifest)}
 
 
