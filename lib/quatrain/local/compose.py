@@ -38,11 +38,13 @@ LONGEST_SECONDS = 2.0 * READY_SECONDS
 
 @dataclass(frozen=True)
 class Container:
-    """A container as people see it: its service, state (`running`) and health (`healthy`; empty without a check)."""
+    """A container as people see it: its service, state (`running`), health (`healthy`; empty without a check), and what
+    shows its log."""
 
     name: str
     state: str
     health: str
+    log: str
 
 
 def is_up(home: Path) -> bool:
@@ -94,13 +96,12 @@ def containers(home: Path) -> list[Container]:
     lines = [text] if text.startswith("[") else text.splitlines()
     parsed = [json.loads(line) for line in lines]
     rows: list[dict[str, Any]] = parsed[0] if text.startswith("[") else parsed
-    found = [Container(str(row["Service"]), str(row["State"]), str(row.get("Health") or "")) for row in rows]
+    logs = " ".join([*_command(home), "logs"])
+    found = [
+        Container(str(row["Service"]), str(row["State"]), str(row.get("Health") or ""), f"{logs} {row['Service']}")
+        for row in rows
+    ]
     return sorted(found, key=lambda each: each.name)
-
-
-def log_command(home: Path, name: str) -> str:
-    """What shows a container's log."""
-    return " ".join([*_command(home), "logs", name])
 
 
 def _folder(home: Path) -> Path:

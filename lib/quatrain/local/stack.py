@@ -76,11 +76,12 @@ def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = N
 
 def choose_mode(home: Path, *, replicas: bool) -> tuple[str, str]:
     """The mode for somebody who names none, and why: that of the stack that runs, else containers where they can."""
-    if compose.is_up(home):
-        return "compose", "a stack of containers was started here"
-    record = read_record(home)
-    if record is not None and record.supervisor.process() is not None:
-        return "process", "a stack of processes runs here"
+    running = _running_mode(home)
+    if running is not None:
+        return (
+            running,
+            "a stack of containers was started here" if running == "compose" else "a stack of processes runs here",
+        )
     if replicas:
         return "process", "--replicas is for processes"
     reason = compose.why_not()
@@ -113,9 +114,7 @@ def status(home: Path) -> list[ProcessStatus]:
     """The running processes, or all containers; empty without a stack."""
     if compose.is_up(home):
         return [
-            ProcessStatus(
-                each.name, 0, 0, 0, 0, compose.log_command(home, each.name), f"{each.state} {each.health}".strip()
-            )
+            ProcessStatus(each.name, 0, 0, 0, 0, each.log, f"{each.state} {each.health}".strip())
             for each in compose.containers(home)
         ]
     record = read_record(home)
@@ -124,13 +123,19 @@ def status(home: Path) -> list[ProcessStatus]:
     return [_status(home, entry) for entry in (record.supervisor, *record.processes)]
 
 
+def _running_mode(home: Path) -> str | None:
+    """The mode of the stack that runs in `home`; None without one."""
+    if compose.is_up(home):
+        return "compose"
+    record = read_record(home)
+    return "process" if record is not None and record.supervisor.process() is not None else None
+
+
 def _check_mode(home: Path, mode: str, replicas: dict[str, int] | None) -> None:
     """Raises InvalidInput on a mode that is none, or while a stack of the other mode runs."""
     if mode not in ("process", "compose"):
         raise InvalidInput(f"mode {mode!r}: there are process and compose (and auto, on the command line)")
-    record = read_record(home)
-    running = "process" if record is not None and record.supervisor.process() is not None else None
-    running = "compose" if compose.is_up(home) else running
+    running = _running_mode(home)
     if running not in (None, mode):
         raise InvalidInput(f"a stack of mode {running} runs in {home}; `quatrain down` ends it, its data stay")
     if mode == "compose" and replicas:
