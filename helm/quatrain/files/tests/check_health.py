@@ -4,8 +4,8 @@ import socket
 import sys
 import time
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from quatrain.errors import Unavailable
+from quatrain.rpc.health import check_health
 
 PORT = 50060
 SECONDS = 30.0
@@ -17,16 +17,13 @@ NAMELESS = "rollout"
 
 def check(name: str, address: str) -> bool:
     """Prints what one replica says."""
-    request = health_pb2.HealthCheckRequest(service="" if name == NAMELESS else name)
-    with grpc.insecure_channel(f"{address}:{PORT}") as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=SECONDS, wait_for_ready=True)
-        except grpc.RpcError as error:
-            print(f"{name} {address}: {error.code().name} {error.details()}")
-            return False
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    print(f"{name} {address}: {status}")
-    return status == "SERVING"
+    try:
+        check_health(f"{address}:{PORT}", "" if name == NAMELESS else name, SECONDS)
+    except Unavailable as error:
+        print(f"{name} {address}: {error.message}")
+        return False
+    print(f"{name} {address}: SERVING")
+    return True
 
 
 def look_up(host: str, until: float) -> set[str]:
