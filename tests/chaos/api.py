@@ -159,6 +159,12 @@ class Watcher:
         if self.state in TERMINAL and not self.ended:
             self.ended = time.time()
 
+    def await_end(self, deadline: float) -> None:
+        """Until the job has ended, or the monotonic deadline has come; then no more connections."""
+        while not self.ended and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.stop()
+
     def stop(self) -> None:
         """No more connections; the running one may end by itself for a moment."""
         self._ending.set()

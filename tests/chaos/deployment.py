@@ -73,9 +73,7 @@ class Deployment:
             make = forking("unbroken-ppo", FORK_STEP, job) if whole else creation(self.spec(variant), job)
             Submission(self.api, make, job).run(time.monotonic() + 60.0)
             watcher = Watcher(self.api, job)
-            while not watcher.ended and time.monotonic() - started < JOB_DEADLINE:
-                time.sleep(0.02)
-            watcher.stop()
+            watcher.await_end(started + JOB_DEADLINE)
             self._seconds[variant] = time.monotonic() - started
             found = outcome(self.objects, job)
             if found.state != "SUCCEEDED":

@@ -91,9 +91,7 @@ class DeleteErrand(ForkErrand):
         api = self.deployment.api
         Submission(api, creation(self.deployment.spec("ppo"), self.source), self.source).run(self.deadline)
         watcher = Watcher(api, self.source)
-        while not watcher.ended and time.monotonic() < self.deadline:
-            time.sleep(0.02)
-        watcher.stop()
+        watcher.await_end(self.deadline)
         if not self.await_clean():
             raise RuntimeError(f"{self.source} was not cleaned up before anything went wrong")
         super().prepare()

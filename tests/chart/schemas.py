@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.cluster.programs import KUBERNETES, module_folder
+from tests.cluster.programs import KUBERNETES, definition_files, module_folder
 
 OPENAPI = "api/openapi-spec/swagger.json"
-# Where each controller's module keeps the definitions of its resources.
-DEFINITIONS = {
-    "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases/keda.sh_*.yaml",
-    "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*.yaml",
-    "github.com/cert-manager/cert-manager@v1.21.2": "deploy/crds/cert-manager.io_*.yaml",
-}
+CONTROLLERS = ("keda", "prometheus", "cert-manager")
 LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"
 Schema = dict[str, Any]
 
@@ -72,8 +67,8 @@ def _references(node: Any) -> Iterator[str]:
 
 
 def _controllers() -> Iterator[tuple[str, Schema]]:
-    for module, pattern in DEFINITIONS.items():
-        for file in sorted(module_folder(module).glob(pattern)):
+    for controller in CONTROLLERS:
+        for file in definition_files(controller):
             for document in yaml.load_all(file.read_text(), Loader=Loader):
                 if document and document["kind"] == "CustomResourceDefinition":
                     spec = document["spec"]

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
 from tests.cluster.disturbances import DISTURBANCES
 from tests.cluster.node import Node, run_node
 from tests.cluster.release import CHART, Release
@@ -90,8 +91,7 @@ def markdown(runs: Sequence[Run]) -> str:
 
 def chart_version() -> str:
     """The version of the images, which is that of the chart's application."""
-    lines = (CHART / "Chart.yaml").read_text().splitlines()
-    return next(line.split(":")[1].strip(' "') for line in lines if line.startswith("appVersion"))
+    return str(yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"])
 
 
 def commit() -> str:

@@ -18,6 +18,11 @@ POLL = 0.25
 Manifest = dict[str, Any]
 
 
+def is_ready(found: Manifest) -> bool:
+    """Whether a node or a pod says that it is ready."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions", []))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command said."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.api import Cluster
+from tests.cluster.enclosure import DIE_WITH_PARENT
 from tests.cluster.programs import API_SERVER, CONTROLLER_MANAGER, ETCD, KUBECTL, SCHEDULER, built
 from tests.servers.binaries import GoProgram
 from tests.servers.certificates import Authority
@@ -17,7 +18,6 @@ from tests.servers.processes import ServerProcess, free_port, running, start_ser
 from quatrain.rpc.certificates import CertificateFiles
 
 SERVICE_NETWORK, FIRST_SERVICE = "10.96.0.0/16", "10.96.0.1"
-DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 SYSTEM_NAMES = ("kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "kubernetes", "localhost")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_DEADLINE = 10.0
+DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 # The kubelet wants these for its machine. It finds them in files that only it sees, so the machine stays as it is.
 KERNEL_SETTINGS = {
     "vm/overcommit_memory": "1",
@@ -40,17 +41,7 @@ def enclosed(folder: Path, nameserver: str) -> Iterator[Enclosure]:
     """Needs root. When this ends, or its process dies, the kernel ends all processes inside and drops all mounts."""
     holder = subprocess.Popen(
         [
-            *(
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                "--",
-                "unshare",
-                "--fork",
-                "--kill-child=KILL",
-                "--pid",
-                "--mount-proc",
-            ),
+            *(*DIE_WITH_PARENT, "unshare", "--fork", "--kill-child=KILL", "--pid", "--mount-proc"),
             *("--mount", "--net", "--", "sleep", "infinity"),
         ]
     )

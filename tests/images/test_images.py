@@ -35,13 +35,14 @@ def writable(folder):
     except OSError:
         return False
 
+cache = os.path.expanduser("~root/.cache")
 for module in sys.argv[1:]:
     importlib.import_module(module)
 print(json.dumps({{
     "user": [os.getuid(), os.getgid(), os.getgroups()],
     "writable": [each for each in ("/", "/etc", "/usr", "/opt/quatrain", "/home", "/var", "/tmp") if writable(each)],
     "tools": [each for each in {TOOLS!r} if shutil.which(each)],
-    "left": [each for each in ("/root/.cache", "/var/lib/apt/lists/lock", "/opt/build/pip") if os.path.exists(each)],
+    "left": [each for each in (cache, "/var/lib/apt/lists/lock", "/opt/build/pip") if os.path.exists(each)],
     "secrets": os.listdir("/run/secrets") if os.path.isdir("/run/secrets") else [],
     "modules": [each for each in ("pip", "pytest", "mypy", "triton", "nvidia") if importlib.util.find_spec(each)],
     "torch": importlib.util.find_spec("torch") is not None,

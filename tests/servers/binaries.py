@@ -55,6 +55,11 @@ def require_program(program: GoProgram) -> Path:
     return find_program(program) or _build(program)
 
 
+def find_go() -> str | None:
+    """The Go that is installed, or the one of the extra `dev`."""
+    return shutil.which("go") or shutil.which("go", path=str(Path(sys.executable).parent))
+
+
 def find_redis() -> Path | None:
     """Debian's redis-server 7.0, if it is installed."""
     found = shutil.which("redis-server")
@@ -62,7 +67,7 @@ def find_redis() -> Path | None:
 
 
 def _build(program: GoProgram) -> Path:
-    go = shutil.which("go") or shutil.which("go", path=str(Path(sys.executable).parent))
+    go = find_go()
     source = f"{program.module}@{program.version}"
     advice = f"put {program.name} into PATH or {program.cached}, or run `go install {source}`"
     if go is None:
