@@ -1,6 +1,7 @@
 """What holds for every pod that the chart makes, whatever the values."""
 
 import re
+from typing import Any
 
 import pytest
 from tests.chart.matrix import ALL, rendering
@@ -53,6 +54,15 @@ def test_resources_of_every_container(name: str) -> None:
             assert {"memory", "ephemeral-storage"} <= resources["limits"].keys()
             gpus = {key: value for key, value in resources["limits"].items() if "/" in key}
             assert gpus == {key: value for key, value in resources["requests"].items() if "/" in key}
+
+
+@everywhere
+def test_shared_memory_fits_into_the_limit(name: str) -> None:
+    """A tmpfs counts as memory of the pod: one that is larger than the limit would end the process that fills it."""
+    for pod in rendering(name).pods:
+        sizes = [volume["emptyDir"].get("sizeLimit") for volume in pod.spec["volumes"] if _in_memory(volume)]
+        limit = sum(_mebibytes(container["resources"]["limits"]["memory"]) for container in pod.spec["containers"])
+        assert sum(_mebibytes(size) for size in sizes) <= limit / 4, pod.name
 
 
 @everywhere
@@ -168,6 +178,15 @@ def test_placement_reaches_the_pod() -> None:
     (spread,) = pod.spec["topologySpreadConstraints"]
     assert spread["labelSelector"]["matchLabels"].items() <= pod.labels.items()
     assert not any("/" in key for key in rendering("placed").pod("orchestrator").main["resources"]["limits"])
+
+
+def _in_memory(volume: dict[str, Any]) -> bool:
+    return bool(volume.get("emptyDir", {}).get("medium") == "Memory")
+
+
+def _mebibytes(quantity: str) -> int:
+    number, unit = quantity[:-2], quantity[-2:]
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
 
 
 def _checksum(rendered: Rendered, component: str) -> str:
