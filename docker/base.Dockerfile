@@ -1,4 +1,4 @@
-# quatrain/base: Python, the environment /opt/quatrain with what every process needs, user 10001, the health check.
+# quatrain/base: Python, the environment /opt/quatrain with what every process needs, user 10001.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG BUILD_IMAGE
 FROM ${BUILD_IMAGE} AS build
@@ -32,9 +32,6 @@ ENV PATH=/opt/quatrain/bin:/usr/local/bin:/usr/bin:/bin \
     QUATRAIN_COMPUTE__CACHE_DIR=/var/cache/quatrain
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 50060 9090
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-m", "quatrain.rpc.health", "127.0.0.1:50060"]
 ARG VERSION REVISION INPUTS
 LABEL org.opencontainers.image.title="quatrain/base" \
       org.opencontainers.image.description="Python and what every Quatrain process needs" \

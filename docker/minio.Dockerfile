@@ -17,8 +17,8 @@ RUN install -d -o 10001 -g 10001 /data
 USER 10001:10001
 WORKDIR /data
 EXPOSE 9000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9000/minio/health/ready', timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=20s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9000/minio/health/ready', timeout=10)"]
 ENTRYPOINT ["minio"]
 CMD ["server", "/data"]
 ARG VERSION REVISION INPUTS

@@ -14,7 +14,10 @@ RUN --mount=type=bind,from=build,source=/opt/build,target=/opt/build \
     /opt/build/install "$(echo /opt/build/wheel/*.whl)[reference]"
 USER 10001:10001
 ENV QUATRAIN_SERVER__PORT=50053
-EXPOSE 50053
+EXPOSE 50053 50060 9090
+# Each check starts Python, which takes a while where all cores are busy; a process that hangs is found after a minute.
+HEALTHCHECK --interval=10s --timeout=20s --start-period=120s --retries=3 \
+    CMD ["python", "-m", "quatrain.rpc.health", "--timeout=10", "127.0.0.1:50060"]
 ENTRYPOINT ["python", "-m", "quatrain.reference"]
 ARG VERSION REVISION INPUTS
 LABEL org.opencontainers.image.title="quatrain/reference" \

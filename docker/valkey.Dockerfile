@@ -14,7 +14,7 @@ RUN install -d -o 10001 -g 10001 /data
 USER 10001:10001
 WORKDIR /data
 EXPOSE 6379
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["valkey-cli", "ping"]
+HEALTHCHECK --interval=10s --timeout=20s --start-period=10s --retries=3 CMD ["valkey-cli", "ping"]
 CMD ["valkey-server"]
 ARG VERSION REVISION INPUTS
 LABEL org.opencontainers.image.title="quatrain/valkey" \
