@@ -24,16 +24,16 @@ class Loader(yaml.CSafeLoader):
 Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
 
 
-def write_schemas(folder: Path) -> str:
-    """Writes a file for each kind; the location that kubeconform is to be given."""
+def write_schemas(folder: Path, kubernetes: str = KUBERNETES) -> str:
+    """Writes a file for each kind, of one version of Kubernetes; the location that kubeconform is to be given."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, schema in (*_kubernetes(), *_controllers()):
+    for name, schema in (*_kubernetes(kubernetes), *_controllers()):
         (folder / f"{name}.json").write_text(json.dumps(schema))
     return f"{folder}/{LOCATION}"
 
 
-def _kubernetes() -> Iterator[tuple[str, Schema]]:
-    text = (module_folder(f"k8s.io/kubernetes@{KUBERNETES}") / OPENAPI).read_text()
+def _kubernetes(version: str) -> Iterator[tuple[str, Schema]]:
+    text = (module_folder(f"k8s.io/kubernetes@{version}") / OPENAPI).read_text()
     definitions = {name: _strict(schema) for name, schema in json.loads(text)["definitions"].items()}
     # A quantity is text in Kubernetes' schema, and a number or text in its parser.
     definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"] = {"type": ["string", "number"]}
