@@ -99,6 +99,7 @@ cluster-test: setup  ## helm install to a finished job with pods that run, and w
 	$(BIN)/python -m tests.cluster.programs node
 	$(BIN)/python -m tests.cluster $(if $(ONLY),--only $(ONLY))
 
-clean: setup  ## Ends the local stack and removes its data
+clean: setup  ## Ends the local stack and removes its data, volumes of containers too
 	$(BIN)/quatrain down
+	$(BIN)/python -c 'from quatrain.local import compose, home; compose.remove_data(home.state_folder())'
 	rm -rf .quatrain

@@ -85,8 +85,14 @@ def up(home: Path) -> None:
 def down(home: Path) -> None:
     """Ends the containers; the volumes with the data stay."""
     _run(home, "down", "--timeout", "30")
-    remove_endpoint(home)
-    (_folder(home) / "running").unlink(missing_ok=True)
+    _forget(home)
+
+
+def remove_data(home: Path) -> None:
+    """Ends the containers and removes the volumes with the data; nothing where no stack was ever started."""
+    if (_folder(home) / ".env").exists():
+        _run(home, "down", "--volumes", "--timeout", "30")
+        _forget(home)
 
 
 def containers(home: Path) -> list[Container]:
@@ -102,6 +108,11 @@ def containers(home: Path) -> list[Container]:
         for row in rows
     ]
     return sorted(found, key=lambda each: each.name)
+
+
+def _forget(home: Path) -> None:
+    remove_endpoint(home)
+    (_folder(home) / "running").unlink(missing_ok=True)
 
 
 def _folder(home: Path) -> Path:

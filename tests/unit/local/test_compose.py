@@ -74,6 +74,15 @@ def test_up_and_down_speak_to_compose(docker: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "endpoint.json").exists()
 
 
+def test_data_are_removed_when_asked_alone(docker: Path, tmp_path: Path) -> None:
+    compose.remove_data(tmp_path / "never")
+    stack.up(tmp_path, mode="compose")
+    stack.down(tmp_path)
+    compose.remove_data(tmp_path)
+
+    assert calls(docker)[1:] == ["down --timeout 30", "down --volumes --timeout 30"]
+
+
 def test_says_what_is_missing(docker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (docker / "images").write_text("quatrain/minio:0.1.0\n")
     with pytest.raises(InvalidInput, match=r"are missing \(generation, reward.*`make images` builds them"):
