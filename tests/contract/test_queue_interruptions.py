@@ -86,7 +86,7 @@ def test_a_wipe_is_noticed_and_everything_works_again(bench: Bench) -> None:
         assert not await queue.complete(lease, [b"late"])
         assert await queue.reclaim("pool", "w", idle=0, count=9) == []
         assert await queue.holder("job") is None
-        assert await queue.lag("pool") == 0
+        assert (await queue.backlog("pool")).waiting == 0
         assert await results_of(queue) == []
         await queue.open_job("job")
         await queue.add_task("pool", "job", b"again")

@@ -180,7 +180,7 @@ class Run:
             self.wipe()
         self.seen.append(await queue.is_open("job"))
         results = await queue.read_results("job", "0", count=100, block=0)
-        self.seen.append(([data for _, data in results], await queue.lag("pool")))
+        self.seen.append(([data for _, data in results], (await queue.backlog("pool")).waiting))
 
     def took(self, leases: list[Lease]) -> None:
         self.leases += leases

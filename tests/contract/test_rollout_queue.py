@@ -6,7 +6,7 @@ import pytest
 from tests.contract.queues import Bench, lease_one, results_of
 
 from quatrain.errors import InvalidInput
-from quatrain.queue import Lease, RolloutQueue
+from quatrain.queue import Backlog, Lease, RolloutQueue
 
 
 def test_check_accepts_it(bench: Bench) -> None:
@@ -48,24 +48,24 @@ def test_each_task_goes_to_one_worker_in_order(bench: Bench) -> None:
         for share in shares:
             assert share == sorted(share, key=lambda lease: int(lease.payload))
         assert sorted(int(lease.payload) for share in shares for lease in share) == list(range(40))
-        assert await queue.lag("other") == 1
+        assert (await queue.backlog("other")).waiting == 1
 
     bench.run(scenario)
 
 
-def test_lag_counts_what_nobody_holds(bench: Bench) -> None:
+def test_backlog_counts_what_waits_and_what_is_leased(bench: Bench) -> None:
     async def scenario(queue: RolloutQueue) -> None:
-        assert await queue.lag("pool") == 0
+        assert await queue.backlog("pool") == Backlog(waiting=0, leased=0)
         for _ in range(3):
             await queue.add_task("pool", "job", b"task")
-        assert await queue.lag("pool") == 3
+        assert await queue.backlog("pool") == Backlog(waiting=3, leased=0)
         leases = await queue.lease("pool", "w", count=2, block=0)
-        assert await queue.lag("pool") == 1
+        assert await queue.backlog("pool") == Backlog(waiting=1, leased=2)
         for lease in reversed(leases):
             assert await queue.complete(lease, [])
-        assert await queue.lag("pool") == 1
+        assert await queue.backlog("pool") == Backlog(waiting=1, leased=0)
         await queue.add_task("pool", "job", b"task")
-        assert await queue.lag("pool") == 2
+        assert await queue.backlog("pool") == Backlog(waiting=2, leased=0)
 
     bench.run(scenario)
 

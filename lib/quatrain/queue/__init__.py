@@ -5,6 +5,6 @@ missing again, and duplicates are harmless, because the owner collects by rollou
 """
 
 from quatrain.queue.opening import QueueSettings, open_queue
-from quatrain.queue.protocol import Lease, RolloutQueue
+from quatrain.queue.protocol import Backlog, Lease, RolloutQueue
 
-__all__ = ["Lease", "QueueSettings", "RolloutQueue", "open_queue"]
+__all__ = ["Backlog", "Lease", "QueueSettings", "RolloutQueue", "open_queue"]

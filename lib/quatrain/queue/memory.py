@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from quatrain.queue.names import check_name
-from quatrain.queue.protocol import Lease
+from quatrain.queue.protocol import Backlog, Lease
 
 
 @dataclass
@@ -155,9 +155,9 @@ class MemoryQueue:
         """See `RolloutQueue.forget_workers`."""
         return sorted(self._forget(pool, idle, list(self._pool(pool).workers)))
 
-    async def lag(self, pool: str) -> int:
-        """See `RolloutQueue.lag`."""
-        return len(self._pool(pool).waiting)
+    async def backlog(self, pool: str) -> Backlog:
+        """See `RolloutQueue.backlog`."""
+        return Backlog(len(self._pool(pool).waiting), len(self._pool(pool).held))
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -21,6 +21,14 @@ class Lease:
     nonce: str = ""
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """Tasks of a pool: those that wait for a worker (Redis' `lag` of the group), and those that one holds."""
+
+    waiting: int
+    leased: int
+
+
 class RolloutQueue(Protocol):
     """Tasks of pools, results of jobs, and the hint who owns a job. At-least-once; results are stored once per lease.
 
@@ -114,8 +122,8 @@ class RolloutQueue(Protocol):
         """
         ...
 
-    async def lag(self, pool: str) -> int:
-        """Tasks of the pool that nobody holds yet."""
+    async def backlog(self, pool: str) -> Backlog:
+        """How many tasks of the pool there are."""
         ...
 
     async def close(self) -> None:

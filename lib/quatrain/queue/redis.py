@@ -26,7 +26,7 @@ from redis.exceptions import (
 
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.queue.names import GROUP, SENTINEL, check_name, job_key, owner_key, rollouts_key, tasks_key
-from quatrain.queue.protocol import Lease
+from quatrain.queue.protocol import Backlog, Lease
 from quatrain.queue.scripts import COMPLETE, FORGET_WORKERS, GONE, HOLD, RELEASE, RENEW
 
 MAX_BLOCK = 2.0  # seconds; a longer wait ends early with nothing, the caller asks again
@@ -193,14 +193,14 @@ class RedisQueue:
         """See `RolloutQueue.forget_workers`."""
         return sorted(await self._forget(pool, idle, ""))
 
-    async def lag(self, pool: str) -> int:
-        """See `RolloutQueue.lag`."""
-        key = tasks_key(pool)
+    async def backlog(self, pool: str) -> Backlog:
+        """See `RolloutQueue.backlog`."""
+        key, leased = tasks_key(pool), 0
         for group in await self._run_in_group("XINFO GROUPS", key) or ():
             if group["name"] == GROUP.encode():
-                # Completed tasks are deleted, so what is in the stream and not pending waits.
-                return max(0, int(await self._run("XLEN", key)) - int(group["pending"]))
-        return int(await self._run("XLEN", key))
+                leased = int(group["pending"])
+        # Completed tasks are deleted, so what is in the stream and not pending waits.
+        return Backlog(max(0, int(await self._run("XLEN", key)) - leased), leased)
 
     async def close(self) -> None:
         """See `RolloutQueue.close`. Waits for commands under way, at most the longest block time."""

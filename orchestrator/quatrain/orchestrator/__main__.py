@@ -13,6 +13,7 @@ from quatrain.orchestrator.api.job_servicer import JobServicer
 from quatrain.orchestrator.api.reading import JobReader
 from quatrain.orchestrator.api.uploads import Uploads
 from quatrain.orchestrator.learners import LearnerPool
+from quatrain.orchestrator.pool_metrics import PoolMetrics
 from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.orchestrator.run import Surroundings
 from quatrain.orchestrator.scheduler import Scheduler
@@ -72,7 +73,7 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
     async def end_watches() -> None:
         jobs.stopping.set()
 
-    working = asyncio.create_task(_work(scheduler, sweeper))
+    working = asyncio.create_task(_work(scheduler, sweeper, PoolMetrics(scheduler)))
     try:
         await run_server(config, "orchestrator", register, roles=ROLES, on_drain=end_watches, working=working)
     finally:
@@ -84,8 +85,8 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
         await queue.close()
 
 
-async def _work(scheduler: Scheduler, sweeper: Sweeper) -> None:
-    await asyncio.gather(scheduler.run(), sweeper.run())
+async def _work(scheduler: Scheduler, sweeper: Sweeper, pool_metrics: PoolMetrics) -> None:
+    await asyncio.gather(scheduler.run(), sweeper.run(), pool_metrics.run())
 
 
 async def main(config: ProcessConfig) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -213,6 +214,14 @@ class LearnerPool:
             log.info("learners not counted", last=self._count, error=error.message)
         return self._count
 
+    async def standings(self) -> Counter[str]:
+        """How many learners are `free`, `held` by a job, and `silent`. Raises Unavailable when nobody can tell."""
+        found = await self._statuses()
+        return Counter(
+            "silent" if isinstance(status, QuatrainError) else "held" if status.HasField("token") else "free"
+            for _, status in found
+        )
+
     async def open(self, request: learner_pb2.OpenRequest, rank: Rank) -> LearnerSession:
         """Opens the first learner that takes the job: one that holds it already, else a free one.
 
@@ -258,9 +267,18 @@ class LearnerPool:
             await LearnerSession(address, token, self._tls).close()
 
     async def _reachable(self) -> list[tuple[str, learner_pb2.GetStatusResponse]]:
+        reachable: list[tuple[str, learner_pb2.GetStatusResponse]] = []
+        for address, status in await self._statuses():
+            if isinstance(status, QuatrainError):
+                log.info("learner does not answer", address=address, error=status.message)
+            else:
+                reachable.append((address, status))
+        return reachable
+
+    async def _statuses(self) -> list[tuple[str, learner_pb2.GetStatusResponse | QuatrainError]]:
         addresses = await resolve_targets(self._targets)
         found = await asyncio.gather(*(_status(address, self._tls) for address in addresses))
-        return [(address, status) for address, status in zip(addresses, found, strict=True) if status is not None]
+        return list(zip(addresses, found, strict=True))
 
 
 async def _open_at(address: str, request: learner_pb2.OpenRequest, tls: ChannelTls | None) -> LearnerSession:
@@ -278,7 +296,7 @@ async def _open_at(address: str, request: learner_pb2.OpenRequest, tls: ChannelT
     return session
 
 
-async def _status(address: str, tls: ChannelTls | None) -> learner_pb2.GetStatusResponse | None:
+async def _status(address: str, tls: ChannelTls | None) -> learner_pb2.GetStatusResponse | QuatrainError:
     channel = open_channel(address, service=SERVICE, tls=tls)
     try:
         stub = learner_pb2_grpc.LearnerServiceStub(channel)
@@ -288,8 +306,7 @@ async def _status(address: str, tls: ChannelTls | None) -> learner_pb2.GetStatus
         )
         return status
     except QuatrainError as error:
-        log.info("learner does not answer", address=address, error=error.message)
-        return None
+        return error
     finally:
         await channel.close(None)
 

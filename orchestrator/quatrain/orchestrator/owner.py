@@ -18,9 +18,12 @@ from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
 from quatrain.orchestrator.stages.sft import run_sft
 from quatrain.orchestrator.wishes import CancelNow, keep_progress, rest, watch_wishes
+from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("owner")
+
+FINISHED = metrics.counter("jobs_finished", "Jobs that this orchestrator ended, by their last state", ("pool", "state"))
 
 HOLD_SECONDS = 1.0
 HOLD_TTL_SECONDS = 3.0
@@ -196,6 +199,7 @@ async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None
             fault_point("owner.before_finish")
             if not run.view.finished:
                 await run.append("job_finished", {"state": state, "error": error})
+                FINISHED.labels(run.plan.spec["pool"], state).inc()
             fault_point("owner.after_finish")
             await run.close_session()
             # The index last: a job that is in it is looked at again if we die here.

@@ -10,6 +10,7 @@ there, may bring one job too many, which costs memory and time in generation unt
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,6 +104,15 @@ class Scheduler:
     def reason(self, job: str) -> str:
         """Why the job waits for its turn, as of the last look; empty when it does not."""
         return self._reasons.get(job, "")
+
+    def standings(self) -> Counter[Standing]:
+        """The unfinished jobs of the pool, ours among those that are held, as of the last look."""
+        return Counter(known.standing for known in self._unowned.values()) + Counter({Standing.HELD: len(self._owned)})
+
+    @property
+    def places(self) -> Places:
+        """How many jobs may run, as counted last."""
+        return self._places
 
     async def _count_places(self) -> None:
         """Keeps the number of places up to date. While generation is away its last word counts."""

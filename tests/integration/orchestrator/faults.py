@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.errors import Unavailable
-from quatrain.queue import Lease
+from quatrain.queue import Backlog, Lease
 from quatrain.queue.memory import MemoryQueue
 from quatrain.storage.memory import MemoryStore
 
@@ -157,6 +157,10 @@ class FlakyQueue(MemoryQueue):
     async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
         self._check("holders")
         return await super().holders(jobs)
+
+    async def backlog(self, pool: str) -> Backlog:
+        self._check("backlog")
+        return await super().backlog(pool)
 
     async def sentinel(self) -> str:
         self._check("sentinel")

@@ -31,6 +31,6 @@ def test_a_ppo_job_runs_to_its_end_and_leaves_nothing_in_the_queue(tmp_path: Pat
             assert states == ["STARTING", "RUNNING"]
             await world.until(lambda: not world.store.list("active/"), "the job stayed in the index")
             assert await world.queue.read_results("job-1", "0", count=9, block=0.0) == []
-            assert await world.queue.lag("default") == 0
+            assert (await world.queue.backlog("default")).waiting == 0
 
     run(scenario)

@@ -51,7 +51,7 @@ def test_tasks_that_the_queue_lost_are_enqueued_again(
             for lease, task in (again, kept):
                 assert await queue.complete(lease, results_of(task, batch))
             assert len(await collector.collect(batch)) == len(batch.rows)
-            assert await queue.lag("default") == 0, "what was completed is not made again"
+            assert (await queue.backlog("default")).waiting == 0, "what was completed is not made again"
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -77,7 +77,7 @@ def test_errors_that_pass_are_tried_again(tmp_path: Path) -> None:
             assert {result.scores[0].status for result in found} == {"rollout"}
             assert {result.made_by[:2] for result in found} == {"w-"}
             assert all(len(result.ref_logprobs) == len(result.completion_ids) for result in found)
-            assert await queue.lag("default") == 0
+            assert (await queue.backlog("default")).waiting == 0
 
     run(scenario)
 
@@ -244,7 +244,7 @@ def test_two_workers_share_the_tasks_and_stop_when_told(tmp_path: Path) -> None:
             await asyncio.sleep(0.3)
             await queue.add_task("default", "job-1", queue.added[0])
             await asyncio.sleep(0.2)
-            assert await queue.lag("default") == 1
+            assert (await queue.backlog("default")).waiting == 1
 
     run(scenario)
 
@@ -259,7 +259,7 @@ def test_tasks_of_a_job_that_has_ended_are_acknowledged_and_not_done(tmp_path: P
             queue.refusals["complete"] = 2
             world.start_worker()
             await soon(lambda: len(queue.completions) == 3, "the tasks' end")
-            assert (calls, await queue.lag("default"), queue._pools["default"].held) == ([], 0, {})
+            assert (calls, (await queue.backlog("default")).waiting, queue._pools["default"].held) == ([], 0, {})
             await queue.open_job("job-1")
             await queue.add_task("default", "job-1", queue.added[0])
             assert len(await results(queue, 2)) == 2, "opened again, it is worked for again"

@@ -190,7 +190,7 @@ def redis_calls(queue: RedisQueue) -> dict[str, Awaitable[Any]]:
         "sentinel": queue.sentinel(),
         "leave": queue.leave("pool", "worker"),
         "forget_workers": queue.forget_workers("pool", idle=1.0),
-        "lag": queue.lag("pool"),
+        "backlog": queue.backlog("pool"),
     }
 
 

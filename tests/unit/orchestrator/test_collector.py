@@ -71,7 +71,7 @@ def test_a_batch_is_enqueued_once_though_the_reading_loop_looks_at_it_while_it_i
         async with collecting(queue) as collector:
             await collector.expect(expected(PLAN))
             await asyncio.sleep(0.1)
-            return sorted(task.chunk for _, task in await leased(queue, await queue.lag("default")))
+            return sorted(task.chunk for _, task in await leased(queue, (await queue.backlog("default")).waiting))
 
     assert asyncio.run(scenario()) == [0, 1]
 

@@ -1,0 +1,59 @@
+"""What Prometheus is told about a pool. Every orchestrator counts the whole pool, so all of them tell the same."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Gauge
+
+from quatrain.errors import QuatrainError
+from quatrain.orchestrator.line import Standing
+from quatrain.orchestrator.scheduler import Scheduler
+from quatrain.telemetry import metrics
+from quatrain.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+COUNT_SECONDS = 10.0
+
+TASKS = metrics.gauge("tasks", "Rollout tasks that wait for a worker, or are leased by one", ("pool", "state"))
+JOBS = metrics.gauge("jobs", "Unfinished jobs by how they stand to the places of the pool", ("pool", "standing"))
+LEARNERS = metrics.gauge("learners", "Learners that are free, held by a job, or silent", ("pool", "state"))
+JOB_SLOTS = metrics.gauge("job_slots", "Jobs whose policies fit into generation at once; 0: not known", ("pool",))
+
+
+@dataclass(frozen=True)
+class PoolMetrics:
+    """Counts every 10 s, until cancelled."""
+
+    scheduler: Scheduler
+
+    async def run(self) -> None:
+        """See the class."""
+        while True:
+            await self.count()
+            await asyncio.sleep(COUNT_SECONDS)
+
+    async def count(self) -> None:
+        """Sets the gauges. What cannot be counted now is not told: an old number would look like a new one."""
+        around, pool = self.scheduler.around, self.scheduler.pool
+        standings = self.scheduler.standings()
+        _set(JOBS, pool, {each.name.lower(): standings[each] for each in Standing})
+        JOB_SLOTS.labels(pool).set(self.scheduler.places.job_slots)
+        try:
+            learners = await around.learners.standings()
+            _set(LEARNERS, pool, {state: learners[state] for state in ("free", "held", "silent")})
+        except QuatrainError as error:
+            log.info("learners not counted", error=error.message)
+            LEARNERS.clear()
+        try:
+            backlog = await around.queue.backlog(pool)
+            _set(TASKS, pool, {"waiting": backlog.waiting, "leased": backlog.leased})
+        except QuatrainError as error:
+            log.info("tasks not counted", error=error.message)
+            TASKS.clear()
+
+
+def _set(gauge: Gauge, pool: str, values: Mapping[str, int]) -> None:
+    for label, value in values.items():
+        gauge.labels(pool, label).set(value)
