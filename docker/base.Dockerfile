@@ -9,6 +9,7 @@ RUN --mount=type=bind,from=build,source=/opt/build,target=/opt/build \
     --mount=type=secret,id=pip --mount=type=secret,id=ca \
     python3 -m venv --without-pip /opt/quatrain \
     && /opt/build/install -r /opt/build/requirements.txt \
+    && rm -rf /usr/local/bin/pip* /usr/local/lib/python3.*/site-packages/pip* \
     && echo 'quatrain:x:10001:' >>/etc/group \
     && echo 'quatrain:x:10001:10001:Quatrain:/tmp:/usr/sbin/nologin' >>/etc/passwd \
     && install -d -o 10001 -g 10001 /var/cache/quatrain

@@ -2,7 +2,7 @@
 
 BASE_IMAGE names the base of all of them; `debootstrap` makes one of Debian's packages, without a registry. COMPUTE=cuda
 brings torch's CUDA libraries. Settings of pip and Go, and the authorities of a proxy, go in as build secrets.
-`--sizes FILE` writes the sizes as JSON.
+`--tag` keeps them apart from those of the version. `--sizes FILE` writes the sizes as JSON.
 """
 
 import argparse
@@ -54,18 +54,19 @@ NAMED = {image.name: image for image in IMAGES}
 class Builder:
     """Builds with docker or podman."""
 
-    def __init__(self, engine: str, base_image: str, compute: str, secrets: Sequence[str]) -> None:
+    def __init__(self, engine: str, base_image: str, compute: str, secrets: Sequence[str], tag: str = "") -> None:
         self.engine = engine
         self._project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         self.version = str(self._project["version"])
+        self._tag = tag or self.version
         self._base_image = base_image
         self._compute = compute
         self._secrets = secrets
         self._revision = _output("git", "-C", str(ROOT), "rev-parse", "HEAD").strip()
 
     def tag(self, name: str) -> str:
-        """Name of the image with its version."""
-        return f"quatrain/{name}:{self.version}"
+        """Name of the image with its tag."""
+        return f"quatrain/{name}:{self._tag}"
 
     def build(self, image: Image) -> None:
         """Builds the image and those that it needs, unless they are there with the same inputs."""
@@ -134,6 +135,7 @@ def main() -> int:
     """0 when all images are there."""
     parser = argparse.ArgumentParser(description="Builds Quatrain's images.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMED)}; all by default")
+    parser.add_argument("--tag", default="", help="of the images; by default the version")
     parser.add_argument("--sizes", type=Path, help="write the sizes to this file")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMED))
@@ -148,7 +150,7 @@ def main() -> int:
         if subprocess.run([engine, "image", "inspect", DEBIAN], capture_output=True, check=False).returncode:
             subprocess.run([str(ROOT / "docker" / "debian-base"), engine, DEBIAN], check=True)
     with _secret_flags(os.environ) as secrets:
-        builder = Builder(engine, base_image, os.environ.get("COMPUTE") or "cpu", secrets)
+        builder = Builder(engine, base_image, os.environ.get("COMPUTE") or "cpu", secrets, options.tag)
         for name in options.names or NAMED:
             builder.build(NAMED[name])
     sizes = json.dumps(builder.sizes(), indent=2)
