@@ -1,12 +1,17 @@
 """What holds for each image as it was built: its user, its file system, its contents, its labels, its health check."""
 
 import json
+import re
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from tests.e2e.stack import wait_until
 from tests.images.engine import Engine, tag
 
@@ -20,11 +25,17 @@ MODULES = {
 SERVICES = tuple(MODULES)
 WITH_TORCH = ("generation", "reward", "reference", "learner")
 ALL = (*SERVICES, "minio", "valkey")
+BASES = ("base", "torch")
+EXTRAS = ("generation", "reward", "reference", "learner", "orchestrator")
+ROOT = Path(__file__).parents[2]
 TOOLS = ("gcc", "cc", "g++", "clang", "ld", "as", "make", "go", "pip", "pip3", "git", "curl", "wget")
 # As in Kubernetes at Pod Security `restricted`, and in compose.yaml.
 RESTRICTED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp", "--network=none")
-CACHE = "--tmpfs=/var/cache/quatrain:mode=1777"
-HEALTHY_SECONDS = 120.0
+# A volume gets the owner of the folder in the image; a tmpfs in its place would be root's with some runtimes.
+CACHE = "--volume=/var/cache/quatrain"
+HEALTHY_SECONDS = 300.0
+SECOND = 1_000_000_000
+"""Images count in nanoseconds."""
 PROBE = f"""
 import importlib.util, json, os, shutil, sys, tempfile
 
@@ -48,6 +59,13 @@ print(json.dumps({{
     "torch": importlib.util.find_spec("torch") is not None,
 }}))
 """
+# Installed distributions by their normalised names.
+VERSIONS = """
+import json, re
+from importlib.metadata import distributions
+
+print(json.dumps({re.sub("[-_.]+", "-", each.name).lower(): each.version for each in distributions()}))
+"""
 
 
 @contextmanager
@@ -57,10 +75,15 @@ def container(engine: Engine, *arguments: str) -> Iterator[str]:
     try:
         yield name
     finally:
-        engine.run("rm", "--force", "--time=0", name)
+        engine.run("rm", "--force", "--volumes", "--time=0", name)
 
 
-@pytest.mark.parametrize("name", ALL)
+def normalised(name: str) -> str:
+    """A distribution's name as pip compares it."""
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("name", [*ALL, *BASES])
 def test_runs_as_nobody_special_with_nothing_that_builds(engine: Engine, name: str) -> None:
     modules = MODULES.get(name, ())
     command = ("run", "--rm", *RESTRICTED, "--entrypoint=python", tag(name), "-c", PROBE, *modules)
@@ -74,11 +97,43 @@ def test_runs_as_nobody_special_with_nothing_that_builds(engine: Engine, name: s
         "left": [],
         "secrets": [],
         "modules": [],
-        "torch": name in WITH_TORCH,
+        "torch": name in (*WITH_TORCH, "torch"),
     }
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EXTRAS)
+def test_holds_one_extra_at_the_pinned_versions(engine: Engine, name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {normalised(line.partition("==")[0]): line.partition("==")[2] for line in lines if "==" in line}
+    wanted = {normalised(Requirement(each).name) for each in project["optional-dependencies"][name]}
+    others = {normalised(Requirement(each).name) for each in project["optional-dependencies"]["dev"]} - wanted
+
+    found = json.loads(engine.output("run", "--rm", *RESTRICTED, "--entrypoint=python", tag(name), "-c", VERSIONS))
+
+    assert found.pop("quatrain") == version("quatrain")
+    assert wanted <= found.keys()
+    assert not others & found.keys() - {normalised(Requirement(each).name) for each in project["dependencies"]}
+    assert {
+        each: (at, pinned.get(each)) for each, at in found.items() if at.partition("+")[0] != pinned.get(each)
+    } == {}
+
+
+@pytest.mark.parametrize("name", [*ALL, *BASES, "build"])
+def test_what_serves_has_a_health_check(engine: Engine, name: str) -> None:
+    image = engine.image(name)
+    # Docker has it in another place than podman.
+    check: dict[str, Any] = image.get("Healthcheck") or image["Config"].get("Healthcheck") or {}
+
+    if name in ALL:
+        assert check["Test"][0] == "CMD"
+        assert check["Timeout"] >= 20 * SECOND
+        assert check["Retries"] * (check["Interval"] + check["Timeout"]) <= 120 * SECOND
+    else:
+        assert not check
+
+
+@pytest.mark.parametrize("name", [*ALL, *BASES, "build"])
 def test_says_what_it_is(engine: Engine, name: str) -> None:
     labels = engine.image(name)["Config"]["Labels"]
 
