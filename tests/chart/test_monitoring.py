@@ -7,10 +7,10 @@ import pytest
 import yaml
 from tests.chart.matrix import rendering
 
-import quatrain.rpc.interceptors  # registers the metrics of calls
+from quatrain.orchestrator import __main__ as orchestrator  # registers all metrics that there are
 from quatrain.telemetry.metrics import REGISTRY
 
-assert quatrain.rpc.interceptors
+assert orchestrator
 NAMES = re.compile(r"\b(?:quatrain|process)_[a-z_]+\b|\bup\b(?=\{)")
 LABELS = re.compile(r"(\w+)(?:=|!=|=~|!~)\"")
 # Set by Prometheus and by the ServiceMonitor.
@@ -46,6 +46,15 @@ def test_metrics_and_labels_exist() -> None:
         assert set(names) <= metrics.keys(), query
         allowed = TARGET_LABELS.union(*(metrics[name] for name in names))
         assert set(LABELS.findall(query)) <= allowed, query
+
+
+def test_what_every_orchestrator_tells_is_never_summed() -> None:
+    shared = ("quatrain_tasks{", "quatrain_jobs{", "quatrain_learners{", "quatrain_job_slots{")
+    asked = {name for name in shared for query in queries() if name in query}
+    assert asked == set(shared)
+    for query in queries():
+        for name in shared:
+            assert query.count(name) == len(re.findall(rf"max by \([a-z, ]+\) \({re.escape(name)}", query)), query
 
 
 def test_every_query_is_about_this_release() -> None:

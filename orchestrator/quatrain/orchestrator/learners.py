@@ -215,10 +215,10 @@ class LearnerPool:
         return self._count
 
     async def standings(self) -> Counter[str]:
-        """How many learners are `free`, `held` by a job, and `silent`. Raises Unavailable when nobody can tell."""
+        """How many learners are `free`, `busy` with a job, and `silent`. Raises Unavailable when nobody can tell."""
         found = await self._statuses()
         return Counter(
-            "silent" if isinstance(status, QuatrainError) else "held" if status.HasField("token") else "free"
+            "silent" if isinstance(status, QuatrainError) else "busy" if status.HasField("token") else "free"
             for _, status in found
         )
 

@@ -18,7 +18,7 @@ COUNT_SECONDS = 10.0
 
 TASKS = metrics.gauge("tasks", "Rollout tasks that wait for a worker, or are leased by one", ("pool", "state"))
 JOBS = metrics.gauge("jobs", "Unfinished jobs by how they stand to the places of the pool", ("pool", "standing"))
-LEARNERS = metrics.gauge("learners", "Learners that are free, held by a job, or silent", ("pool", "state"))
+LEARNERS = metrics.gauge("learners", "Learners that are free, busy with a job, or silent", ("pool", "state"))
 JOB_SLOTS = metrics.gauge("job_slots", "Jobs whose policies fit into generation at once; 0: not known", ("pool",))
 
 
@@ -42,7 +42,7 @@ class PoolMetrics:
         JOB_SLOTS.labels(pool).set(self.scheduler.places.job_slots)
         try:
             learners = await around.learners.standings()
-            _set(LEARNERS, pool, {state: learners[state] for state in ("free", "held", "silent")})
+            _set(LEARNERS, pool, {state: learners[state] for state in ("free", "busy", "silent")})
         except QuatrainError as error:
             log.info("learners not counted", error=error.message)
             LEARNERS.clear()

@@ -29,7 +29,7 @@ def test_tasks_jobs_and_learners_are_counted_and_what_is_not_known_is_not_told(t
             await tells.count()
             assert (told("tasks", state="waiting"), told("tasks", state="leased")) == (3, 1)
             assert (told("jobs", standing="held"), told("jobs", standing="waiting")) == (2, 1)
-            assert [told("learners", state=state) for state in ("free", "held", "silent")] == [1, 2, 1]
+            assert [told("learners", state=state) for state in ("free", "busy", "silent")] == [1, 2, 1]
             assert told("job_slots") == 2
 
             scheduler.around.learners._targets = (f"targets-file:{tmp_path}/missing",)

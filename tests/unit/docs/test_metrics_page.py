@@ -12,8 +12,10 @@ from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer
 from quatrain.learner.plans import Stage
+from quatrain.orchestrator import __main__ as orchestrator  # registers what it tells Prometheus
 from quatrain.orchestrator.evaluation import eval_metrics
 from quatrain.orchestrator.step_metrics import StepClock, collected_metrics
+from quatrain.telemetry.metrics import REGISTRY
 from quatrain.v1 import common_pb2, rollout_pb2
 
 ORCHESTRATOR = ROOT / "orchestrator" / "quatrain" / "orchestrator"
@@ -78,3 +80,15 @@ def test_every_metric_has_a_formula() -> None:
     for heading in ("PPO", "Evaluation", "SFT", "Reward model"):
         for name, formula, *_ in rows(section("docs/metrics.md", heading)):
             assert formula, name
+
+
+def test_prometheus_names_and_labels_are_those_of_the_processes() -> None:
+    assert orchestrator
+    documented = {row[0].strip("`"): row[1] for row in rows(section("docs/metrics.md", "Prometheus"))}
+    told = {
+        metric.name + ("_total" if metric.type == "counter" else ""): REGISTRY._names_to_collectors[metric.name]
+        for metric in REGISTRY.collect()
+        if metric.name.startswith("quatrain_")
+    }
+    labels = {name: ", ".join(f"`{label}`" for label in each._labelnames) for name, each in told.items()}  # type: ignore[attr-defined]
+    assert documented == labels
