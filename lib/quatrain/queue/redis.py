@@ -100,7 +100,7 @@ class RedisQueue:
         for start in range(0, len(entry_ids), _AT_ONCE):
             with self._errors():
                 keys, some = [tasks_key(pool)], entry_ids[start : start + _AT_ONCE]
-                found += await self._shielded(self._gone(keys=keys, args=list(some)))
+                found += await self._shielded(self._gone(keys=keys, args=[GROUP, *some]))
         return [entry_id.decode() for entry_id in found]
 
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
@@ -199,7 +199,8 @@ class RedisQueue:
         for group in await self._run_in_group("XINFO GROUPS", key) or ():
             if group["name"] == GROUP.encode():
                 leased = int(group["pending"])
-        # Completed tasks are deleted, so what is in the stream and not pending waits.
+                if group["lag"] is not None:  # unknown where others have deleted entries
+                    return Backlog(int(group["lag"]), leased)
         return Backlog(max(0, int(await self._run("XLEN", key)) - leased), leased)
 
     async def close(self) -> None:

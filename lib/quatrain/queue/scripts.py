@@ -21,16 +21,37 @@ end
 if nonce ~= ARGV[4] then return 0 end
 """
 
+# The last entry that a group has given to a worker.
+_DELIVERED = """
+local function delivered(stream, group)
+  if redis.call('EXISTS', stream) == 0 then return '0-0' end
+  for _, fields in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local found = {}
+    for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
+    if found['name'] == group then return found['last-delivered-id'] end
+  end
+  return '0-0'
+end
+"""
+
 # KEYS: tasks stream, rollouts stream, job key. ARGV: group, entry id, worker, nonce, results...
 # A job that is closed gets no results, so that a late one never makes its stream again.
+# Entries leave the stream in its order, cut off before the first that is held or waits: one that is deleted behind a
+# held one makes Redis forget the group's `lag` (null), by which autoscaling goes.
 COMPLETE = (
-    _HOLDER_OR_RETURN_0
+    _DELIVERED
+    + _HOLDER_OR_RETURN_0
     + """
 if redis.call('EXISTS', KEYS[3]) == 1 then
   for i = 5, #ARGV do redis.call('XADD', KEYS[2], '*', 'result', ARGV[i]) end
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-redis.call('XDEL', KEYS[1], ARGV[2])
+local first = redis.call('XPENDING', KEYS[1], ARGV[1])[2]
+if not first then
+  local ahead = redis.call('XRANGE', KEYS[1], '(' .. delivered(KEYS[1], ARGV[1]), '+', 'COUNT', 1)
+  if #ahead > 0 then first = ahead[1][1] end
+end
+if first then redis.call('XTRIM', KEYS[1], 'MINID', first) else redis.call('XTRIM', KEYS[1], 'MAXLEN', 0) end
 return 1
 """
 )
@@ -66,14 +87,23 @@ end
 return forgotten
 """
 
-# KEYS: tasks stream. ARGV: entry ids. Returns those that are not in the stream.
-GONE = """
+# KEYS: tasks stream. ARGV: group, entry ids... Returns those that neither wait nor are held. A completed one may still
+# be in the stream.
+GONE = (
+    _DELIVERED
+    + """
 local gone = {}
-for _, entry in ipairs(ARGV) do
-  if #redis.call('XRANGE', KEYS[1], entry, entry) == 0 then table.insert(gone, entry) end
+local last = delivered(KEYS[1], ARGV[1])
+for i = 2, #ARGV do
+  local entry = ARGV[i]
+  local there = #redis.call('XRANGE', KEYS[1], entry, entry) > 0
+  local waits = there and #redis.call('XRANGE', KEYS[1], '(' .. last, entry, 'COUNT', 1) > 0
+  local held = there and not waits and #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0
+  if not waits and not held then table.insert(gone, entry) end
 end
 return gone
 """
+)
 
 # KEYS: owner key. ARGV: owner, time to live in milliseconds.
 HOLD = """
