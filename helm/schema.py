@@ -31,6 +31,7 @@ LISTED: Schema = {"type": "array", "items": {"type": "object"}}
 TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
 NAMES: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
 SECRET: Schema = {"type": "string", "pattern": r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$", "maxLength": 253}
+USER: Schema = {"type": "string", "pattern": r"^\S*$"}
 ADDRESS: Schema = {"type": "string", "pattern": r"^([^:/@\s]+(:[0-9]{1,5})?)?$"}
 
 
@@ -167,7 +168,7 @@ def values() -> Schema:
             ),
             api=section(existingSecret=SECRET, clientCaSecret=SECRET),
         ),
-        "externalRedis": section(address=ADDRESS, database=whole(0), tls=FLAG, existingSecret=SECRET),
+        "externalRedis": section(address=ADDRESS, database=whole(0), tls=FLAG, existingSecret=SECRET, username=USER),
         "externalStorage": section(
             endpoint=ADDRESS, bucket={"type": "string", "minLength": 3}, region=TEXT, secure=FLAG, existingSecret=SECRET
         ),

@@ -68,6 +68,15 @@ def test_keda_reads_the_stream_that_the_workers_read() -> None:
     assert reference["key"] in rendered.get("Secret", reference["name"])["data"]
 
 
+def test_keda_reads_as_the_named_user() -> None:
+    redis = {"address": "redis:6380", "existingSecret": "redis", "username": "keda"}
+    scaling = {"generation": {"autoscaling": {"kind": "keda"}}}
+    (scaled,) = render({"externalRedis": redis, **scaling}).of("ScaledObject")
+    assert scaled["spec"]["triggers"][0]["metadata"]["username"] == "keda"
+    (bundled,) = render(scaling).of("ScaledObject")
+    assert "username" not in bundled["spec"]["triggers"][0]["metadata"]
+
+
 def test_bundled_servers_go_when_others_are_named() -> None:
     for name, part in (("external-redis", "valkey"), ("external-storage", "minio")):
         rendered = rendering(name)

@@ -37,6 +37,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"externalStorage": {"endpoint": "https://s3"}}, ("/externalStorage/endpoint",)),
     ({"externalStorage": {"endpoint": "s3:443"}}, ("externalStorage.existingSecret",)),
     ({"externalStorage": {"existingSecret": "s3"}}, ("externalStorage.endpoint", "minio.existingSecret")),
+    ({"externalRedis": {"address": "redis", "username": "keda"}}, ("externalRedis.existingSecret", "password")),
     ({"externalRedis": {"existingSecret": "redis"}}, ("externalRedis.address", "valkey.existingSecret")),
     (
         {"tls": {"enabled": True, "existingSecret": "a", "certManager": {"enabled": True}}},

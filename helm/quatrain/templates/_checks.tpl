@@ -31,6 +31,9 @@
 {{- if and .Values.externalRedis.existingSecret (not .Values.externalRedis.address) -}}
 {{- fail "externalRedis.existingSecret is set without externalRedis.address; for the bundled Valkey it is valkey.existingSecret" -}}
 {{- end -}}
+{{- if and .Values.externalRedis.username (not .Values.externalRedis.existingSecret) -}}
+{{- fail "externalRedis.username is set without externalRedis.existingSecret, which holds that user's password" -}}
+{{- end -}}
 {{- if and .Values.externalStorage.existingSecret (not .Values.externalStorage.endpoint) -}}
 {{- fail "externalStorage.existingSecret is set without externalStorage.endpoint; for the bundled MinIO it is minio.existingSecret" -}}
 {{- end -}}
