@@ -17,7 +17,9 @@ from tests.servers.processes import ServerProcess, free_port, running, start_ser
 
 from quatrain.rpc.certificates import CertificateFiles
 
+FRONT_PROXY = "front-proxy-client"
 SERVICE_NETWORK, FIRST_SERVICE = "10.96.0.0/16", "10.96.0.1"
+QUICK_AUTOSCALER = "--horizontal-pod-autoscaler-sync-period=2s"
 SYSTEM_NAMES = ("kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "kubernetes", "localhost")
 
 
@@ -38,12 +40,15 @@ class Site:
         made.mkdir(parents=True, exist_ok=True)
         return made
 
-    def start(self, program: GoProgram, *arguments: str, port: str = "--secure-port=") -> ServerProcess:
+    def start(
+        self, program: GoProgram, *arguments: str, port: str = "--secure-port=", env: dict[str, str] | None = None
+    ) -> ServerProcess:
         """Starts a program; `port` is the flag that ends with it."""
         return start_server(
             lambda chosen: [*self.command(program), f"{port}{chosen}", *arguments],
             self.subfolder(program.name),
             ready=lambda chosen: self.listens("127.0.0.1", chosen),
+            env=env,
         )
 
     @property
@@ -63,10 +68,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Keys:
-    """The certificate of the API server, the key of service accounts, the tests' token."""
+    """Certificates of the API server and of its aggregation layer, the key of service accounts, the tests' token."""
 
     authority: Authority
     server: CertificateFiles
+    front_proxy: CertificateFiles
     accounts: CertificateFiles
     token: str = field(default_factory=lambda: secrets.token_hex(16))
 
@@ -76,7 +82,7 @@ class Keys:
         names = [f"DNS:{name}" for name in SYSTEM_NAMES]
         names += [f"IP:{address}" for address in sorted({"127.0.0.1", site.host, FIRST_SERVICE})]
         server = authority.issue("kube-apiserver", names=f"subjectAltName={','.join(names)}")
-        return cls(authority, server, authority.issue("service-accounts"))
+        return cls(authority, server, authority.issue(FRONT_PROXY), authority.issue("service-accounts"))
 
 
 @contextmanager
@@ -89,7 +95,7 @@ def run_control_plane(site: Site) -> Iterator[Cluster]:
         stack.enter_context(running(_start_api_server(site, keys, etcd, cluster)))
         client = (f"--kubeconfig={site.kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1")
         signing = (f"--service-account-private-key-file={keys.accounts.key}", f"--root-ca-file={keys.authority.ca}")
-        stack.enter_context(running(site.start(CONTROLLER_MANAGER, *client, *signing)))
+        stack.enter_context(running(site.start(CONTROLLER_MANAGER, *client, *signing, QUICK_AUTOSCALER)))
         stack.enter_context(running(site.start(SCHEDULER, *client)))
         cluster.wait("default namespace", lambda: "default" in cluster.names("namespace"))
         yield cluster
@@ -121,7 +127,7 @@ def _start_api_server(site: Site, keys: Keys, etcd: ServerProcess, cluster: Clus
             *(f"--service-cluster-ip-range={SERVICE_NETWORK}", f"--token-auth-file={tokens}"),
             *("--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"),
             *(f"--service-account-key-file={keys.accounts.cert}", "--allow-privileged=true"),
-            f"--service-account-signing-key-file={keys.accounts.key}",
+            *(f"--service-account-signing-key-file={keys.accounts.key}", *_aggregation(keys)),
             "--kubelet-preferred-address-types=InternalIP",
         ]
 
@@ -134,6 +140,19 @@ def _start_api_server(site: Site, keys: Keys, etcd: ServerProcess, cluster: Clus
 def _reconciler(site: Site) -> tuple[str, ...]:
     """A loopback address may not stand in the endpoints of the Service `kubernetes`."""
     return ("--endpoint-reconciler-type=none",) if site.host == "127.0.0.1" else ()
+
+
+def _aggregation(keys: Keys) -> tuple[str, ...]:
+    """How the API server proves to API servers beside it (KEDA's metrics) who asks."""
+    return (
+        f"--requestheader-client-ca-file={keys.authority.ca}",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={keys.front_proxy.cert}",
+        f"--proxy-client-key-file={keys.front_proxy.key}",
+    )
 
 
 def _write_kubeconfig(site: Site, keys: Keys, port: int) -> None:

@@ -30,6 +30,7 @@ class Recipe:
     own_main: bool = False  # main.go is in `sources`, named as the program
 
 
+_KEDA = Recipe(("github.com/kedacore/keda/v2@v2.21.0",), adopt="github.com/kedacore/keda/v2@v2.21.0")
 _KUBE = Recipe((f"k8s.io/kubernetes@{KUBERNETES}",), adopt=f"k8s.io/kubernetes@{KUBERNETES}", stamp=True)
 
 
@@ -49,6 +50,8 @@ KUBELET = _kube("kubelet")
 KUBE_PROXY = _kube("kube-proxy")
 COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.14.7")
 PAUSE = GoProgram("pause", "", "v1")
+KEDA_OPERATOR = GoProgram("keda-operator", "github.com/kedacore/keda/v2/cmd/operator", "v2.21.0")
+KEDA_ADAPTER = GoProgram("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", "v2.21.0")
 DOCKER_COMPOSE = GoProgram("docker-compose", "github.com/docker/compose/v2/cmd", "v2.40.3")
 
 # Custom resource definitions of what the chart can use: modules, and their folders of definitions.
@@ -65,10 +68,12 @@ CONTROL = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KWOK)
 GROUPS = {
     "chart": (HELM, KUBECONFORM, *CONTROL),
     "node": (HELM, *CONTROL, KUBELET, KUBE_PROXY, COREDNS, PAUSE),
+    "controllers": (KEDA_OPERATOR, KEDA_ADAPTER),
     "images": (DOCKER_COMPOSE,),
 }
 _RECIPES = {
     **dict.fromkeys((API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KUBELET, KUBE_PROXY), _KUBE),
+    **dict.fromkeys((KEDA_OPERATOR, KEDA_ADAPTER), _KEDA),
     KWOK: Recipe((f"sigs.k8s.io/kwok@{KWOK.version}",)),
     ETCD: Recipe((f"{ETCD.module}@{ETCD.version}",), own_main=True),
     COREDNS: Recipe((f"{COREDNS.module}@{COREDNS.version}",), own_main=True),

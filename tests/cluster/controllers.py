@@ -1,0 +1,94 @@
+"""Controllers that the chart can use, run as processes beside a cluster's API server: KEDA with its metrics adapter."""
+
+import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cluster.api import Cluster, Manifest
+from tests.cluster.control_plane import Site
+from tests.cluster.definitions import install_definitions
+from tests.cluster.programs import KEDA_ADAPTER, KEDA_OPERATOR
+from tests.servers.certificates import Authority
+from tests.servers.processes import ServerProcess, free_port, running
+
+NAMESPACE = "keda"
+METRICS_SERVICE, METRICS_API = "keda-metrics-apiserver", "v1beta1.external.metrics.k8s.io"
+
+
+@contextmanager
+def run_keda(site: Site, cluster: Cluster) -> Iterator[None]:
+    """KEDA's operator, and its adapter as the API of external metrics. Needs the group `controllers`."""
+    install_definitions(cluster, "keda")
+    cluster.namespace(NAMESPACE)
+    certificates = _certificates(site)
+    env = {"KUBECONFIG": str(site.kubeconfig), "POD_NAMESPACE": NAMESPACE, "WATCH_NAMESPACE": ""}
+    env["KEDA_CLUSTER_OBJECT_NAMESPACE"] = NAMESPACE
+    options = ("--metrics-bind-address=0", "--health-probe-bind-address=0", f"--cert-dir={certificates}")
+    flag = "--metrics-service-bind-address=127.0.0.1:"
+    with (
+        running(site.start(KEDA_OPERATOR, *options, port=flag, env=env)) as operator,
+        running(_start_adapter(site, certificates, operator, env)) as adapter,
+    ):
+        cluster.apply(*_aggregated_api(adapter.port, certificates), namespace=NAMESPACE)
+        try:
+            cluster.wait("the API of external metrics", lambda: _is_available(cluster), deadline=90.0)
+            yield
+        finally:  # an API that nobody serves would hold up the end of every namespace
+            cluster.kubectl("delete", "apiservice", METRICS_API)
+
+
+def _start_adapter(site: Site, certificates: Path, operator: ServerProcess, env: dict[str, str]) -> ServerProcess:
+    return site.start(
+        KEDA_ADAPTER,
+        f"--metrics-service-address=127.0.0.1:{operator.port}",
+        f"--port={free_port()}",
+        "--bind-address=127.0.0.1",
+        f"--tls-cert-file={certificates}/tls.crt",
+        f"--tls-private-key-file={certificates}/tls.key",
+        f"--cert-dir={certificates}",
+        *(f"--{who}-kubeconfig={site.kubeconfig}" for who in ("authentication", "authorization", "lister")),
+        env=env,
+    )
+
+
+def _certificates(site: Site) -> Path:
+    """A folder as KEDA expects it mounted: tls.crt, tls.key, ca.crt, all of the cluster's authority."""
+    folder = site.subfolder("keda-certificates")
+    names = f"subjectAltName=DNS:{METRICS_SERVICE}.{NAMESPACE}.svc,IP:127.0.0.1"
+    issued = Authority(site.subfolder("keys")).issue("keda", names=names)
+    for file, name in ((issued.cert, "tls.crt"), (issued.key, "tls.key"), (issued.ca, "ca.crt")):
+        assert file is not None
+        shutil.copy(file, folder / name)
+    return folder
+
+
+def _aggregated_api(port: int, certificates: Path) -> list[Manifest]:
+    """The adapter runs beside the API server: the Service that leads to it is a name of this machine."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": METRICS_SERVICE, "namespace": NAMESPACE},
+        "spec": {"type": "ExternalName", "externalName": "localhost"},
+    }
+    registration = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": METRICS_API},
+        "spec": {
+            "service": {"name": METRICS_SERVICE, "namespace": NAMESPACE, "port": port},
+            "group": "external.metrics.k8s.io",
+            "version": "v1beta1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "caBundle": base64.b64encode((certificates / "ca.crt").read_bytes()).decode(),
+        },
+    }
+    return [service, registration]
+
+
+def _is_available(cluster: Cluster) -> bool:
+    found = cluster.get("apiservice", METRICS_API)
+    conditions = found.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Available" and one["status"] == "True" for one in conditions)
