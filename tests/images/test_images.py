@@ -164,7 +164,7 @@ def test_refuses_to_serve_others_unprotected(engine: Engine, name: str) -> None:
 
     done = engine.run("run", "--rm", *RESTRICTED, CACHE, *storage, "--env=QUATRAIN_QUEUE__URL=memory://", tag(name))
 
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 2, done.stderr
     assert ("without tokens" if name == "orchestrator" else "without TLS") in done.stderr
 
 

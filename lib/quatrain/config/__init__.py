@@ -4,6 +4,7 @@
 environment variables `QUATRAIN_SECTION__KEY`, flags `--section.key=value`.
 """
 
+from quatrain.config.folders import ready_folder, temporary_folder
 from quatrain.config.loading import LoadedConfig, load_config
 from quatrain.config.schema import (
     AuthConfig,
@@ -41,4 +42,6 @@ __all__ = [
     "TelemetryConfig",
     "TlsConfig",
     "load_config",
+    "ready_folder",
+    "temporary_folder",
 ]

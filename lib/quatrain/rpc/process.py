@@ -6,10 +6,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from quatrain.config import ProcessConfig, load_config
+from quatrain.config import ProcessConfig, load_config, temporary_folder
 from quatrain.errors import InvalidInput, QuatrainError
 from quatrain.rpc.scratch import own_folder
 from quatrain.telemetry.logging import configure, get_logger
@@ -21,18 +20,20 @@ EXIT_USAGE = 2
 
 
 def run_process(process: str, main: Main, argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs `main(config)` and ends the process; its exit code is 0, 1 (failed, logged) or 2 (wrong configuration).
+    """Runs `main(config)` and ends the process; its exit code is 0, 1 (failed, logged) or 2 (wrong configuration, told
+    on stderr before there is a log).
 
     All temporary files of the process lie in one folder, which the next process deletes if this one is killed.
     """
     try:
         loaded = load_config(process, sys.argv[1:] if argv is None else argv)
+        temporary = temporary_folder()
     except InvalidInput as error:
         print(error.message, file=sys.stderr)
         _end(EXIT_USAGE)
     telemetry = loaded.config.telemetry
     configure(telemetry.level, telemetry.format, process=process)
-    with own_folder(Path(tempfile.gettempdir())) as folder:
+    with own_folder(temporary) as folder:
         tempfile.tempdir = str(folder)
         # Never closed: that would wait for threads whose work nobody waits for any more, an upload of hours among them.
         runner = asyncio.Runner()
@@ -45,7 +46,7 @@ def _run(runner: asyncio.Runner, main: Coroutine[Any, Any, None]) -> int:
         runner.run(main)
     except QuatrainError as error:
         get_logger(__name__).error(error.message, reason=error.code_reason)
-        return EXIT_FAILED
+        return EXIT_USAGE if isinstance(error, InvalidInput) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_FAILED
     return 0

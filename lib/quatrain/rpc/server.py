@@ -19,7 +19,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from quatrain.config import ProcessConfig, ServerConfig
+from quatrain.config import ProcessConfig, ServerConfig, ready_folder
 from quatrain.errors import Unavailable
 from quatrain.rpc.access import Access, Role
 from quatrain.rpc.certificates import ServerTls
@@ -126,12 +126,12 @@ class RpcServer:
         """Binds all ports and answers health with NOT_SERVING. Raises Unavailable if a port is taken."""
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
         await self._set_health(_NOT_SERVING)
-        port = self._bind(self._server, self._config.port, self._tls)
+        port = self._bind(self._server, "port", self._config.port, self._tls)
         health_port = None
         if self._config.health_port is not None:
             self._probe_server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probe_server)
-            health_port = self._bind(self._probe_server, self._config.health_port)
+            health_port = self._bind(self._probe_server, "health_port", self._config.health_port)
             await self._probe_server.start()
         if self._config.metrics_port is not None:
             self._metrics = self._start_metrics(self._config.metrics_port)
@@ -160,13 +160,14 @@ class RpcServer:
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.close)
         if self._config.port_file is not None:
-            self._config.port_file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # It was never written.
+                self._config.port_file.unlink()
 
     async def _set_health(self, status: "health_pb2.HealthCheckResponse.ServingStatus.ValueType") -> None:
         for service in ("", *self._services):
             await self._health.set(service, status)
 
-    def _bind(self, server: grpc.aio.Server, port: int, tls: ServerTls | None = None) -> int:
+    def _bind(self, server: grpc.aio.Server, setting: str, port: int, tls: ServerTls | None = None) -> int:
         address = f"{self._config.host}:{port}"
         try:
             if tls is not None:
@@ -174,14 +175,18 @@ class RpcServer:
             return server.add_insecure_port(address)
         except RuntimeError as error:
             raise Unavailable(
-                f"{self._name} cannot bind {address}: the port is taken or the address is not ours"
+                f"{self._name} cannot bind {address}: the port is taken or the address is not ours; choose others with "
+                f"server.{setting} (0: a free one) and server.host"
             ) from error
 
     def _start_metrics(self, port: int) -> MetricsServer:
         try:
             return start_metrics_server(self._config.host, port)
         except OSError as error:
-            raise Unavailable(f"{self._name} cannot serve metrics on port {port}: {error.strerror}") from error
+            raise Unavailable(
+                f"{self._name} cannot serve metrics on {self._config.host}:{port}: {error.strerror}; choose another "
+                "server.metrics_port (0: a free one), or none"
+            ) from error
 
 
 def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
@@ -202,8 +207,8 @@ def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
 
 
 def write_port_file(path: Path, ports: Ports) -> None:
-    """Writes the ports as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes the ports as JSON, whole or not at all. Raises InvalidInput when it cannot be written."""
+    ready_folder(path.parent, "server.port_file")
     document = {"port": ports.port, "health_port": ports.health_port, "metrics_port": ports.metrics_port}
     write_whole(path, json.dumps(document))
 

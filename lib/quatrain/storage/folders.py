@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quatrain.config import ready_folder
 from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, NotFound
 from quatrain.faults import fault_point
@@ -200,12 +201,13 @@ class FolderCache:
 
     Safe from several threads; several processes may share `root`. A copy that was fetched or handed out within
     `grace` seconds is never removed, because its reader may still be opening files, so the bound may be exceeded for
-    that long. Ages are those of the folder's time stamp, which other processes see too.
+    that long. Ages are those of the folder's time stamp, which other processes see too. Raises InvalidInput when `root`
+    cannot be written to.
     """
 
     def __init__(self, store: ObjectStore, root: Path, max_bytes: int, *, grace: float = 120.0) -> None:
         self._store = store
-        self._root = root
+        self._root = ready_folder(root, "compute.cache_dir")
         self._max_bytes = max_bytes
         self._grace = grace
         self._lock = threading.Lock()
@@ -248,7 +250,6 @@ class FolderCache:
     def _download(self, folder: Path, prefix: str, digest: str) -> None:
         files = read_manifest(self._store, prefix, digest)
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(dir=self._root, prefix=".partial-"))
         except OSError as error:
             raise disk_error(error, f"cache folder {self._root}") from error

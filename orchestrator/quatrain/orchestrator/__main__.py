@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 
-from quatrain.config import ProcessConfig
+from quatrain.config import ProcessConfig, ready_folder
 from quatrain.orchestrator.api.access import ROLES
 from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
 from quatrain.orchestrator.api.job_servicer import JobServicer
@@ -91,9 +91,10 @@ async def _work(scheduler: Scheduler, sweeper: Sweeper, pool_metrics: PoolMetric
 
 async def main(config: ProcessConfig) -> None:
     """Gives the process its scratch folders and serves."""
-    kept = config.compute.cache_dir or Path(tempfile.gettempdir())
+    cache = config.compute.cache_dir
+    kept = Path(tempfile.gettempdir()) if cache is None else ready_folder(cache, "compute.cache_dir")
     with own_folder(kept) as scratch:
-        await serve(config, config.compute.cache_dir or scratch, scratch)
+        await serve(config, cache or scratch, scratch)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from quatrain.config import ProcessConfig
 from quatrain.errors import Unavailable
 from quatrain.rpc.process import run_process
 from quatrain.rpc.server import run_server
+from quatrain.storage import open_store
+from quatrain.storage.folders import FolderCache
 from tests.integration.rpc.servers import Replica
 
 async def main(config: ProcessConfig) -> None:
@@ -29,6 +32,8 @@ async def main(config: ProcessConfig) -> None:
         raise Unavailable("the store does not answer")
     work = asyncio.create_task(asyncio.to_thread(time.sleep, 600)) if config.queue.url == "memory://" else None
     with tempfile.TemporaryDirectory():
+        if config.compute.cache_dir:
+            FolderCache(open_store(config.storage), config.compute.cache_dir, 1)
         await run_server(config, "generation", Replica(hang).register)
 
 async def hang(request, context):
@@ -40,7 +45,9 @@ run_process("generation", main)
 
 def start(*flags: str, **variables: str) -> subprocess.Popen[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("QUATRAIN_")} | variables
-    env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    env["PYTHONPATH"] = os.pathsep.join(
+        [*variables.get("PYTHONPATH", "").split(), *(path for path in sys.path if path)]
+    )
     return subprocess.Popen([sys.executable, "-c", PROGRAM, *flags], env=env, stderr=subprocess.PIPE, text=True)
 
 
@@ -93,6 +100,46 @@ def test_failures_end_with_their_code_and_without_a_traceback(flag: str, code: i
     assert process.returncode == code
     assert text in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "text"),
+    [
+        (["--compute.cache_dir=FILE/cache"], 2, "name another with compute.cache_dir"),
+        (["--server.port_file=FILE/ports.json"], 2, "name another with server.port_file"),
+        (["--server.port=TAKEN"], 1, "choose others with server.port"),
+        (["--server.health_port=TAKEN"], 1, "choose others with server.health_port"),
+        (["--server.metrics_port=TAKEN"], 1, "choose another server.metrics_port"),
+    ],
+)
+def test_what_the_process_needs_and_does_not_get_is_one_line_with_advice(
+    tmp_path: Path, flags: list[str], code: int, text: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given = [
+            flag.replace("FILE", f"{tmp_path}/file").replace("TAKEN", str(taken.getsockname()[1])) for flag in flags
+        ]
+        with start(f"--storage.root={tmp_path}/store", *given) as process:
+            _, errors = process.communicate(timeout=60)
+
+    # What gRPC itself says of a port stays above our line.
+    lines = [line for line in errors.splitlines() if "add_port.cc" not in line]
+    assert process.returncode == code, errors
+    assert len(lines) == 1, errors
+    assert text in lines[0]
+
+
+def test_without_a_folder_for_temporary_files_a_process_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/none/of/these']\n"
+    )
+    with start(PYTHONPATH=str(tmp_path)) as process:
+        _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 2, errors
+    assert errors.strip().endswith("TMPDIR")
+    assert len(errors.splitlines()) == 1
 
 
 def test_a_replica_that_freezes_in_a_call_loses_it_to_another(tmp_path: Path) -> None:
