@@ -3,7 +3,7 @@
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,3 +78,20 @@ def _first_child(holder: subprocess.Popen[bytes]) -> int:
                 return int(child)
         time.sleep(0.02)
     raise RuntimeError("namespaces of its own could not be made: a node needs root and `unshare`")
+
+
+def remove_groups() -> None:
+    """Control groups of pods, which are all that a node leaves behind; they are empty once all processes are gone."""
+    until = time.monotonic() + 20.0
+    while (left := _groups()) and time.monotonic() < until:
+        for folder in left:
+            with suppress(OSError):
+                folder.rmdir()
+        time.sleep(0.1)
+
+
+def _groups() -> list[Path]:
+    """The deepest first."""
+    roots = [*Path("/sys/fs/cgroup").glob("*/kubepods"), *Path("/sys/fs/cgroup").glob("kubepods")]
+    below = [path for root in roots for path in root.rglob("*") if path.is_dir()]
+    return sorted([*below, *roots], reverse=True)

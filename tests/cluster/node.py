@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 import yaml
 from tests.cluster.api import Cluster
 from tests.cluster.control_plane import SERVICE_NETWORK, Site, run_control_plane
-from tests.cluster.enclosure import Enclosure, enclosed
+from tests.cluster.enclosure import Enclosure, enclosed, remove_groups
 from tests.cluster.images import write_image
 from tests.cluster.programs import COREDNS, KUBE_PROXY, KUBELET, PAUSE, built
 from tests.cluster.volumes import volumes_on_demand
@@ -44,13 +43,17 @@ class Node:
         """Gives the node an image from a docker-archive. Raises CalledProcessError when containerd refuses it."""
         _ctr(self.site, "images", "import", "--digests", str(archive))
 
+    def name_image(self, known: str, other: str) -> None:
+        """An image that the node has gets another name, too."""
+        _ctr(self.site, "images", "tag", "--force", known, other)
+
 
 @contextmanager
 def run_node(folder: Path) -> Iterator[Node]:
     """A node with nothing on it. Needs the programs of the group `node`. Raises RuntimeError naming what is missing."""
     _check_machine()
     with ExitStack() as stack:
-        stack.callback(_remove_groups)
+        stack.callback(remove_groups)
         enclosure = stack.enter_context(enclosed(folder, NODE_ADDRESS))
         site = Site(folder, NODE_ADDRESS, enclosure.enter)
         _make_network(site, enclosure)
@@ -276,23 +279,6 @@ def _answers(site: Site) -> bool:
         _ctr(site, "version")
         return True
     return False
-
-
-def _remove_groups() -> None:
-    """Control groups of pods, which are all that a node leaves behind; they are empty once all processes are gone."""
-    until = time.monotonic() + 20.0
-    while (left := _groups()) and time.monotonic() < until:
-        for folder in left:
-            with suppress(OSError):
-                folder.rmdir()
-        time.sleep(0.1)
-
-
-def _groups() -> list[Path]:
-    """The deepest first."""
-    roots = [*Path("/sys/fs/cgroup").glob("*/kubepods"), *Path("/sys/fs/cgroup").glob("kubepods")]
-    below = [path for root in roots for path in root.rglob("*") if path.is_dir()]
-    return sorted([*below, *roots], reverse=True)
 
 
 def main(archives: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """A Helm release of the chart in a cluster, as the tests handle it."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ class Release:
     name: str = "quatrain"
     values: Sequence[str] = ()
     seconds: int = DEADLINE
+    chart: Path = CHART
 
     @property
     def selector(self) -> str:
@@ -28,7 +30,7 @@ class Release:
     def try_install(self, *more: str, wait: bool = True) -> Outcome:
         """Installs the chart, or says why not."""
         waiting = ("--wait", f"--timeout={self.seconds}s") if wait else ()
-        command = ("install", self.name, str(CHART), "-n", self.namespace, *waiting, *self.values, *more)
+        command = ("install", self.name, str(self.chart), "-n", self.namespace, *waiting, *self.values, *more)
         return self.cluster.try_helm(*command, deadline=self.seconds + 60.0)
 
     def install(self, *more: str) -> None:
@@ -38,7 +40,7 @@ class Release:
 
     def upgrade(self, *more: str) -> None:
         """Another revision, with the same values and `more`."""
-        self._helm("upgrade", str(CHART), "--wait", f"--timeout={self.seconds}s", *self.values, *more)
+        self._helm("upgrade", str(self.chart), "--wait", f"--timeout={self.seconds}s", *self.values, *more)
 
     def rollback(self, revision: int) -> None:
         """Back to an earlier revision."""
@@ -55,6 +57,11 @@ class Release:
     def object(self, kind: str, component: str) -> Manifest:
         """The object of a service."""
         return self.cluster.get(kind, f"{self.full_name}-{component}", self.namespace)
+
+    def secret(self, name: str) -> dict[str, str]:
+        """The texts in one of its Secrets."""
+        found = self.cluster.get("secret", f"{self.full_name}-{name}", self.namespace)["data"]
+        return {key: base64.b64decode(data).decode() for key, data in found.items()}
 
     def objects(self, kind: str, component: str = "") -> list[Manifest]:
         """The release's objects of a kind."""

@@ -1,8 +1,8 @@
 """A job through a release whose pods run: submitted over its Service from outside its namespace, watched, opened."""
 
-import base64
 import hashlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.api import Cluster, Outcome
+from tests.cluster.api import Outcome
 from tests.cluster.release import Release
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "count-token" / "spec.yaml"
@@ -24,24 +24,26 @@ FINISHED = ("SUCCEEDED", "FAILED", "CANCELLED")
 class Client:
     """The command line, run on the node: it reaches the release as programs of other namespaces do."""
 
-    cluster: Cluster
-    endpoint: str
-    token: str
+    release: Release
     folder: Path
-
-    @classmethod
-    def of(cls, release: Release, folder: Path) -> "Client":
-        secret = release.cluster.get("secret", f"{release.full_name}-tokens", release.namespace)
-        token = base64.b64decode(secret["data"]["token"]).decode()
-        host = f"{release.full_name}-orchestrator.{release.namespace}.svc.cluster.local"
-        folder.mkdir(parents=True, exist_ok=True)
-        return cls(release.cluster, f"http://{host}:50050", token, folder)
+    tls: bool = False
 
     def try_quatrain(self, *arguments: str, deadline: float = 120.0) -> Outcome:
         """For calls that may fail because pods are down."""
-        given = {"QUATRAIN_ENDPOINT": self.endpoint, "QUATRAIN_TOKEN": self.token, "QUATRAIN_INSECURE": "1"}
-        env = [f"{name}={value}" for name, value in {**given, "QUATRAIN_HOME": str(self.folder)}.items()]
-        return self.cluster.run("env", *env, sys.executable, "-m", "quatrain.cli", *arguments, deadline=deadline)
+        env = [f"{name}={value}" for name, value in self.environment().items()]
+        command = ("env", *env, sys.executable, "-m", "quatrain.cli", *arguments)
+        return self.release.cluster.run(*command, deadline=deadline)
+
+    def environment(self) -> dict[str, str]:
+        """What the command line needs, by the release's Secrets as they are now."""
+        host = f"{self.release.full_name}-orchestrator.{self.release.namespace}.svc"
+        given = {"QUATRAIN_TOKEN": self.release.secret("tokens")["token"], "QUATRAIN_HOME": str(self.folder)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.tls:
+            return {**given, "QUATRAIN_ENDPOINT": f"http://{host}:50050", "QUATRAIN_INSECURE": "1"}
+        ca = self.folder / "ca.crt"
+        ca.write_text(self.release.secret("tls")["ca.crt"])
+        return {**given, "QUATRAIN_ENDPOINT": f"https://{host}:50050", "QUATRAIN_CA": str(ca)}
 
     def quatrain(self, *arguments: str, deadline: float = 120.0) -> str:
         """Raises AssertionError with the command's words when it fails."""
@@ -49,9 +51,11 @@ class Client:
         assert done.code == 0, f"quatrain {' '.join(arguments)}: {done.code} {done.errors[-2000:]}"
         return done.output
 
-    def submit(self) -> str:
-        """The id of a new job."""
-        options = [option for value in SIZE for option in ("--set", value)]
+    def submit(self, *values: str) -> str:
+        """The id of a new job; `values` go before its usual size."""
+        if not (EXAMPLE.parent / "base-model").exists():
+            subprocess.run([sys.executable, str(EXAMPLE.parent / "make_base.py")], check=True, timeout=120.0)
+        options = [option for value in (*SIZE, *values) for option in ("--set", value)]
         return self.quatrain("job", "submit", str(EXAMPLE), *options, "-o", "name").strip()
 
     def job(self, job: str) -> dict[str, Any]:
@@ -81,7 +85,7 @@ class Client:
         """The sha256 of the downloaded model's weights, after the model was opened and asked."""
         folder = self.folder / job
         self.quatrain("checkpoint", "download", job, "--to", str(folder))
-        _open(folder)
+        open_model(folder)
         return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
@@ -91,7 +95,7 @@ class Run:
 
     name: str
     state: str
-    weights: str
+    weights: str | None  # None: of another job than the one that the others run
     seconds: float
     notes: Sequence[str]
 
@@ -110,7 +114,7 @@ def run_job(client: Client, name: str, disturb: Callable[[str], Sequence[str]]) 
     return Run(name, state, weights, time.monotonic() - began, notes)
 
 
-def _open(folder: Path) -> None:
+def open_model(folder: Path) -> None:
     """Raises when the model does not load or answers nonsense."""
     import torch
     from transformers import AutoModelForCausalLM

@@ -1,0 +1,36 @@
+"""The commands of docs/deploy.md: those of each section are proved somewhere, those for GPUs at least render."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.cluster.page import PAGE, PROVED, RENDERED, REPLACED, script
+from tests.cluster.programs import HELM, require
+from tests.unit.docs.pages import ROOT, code_blocks, text_of
+
+
+def test_the_commands_of_every_section_are_proved() -> None:
+    sections = re.split(r"^## (.*)\n", text_of(PAGE), flags=re.MULTILINE)
+    with_commands = {head for head, text in zip(sections[1::2], sections[2::2], strict=True) if code_blocks(text, "sh")}
+
+    assert with_commands == set(PROVED)
+    assert not code_blocks(sections[0], "sh")
+
+
+def test_what_is_replaced_stands_on_the_page() -> None:
+    commands = "\n".join(code_blocks(text_of(PAGE), "sh"))
+    for part in REPLACED:
+        assert commands.count(part) == 1, part
+
+
+@pytest.mark.parametrize("heading", [heading for heading, proof in PROVED.items() if proof == RENDERED])
+def test_installations_for_gpus_render(heading: str, tmp_path: Path) -> None:
+    rendering = script(heading).replace("helm install", f"{require(HELM)} template --api-versions=keda.sh/v1alpha1")
+
+    done = subprocess.run(
+        ["bash", "-c", rendering], cwd=ROOT, capture_output=True, text=True, timeout=120.0, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("nvidia.com/gpu") > 4
