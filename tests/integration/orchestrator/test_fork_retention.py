@@ -9,8 +9,9 @@ from tests.integration.orchestrator.kept import Watching, missing, units_named, 
 from tests.integration.orchestrator.test_api import Api, serving
 from tests.integration.orchestrator.world import World, deployment, run
 
-from quatrain.errors import NotFound
+from quatrain.errors import NotFound, Unavailable
 from quatrain.joblog import Event, JobLog, jobs
+from quatrain.orchestrator.retention import sweep
 from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.storage.memory import MemoryStore
 from quatrain.v1 import job_pb2
@@ -28,6 +29,17 @@ class InterruptedStore(MemoryStore):
             work, self.first = self.first, None
             work()
         super().get_file(key, path)
+
+
+class DyingStore(MemoryStore):
+    """Ends a copy for a fork before its manifest, as if its orchestrator had died there."""
+
+    dies = False
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if self.dies and key.startswith("jobs/fork/ppo/checkpoints/"):
+            raise Unavailable("died")
+        return super().put_if_absent(key, data)
 
 
 async def source(world: World) -> None:
@@ -103,5 +115,38 @@ def test_a_source_that_goes_during_the_copy_makes_no_fork(tmp_path: Path, whole:
             assert jobs.list_jobs(store) == ["job-1"]
             assert store.list("active/") == []
             assert store.list("jobs/fork/") == []
+
+    run(scenario)
+
+
+def test_what_was_copied_for_a_fork_that_never_came_to_be_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DyingStore()
+
+    async def scenario() -> None:
+        async with deployment(tmp_path, store=store) as world, serving(world) as api:
+            await source(world)
+            sweeper = Sweeper(store, "sweeper", 1.0)
+            await world.until(lambda: sweeper.clean_all() or not store.list("cleanup/"), "the source's own entries")
+            store.dies = True
+            with pytest.raises(Unavailable, match="died"):
+                await fork(api, 6, **{"ppo.steps": "10"})
+            copied = store.list("jobs/fork/")
+            assert copied, "the copy had begun"
+            for _ in range(3):
+                sweeper.clean_all()
+            assert store.list("jobs/fork/") == copied, "its maker may still live"
+
+            monkeypatch.setattr(sweep, "COPY_SECONDS", 0.0)
+            store.put("jobs/fork/ppo/checkpoints/6-0/one-more", b"")
+            sweeper.clean_all()
+            assert len(store.list("jobs/fork/")) > len(copied), "something new has come"
+            sweeper.clean_all()
+            assert store.list("jobs/fork/") == store.list("cleanup/") == []
+
+            store.dies = False
+            await fork(api, 6, **{"ppo.steps": "10"})
+            sweeper.clean_all()
+            assert store.list("cleanup/") == []
+            assert (await world.end_of("fork")).state == "SUCCEEDED"
 
     run(scenario)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from quatrain.errors import Corrupt, NotFound, Unavailable
@@ -19,6 +19,9 @@ log = get_logger("retention")
 
 PENDING_SECONDS = 600.0
 """How long an entry of the index waits, on our own clock, for an event that may never be written."""
+
+COPY_SECONDS = 6 * 3600.0
+"""How long a copy for a fork may show no new file, on our own clock, before its maker counts as dead."""
 
 
 def sweep(store: ObjectStore, found: Marks, stop: threading.Event) -> None:
@@ -59,6 +62,8 @@ class Sweeper:
     """Cleans what is no job's: called in the event loop each time."""
     _pending: dict[str, float] = field(default_factory=dict)
     _unreadable: set[str] = field(default_factory=set)
+    _copies: dict[str, tuple[list[str], float]] = field(default_factory=dict)
+    """What was copied for forks that are no jobs yet, and since when it is so much."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     async def run(self) -> None:
@@ -79,7 +84,11 @@ class Sweeper:
         index = jobs.list_cleanups(self.store)
         entries = {jobs.cleanup_key(job, revision) for job, revisions in index.items() for revision in revisions}
         self._pending = {key: since for key, since in self._pending.items() if key in entries}
+        self._copies = {job: seen for job, seen in self._copies.items() if job in index}
         for job, revisions in index.items():
+            if self._is_only_copied(job):
+                self._clean_copy(job, revisions)
+                continue
             try:
                 revision = self._clean(job)
             except (Corrupt, NotFound) as error:
@@ -110,6 +119,31 @@ class Sweeper:
             continue
         sweep(self.store, marks(job_log.view, document), self._stop)
         return revision
+
+    def _is_only_copied(self, job: str) -> bool:
+        """Whether there is at most a copy for a fork, and no job. With events there is a job, which has lost its spec."""
+        if self.store.stat(jobs.spec_key(job)) is not None:
+            return False
+        return not self.store.list(f"jobs/{job}/events/", limit=1)
+
+    def _clean_copy(self, job: str, revisions: Sequence[int]) -> None:
+        """Deletes what was copied for a fork that never came to be. Raises Unavailable."""
+        copied = [stat.key for page in pages(self.store, f"jobs/{job}/ppo/checkpoints/") for stat in page]
+        seen, since = self._copies.get(job, ([], 0.0))
+        if job not in self._copies or seen != copied:
+            self._copies[job] = (copied, time.monotonic())
+            return
+        if time.monotonic() - since <= COPY_SECONDS:
+            return
+        for key in sorted(copied, key=lambda key: not key.endswith(MANIFEST)):
+            # Before each: if we stood still meanwhile, the request may have been made again.
+            if self._stop.is_set() or self.store.stat(jobs.spec_key(job)) is not None:
+                return
+            self.store.delete(key)
+        for revision in revisions:
+            self.store.delete(jobs.cleanup_key(job, revision))
+        if copied:
+            log.info("copy for a fork that never came to be deleted", job=job, count=len(copied))
 
     def _close(self, key: str, *, done: bool) -> None:
         """Takes an entry out of the index. One ahead of its event waits for it, but not for ever: its writer may have

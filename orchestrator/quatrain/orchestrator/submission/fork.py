@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.digests import canonical_json, sha256_hex
-from quatrain.errors import AlreadyExists, NotFound, WrongState
+from quatrain.errors import AlreadyExists, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog import JobView
-from quatrain.joblog.jobs import check_kept
+from quatrain.joblog.jobs import check_kept, cleanup_key
 from quatrain.jobspec import resolved_document
 from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.fork_pins import ForkResolver
@@ -24,6 +24,7 @@ from quatrain.orchestrator.submission.fork_spec import forked_spec, same_reward
 from quatrain.orchestrator.submission.submit import Submitter, new_job_id
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, is_folder, manifest_bytes, read_manifest
+from quatrain.storage.listing import pages
 
 ATTEMPT = 0
 """Of the copied checkpoint: no learner of the fork has written it."""
@@ -62,6 +63,8 @@ async def fork_job(submitter: Submitter, fork: Fork) -> str:
     document = await ForkResolver(**known, before=fork.document).resolve(spec)
     document["spec"]["ppo"]["value_init"] = fork.document["spec"]["ppo"]["value_init"]
     fault_point("fork.before_copy")
+    # Whoever asks may never ask again if we die: the sweeper looks after what has no job.
+    await asyncio.to_thread(submitter.store.put, cleanup_key(job, 0), b"{}")
     copied = await asyncio.to_thread(_copy, submitter.store, fork.source, checkpoint, _prefix(job, step))
     fault_point("fork.after_copy")
     document |= {
@@ -109,6 +112,9 @@ def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: s
                     (Path(folder) / name).unlink()
                     fault_point("fork.between_files")
             fault_point("fork.before_manifest")
+            there = {stat.key for page in pages(store, f"{prefix}/") for stat in page}
+            if not there >= {f"{prefix}/{name}" for name in files}:
+                raise Unavailable("an abandoned copy for this fork was deleted just now: send the request again")
             store.put_if_absent(key, manifest)
     except NotFound as error:
         _discard(store, prefix, key)
