@@ -88,15 +88,15 @@ chart-test: setup  ## The chart: lint, renderings of a matrix of values, policie
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.programs helm kubeconform
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/chart --timeout=600
 
-control-test: setup  ## The chart on a real control plane with pretended GPU nodes: releases, admission, drains
-	$(BIN)/python -m tests.cluster.programs chart
+control-test: setup  ## The chart on a real control plane with pretended GPU nodes: releases, admission, drains, autoscaling
+	$(BIN)/python -m tests.cluster.programs chart controllers
 	$(BIN)/python -m pytest tests/cluster/control --timeout=600
 
-cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node"
+cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node controllers"
 	$(BIN)/python -m tests.cluster.programs $(GROUPS)
 
 cluster-test: setup  ## helm install to a finished job with pods that run, and with pods that die; needs root; ONLY="killed evicted"
-	$(BIN)/python -m tests.cluster.programs node
+	$(BIN)/python -m tests.cluster.programs node controllers
 	$(BIN)/python -m tests.cluster $(if $(ONLY),--only $(ONLY))
 
 clean: setup  ## Ends the local stack and removes its data, volumes of containers too

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
+from tests.cluster import journeys
+from tests.cluster.autoscaled import autoscaled
 from tests.cluster.disturbances import DISTURBANCES
-from tests.cluster.journeys import JOURNEYS, Ground
+from tests.cluster.journeys import Ground
 from tests.cluster.node import Node, run_node
 from tests.cluster.release import CHART, Release
 from tests.cluster.trial import Client, Run, run_job
@@ -32,6 +34,8 @@ REGISTRY = "localhost"  # what podman puts before the names of images that it ha
 IMAGES = ("orchestrator", "generation", "reward", "reference", "learner", "valkey", "minio")
 NAMESPACE = "quatrain"
 PUBLIC_VALKEY = "docker.io/valkey/valkey:8.1"  # the chart's default
+
+JOURNEYS = {**journeys.JOURNEYS, "autoscaled": autoscaled}
 
 T = TypeVar("T")
 
