@@ -9,7 +9,7 @@ from typing import Any
 
 from quatrain.client.connection import CHECK_SECONDS, Connection, Credentials, new_request_id
 from quatrain.client.downloads import download_folder
-from quatrain.client.following import PATIENCE, follow
+from quatrain.client.following import PATIENCE, follow, patiently
 from quatrain.client.resources import (
     Artifact,
     Checkpoint,
@@ -158,7 +158,7 @@ class AsyncClient(Steering):
                 yield update
 
     async def wait(self, job: str, *, timeout: float | None = None) -> Job:
-        """Waits until the job has finished, however it ended, and returns it.
+        """Waits until the job has finished, however it ended, and returns it; outlives restarts of the server.
 
         Raises WaitTimedOut after `timeout` seconds (the job goes on), NotFound, Unavailable.
         """
@@ -169,7 +169,7 @@ class AsyncClient(Steering):
                         pass
         except TimeoutError as error:
             raise WaitTimedOut(f"job {job} has not finished within {timeout:g} s; it goes on") from error
-        return await self.get(job)
+        return await patiently(lambda: self.get(job))
 
     async def metrics(
         self, job: str, *, stage: str = "ppo", names: Sequence[str] = (), from_step: int = 0, to_step: int = 0

@@ -17,9 +17,10 @@ from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc
 
 SERVICE = "the Quatrain API"
 REQUEST_ID = "x-request-id"
-# A usual call; and one that checks data, models and reward functions before it answers.
+# A usual call; and one that checks and copies data and models before it answers, which takes what it takes: the server
+# bounds each read and write of a store by its progress, and keepalive notices a server that is gone.
 CALL_SECONDS = 30.0
-CHECK_SECONDS = 600.0
+CHECK_SECONDS = 24 * 3600.0
 
 HTTPS = "https://"
 HTTP = "http://"

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 from quatrain.client.connection import Connection
 from quatrain.client.resources import Update, event_from, job_from
@@ -14,6 +15,8 @@ from quatrain.v1 import job_pb2
 PATIENCE = 120.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
+
+T = TypeVar("T")
 
 
 async def follow(
@@ -47,6 +50,19 @@ async def follow(
             # Not from the last message on: whoever reads the changes may have taken his time since.
             away_since = away_since or time.monotonic()
             if not met or time.monotonic() - away_since > patience:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def patiently(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
+    """The answer of a call that may be sent again. Raises Unavailable after `patience` seconds without the server."""
+    give_up, pause = time.monotonic() + patience, FIRST_PAUSE
+    while True:
+        try:
+            return await call()
+        except (Unavailable, Overloaded, DeadlineExpired):
+            if time.monotonic() > give_up:
                 raise
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)

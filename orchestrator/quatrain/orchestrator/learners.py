@@ -30,7 +30,9 @@ log = get_logger("learners")
 
 SERVICE = "quatrain.v1.LearnerService"
 STATUS_TIMEOUT_SECONDS = 5.0
-OPEN_TIMEOUT_SECONDS = 600.0
+OPEN_TIMEOUT_SECONDS = 24 * 3600.0
+"""Only what a call must have: a large model over a slow store takes its time. The signs of life are the bound, and the
+learner's own reads of the store, each of which ends when nothing more comes."""
 LOGPROBS_TIMEOUT_SECONDS = 120.0
 LOST_AFTER_SECONDS = 30.0
 SIGN_OF_LIFE_SECONDS = 5.0

@@ -82,6 +82,8 @@ class FragileLearner(LearnerServicer):
         self.hooks: dict[tuple[str, int], Callable[[], Awaitable[None]]] = {}
         """What happens elsewhere while a call waits to be answered."""
         self.opened: list[str] = []
+        self.patience: list[float] = []
+        """Seconds that the owners' calls of Open wait for an answer."""
 
     def die_at(self, method: str, call: int = 1, when: str = "before") -> None:
         self.deaths[method, call] = when
@@ -91,6 +93,7 @@ class FragileLearner(LearnerServicer):
 
     async def Open(self, request: learner_pb2.OpenRequest, context: Any) -> learner_pb2.OpenResponse:
         death = self._begin("Open")
+        self.patience.append(context.time_remaining())
         answer = await super().Open(request, context)
         self._end(death)
         self.opened.append(request.token.job)

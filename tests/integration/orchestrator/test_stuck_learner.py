@@ -70,3 +70,14 @@ def test_a_learner_that_hangs_is_left_for_another(tmp_path: Path, monkeypatch: p
         run(scenario)
     finally:
         backend.released.set()
+
+
+def test_the_opening_of_a_large_model_is_bounded_by_signs_of_life_and_not_by_minutes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path) as world:
+            await world.submit(world.spec(steps=1))
+            assert (await world.end_of()).state == "SUCCEEDED"
+            (patience,) = world.learners[0].patience
+            assert patience > 12 * 3600
+
+    run(scenario)

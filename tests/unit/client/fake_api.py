@@ -65,6 +65,8 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
         self.files: dict[str, bytes] = {}
         self.arrived: dict[str, bytearray] = {}
         self.models: list[artifact_pb2.NamedModel] = []
+        self.patience: list[float] = []
+        """Seconds that callers of ImportModel wait for an answer."""
         self.requests: dict[str, str] = {}
         self.faults = Faults()
         self.seen: list[tuple[str, Any]] = []
@@ -302,6 +304,7 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
 
     async def ImportModel(self, request: Any, context: Any) -> Any:
         self._note(request, context)
+        self.patience.append(context.time_remaining())
         content = {file.path: self.files[file.sha256] for file in request.files}
         if request.uri:
             content = {"uri": request.uri.encode()}

@@ -267,6 +267,19 @@ def test_wait_returns_the_finished_job(api: FakeApi, client: Client) -> None:
     assert client.wait("j", timeout=10).state == "CANCELLED"
 
 
+def test_wait_outlives_a_restart_of_the_server_after_the_last_event(api: FakeApi, client: Client) -> None:
+    run_steps(api.add_job(), 1, finish=True)
+    away = [Unavailable("restarting")] * 8  # more than one call's own retries
+
+    def answer() -> None:
+        if away:
+            raise away.pop()
+
+    api.faults.before_get = answer
+    assert client.wait("j", timeout=60).state == "SUCCEEDED"
+    assert away == []
+
+
 def test_wait_times_out_and_leaves_the_job_alone(api: FakeApi, client: Client) -> None:
     run_steps(api.add_job(), 1, finish=False)
 

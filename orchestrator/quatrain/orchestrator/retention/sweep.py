@@ -121,7 +121,7 @@ class Sweeper:
         return revision
 
     def _is_only_copied(self, job: str) -> bool:
-        """Whether there is at most a copy for a fork, and no job. With events there is a job, which has lost its spec."""
+        """Whether there is at most a copy for a fork, and no job. With events it is a job that has lost its spec."""
         if self.store.stat(jobs.spec_key(job)) is not None:
             return False
         return not self.store.list(f"jobs/{job}/events/", limit=1)
