@@ -75,7 +75,8 @@ class Release:
 
     def state(self) -> str:
         """What stands in the way: pods, events, and the last words of pods that are not ready."""
-        parts = [self.cluster.kubectl("get", kind, "-n", self.namespace) for kind in ("pod", "event")]
+        asked = (("pod",), ("event", "--field-selector=type=Warning"))
+        parts = [self.cluster.kubectl("get", *what, "-n", self.namespace) for what in asked]
         for pod in self.objects("pod"):
             if not is_ready(pod):
                 name, options = pod["metadata"]["name"], ("--all-containers", "--tail=20", "-n", self.namespace)

@@ -8,48 +8,44 @@ from quatrain.errors import Unavailable
 from quatrain.rpc.health import check_health
 
 PORT = 50060
-SECONDS = 30.0
-# DNS remembers for some seconds that a name had no address, though its first pod has just become ready.
-LOOKUP_SECONDS = 20.0
+SECONDS = 10.0
+# DNS remembers for some seconds that a name had no address though its first pod has just become ready, and the address
+# of a pod that an upgrade has just taken away.
+SETTLED_SECONDS = 40.0
 # The rollout worker offers no service; its health is that of the process.
 NAMELESS = "rollout"
 
 
-def check(name: str, address: str) -> bool:
-    """Prints what one replica says."""
+def check(name: str, address: str) -> str:
+    """What is wrong with one replica."""
+    at = f"[{address}]" if ":" in address else address
     try:
-        check_health(f"{address}:{PORT}", "" if name == NAMELESS else name, SECONDS)
+        check_health(f"{at}:{PORT}", "" if name == NAMELESS else name, SECONDS)
     except Unavailable as error:
-        print(f"{name} {address}: {error.message}")
-        return False
-    print(f"{name} {address}: SERVING")
-    return True
+        return error.message
+    return ""
 
 
-def look_up(host: str, until: float) -> set[str]:
-    """The addresses of the replicas; tried again until then."""
-    while True:
-        try:
-            return {str(info[4][0]) for info in socket.getaddrinfo(host, PORT, type=socket.SOCK_STREAM)}
-        except socket.gaierror:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1.0)
+def check_all(name: str, host: str) -> dict[str, str]:
+    """What is wrong with each replica of a service."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, PORT, type=socket.SOCK_STREAM)}
+    except socket.gaierror as error:
+        return {host: f"no replica is ready ({error.strerror})"}
+    return {address: check(name, address) for address in sorted(found)}
 
 
 def main(services: list[str]) -> int:
     """0 when all serve."""
     good = True
-    until = time.monotonic() + LOOKUP_SECONDS
+    until = time.monotonic() + SETTLED_SECONDS
     for service in services:
         name, _, host = service.partition("=")
-        try:
-            found = look_up(host, until)
-        except socket.gaierror as error:
-            print(f"{name} {host}: no replica is ready ({error.strerror})")
-            good = False
-            continue
-        good &= all([check(name, f"[{address}]" if ":" in address else address) for address in sorted(found)])
+        while any((wrong := check_all(name, host)).values()) and time.monotonic() < until:
+            time.sleep(1.0)
+        for address, words in wrong.items():
+            print(f"{name} {address}: {words or 'SERVING'}")
+        good &= not any(wrong.values())
     return 0 if good else 1
 
 
