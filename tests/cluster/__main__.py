@@ -139,7 +139,7 @@ def _run(ground: Ground, release: Release, name: str) -> Run:
         else:
             client = Client(release, ground.folder / "client")
             run = run_job(client, name, lambda job: DISTURBANCES[name](release, client, job))
-    except AssertionError as error:  # the other runs are to be seen, too
+    except (AssertionError, subprocess.SubprocessError) as error:  # the other runs are to be seen, too
         run = Run(name, "BROKEN", "", time.monotonic() - began, [str(error)[:2000]])
         print(error)
     print(f"{name}: {run.state} after {run.seconds:.0f} s, weights {(run.weights or '')[:12]}", flush=True)
