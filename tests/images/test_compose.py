@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.e2e.stack import await_step, wait_until
-from tests.e2e.tasks import Spec, changed, pipeline, write_spec
 from tests.images.engine import Engine, run_cli
 
 from quatrain.client import Client, Job
@@ -21,10 +20,16 @@ from quatrain.local.home import find_token, read_endpoint
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "courteous-replies"
 SERVICES = ("generation", "learner", "minio", "orchestrator", "reference", "reward", "rollout", "valkey")
+# Long enough that every kind of container is killed before the end, however soon it is back.
+STEPS = 3 * len(SERVICES) + 4
+SHORTER = (f"ppo.steps={STEPS}", "sft.epochs=1", "ppo.prompts_per_step=32")
+STORES = ("minio", "valkey")
+MOUNTS = "{{range .Mounts}}{{.Name}}:{{.Destination}} {{end}}"
 UP_SECONDS = 900.0
 DOWN_SECONDS = 180.0
 JOB_SECONDS = 1200.0
 HEALTHY_SECONDS = 300.0
+REMOVE_DATA = "import pathlib, sys; from quatrain.local import compose; compose.remove_data(pathlib.Path(sys.argv[1]))"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,11 @@ class ComposeStack:
             "ps", "--all", "--quiet", "--filter", label, "--filter", f"label=com.docker.compose.service={service}"
         )
         return found.strip()
+
+    def volumes(self) -> list[str]:
+        """Names of its volumes."""
+        listed = self.engine.output("volume", "ls", "--format", "{{.Name}}").split()
+        return sorted(name for name in listed if name.startswith(f"{self.project}_"))
 
     def answers(self) -> bool:
         """Whether the API serves."""
@@ -98,15 +108,10 @@ def stack(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         assert done.returncode == 0, f"{done.stderr}\n{stack.logs()}"
         yield stack
     finally:
-        run_cli(engine, home, "down", timeout=DOWN_SECONDS)
-        _remove_volumes(stack)
-
-
-def _remove_volumes(stack: ComposeStack) -> None:
-    listed = stack.engine.output("volume", "ls", "--format", "{{.Name}}").split()
-    for name in listed:
-        if name.startswith(f"{stack.project}_"):
-            stack.engine.output("volume", "rm", name)
+        # As `make clean` does.
+        command = [sys.executable, "-c", REMOVE_DATA, str(home)]
+        subprocess.run(command, env=engine.environment, check=True, timeout=DOWN_SECONDS)
+        assert stack.volumes() == []
 
 
 def finish(stack: ComposeStack, client: Client, job: Job) -> Job:
@@ -129,6 +134,28 @@ def test_status_and_a_second_start(stack: ComposeStack) -> None:
     assert {each: stack.container(each) for each in SERVICES} == before
 
 
+def test_each_container_is_confined(stack: ComposeStack) -> None:
+    shown = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} {{.State.Pid}}"
+
+    for service in SERVICES:
+        read_only, privileged, pid = stack.engine.output("inspect", "--format", shown, stack.container(service)).split()
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+
+        assert (service, read_only, privileged) == (service, "true", "false")
+        assert (service, set(status["Uid"].split()), set(status["Gid"].split())) == (service, {"10001"}, {"10001"})
+        assert (service, int(status["CapBnd"], 16), status["NoNewPrivs"].strip()) == (service, 0, "1")
+
+
+def test_stores_keep_what_they_have(stack: ComposeStack) -> None:
+    persistence = stack.engine.output("exec", stack.container("valkey"), "valkey-cli", "INFO", "persistence")
+    mounted = {each: stack.engine.output("inspect", "--format", MOUNTS, stack.container(each)) for each in STORES}
+
+    assert "aof_enabled:1" in persistence.split()
+    assert {each: names.split() for each, names in mounted.items()} == {
+        each: [f"{stack.project}_{each}:/data"] for each in STORES
+    }
+
+
 def test_only_the_api_is_reachable_and_wants_a_token(stack: ComposeStack) -> None:
     published = {each: stack.engine.output("port", stack.container(each)).strip() for each in SERVICES}
 
@@ -141,45 +168,46 @@ def test_only_the_api_is_reachable_and_wants_a_token(stack: ComposeStack) -> Non
         stranger.list()
 
 
-def test_example_runs_to_its_end(stack: ComposeStack, tmp_path: Path) -> None:
-    folder = tmp_path / "example"
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's folder with all that it makes for itself."""
+    folder = tmp_path_factory.mktemp("example") / EXAMPLE.name
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("result", "base-model", "__pycache__"))
     for script in ("make_data.py", "make_model.py"):
         subprocess.run([sys.executable, script], cwd=folder, check=True, timeout=300.0)
-    shorter = ["ppo.steps=3", "sft.epochs=1", "ppo.prompts_per_step=32"]
+    return folder
 
+
+@pytest.fixture(scope="module")
+def undisturbed(stack: ComposeStack, example: Path) -> Job:
+    """The example's job at its end."""
     with stack.client() as client:
-        job = finish(stack, client, client.submit(folder / "spec.yaml", overrides=shorter))
-        client.download(job.id, tmp_path / "model")
+        return finish(stack, client, client.submit(example / "spec.yaml", overrides=SHORTER))
 
-        assert job.step == 3
+
+def test_example_runs_to_its_end(stack: ComposeStack, undisturbed: Job, tmp_path: Path) -> None:
+    with stack.client() as client:
+        client.download(undisturbed.id, tmp_path / "model")
+
+        assert undisturbed.step == STEPS
         assert (tmp_path / "model" / "model.safetensors").stat().st_size > 100_000
-        assert len(client.rollouts(job.id, evaluation=True, step=3)) > 0
+        assert len(client.rollouts(undisturbed.id, evaluation=True, step=STEPS)) > 0
 
 
-def test_killed_containers_change_nothing(stack: ComposeStack, tmp_path: Path) -> None:
-    spec = changed(pipeline(tmp_path), ppo__steps=2 * len(SERVICES) + 2)
+def test_killed_containers_change_nothing(stack: ComposeStack, undisturbed: Job, example: Path) -> None:
+    """Each kind of container is killed once, three steps after the one before."""
     with stack.client() as client:
-        undisturbed = finish(stack, client, client.submit(write_spec(tmp_path / "spec.yaml", spec)))
-
-    disturbed = _run_with_kills(stack, spec, tmp_path)
-
-    assert disturbed.id != undisturbed.id
-    assert disturbed.weights_sha256 == undisturbed.weights_sha256
-
-
-def _run_with_kills(stack: ComposeStack, spec: Spec, folder: Path) -> Job:
-    """Each kind of container is killed once, two steps after the one before."""
-    path = write_spec(folder / "disturbed.yaml", spec)
-    with stack.client() as client:
-        job = client.submit(path)
+        job = client.submit(example / "spec.yaml", overrides=SHORTER)
     for number, service in enumerate(SERVICES):
         with stack.client() as client:
-            await_step(client, job, 1 + 2 * number, JOB_SECONDS)
+            await_step(client, job, 1 + 3 * number, JOB_SECONDS)
         stack.kill(service)
         wait_until(stack.answers, HEALTHY_SECONDS, f"the API did not answer after {service} was killed")
     with stack.client() as client:
-        return finish(stack, client, job)
+        disturbed = finish(stack, client, job)
+
+    assert disturbed.id != undisturbed.id
+    assert disturbed.weights_sha256 == undisturbed.weights_sha256 != ""
 
 
 def test_data_outlive_the_containers(stack: ComposeStack) -> None:

@@ -117,6 +117,7 @@ SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
 def test_each_container_is_confined(name: str) -> None:
     service = SERVICES[name]
 
+    assert service["user"] == "10001:10001"
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
