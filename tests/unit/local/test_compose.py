@@ -1,6 +1,7 @@
 """Mode compose without an engine: what it makes for itself, what it asks for, and what compose.yaml promises."""
 
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,29 @@ def test_one_mode_at_a_time(docker: Path, tmp_path: Path) -> None:
 
 
 SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
+
+
+def test_start_is_ordered_by_health() -> None:
+    waits = {
+        name: {each: how["condition"] for each, how in service.get("depends_on", {}).items()}
+        for name, service in SERVICES.items()
+    }
+    models = ("generation", "reward", "reference", "learner")
+    stores = {"bucket": "service_completed_successfully", "valkey": "service_healthy"}
+
+    assert waits == {
+        "valkey": {},
+        "minio": {},
+        "bucket": {"minio": "service_healthy"},
+        **dict.fromkeys(models, stores),
+        **dict.fromkeys(compose.LAST, dict.fromkeys(models, "service_healthy")),
+    }
+
+
+def test_git_ignores_the_secrets() -> None:
+    ignored = subprocess.run(["git", "check-ignore", "--quiet", ".quatrain/compose/.env"], cwd=FILE.parent, check=False)
+
+    assert ignored.returncode == 0
 
 
 @pytest.mark.parametrize("name", SERVICES)
