@@ -1,7 +1,7 @@
 """Loads a data file into canonical records and a report. Bad rows are dropped with line and reason, never silently."""
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,12 +46,13 @@ def _load(
     needs: str,
 ) -> tuple[list[R], Report]:
     dropped: list[Drop] = []
-    rows = list(read_rows(path, format, columns, dropped))
-    if not rows:
+    rows = read_rows(path, format, columns, dropped)
+    first = list(islice(rows, _DETECT_ROWS))
+    if not first:
         raise _nothing_kept(path, dropped)
-    conversion = _detect(path, rows, columns or {}, formats, needs)
+    conversion = _detect(path, first, columns or {}, formats, needs)
     records: list[R] = []
-    for line, row in rows:
+    for line, row in chain(first, rows):  # never all rows at once: beside the records they would double the memory
         try:
             records.append(conversion.convert(row, line))
         except BadRow as bad:
@@ -64,17 +65,16 @@ def _load(
         rows=len(records) + len(dropped),
         kept=len(records),
         dropped=tuple(dropped),
-        columns=tuple(column_names(islice(rows, _DETECT_ROWS))),
+        columns=tuple(column_names(first)),
         duplicates=count_duplicates(records),
     )
     return records, report
 
 
 def _detect(
-    path: Path, rows: list[Row], columns: dict[str, str], formats: Sequence[Conversion[R]], needs: str
+    path: Path, first: list[Row], columns: dict[str, str], formats: Sequence[Conversion[R]], needs: str
 ) -> Conversion[R]:
     """The first format, in their order, that any of the first rows is of."""
-    first = rows[:_DETECT_ROWS]
     for conversion in formats:
         if any(conversion.fits(row) for _, row in first):
             return conversion

@@ -1,6 +1,7 @@
 """What is known about a data set: counts, drops, token lengths, duplicates, examples, overlap with held-out prompts."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,14 +73,19 @@ def describe(
 
 def count_duplicates(records: Sequence[Record]) -> int:
     """Records equal to an earlier one in everything but the line."""
-    seen = {canonical_json({**vars(record), "line": 0}) for record in records}
+    seen = {_fingerprint({**vars(record), "line": 0}) for record in records}
     return len(records) - len(seen)
 
 
 def count_overlap(prompts: Sequence[Prompt], held_out: Sequence[Prompt]) -> int:
     """How many of the prompts also stand in the held-out set."""
-    known = {canonical_json(prompt) for prompt in held_out}
-    return sum(canonical_json(prompt) in known for prompt in prompts)
+    known = {_fingerprint(prompt) for prompt in held_out}
+    return sum(_fingerprint(prompt) in known for prompt in prompts)
+
+
+def _fingerprint(value: object) -> bytes:
+    """Stands for a value among others without its memory."""
+    return hashlib.blake2b(canonical_json(value), digest_size=16).digest()
 
 
 def _warnings(report: Report) -> list[str]:

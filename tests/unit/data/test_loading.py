@@ -1,6 +1,7 @@
 """Every format of rows becomes the canonical records; bad rows are dropped, wrong columns refused."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,14 @@ def test_duplicates_are_counted(tmp_path: Path) -> None:
     _, report = load_pairs(jsonl(tmp_path, GOOD, GOOD, {**GOOD, "chosen": "other"}, GOOD))
 
     assert (report.kept, report.duplicates) == (4, 2)
+
+
+def test_a_file_is_in_memory_once(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, *({"prompt": f"{number} {'p' * 400}", "completion": "c" * 600} for number in range(800)))
+    tracemalloc.start()
+    records, _ = load_sft(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert len(records) == 800
+    assert peak < 1.6 * path.stat().st_size

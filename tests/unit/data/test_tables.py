@@ -1,7 +1,9 @@
 """Prepared tables: ids, limits, deterministic bytes; reports with a tokenizer."""
 
 import json
+import tracemalloc
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -188,3 +190,26 @@ def test_a_description_of_pairs_and_sft(plain: Tokenizer) -> None:
     assert pairs.truncated_share == 0.0
     assert sft.examples == ({"line": 1, "prompt": "Hello,", "completion": " sorry!"},)
     assert (bare.lengths, bare.truncated_share, bare.overlap) == (None, None, None)
+
+
+class WideIds:
+    """One token a letter, with ids that Python makes anew for each token."""
+
+    eos_token_ids = (0,)
+    eos_token_id = 0
+
+    def encode(self, text: str) -> list[int]:
+        return [100_000 + ord(letter) for letter in text]
+
+    encode_prompt = encode
+
+
+def test_a_prepared_token_takes_a_few_bytes() -> None:
+    records = [SftRecord("p" * 200, "c" * 800, line) for line in range(60)]
+    tracemalloc.start()
+    prepared = prepare_sft(records, cast(Tokenizer, WideIds()), 2000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert prepared.rows == 60
+    assert peak < 10 * 60 * 1001

@@ -14,7 +14,7 @@ from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, 
 from quatrain.orchestrator.plan import TableRef
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import read_object
+from quatrain.storage.folders import read_file
 from quatrain.text import Tokenizer
 
 T = TypeVar("T")
@@ -89,10 +89,9 @@ class DataPinner:
         if not uri.startswith("sha256:"):
             raise unreadable(uri, "sha256:DIGEST or s3://BUCKET/KEY")
         digest = uri.removeprefix("sha256:")
-        content = read_object(self.store, f"data/sha256/{digest}", digest)
         with tempfile.TemporaryDirectory(prefix="quatrain-data-") as folder:
             path = Path(folder) / f"data.{format or 'jsonl'}"
-            path.write_bytes(content)
+            read_file(self.store, f"data/sha256/{digest}", digest, path)
             return prepare(path)
 
     def _note(self, name: str, report: Report) -> None:
