@@ -17,7 +17,7 @@ MOST = 3
 
 def autoscaled(ground: Ground) -> Run:
     """Up while the job runs, and down when it has ended."""
-    scaling = {"kind": "keda", "maxReplicas": MOST, "pollingSeconds": 1, "cooldownSeconds": 20}
+    scaling = {"kind": "keda", "maxReplicas": MOST, "pollingSeconds": 1, "cooldownSeconds": 45}
     values = [f"{service}.autoscaling.lag={lag}" for service, lag in LAGS.items()]
     values += [f"{service}.autoscaling.{key}={value}" for service in LAGS for key, value in scaling.items()]
     release = ground.release("autoscaled", *(f"--set={value}" for value in values))
