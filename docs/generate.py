@@ -25,7 +25,11 @@ from quatrain.config.sources import is_secret  # noqa: E402
 from quatrain.rpc.errors import code_of  # noqa: E402
 
 # Defaults that the process works out for itself.
-COMPUTED_DEFAULTS = {name: "host name and process id" for name in ("learner.id", "orchestrator.id", "rollout.id")}
+COMPUTED_DEFAULTS = {name: "host name and process id" for name in ("learner.id", "orchestrator.id", "rollout.id")} | {
+    "learner.ranks": "`WORLD_SIZE`, else `1`",
+    "learner.rank": "`RANK`, else `0`",
+    "learner.rendezvous": "`MASTER_ADDR:MASTER_PORT`, else empty",
+}
 
 
 def config_tables() -> str:

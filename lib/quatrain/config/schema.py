@@ -18,6 +18,17 @@ def _process_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
+def _launched(name: str, otherwise: int) -> int:
+    """What torchrun, or whoever does as it does, tells the processes that it starts."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else otherwise
+
+
+def _launched_at() -> str:
+    host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    return f"{host}:{port}" if host and port else ""
+
+
 def _split_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -228,6 +239,25 @@ class LearnerConfig(Section):
     id: str = Field(default_factory=_process_id, min_length=1, description="name of this learner in events and logs")
     backend: Literal["torch", "fake"] = Field(
         default="torch", description="what trains; fake needs no model and is for tests"
+    )
+    ranks: int = Field(
+        default_factory=lambda: _launched("WORLD_SIZE", 1),
+        ge=1,
+        description="processes that one learner consists of and that share its work, each with the whole model",
+    )
+    rank: int = Field(
+        default_factory=lambda: _launched("RANK", 0),
+        ge=0,
+        description="number of this process among them: 0 serves, the others follow it",
+    )
+    rendezvous: str = Field(
+        default_factory=_launched_at,
+        description="host:port at which rank 0 awaits the others; without password and TLS, for closed networks only",
+    )
+    rank_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        description="seconds without a sign of life of a rank after which all ranks end, to be started again",
     )
     owner_timeout: float = Field(
         default=60.0, gt=0, description="seconds without a sign of the owner before it closes itself"

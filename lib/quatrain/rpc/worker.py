@@ -141,7 +141,7 @@ class ModelThread:
             result = function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whose task raises it
             self._finish(started)
-            future.set_exception(_told(error))
+            future.set_exception(told(error))
         else:
             self._finish(started)
             future.set_result(result)
@@ -159,7 +159,7 @@ class ModelThread:
                 self._slots.release()
 
 
-def _told(error: BaseException) -> BaseException:
+def told(error: BaseException) -> BaseException:
     """The error for the caller. Lack of memory is one of ours, without the traceback: its frames hold the tensors."""
     text = str(error)
     # By name and text, because most processes never import torch.

@@ -1,6 +1,5 @@
 """The learner over real gRPC: as configured, with its own interceptors, and as a process."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -8,19 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc.aio
-import pytest
-from tests.unit.learner.stages import TOTAL_STEPS, ppo_settings, sealed
-from tests.unit.models.tiny_models import save_tiny_model
+from tests.integration.learner.calls import SERVICE, open_request, owner, put_batch, put_model, refusal, run
 
 from quatrain.batches import read_tokens
 from quatrain.config import ServerConfig
-from quatrain.digests import canonical_json, sha256_hex
-from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, WrongState
+from quatrain.errors import Fenced, InvalidInput, LearnerBusy, WrongState
 from quatrain.joblog import Event, JobLog, create_job
 from quatrain.learner.__main__ import check_log
 from quatrain.learner.artefacts import Artefacts
@@ -29,50 +25,15 @@ from quatrain.learner.service import Host, LearnerService
 from quatrain.learner.servicer import LearnerServicer
 from quatrain.models.loading import load_causal_lm
 from quatrain.rpc.channel import open_channel
-from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.server import RpcServer
 from quatrain.rpc.streams import result_of
 from quatrain.rpc.tensors import from_ragged_floats, to_ragged_ints
 from quatrain.rpc.worker import ModelThread
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import FolderCache, upload_model_folder
+from quatrain.storage.folders import FolderCache
 from quatrain.storage.local import LocalStore
 from quatrain.storage.memory import MemoryStore
-from quatrain.v1 import common_pb2, learner_pb2, learner_pb2_grpc
-
-T = TypeVar("T")
-SERVICE = "quatrain.v1.LearnerService"
-
-
-def owner(job: str = "job-1", epoch: int = 1, attempt: int = 1) -> common_pb2.OwnerToken:
-    return common_pb2.OwnerToken(job=job, epoch=epoch, attempt=attempt)
-
-
-def put_model(store: ObjectStore, folder: Path) -> common_pb2.ModelRef:
-    save_tiny_model(folder)
-    (folder / "tokenizer.json").write_text("{}")
-    stored = upload_model_folder(store, folder)
-    return common_pb2.ModelRef(uri=f"sha256:{stored.digest}", digest=stored.digest)
-
-
-def put_batch(store: ObjectStore, step: int) -> common_pb2.ObjectRef:
-    data = sealed(step)
-    key = f"jobs/job-1/ppo/batches/{step}.parquet"
-    store.put_if_absent(key, data)
-    return common_pb2.ObjectRef(key=key, sha256=sha256_hex(data), size=len(data))
-
-
-def open_request(model: common_pb2.ModelRef, **changes: Any) -> learner_pb2.OpenRequest:
-    fields: dict[str, Any] = {
-        "token": owner(),
-        "stage": learner_pb2.STAGE_PPO,
-        "config_json": canonical_json(ppo_settings()).decode(),
-        "model": model,
-        "total_steps": TOTAL_STEPS,
-        "seed": 3,
-        "temperature": 0.7,
-    }
-    return learner_pb2.OpenRequest(**{**fields, **changes})
+from quatrain.v1 import learner_pb2, learner_pb2_grpc
 
 
 @contextlib.asynccontextmanager
@@ -102,25 +63,6 @@ async def learner_stub(store: ObjectStore, folder: Path) -> AsyncIterator[Any]:
         await channel.close(None)
         await server.stop()
         thread.close(wait=5.0)
-
-
-async def refusal(call: Awaitable[Any]) -> QuatrainError:
-    """The error of a call, whether it came bare (unary) or mapped by `result_of` (streams)."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return from_rpc_error(error, service="learner", target="here")
-    except QuatrainError as error:
-        return error
-    pytest.fail("the call was not refused")
-
-
-def run(act: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await act()
-
-    asyncio.run(bounded())
 
 
 def test_a_ppo_stage_over_grpc(tmp_path: Path) -> None:

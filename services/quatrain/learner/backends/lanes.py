@@ -11,16 +11,19 @@ from typing import TypeVar
 
 import torch
 
+from quatrain.learner.backends.ranks import ALONE, Ranks
+
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 class Lanes:
-    """Runs pairs of computations, one after the other on a GPU and with a single thread."""
+    """Runs pairs of computations, one after the other on a GPU, with a single thread, and where ranks have to meet."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, ranks: Ranks = ALONE) -> None:
         self._threads = torch.get_num_threads()
-        self._parallel = device.type == "cpu" and self._threads > 1
+        # Ranks add up in one order, which two lanes would not keep.
+        self._parallel = device.type == "cpu" and self._threads > 1 and ranks.size == 1
 
     def both(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
         """Both results. Raises what either raises, after both have ended; the first one's error comes first."""

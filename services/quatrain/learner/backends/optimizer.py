@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from quatrain.errors import Corrupt, RunFailed
+from quatrain.learner.backends.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class AdamSettings:
 class ModelOptimizer:
     """Updates the parameters of `model`. `skipped_in_a_row` is state and belongs in every checkpoint."""
 
-    def __init__(self, name: str, model: torch.nn.Module, settings: AdamSettings) -> None:
+    def __init__(self, name: str, model: torch.nn.Module, settings: AdamSettings, ranks: Ranks = ALONE) -> None:
         self.name = name
+        self._ranks = ranks
         self.skipped_in_a_row = 0
         self._settings = settings
         self._parameters = {key: value for key, value in model.named_parameters() if value.requires_grad}
@@ -58,12 +60,12 @@ class ModelOptimizer:
             parameter.grad = None
 
     def update(self, lr: float, *, finite: bool) -> float | None:
-        """Applies the accumulated gradients at rate `lr`; returns their norm before clipping.
+        """Applies the gradients that all ranks have accumulated at rate `lr`; returns their norm before clipping.
 
         None means that the update was skipped: the loss was not `finite`, or the norm is not. Raises RunFailed when
         more than `max_skipped` updates in a row were.
         """
-        gradients = [master.grad for master in self._masters.values() if master.grad is not None]
+        gradients = self._gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
         value = float(norm)
         if not finite or not math.isfinite(value):
@@ -107,6 +109,17 @@ class ModelOptimizer:
                 with torch.no_grad():
                     master.copy_(tensors[f"{key}:master"])
         self._copy_to_parameters()
+
+    def _gradients(self) -> list[Tensor]:
+        """The gradients, added up over the ranks; a rank without rows adds zeros to those that the others have."""
+        if self._ranks.size > 1:
+            theirs = self._ranks.gather([float(master.grad is not None) for master in self._masters.values()])
+            for master, *has in zip(self._masters.values(), *theirs, strict=True):
+                if any(has) and master.grad is None:
+                    master.grad = torch.zeros_like(master)
+        gradients = [master.grad for master in self._masters.values() if master.grad is not None]
+        self._ranks.add_up(gradients)
+        return gradients
 
     def _skip(self) -> None:
         self._adam.zero_grad(set_to_none=True)

@@ -23,7 +23,8 @@ from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ppo_rows import Bounds, PpoRows, read_rows
 from quatrain.learner.backends.ppo_signals import SignalPlan, Signals, compute_signals
 from quatrain.learner.backends.ppo_updates import Policy, Updated, UpdatePlan, Value, run_updates
-from quatrain.learner.backends.state import Part, read_state, write_state
+from quatrain.learner.backends.ranks import ALONE, Ranks
+from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import TokenRows
 from quatrain.learner.backends.value_model import ValueModel, value_from_policy, value_from_reward_model
 from quatrain.learner.plans import OpenPlan
@@ -34,16 +35,19 @@ from quatrain.models.logprobs import completion_logprobs
 class PpoTrainer:
     """Trains version first_policy_version + step - 1 into the next one, from sealed batches alone."""
 
-    def __init__(self, plan: OpenPlan, settings: PpoSpec, inputs: Inputs, device: torch.device) -> None:
+    def __init__(
+        self, plan: OpenPlan, settings: PpoSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
         self._plan = plan
         self._settings = settings
         self._device = device
+        self._ranks = ranks
         self._policy = load_causal_lm(inputs.model, dtype=plan.dtype, device=device)
         self._value = _value_model(plan, inputs, device)
         self._bounds = Bounds(*vocabulary_and_positions(self._policy))
         adam = _adam_settings(settings)
-        self._policy_optimizer = ModelOptimizer("policy", self._policy, adam)
-        self._value_optimizer = ModelOptimizer("value", self._value, adam)
+        self._policy_optimizer = ModelOptimizer("policy", self._policy, adam, ranks)
+        self._value_optimizer = ModelOptimizer("value", self._value, adam, ranks)
         self._kl_coef = settings.kl.coef
         self._baseline = LengthBaseline()
         self._skipped_total = 0
@@ -64,11 +68,12 @@ class PpoTrainer:
             [row.prompt_ids for row in rows.rollouts], [row.completion_ids for row in rows.rollouts], self._device
         )
         settings, temperature = self._settings, self._plan.temperature
-        lanes = Lanes(self._device)
+        lanes = Lanes(self._device, self._ranks)
         beta_in_loss = self._kl_coef if settings.kl.placement == "loss" else 0.0
-        update_plan = UpdatePlan(settings, temperature, beta_in_loss, self._plan.seed, step)
-        first_epoch = [micro for micros in update_plan.minibatches(tokens, 0) for micro in micros]
-        signal_plan = SignalPlan(settings, temperature, self._kl_coef, self._plan.exact_logprobs, first_epoch)
+        update_plan = UpdatePlan(settings, temperature, beta_in_loss, self._plan.seed, step, self._ranks)
+        first_epoch = [micro for batch in update_plan.minibatches(tokens, 0) for micro in batch.micros]
+        exact = self._plan.exact_logprobs
+        signal_plan = SignalPlan(settings, temperature, self._kl_coef, exact, first_epoch, self._ranks)
         signals = compute_signals(self._policy, self._value, tokens, rows, signal_plan, lanes, check)
         policy = Policy(self._policy_optimizer, self._lr(self._settings.optimizer.policy_lr, step), self._policy)
         value = Value(self._value_optimizer, self._lr(self._settings.optimizer.value_lr, step), self._value)
@@ -119,6 +124,10 @@ class PpoTrainer:
         steps, lengths, scores = values["length_baseline"]
         self._baseline = LengthBaseline(steps, tuple(lengths), tuple(scores))
         self._step = values["step"]
+
+    def fingerprint(self) -> int:
+        """A number that differs where weights do."""
+        return fingerprint(self._parts())
 
     def _parts(self) -> dict[str, Part]:
         return {

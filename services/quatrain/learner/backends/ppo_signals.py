@@ -21,6 +21,7 @@ from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
 from quatrain.learner.backends.lanes import Lanes
 from quatrain.learner.backends.ppo_rows import PpoRows
+from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.learner.backends.value_model import ValueModel
 from quatrain.models.logprobs import head_logprobs
@@ -49,8 +50,8 @@ class Signals:
 class SignalPlan:
     """What the signals depend on besides models and rows.
 
-    The proximal pass runs over the microbatches of the first epoch: then the ratio of the first minibatch is 1 to the
-    last bit, where another split would leave the rounding of another matrix shape.
+    The proximal pass runs over this rank's microbatches of the first epoch: then the ratio of the first minibatch is 1
+    to the last bit, where another split would leave the rounding of another matrix shape.
     """
 
     settings: PpoSpec
@@ -58,6 +59,7 @@ class SignalPlan:
     kl_coef: float
     exact_logprobs: bool
     microbatches: Sequence[Microbatch]
+    ranks: Ranks = ALONE
 
 
 @torch.no_grad()
@@ -74,6 +76,7 @@ def compute_signals(
     (logprobs_N, entropy_N), values_N = lanes.both(
         partial(_proximal, policy, tokens, plan, check), partial(_values, value, tokens, plan, check)
     )
+    plan.ranks.add_up([logprobs_N, entropy_N, values_N])  # Each is zero where another rank has the row.
     sampler_N = tokens.join([row.logprobs for row in rows.rollouts])
     ref_N = tokens.join([row.ref_logprobs for row in rows.rollouts])
     advantages_N, returns_N = _advantages(tokens, rows, plan, logprobs_N, ref_N, values_N)

@@ -5,14 +5,14 @@ Shape suffixes: N completion tokens of the step, M those of one microbatch.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quatrain.algorithms.losses import PolicySums, entropy_sum, kl_loss_sum, policy_loss_sum, value_loss_sum
+from quatrain.algorithms.losses import PolicySums, ValueSums, entropy_sum, kl_loss_sum, policy_loss_sum, value_loss_sum
 from quatrain.algorithms.metrics import UpdateSums
 from quatrain.algorithms.permutation import minibatches
 from quatrain.jobspec.sections import PpoSpec
@@ -20,6 +20,7 @@ from quatrain.learner.backends import Check
 from quatrain.learner.backends.lanes import Lanes
 from quatrain.learner.backends.optimizer import ModelOptimizer
 from quatrain.learner.backends.ppo_signals import Signals
+from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.learner.backends.value_model import ValueModel
 from quatrain.models.logprobs import head_logprobs
@@ -49,6 +50,14 @@ class Value(Trainee):
 
 
 @dataclass(frozen=True)
+class Minibatch:
+    """This rank's microbatches of one update. `tokens` counts those of all ranks: the normaliser of the gradient."""
+
+    micros: Sequence[Microbatch]
+    tokens: int
+
+
+@dataclass(frozen=True)
 class UpdatePlan:
     """What the updates depend on besides models and signals. `kl_coef` is 0 unless the penalty is in the loss."""
 
@@ -57,17 +66,21 @@ class UpdatePlan:
     kl_coef: float
     seed: int
     step: int
+    ranks: Ranks = ALONE
 
     @property
     def policy_learns(self) -> bool:
         """False in the first steps in which only the value model learns."""
         return self.step > self.settings.optimizer.value_warmup_steps
 
-    def minibatches(self, tokens: TokenRows, epoch: int) -> list[list[Microbatch]]:
-        """The microbatches of each minibatch of an epoch."""
+    def minibatches(self, tokens: TokenRows, epoch: int) -> list[Minibatch]:
+        """The minibatches of an epoch."""
         settings = self.settings.optimizer
         return [
-            tokens.microbatches(rows, settings.microbatch_tokens)
+            Minibatch(
+                tokens.microbatches(tokens.share(rows, self.ranks), settings.microbatch_tokens),
+                sum(tokens.lengths[row] for row in rows),
+            )
             for rows in minibatches(len(tokens.lengths), settings.minibatches, self.seed, self.step, epoch)
         ]
 
@@ -132,28 +145,28 @@ def run_updates(
 
 def _policy_epoch(
     policy: Policy,
-    batches: Sequence[Sequence[Microbatch]],
+    batches: Sequence[Minibatch],
     signals: Signals,
     plan: UpdatePlan,
     updated: Updated,
     check: Check,
 ) -> PolicySums:
     sums = PolicySums()
-    for micros in batches if plan.policy_learns else ():
-        sums += _update_policy(policy, micros, signals, plan, updated, check)
+    for batch in batches if plan.policy_learns else ():
+        sums += _update_policy(policy, batch, signals, plan, updated, check)
     return sums
 
 
 def _value_epoch(
     value: Value,
-    batches: Sequence[Sequence[Microbatch]],
+    batches: Sequence[Minibatch],
     signals: Signals,
     plan: UpdatePlan,
     updated: Updated,
     check: Check,
 ) -> None:
-    for micros in batches:
-        _update_value(value, micros, signals, plan, updated, check)
+    for batch in batches:
+        _update_value(value, batch, signals, plan, updated, check)
 
 
 def _moved_enough(in_epoch: PolicySums, target_kl: float | None) -> bool:
@@ -161,26 +174,26 @@ def _moved_enough(in_epoch: PolicySums, target_kl: float | None) -> bool:
 
 
 def _update_policy(
-    policy: Policy, micros: Sequence[Microbatch], signals: Signals, plan: UpdatePlan, updated: Updated, check: Check
+    policy: Policy, batch: Minibatch, signals: Signals, plan: UpdatePlan, updated: Updated, check: Check
 ) -> PolicySums:
     """One update of the policy; returns its sums, empty when it was skipped."""
     # The normaliser is the real tokens of the whole minibatch, so the gradient does not depend on the microbatches.
-    normaliser = sum(len(micro.token_M) for micro in micros)
     sums = UpdateSums()
-    for micro in micros:
+    for micro in batch.micros:
         check()
         loss, part = _policy_loss(policy.model, micro, signals, plan)
-        (loss / normaliser).backward()  # type: ignore[no-untyped-call]
+        (loss / batch.tokens).backward()  # type: ignore[no-untyped-call]
         policy.optimizer.accumulate()
         sums += part
+    sums = _over_ranks(plan.ranks, sums)
     if updated.first is None:
         updated.first = sums.policy
-    updated.trained_tokens += normaliser
+    updated.trained_tokens += batch.tokens
     norm = policy.optimizer.update(policy.lr, finite=math.isfinite(sums.policy.loss + sums.kl + sums.entropy))
     if norm is None:
         updated.skipped += 1
         return PolicySums()
-    updated.policy_norm.add(norm, normaliser)
+    updated.policy_norm.add(norm, batch.tokens)
     updated.sums += sums
     return sums.policy
 
@@ -218,24 +231,35 @@ def _policy_loss(
 
 
 def _update_value(
-    value: Value, micros: Sequence[Microbatch], signals: Signals, plan: UpdatePlan, updated: Updated, check: Check
+    value: Value, batch: Minibatch, signals: Signals, plan: UpdatePlan, updated: Updated, check: Check
 ) -> None:
-    normaliser = sum(len(micro.token_M) for micro in micros)
     sums = UpdateSums()
-    for micro in micros:
+    for micro in batch.micros:
         check()
         new_M = value.model.values(micro.hidden(value.model.backbone))
         mask_M = torch.ones_like(new_M, dtype=torch.bool)
         loss, part = value_loss_sum(
             new_M, signals.values_N[micro.token_M], signals.returns_N[micro.token_M], mask_M, plan.settings.clip.value
         )
-        (loss / normaliser).backward()  # type: ignore[no-untyped-call]
+        (loss / batch.tokens).backward()  # type: ignore[no-untyped-call]
         value.optimizer.accumulate()
         sums += UpdateSums(value=part)
-    updated.trained_tokens += normaliser
+    sums = _over_ranks(plan.ranks, sums)
+    updated.trained_tokens += batch.tokens
     norm = value.optimizer.update(value.lr, finite=math.isfinite(sums.value.loss))
     if norm is None:
         updated.skipped += 1
         return
-    updated.value_norm.add(norm, normaliser)
+    updated.value_norm.add(norm, batch.tokens)
     updated.sums += sums
+
+
+def _over_ranks(ranks: Ranks, sums: UpdateSums) -> UpdateSums:
+    """The sums of all ranks together, added in their order."""
+    own = [*astuple(sums.policy), *astuple(sums.value), sums.kl, sums.entropy]
+    end = len(astuple(sums.policy))
+    total = UpdateSums()
+    for values in ranks.gather(own):
+        policy = PolicySums(int(values[0]), *values[1:end])
+        total += UpdateSums(policy, ValueSums(int(values[end]), *values[end + 1 : -2]), values[-2], values[-1])
+    return total

@@ -18,8 +18,9 @@ from quatrain.jobspec.sections import RewardSpec
 from quatrain.learner.backends import Check, Inputs, Trained
 from quatrain.learner.backends.numbers import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
+from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
-from quatrain.learner.backends.state import Part, read_state, write_state
+from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
 from quatrain.learner.plans import OpenPlan
 from quatrain.models.loading import load_sequence_classifier, vocabulary_and_positions
 from quatrain.models.microbatches import by_token_budget
@@ -30,14 +31,17 @@ from quatrain.models.sequences import pad_right
 class RewardModelTrainer:
     """Trains a classifier with one label, its trunk from the SFT model, its head new."""
 
-    def __init__(self, plan: OpenPlan, settings: RewardSpec, inputs: Inputs, device: torch.device) -> None:
+    def __init__(
+        self, plan: OpenPlan, settings: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
         if inputs.data is None:
             raise InvalidInput("Reward-model training needs its prepared pairs.")
         self._plan = plan
         self._settings = settings
         self._device = device
+        self._ranks = ranks
         self._model = load_sequence_classifier(inputs.model, dtype=plan.dtype, device=device, new_head_seed=plan.seed)
-        self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=settings.grad_clip))
+        self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=settings.grad_clip), ranks)
         self._pairs = self._read(inputs.data)
         self._held_out = None if inputs.held_out is None else self._read(inputs.held_out)
         self._order = RowOrder("reward", len(self._pairs.chosen_ids), settings.batch_size, plan.seed)
@@ -56,12 +60,15 @@ class RewardModelTrainer:
         del batch
         started = time.perf_counter()
         rows = self._order.batch(step)
-        chosen = np.empty(len(rows), dtype=np.float64)
-        rejected = np.empty(len(rows), dtype=np.float64)
+        # Zero where another rank has the pair, until the ranks' scores are added up.
+        chosen = np.zeros(len(rows), dtype=np.float64)
+        rejected = np.zeros(len(rows), dtype=np.float64)
         loss_sum = 0.0
         for places in self._groups(rows):
             check()
             loss_sum += self._backward([rows[place] for place in places], len(rows), places, (chosen, rejected))
+        self._ranks.add_up([torch.from_numpy(chosen), torch.from_numpy(rejected)])
+        loss_sum = sum(loss for (loss,) in self._ranks.gather([loss_sum]))
         lr = lr_at(step - 1, self._plan.total_steps, self._settings.learning_rate, "linear")
         norm = self._optimizer.update(lr, finite=math.isfinite(loss_sum))
         share = accuracy(chosen.tolist(), rejected.tolist()) or 0.0
@@ -110,6 +117,10 @@ class RewardModelTrainer:
         self._wins, self._seen = values["wins"], values["seen"]
         self._step = values["step"]
 
+    def fingerprint(self) -> int:
+        """A number that differs where weights do."""
+        return fingerprint(self._parts())
+
     def _parts(self) -> dict[str, Part]:
         return {"model": Part(self._model, self._optimizer)}
 
@@ -124,9 +135,11 @@ class RewardModelTrainer:
         return pairs
 
     def _groups(self, rows: Sequence[int]) -> list[list[int]]:
-        """Places in `rows` in microbatches; both sides of a pair go together, since the loss joins them."""
+        """This rank's places in `rows` in microbatches; both sides of a pair go together, since the loss joins them."""
         lengths = [max(len(self._pairs.chosen_ids[row]), len(self._pairs.rejected_ids[row])) for row in rows]
-        return by_token_budget(lengths, max(1, self._settings.microbatch_tokens // 2))
+        own = self._ranks.share(lengths)
+        groups = by_token_budget([lengths[place] for place in own], max(1, self._settings.microbatch_tokens // 2))
+        return [[own[i] for i in group] for group in groups]
 
     def _backward(
         self, rows: list[int], pairs: int, places: list[int], scores: tuple[npt.NDArray[np.float64], ...]

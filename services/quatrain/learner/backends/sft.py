@@ -20,8 +20,9 @@ from quatrain.jobspec.sections import SftSpec
 from quatrain.learner.backends import Check, Inputs, Trained
 from quatrain.learner.backends.numbers import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
+from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
-from quatrain.learner.backends.state import Part, read_state, write_state
+from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.learner.plans import OpenPlan
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
@@ -32,21 +33,24 @@ from quatrain.models.sequences import output_head
 @dataclass(frozen=True)
 class _Sums:
     loss: float = 0.0
-    right: int = 0
+    right: float = 0.0
 
 
 class SftTrainer:
     """Trains the base model on prompt and completion rows; batch t is a function of data, seed and t."""
 
-    def __init__(self, plan: OpenPlan, settings: SftSpec, inputs: Inputs, device: torch.device) -> None:
+    def __init__(
+        self, plan: OpenPlan, settings: SftSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+    ) -> None:
         if inputs.data is None:
             raise InvalidInput("SFT needs its prepared rows.")
         self._plan = plan
         self._settings = settings
         self._device = device
+        self._ranks = ranks
         self._model = load_causal_lm(inputs.model, dtype=plan.dtype, device=device)
         self._optimizer = ModelOptimizer(
-            "SFT", self._model, AdamSettings(weight_decay=settings.weight_decay, grad_clip=settings.grad_clip)
+            "SFT", self._model, AdamSettings(weight_decay=settings.weight_decay, grad_clip=settings.grad_clip), ranks
         )
         table = read_sft(inputs.data)
         self._prompts, self._completions = table.prompt_ids, table.completion_ids
@@ -67,9 +71,11 @@ class SftTrainer:
         started = time.perf_counter()
         rows = self._order.batch(step)
         tokens = TokenRows([self._prompts[row] for row in rows], [self._completions[row] for row in rows], self._device)
-        micros = tokens.microbatches(range(len(rows)), self._settings.microbatch_tokens)
-        # Counted from the microbatches: without a prompt the first completion token has no state that predicts it.
-        count = sum(len(micro.position_M) for micro in micros)
+        micros = tokens.microbatches(tokens.share(range(len(rows)), self._ranks), self._settings.microbatch_tokens)
+        # Without a prompt the first completion token has no state that predicts it.
+        count = sum(
+            length - (not len(prompt)) for prompt, length in zip(tokens.prompts, tokens.lengths, strict=True) if length
+        )
         sums = _Sums()
         for micro in micros:
             check()
@@ -77,6 +83,7 @@ class SftTrainer:
             (loss / max(count, 1)).backward()  # type: ignore[no-untyped-call]
             self._optimizer.accumulate()
             sums = _Sums(sums.loss + part.loss, sums.right + part.right)
+        sums = _Sums(*map(sum, zip(*self._ranks.gather([sums.loss, sums.right]), strict=True)))
         lr = self._lr(step)
         norm = self._optimizer.update(lr, finite=math.isfinite(sums.loss))
         self._step = step
@@ -115,6 +122,10 @@ class SftTrainer:
         values = read_state(folder, self._parts(), self._identity())
         self._step = values["step"]
 
+    def fingerprint(self) -> int:
+        """A number that differs where weights do."""
+        return fingerprint(self._parts())
+
     def _parts(self) -> dict[str, Part]:
         return {"model": Part(self._model, self._optimizer)}
 
@@ -135,4 +146,4 @@ class SftTrainer:
             # The head runs a second time, in chunks: greedy hits need the whole row of logits, which is not kept.
             chunks = zip(torch.split(hidden_MD, 1024), torch.split(targets_M, 1024), strict=True)
             right = sum((head(hidden).argmax(dim=-1) == target).sum().item() for hidden, target in chunks)
-        return loss, _Sums(float(loss.detach()), int(right))
+        return loss, _Sums(float(loss.detach()), float(right))

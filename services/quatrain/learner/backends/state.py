@@ -16,6 +16,7 @@ from quatrain.errors import Corrupt
 from quatrain.learner.backends.optimizer import ModelOptimizer
 
 _VALUES = "state.json"
+_SAME_WIDTH = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,17 @@ def read_state(folder: Path, parts: Mapping[str, Part], identity: Mapping[str, A
         part.optimizer.skipped_in_a_row = values["skipped_in_a_row"][name]
     torch.set_rng_state(_read(folder, "random")["torch"])
     return values
+
+
+@torch.no_grad()
+def fingerprint(parts: Mapping[str, Part]) -> int:
+    """A number of 52 bits that differs where a bit of a weight does, but for an unlikely chance."""
+    total = 0
+    for part in parts.values():
+        for tensor in _model_tensors(part.model).values():
+            bits = tensor.contiguous().view(_SAME_WIDTH[tensor.element_size()])
+            total = (total * 1_000_003 + int(bits.sum(dtype=torch.int64))) % 2**52
+    return total
 
 
 def _write(folder: Path, group: str, tensors: Mapping[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from quatrain.batches.sealed import IntArray
+from quatrain.learner.backends.ranks import Ranks
 from quatrain.models.microbatches import by_token_budget
 from quatrain.models.sequences import PaddedBatch, completion_positions, hidden_states, pad_completions
 
@@ -82,6 +83,11 @@ class TokenRows:
         chosen = sorted(rows)
         totals = [len(self.prompts[row]) + self.lengths[row] for row in chosen]
         return [self._microbatch([chosen[i] for i in group]) for group in by_token_budget(totals, budget)]
+
+    def share(self, rows: Sequence[int], ranks: Ranks) -> list[int]:
+        """Those of the rows that are this rank's, dealt by the set of rows and not by its order."""
+        chosen = sorted(rows)
+        return [chosen[place] for place in ranks.share([len(self.prompts[row]) + self.lengths[row] for row in chosen])]
 
     @cached_property
     def _starts(self) -> list[int]:

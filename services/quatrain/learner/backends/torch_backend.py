@@ -9,20 +9,23 @@ from pydantic import ValidationError
 
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.jobspec.sections import PpoSpec, RewardSpec, Section, SftSpec
-from quatrain.learner.backends import Inputs, Trainer
+from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.ppo import PpoTrainer
+from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer
 from quatrain.learner.plans import OpenPlan, Stage
 from quatrain.models.device import pick_device, set_determinism, set_threads
 
 S = TypeVar("S", bound=Section)
+TorchTrainer = SftTrainer | RewardModelTrainer | PpoTrainer
 
 
 class TorchBackend:
-    """Trains on `device` (auto, cpu, cuda); `threads` 0 leaves torch's choice."""
+    """Trains on `device` (auto, cpu, cuda, cuda:N) as one of `ranks`; `threads` 0 leaves torch's choice."""
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self._device = pick_device(device)
         self._threads = threads
 
@@ -33,16 +36,16 @@ class TorchBackend:
             return f"cuda {torch.cuda.get_device_name(self._device)}"
         return f"cpu {platform.machine()}, {self._threads or torch.get_num_threads()} threads"
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
+    def open(self, plan: OpenPlan, inputs: Inputs) -> TorchTrainer:
         """A trainer of the plan's stage at step 0."""
         set_threads(self._threads)
         torch.manual_seed(plan.seed)
         set_determinism(plan.deterministic)
         if plan.stage is Stage.SFT:
-            return SftTrainer(plan, read_settings(SftSpec, plan.settings), inputs, self._device)
+            return SftTrainer(plan, read_settings(SftSpec, plan.settings), inputs, self._device, self._ranks)
         if plan.stage is Stage.REWARD:
-            return RewardModelTrainer(plan, read_settings(RewardSpec, plan.settings), inputs, self._device)
-        return PpoTrainer(plan, read_settings(PpoSpec, plan.settings), inputs, self._device)
+            return RewardModelTrainer(plan, read_settings(RewardSpec, plan.settings), inputs, self._device, self._ranks)
+        return PpoTrainer(plan, read_settings(PpoSpec, plan.settings), inputs, self._device, self._ranks)
 
 
 def read_settings(section: type[S], settings: Mapping[str, Any]) -> S:
