@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from quatrain.local.home import Endpoint
@@ -26,6 +26,7 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
 }
 JOB_SLOTS = "QUATRAIN_GENERATION__JOB_SLOTS"
+RANKS = "QUATRAIN_LEARNER__RANKS"
 KINDS = ("generation", "reward", "reference", "learner", "orchestrator", "rollout")
 
 
@@ -94,6 +95,20 @@ class StackLayout:
             environment[f"QUATRAIN_ROLLOUT__{service.upper()}"] = self._target(service)
         command = (sys.executable, "-m", MODULES[kind])
         return ProcessPlan(name, kind, command, environment, port, port_file)
+
+    def rank(self, learner: ProcessPlan, rank: int, port: int) -> ProcessPlan:
+        """One process of a learner of several; they meet at `port`. Only rank 0 has the learner's own name and port."""
+        environment = {**learner.environment, "QUATRAIN_LEARNER__RENDEZVOUS": f"127.0.0.1:{port}"}
+        if rank == 0:
+            return replace(learner, environment=environment)
+        name = f"{learner.name}-rank-{rank}"
+        port_file = self.home / "run" / f"{name}.json"
+        environment |= self._compute("learner", name) | {
+            "QUATRAIN_SERVER__PORT": "0",
+            "QUATRAIN_SERVER__PORT_FILE": str(port_file),
+            "QUATRAIN_LEARNER__RANK": str(rank),
+        }
+        return ProcessPlan(name, "learner-rank", learner.command, environment, 0, port_file)
 
     def endpoint(self, port: int) -> Endpoint:
         """Where clients find the API, with what the environment says of its token and its certificate."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from quatrain.errors import InvalidInput
 from quatrain.local.children import Child
 from quatrain.local.home import remove_endpoint, write_endpoint
-from quatrain.local.layout import JOB_SLOTS, KINDS, ProcessPlan, StackLayout, free_port
+from quatrain.local.layout import JOB_SLOTS, KINDS, RANKS, ProcessPlan, StackLayout, free_port
 from quatrain.local.state import StackRecord, record_of, remove_record, write_record
 from quatrain.rpc.files import write_whole
 from quatrain.rpc.targets import write_targets_file
@@ -82,7 +82,7 @@ class Supervisor:
     def _follow_wanted(self) -> None:
         wanted = _read_numbers(self._home / WANTED_FILE)
         names = {f"{kind}-{index}": (kind, index) for kind in KINDS for index in range(wanted.get(kind, 0))}
-        gone = {name for name in self._children if name != "redis" and name not in names}
+        gone = {name for name in self._children if name != "redis" and name.partition("-rank-")[0] not in names}
         # A job runs only if generation has room for its policies: as many as there are learners.
         if JOB_SLOTS not in os.environ and wanted.get("learner", 0) > self._job_slots:
             self._job_slots = wanted["learner"]
@@ -94,7 +94,15 @@ class Supervisor:
         _await_end(leaving)
         for name, (kind, index) in names.items():
             if name not in self._children:
-                self._add(self._layout.process(kind, index, self._port(name), self._redis_url, self._job_slots))
+                plan = self._layout.process(kind, index, self._port(name), self._redis_url, self._job_slots)
+                for one in [plan] if kind != "learner" else self._ranks(plan):
+                    self._add(one)
+
+    def _ranks(self, learner: ProcessPlan) -> list[ProcessPlan]:
+        """The processes of one learner. When one ends the others do, and all are started again."""
+        ranks = int(os.environ.get(RANKS, "1"))
+        port = self._port(f"{learner.name}-rendezvous") if ranks > 1 else 0
+        return [self._layout.rank(learner, rank, port) for rank in range(ranks)] if ranks > 1 else [learner]
 
     def _add(self, plan: ProcessPlan) -> None:
         child = Child(plan, self._layout.logs / f"{plan.name}.log")

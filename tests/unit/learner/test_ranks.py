@@ -1,0 +1,145 @@
+"""How the processes of one learner deal their work, and what they tell each other."""
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.learner.stages import stage_plan
+from torch import Tensor
+
+from quatrain.config import ProcessConfig, load_config
+from quatrain.config.schema import LearnerConfig
+from quatrain.errors import Corrupt, Fenced, InvalidInput, OutOfMemory, QuatrainError, RunFailed
+from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
+from quatrain.learner.backends.ranks import ALONE, Ranks, deal
+from quatrain.learner.group.failures import TOLD_BYTES, from_bytes, to_bytes
+from quatrain.learner.group.orders import from_document, to_document
+from quatrain.learner.group.place import place_of
+from quatrain.learner.plans import FolderRef, ObjectAt, Stage
+
+COSTS = st.lists(st.integers(1, 500), max_size=40)
+
+
+class Paired(Ranks):
+    """Two ranks as two threads of this process."""
+
+    size = 2
+
+    def __init__(self, number: int, table: dict[int, list[float]], meeting: threading.Barrier) -> None:
+        self.number = number
+        self._table = table
+        self._meeting = meeting
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        self._table[self.number] = list(values)
+        self._meeting.wait(30)
+        rows = [self._table[0], self._table[1]]
+        self._meeting.wait(30)
+        return rows
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            rows = self.gather(tensor.reshape(-1).tolist())
+            tensor.copy_(torch.tensor(rows).sum(dim=0).view_as(tensor))
+
+
+@given(COSTS, st.integers(1, 5))
+def test_every_row_is_dealt_once_and_the_shares_are_about_equal(costs: list[int], size: int) -> None:
+    shares = deal(costs, size)
+
+    assert sorted(place for share in shares for place in share) == list(range(len(costs)))
+    assert all(share == sorted(share) for share in shares)
+    totals = [sum(costs[place] for place in share) for share in shares]
+    assert max(totals) - min(totals) <= max(costs, default=0)
+
+
+@given(COSTS)
+def test_a_rank_alone_has_all_work(costs: list[int]) -> None:
+    assert ALONE.share(costs) == list(range(len(costs)))
+    assert ALONE.gather([1.0, 2.0]) == [[1.0, 2.0]]
+
+
+def test_a_rank_without_rows_takes_the_same_step() -> None:
+    meeting = threading.Barrier(2)
+    table: dict[int, list[float]] = {}
+    models, norms = [torch.nn.Linear(3, 1) for _ in range(3)], [0.0, 0.0, 0.0]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+
+    def step(place: int, ranks: Ranks, computes: bool) -> None:
+        optimizer = ModelOptimizer("policy", models[place], AdamSettings(weight_decay=0.1), ranks)
+        if computes:
+            models[place](torch.ones(2, 3)).sum().backward()
+            optimizer.accumulate()
+        norms[place] = optimizer.update(1e-2, finite=True) or 0.0
+
+    other = threading.Thread(target=step, args=(1, Paired(1, table, meeting), False))
+    other.start()
+    step(0, Paired(0, table, meeting), True)
+    other.join(30)
+    step(2, ALONE, True)
+
+    assert norms[0] == norms[1] == norms[2] > 0
+    for name, value in models[2].state_dict().items():
+        assert torch.equal(models[0].state_dict()[name], value)
+        assert torch.equal(models[1].state_dict()[name], value)
+
+
+def test_a_plan_survives_the_way_to_the_other_ranks() -> None:
+    plan = replace(
+        stage_plan(Stage.PPO, {"steps": 3, "optimizer": {"policy_lr": 1e-6, "betas": [0.9, 0.95]}}),
+        value_model=FolderRef("store:m", "1" * 64, 4),
+        checkpoint=ObjectAt("jobs/j/manifest.json", "2" * 64, 10),
+        value_scale=0.1,
+    )
+
+    assert from_document(json.loads(json.dumps(to_document(plan)))) == plan
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Fenced("superseded"), Fenced),
+        (Corrupt("\u00e9" * 5000), Corrupt),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), OutOfMemory),
+        (ValueError("a mistake"), RunFailed),
+    ],
+)
+def test_an_error_is_told_with_its_kind(error: Exception, kind: type[QuatrainError]) -> None:
+    told = to_bytes(error, 1)
+
+    assert len(told) == len(to_bytes(None, 0)) == TOLD_BYTES
+    again = from_bytes(told)
+    assert type(again) is kind
+    assert again.message.startswith("rank 1: ")
+    assert from_bytes(to_bytes(None, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["--learner.rank=2"], "count from 0"),
+        (["--learner.rank=1"], "rendezvous"),
+        (["--learner.rendezvous=here"], "no host:port"),
+        (["--learner.rendezvous=here:1", "--learner.backend=fake"], "fake"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(given: list[str], problem: str) -> None:
+    config = load_config("learner", ["--learner.ranks=2", *given], {}).config
+
+    with pytest.raises(InvalidInput, match=problem):
+        place_of(config)
+
+
+def test_a_launcher_says_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "MASTER_ADDR": "one", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+
+    place = place_of(ProcessConfig(learner=LearnerConfig()))
+
+    assert (place.number, place.size, place.host, place.port) == (3, 4, "one", 29500)
