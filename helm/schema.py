@@ -16,7 +16,7 @@ MANAGED = {
     "storage": None,
     "queue": None,
     "compute": {"device", "threads", "cache_dir", "cache_bytes"},
-    "learner": {"id", "targets"},
+    "learner": {"id", "targets", "ranks", "rank", "rendezvous"},
     "orchestrator": {"id", "pool", "generation", "reward", "reference", "local_files"},
     "rollout": {"id", "pool", "generation", "reward", "reference"},
 }
