@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-import schema
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from helm import schema
 
 CHART = Path(__file__).parent / "quatrain"
 MARK = "<!-- values -->"

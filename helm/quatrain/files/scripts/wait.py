@@ -6,7 +6,7 @@ import asyncio
 import sys
 import time
 
-from quatrain.config import load_config
+from quatrain.config import QueueConfig, load_config
 from quatrain.errors import QuatrainError, Unavailable
 from quatrain.storage import open_store
 
@@ -40,7 +40,7 @@ def main() -> int:
             return 0
 
 
-async def check_queue(config):
+async def check_queue(config: QueueConfig) -> None:
     """Raises Unavailable, InvalidInput. Only images of services that use it can import its client."""
     from quatrain.queue import open_queue
 

@@ -7,6 +7,7 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from quatrain.client import Client
 from quatrain.errors import QuatrainError
@@ -36,7 +37,7 @@ def main() -> int:
     return 0
 
 
-def make_spec(folder: Path, pool: str) -> dict:
+def make_spec(folder: Path, pool: str) -> dict[str, Any]:
     """The spec, with the files that it names in the folder."""
     make_model(folder / "model")
     prompts = folder / "prompts.jsonl"
@@ -88,7 +89,10 @@ def make_model(folder: Path) -> None:
 def shapes() -> dict[str, tuple[int, ...]]:
     """Shape of every weight by its name in transformers."""
     layer = "model.layers.0"
-    shapes = {"model.embed_tokens.weight": (SYMBOLS, WIDTH), "lm_head.weight": (SYMBOLS, WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (SYMBOLS, WIDTH),
+        "lm_head.weight": (SYMBOLS, WIDTH),
+    }
     for name in ("q_proj", "k_proj", "v_proj"):
         shapes |= {f"{layer}.self_attn.{name}.weight": (WIDTH, WIDTH), f"{layer}.self_attn.{name}.bias": (WIDTH,)}
     shapes[f"{layer}.self_attn.o_proj.weight"] = (WIDTH, WIDTH)
@@ -101,7 +105,8 @@ def shapes() -> dict[str, tuple[int, ...]]:
 def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """Small normal numbers, float32, in the order of the names; the same bytes each time."""
     draw = random.Random(1)
-    header, data = {"__metadata__": {"format": "pt"}}, b""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    data = b""
     for name, shape in sorted(shapes.items()):
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
         # A norm's weights are factors: around 1.
