@@ -98,7 +98,9 @@ def service(name: str) -> Schema:
     """The tree of a service, or of `defaults`."""
     kinds = ("none", "hpa", "keda") if name in SCALED else ("none",)
     updates = {"learner": ("RollingUpdate", "OnDelete"), "defaults": ("RollingUpdate",)}
+    own = {"ranks": whole(1)} if name == "learner" else {}
     return section(
+        **own,
         replicas=whole(1) if name == "orchestrator" else whole(0),
         image=IMAGE,
         gpus=whole(0),

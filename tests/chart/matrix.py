@@ -69,6 +69,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "hpa": {name: {"autoscaling": {"kind": "hpa", "minReplicas": 2}} for name in _SCALED},
     "keda": {name: {"autoscaling": {"kind": "keda"}} for name in _SCALED},
     "many": {"defaults": {"replicas": 3}},
+    "ranks": {"learner": {"ranks": 2, "replicas": 3, "gpus": 1, "kueueQueue": "team-a"}},
     "no-budgets": {"defaults": {"replicas": 3, "disruptionBudget": {"enabled": False}}},
     "recreate": {"generation": {"update": {"type": "Recreate"}}, "learner": {"update": {"type": "OnDelete"}}},
     "no-surge": {"defaults": {"update": {"maxSurge": 0, "maxUnavailable": "50%"}}},

@@ -17,7 +17,11 @@ CHART = ROOT / "helm" / "quatrain"
 SERVICES = ("orchestrator", "rollout", "generation", "reward", "reference", "learner")
 WORKLOADS = ("Deployment", "StatefulSet")
 # What the cluster offers beyond Kubernetes itself.
-OPERATORS = ("keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1", "kueue.x-k8s.io/v1beta1")
+OPERATORS = (
+    *("keda.sh/v1alpha1", "monitoring.coreos.com/v1", "cert-manager.io/v1", "kueue.x-k8s.io/v1beta1"),
+    "leaderworkerset.x-k8s.io/v1",
+)
+FIRST_OF_GROUP = {"leaderworkerset.sigs.k8s.io/worker-index": "0"}
 SECONDS = 300.0
 
 Object = dict[str, Any]
@@ -89,10 +93,14 @@ class Rendered:
         return dict(yaml.safe_load(self.get("ConfigMap", name)["data"]["quatrain.yaml"]))
 
     def _pods(self) -> Iterator[Pod]:
-        for owner in self.of(*WORKLOADS, "Pod"):
-            template = owner if owner["kind"] == "Pod" else owner["spec"]["template"]
+        for owner in self.of(*WORKLOADS, "LeaderWorkerSet", "Pod"):
+            template, more = owner, {}
+            if owner["kind"] == "LeaderWorkerSet":  # the first pod of a group
+                template, more = owner["spec"]["leaderWorkerTemplate"]["workerTemplate"], FIRST_OF_GROUP
+            elif owner["kind"] != "Pod":
+                template = owner["spec"]["template"]
             meta = template["metadata"]
-            yield Pod(owner, meta["labels"], meta.get("annotations", {}), template["spec"])
+            yield Pod(owner, meta["labels"] | more, meta.get("annotations", {}), template["spec"])
 
 
 def helm(*arguments: str, given: str | None = None) -> str:

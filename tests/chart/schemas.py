@@ -12,7 +12,7 @@ import yaml
 from tests.cluster.programs import KUBERNETES, definition_files, module_folder
 
 OPENAPI = "api/openapi-spec/swagger.json"
-CONTROLLERS = ("keda", "prometheus", "cert-manager")
+CONTROLLERS = ("keda", "prometheus", "cert-manager", "lws")
 LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"
 Schema = dict[str, Any]
 

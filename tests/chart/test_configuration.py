@@ -11,10 +11,13 @@ from tests.chart.rendering import ROOT, SERVICES, Object, Pod, Rendered, render
 
 from quatrain.config import LoadedConfig, load_config
 from quatrain.errors import InvalidInput
+from quatrain.learner.group.place import place_of
 from quatrain.rpc.resolving import Resolver
 from quatrain.rpc.security import check_exposure
 
 everywhere = pytest.mark.parametrize("name", ALL)
+# What LeaderWorkerSet puts before the variables of the second pod of a group.
+INJECTED = {"LWS_WORKER_INDEX": "1", "LWS_LEADER_ADDRESS": "quatrain-learner-ranks-0.quatrain-learner-ranks.default"}
 MODULES = {component: f"quatrain.{component}" for component in SERVICES} | {"rollout": "quatrain.orchestrator.rollout"}
 
 
@@ -40,7 +43,7 @@ def load(rendered: Rendered, component: str, folder: Path) -> LoadedConfig:
             (target / key).write_text(text)
     environment = image_environment(component)
     for variable in pod.main["env"]:
-        value = variable.get("value", pod.name)
+        value = re.sub(r"\$\((\w+)\)", lambda found: INJECTED[found[1]], variable.get("value", pod.name))
         environment[variable["name"]] = str(folder) + value if value.startswith("/etc/") else value
     return load_config(component, [], environment)
 
@@ -59,6 +62,12 @@ def contents(rendered: Rendered, volume: Object) -> dict[str, str]:
     return {item["path"]: known.get(item["key"], "something") for item in items}
 
 
+def test_a_pod_of_a_group_knows_its_place(tmp_path: Path) -> None:
+    place = place_of(load(rendering("ranks"), "learner", tmp_path).config)
+    assert (place.number, place.size, place.port) == (1, 2, 29500)
+    assert place.host == INJECTED["LWS_LEADER_ADDRESS"]
+
+
 @everywhere
 @pytest.mark.parametrize("component", SERVICES)
 def test_process_takes_its_configuration(name: str, component: str, tmp_path: Path) -> None:
@@ -73,6 +82,8 @@ def test_process_takes_its_configuration(name: str, component: str, tmp_path: Pa
     check_exposure(loaded.config, component, public=component == "orchestrator")
     assert rendered.pod(component).main["command"] == ["python", "-m", MODULES[component]]
     ports = {port["name"]: port["containerPort"] for port in rendered.pod(component).main["ports"]}
+    rendezvous = ports.pop("rendezvous", None)
+    assert (rendezvous is not None) == (rendered.pod(component).owner["kind"] == "LeaderWorkerSet")
     server = loaded.config.server
     assert ports == {"grpc": server.port, "health": server.health_port, "metrics": server.metrics_port}
 

@@ -64,6 +64,9 @@ def expected(rendered: Rendered) -> set[Edge]:
         found |= {(caller, "minio", 9000) for caller in (*SERVICES, "test") if caller in there}
     if "test" in there:
         found |= {("test", part, 50060) for part in SERVICES}
+    if rendered.of("LeaderWorkerSet"):
+        # gloo and NCCL choose their ports themselves.
+        found |= {("learner", "learner", port) for port in (29500, 50054, 50060, 9090)}
     return found
 
 

@@ -122,6 +122,30 @@ def test_headless_but_for_the_api() -> None:
     assert (learner["serviceName"], learner["podManagementPolicy"]) == ("quatrain-learner", "Parallel")
 
 
+def test_a_learner_of_several_pods_is_a_group() -> None:
+    rendered = rendering("ranks")
+    group = rendered.get("LeaderWorkerSet", "quatrain-learner-ranks")
+    assert ("StatefulSet", "quatrain-learner") not in rendered.names
+    assert group["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert group["spec"]["replicas"] == 3
+    assert group["spec"]["networkConfig"] == {"subdomainPolicy": "Shared"}
+    template = group["spec"]["leaderWorkerTemplate"]
+    assert (template["size"], template["restartPolicy"]) == (2, "RecreateGroupOnPodRestart")
+    main = rendered.pod("learner").main
+    assert main["resources"]["limits"]["nvidia.com/gpu"] == 1
+    # Of the pods behind the Service only rank 0 knows the learner's service.
+    assert main["readinessProbe"]["grpc"] == {"port": 50060, "service": ""}
+    assert rendered.config("learner")["learner"] == {"ranks": 2}
+    values = {variable["name"]: variable.get("value") for variable in main["env"]}
+    assert values["QUATRAIN_LEARNER__RANK"] == "$(LWS_WORKER_INDEX)"
+    assert values["QUATRAIN_LEARNER__RENDEZVOUS"] == "$(LWS_LEADER_ADDRESS):29500"
+    # The controller makes a Service named as the group; callers have the chart's own.
+    callers = rendered.get("Service", "quatrain-learner")["spec"]["selector"]
+    assert callers["leaderworkerset.sigs.k8s.io/worker-index"] == "0"
+    assert ("Service", "quatrain-learner-ranks") not in rendered.names
+    assert ("PodDisruptionBudget", "quatrain-learner") in rendered.names
+
+
 def test_updates() -> None:
     rendered = rendering("recreate")
     assert rendered.get("Deployment", "quatrain-generation")["spec"]["strategy"] == {"type": "Recreate"}

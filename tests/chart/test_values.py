@@ -19,6 +19,10 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"learner": {"autoscaling": {"kind": "hpa"}}}, ("/learner/autoscaling/kind",)),
     ({"generation": {"autoscaling": {"kind": "hpa", "minReplicas": 0}}}, ("/generation/autoscaling/minReplicas",)),
     ({"learner": {"update": {"type": "Recreate"}}}, ("/learner/update/type", "OnDelete")),
+    ({"learner": {"ranks": 0}}, ("/learner/ranks", "minimum")),
+    ({"generation": {"ranks": 2}}, ("/generation", "ranks")),
+    ({"learner": {"ranks": 2, "update": {"type": "OnDelete"}}}, ("learner.update.type", "RollingUpdate")),
+    ({"learner": {"config": {"learner": {"rank": 1}}}}, ("/learner/config/learner", "rank")),
     ({"reward": {"update": {"type": "OnDelete"}}}, ("/reward/update/type", "Recreate")),
     ({"reward": {"image": {"tag": "latest"}}}, ("/reward/image/tag",)),
     ({"reward": {"image": {"digest": "abc"}}}, ("/reward/image/digest",)),
@@ -55,6 +59,7 @@ NEEDS: list[tuple[dict[str, Any], str, str]] = [
     ({"tls": {"enabled": True, "certManager": {"enabled": True}}}, "tls.certManager.enabled", "cert-manager.io/v1"),
     ({"monitoring": {"serviceMonitor": {"enabled": True}}}, "monitoring.serviceMonitor", "monitoring.coreos.com/v1"),
     ({"monitoring": {"rules": {"enabled": True}}}, "monitoring.rules", "monitoring.coreos.com/v1"),
+    ({"learner": {"ranks": 2}}, "learner.ranks: 2", "leaderworkerset.x-k8s.io/v1"),
     ({"learner": {"kueueQueue": "a"}}, "learner.kueueQueue", "kueue.x-k8s.io"),
 ]
 
@@ -92,7 +97,8 @@ def test_every_value_is_described() -> None:
 def test_a_service_has_the_keys_of_the_defaults() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
     for name in SERVICES:
-        assert schema[name]["properties"].keys() == schema["defaults"]["properties"].keys()
+        own = {"ranks"} if name == "learner" else set()
+        assert schema[name]["properties"].keys() == schema["defaults"]["properties"].keys() | own
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())["defaults"]
     assert defaults.keys() == schema["defaults"]["properties"].keys()
 

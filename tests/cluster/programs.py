@@ -52,6 +52,8 @@ COREDNS = GoProgram("coredns", "github.com/coredns/coredns", "v1.14.7")
 PAUSE = GoProgram("pause", "", "v1")
 KEDA_OPERATOR = GoProgram("keda-operator", "github.com/kedacore/keda/v2/cmd/operator", "v2.21.0")
 KEDA_ADAPTER = GoProgram("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", "v2.21.0")
+LWS = "v0.7.0"
+LWS_MANAGER = GoProgram("lws-manager", "sigs.k8s.io/lws/cmd", LWS)
 DOCKER_COMPOSE = GoProgram("docker-compose", "github.com/docker/compose/v2/cmd", "v2.40.3")
 
 # Custom resource definitions of what the chart can use: modules, and their folders of definitions.
@@ -62,18 +64,20 @@ DEFINITIONS = {
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",
         "example/prometheus-operator-crd",
     ),
+    "lws": (f"sigs.k8s.io/lws@{LWS}", "config/crd/bases"),
     "kueue": ("sigs.k8s.io/kueue@v0.14.0", "config/components/crd/bases"),
 }
 CONTROL = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KWOK)
 GROUPS = {
     "chart": (HELM, KUBECONFORM, *CONTROL),
     "node": (HELM, *CONTROL, KUBELET, KUBE_PROXY, COREDNS, PAUSE),
-    "controllers": (KEDA_OPERATOR, KEDA_ADAPTER),
+    "controllers": (KEDA_OPERATOR, KEDA_ADAPTER, LWS_MANAGER),
     "images": (DOCKER_COMPOSE,),
 }
 _RECIPES = {
     **dict.fromkeys((API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KUBELET, KUBE_PROXY), _KUBE),
     **dict.fromkeys((KEDA_OPERATOR, KEDA_ADAPTER), _KEDA),
+    LWS_MANAGER: Recipe((f"sigs.k8s.io/lws@{LWS}",)),
     KWOK: Recipe((f"sigs.k8s.io/kwok@{KWOK.version}",)),
     ETCD: Recipe((f"{ETCD.module}@{ETCD.version}",), own_main=True),
     COREDNS: Recipe((f"{COREDNS.module}@{COREDNS.version}",), own_main=True),

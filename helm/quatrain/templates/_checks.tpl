@@ -13,6 +13,10 @@
 {{- if and $service.kueueQueue (not (or ($.Capabilities.APIVersions.Has "kueue.x-k8s.io/v1beta1") ($.Capabilities.APIVersions.Has "kueue.x-k8s.io/v1beta2"))) -}}
 {{- fail (printf "%s.kueueQueue is set, but the cluster has no kueue.x-k8s.io: install Kueue, or leave it empty%s" $name (include "quatrain.offline" .)) -}}
 {{- end -}}
+{{- $needs = append $needs (list (eq $service.kind "LeaderWorkerSet") "leaderworkerset.x-k8s.io/v1" (printf "%s.ranks: %v" $name $service.ranks)) -}}
+{{- if and (eq $service.kind "LeaderWorkerSet") (eq $service.update.type "OnDelete") -}}
+{{- fail (printf "%s.update.type: OnDelete is for learners of one pod; a LeaderWorkerSet exchanges its groups itself: RollingUpdate, or %s.ranks: 1" $name $name) -}}
+{{- end -}}
 {{- if and (eq $service.kind "Deployment") (eq $service.update.type "RollingUpdate") (eq (toString $service.update.maxSurge) "0") (eq (toString $service.update.maxUnavailable) "0") -}}
 {{- fail (printf "%s.update: maxSurge and maxUnavailable are both 0, so no pod could ever be exchanged" $name) -}}
 {{- end -}}

@@ -43,6 +43,9 @@
 {{- end -}}
 {{- $_ := set $config .name $own -}}
 {{- end -}}
+{{- if eq $service.kind "LeaderWorkerSet" -}}
+{{- $_ := set $config "learner" (dict "ranks" (int $service.ranks)) -}}
+{{- end -}}
 {{- if eq .name "orchestrator" -}}
 {{- /* Its cache also holds what is being uploaded or read from `sources`: half of it each. */ -}}
 {{- $_ := set $config.compute "cache_bytes" (div $most 2) -}}

@@ -72,6 +72,9 @@ spec:
         - {name: grpc, containerPort: {{ $service.port }}}
         - {name: health, containerPort: 50060}
         - {name: metrics, containerPort: 9090}
+        {{- if eq $service.kind "LeaderWorkerSet" }}
+        - {name: rendezvous, containerPort: {{ include "quatrain.rendezvousPort" . }}}
+        {{- end }}
       resources:
         {{- include "quatrain.resources" $service | nindent 8 }}
       startupProbe:
@@ -155,6 +158,11 @@ volumeMounts:
 {{- if has .name (list "orchestrator" "rollout" "learner") }}
 - name: QUATRAIN_{{ upper .name }}__ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- end }}
+{{- if eq .service.kind "LeaderWorkerSet" }}
+# LeaderWorkerSet puts its own variables before these.
+- {name: QUATRAIN_LEARNER__RANK, value: $(LWS_WORKER_INDEX)}
+- {name: QUATRAIN_LEARNER__RENDEZVOUS, value: "$(LWS_LEADER_ADDRESS):{{ include "quatrain.rendezvousPort" . }}"}
 {{- end }}
 {{- if .service.threads }}
 - {name: OMP_NUM_THREADS, value: {{ .service.threads | quote }}}

@@ -49,9 +49,23 @@ learner:
 {{- define "quatrain.services" -}}
 {{- range $name, $fixed := fromYaml (include "quatrain.catalog" .) }}
 {{ $name }}:
-  {{- toYaml (mustMergeOverwrite (deepCopy $.Values.defaults) (deepCopy (index $.Values $name)) $fixed) | nindent 2 }}
+  {{- $service := mustMergeOverwrite (deepCopy $.Values.defaults) (deepCopy (index $.Values $name)) $fixed }}
+  {{- if gt (int $service.ranks) 1 }}
+  {{- /* Only rank 0 knows the learner's name; what all pods of a group say is whether they serve at all. */}}
+  {{- $service = mustMergeOverwrite $service (dict "kind" "LeaderWorkerSet" "health" "") }}
+  {{- end }}
+  {{- toYaml $service | nindent 2 }}
 {{- end }}
 {{- end -}}
+
+{{/* Name of the workload: (dict "root" $ "name" SERVICE "service" VALUES). A LeaderWorkerSet makes a Service of its own name,
+     at which the pods of a group find each other before they are ready; the chart's Service is for those who call. */}}
+{{- define "quatrain.workload" -}}
+{{- include "quatrain.fullname" .root }}-{{ .name }}{{ if eq .service.kind "LeaderWorkerSet" }}-ranks{{ end }}
+{{- end -}}
+
+{{/* Port at which the pods of a group meet. */}}
+{{- define "quatrain.rendezvousPort" -}}29500{{- end -}}
 
 {{/* "true" when more than one pod of the service may run: (the service's values) */}}
 {{- define "quatrain.several" -}}
