@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 
-from quatrain.batches import BatchRow
 from quatrain.v1 import rollout_pb2
 
 SCORE_STD_RANGE = (0.05, 5.0)
@@ -64,16 +63,6 @@ def collected_metrics(results: Sequence[rollout_pb2.RolloutResult]) -> dict[str,
             if value.HasField("value") and math.isfinite(value.value):
                 logged.setdefault(f"reward/logged/{value.name}", []).append(value.value)
     return metrics | {name: sum(values) / len(values) for name, values in logged.items()}
-
-
-def sealed_metrics(rows: Sequence[BatchRow]) -> dict[str, float | None]:
-    """What a batch that an earlier attempt sealed tells of the same: the compute seconds are gone, so they are null."""
-    return {
-        "time/generate": None,
-        "time/score": None,
-        "time/reference": None,
-        "completions/tokens": float(sum(len(row.completion_ids) for row in rows)),
-    }
 
 
 def scale_warning(score_std: float | None) -> str | None:

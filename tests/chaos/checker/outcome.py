@@ -10,8 +10,6 @@ from tests.chaos.checker.tables import Batch, canonical, read_batches
 
 MEASURED = ("time/", "throughput/")
 """Metrics that are measured with a clock."""
-LOST = "reward/logged/"
-"""Metrics that a replay of a batch that was sealed before cannot know any more."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def _content(batch: Batch) -> str:
 
 
 def _losses(metrics: dict[str, float | None]) -> dict[str, float | None]:
-    return {name: value for name, value in sorted(metrics.items()) if not name.startswith((*MEASURED, LOST))}
+    return {name: value for name, value in sorted(metrics.items()) if not name.startswith(MEASURED)}
 
 
 def differences(found: Outcome, unbroken: Outcome) -> Iterator[str]:

@@ -80,7 +80,12 @@ def test_a_lost_learner_changes_nothing_in_the_end(tmp_path: Path, method: str, 
                 assert opened[1].data["from_step"] == from_step
             assert sorted(view.sealed) == [1, 2, 3]
             assert len(world.events(kind="batch_sealed")) == 3
-            assert len(world.events(kind="step_completed")) == 3
+            steps = world.events(kind="step_completed")
+            assert len(steps) == 3
+            for sealed, done in zip(world.events(kind="batch_sealed"), steps, strict=True):
+                collected = sealed.data["collected"]
+                assert collected["time/generate"] > 0.0
+                assert {name: done.data["metrics"][name] for name in collected} == collected
 
     run(scenario)
 

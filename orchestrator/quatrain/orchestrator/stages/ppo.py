@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from typing import Any
 
-from quatrain.batches import read_batch, write_batch
+from quatrain.batches import write_batch
 from quatrain.digests import sha256_hex
 from quatrain.faults import fault_point
 from quatrain.orchestrator.evaluation import evaluate, evaluation_due
@@ -16,7 +16,7 @@ from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring, trainer_state
 from quatrain.orchestrator.sealing import batch_rows, status_counts
-from quatrain.orchestrator.step_metrics import StepClock, collected_metrics, scale_warning, sealed_metrics
+from quatrain.orchestrator.step_metrics import StepClock, collected_metrics, scale_warning
 from quatrain.orchestrator.training import (
     begin_stage,
     checkpoint_due,
@@ -26,7 +26,6 @@ from quatrain.orchestrator.training import (
     save_checkpoint,
 )
 from quatrain.orchestrator.waiting import collected
-from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2
 
@@ -187,6 +186,7 @@ class PpoStage:
             key = f"jobs/{run.plan.job}/ppo/batches/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
             await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, key, data))
             fault_point("owner.after_batch")
+            metrics = collected_metrics(results)
             await run.append(
                 "batch_sealed",
                 {
@@ -196,17 +196,16 @@ class PpoStage:
                     "key": key,
                     "sha256": sha256_hex(data),
                     "size": len(data),
+                    "collected": metrics,
                     **status_counts(rows),
                 },
             )
         self._first_refusal = next((row.reason for row in rows if row.status == "refused"), "")
-        return collected_metrics(results)
+        return metrics
 
     async def _sealed_before(self, sealed: dict[str, Any]) -> dict[str, float | None]:
-        """What the batch of an earlier attempt still tells of the metrics of its collection."""
-        store = self._run.around.store
-        data = await self._run.patiently(lambda: asyncio.to_thread(read_object, store, sealed["key"], sealed["sha256"]))
-        return sealed_metrics(await asyncio.to_thread(read_batch, data))
+        """The metrics of a batch that an earlier attempt or owner has collected."""
+        return dict(sealed.get("collected", {}))
 
     def _check_refusals(self, step: int, sealed: dict[str, Any]) -> None:
         """Looks at the event, so that a replay decides as the first time."""
