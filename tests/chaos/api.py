@@ -21,6 +21,10 @@ class NoAnswer(Exception):
     """The API did not answer in time, or refused for good."""
 
 
+class GivenUp(Exception):
+    """Somebody has asked the driver to end: the run counts for nothing."""
+
+
 class Api:
     """The job API of several orchestrators: a call that one does not answer goes to the next."""
 
@@ -29,6 +33,13 @@ class Api:
         self.stubs = [job_pb2_grpc.JobServiceStub(channel) for channel in self._channels]
         self.artifacts = [artifact_pb2_grpc.ArtifactServiceStub(channel) for channel in self._channels]
         self._next = 0
+        self.give_up = threading.Event()
+        """Set: whoever waits for something of the API, or for the end of a job, raises GivenUp."""
+
+    def check(self) -> None:
+        """Raises GivenUp when the driver ends."""
+        if self.give_up.is_set():
+            raise GivenUp
 
     def close(self) -> None:
         """Ends all calls."""
@@ -48,6 +59,7 @@ class Api:
     def patiently(self, call: Callable[[Any], Any], deadline: float, next_stub: Callable[[], Any] | None = None) -> Any:
         """Answer of an idempotent call. Raises NoAnswer at the monotonic deadline, or when it was refused."""
         while True:
+            self.check()
             try:
                 return call((next_stub or self.rotate)())
             except grpc.RpcError as error:
@@ -160,10 +172,13 @@ class Watcher:
             self.ended = time.time()
 
     def await_end(self, deadline: float) -> None:
-        """Until the job has ended, or the monotonic deadline has come; then no more connections."""
-        while not self.ended and time.monotonic() < deadline:
-            time.sleep(0.02)
-        self.stop()
+        """Until the job has ended, or the monotonic deadline has come; then no more connections. Raises GivenUp."""
+        try:
+            while not self.ended and time.monotonic() < deadline:
+                self._api.check()
+                time.sleep(0.02)
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """No more connections; the running one may end by itself for a moment."""

@@ -9,12 +9,13 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.api import GivenUp
 from tests.chaos.cases import PAIRS, Case, case_of
 from tests.chaos.coverage import missing
 from tests.chaos.deployment import Deployment, deployed
@@ -66,13 +67,15 @@ class Campaign:
     runs: int = 0
     _begun: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _stillness: Stillness = field(default_factory=lambda: Stillness())
+    _give_up: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _commit: str = field(default_factory=lambda: commit())
 
     def stop(self, *_: object) -> None:
-        """No run begins any more; for signals."""
-        print("ends after the runs that have begun", flush=True)
+        """No run begins any more, and those that have begun are given up and written nowhere; for signals."""
+        print("ends, giving up the runs that have begun", flush=True)
         self.until = 0.0
+        self._give_up.set()
 
     def run(self, chunks: Sequence[Chunk], stacks: int) -> None:
         """All chunks, on so many stacks at once."""
@@ -99,7 +102,9 @@ class Campaign:
             home = self.home / f"{chunk.flavour}-{next(self._begun)}"
             whole = True
             with ExitStack() as stack:
+                stack.enter_context(suppress(GivenUp))
                 deployment = stack.enter_context(deployed(home, chunk.flavour))
+                deployment.api.give_up = self._give_up
                 while left and whole and time.monotonic() < self.until:
                     seed, case = left.pop(0)
                     stood_still = self._stillness.count
@@ -119,6 +124,8 @@ class Campaign:
     def _try(self, deployment: Deployment, case: Case, job: str) -> Run:
         try:
             return _with_unknown_pairs(deployment, run_case(deployment, case, job))
+        except GivenUp:
+            raise
         except Exception as error:  # noqa: BLE001 - a driver that breaks is a result, too, and the campaign goes on
             text = "".join(traceback.format_exception(error))[-4000:]
             return Run(case, "violated", "", 0.0, 0.0, None, 0, "", [f"the driver broke: {text}"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis as redis_client
-from tests.chaos.api import NoAnswer, Submission, Watcher
+from tests.chaos.api import GivenUp, NoAnswer, Submission, Watcher
 from tests.chaos.cases import Case
 from tests.chaos.checker import Observed, Start, Violation, check, redis_left
 from tests.chaos.checker.history import PROGRESS, read_history
@@ -82,10 +82,15 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     try:
         submission.run(deadline, times=2 if case.what == "submit-twice" else 1)
         errand.run()
+        while not watcher.ended and time.monotonic() < deadline and not problems:
+            deployment.api.check()
+            time.sleep(0.02)
     except NoAnswer as error:
         problems.append(f"something was not accepted: {error}")
-    while not watcher.ended and time.monotonic() < deadline and not problems:
-        time.sleep(0.02)
+    except GivenUp:
+        injection.ending.set()
+        watcher.stop()
+        raise
     seconds = time.monotonic() - started
     if not watcher.ended:
         problems.append(f"the job had not ended after {seconds:.0f} s (state {watcher.state or 'unknown'})")
