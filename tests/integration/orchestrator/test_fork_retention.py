@@ -126,7 +126,12 @@ def test_what_was_copied_for_a_fork_that_never_came_to_be_goes(tmp_path: Path, m
         async with deployment(tmp_path, store=store) as world, serving(world) as api:
             await source(world)
             sweeper = Sweeper(store, "sweeper", 1.0)
-            await world.until(lambda: sweeper.clean_all() or not store.list("cleanup/"), "the source's own entries")
+
+            def clean() -> bool:
+                sweeper.clean_all()
+                return not store.list("cleanup/")
+
+            await world.until(clean, "the source's own entries")
             store.dies = True
             with pytest.raises(Unavailable, match="died"):
                 await fork(api, 6, **{"ppo.steps": "10"})
