@@ -109,9 +109,17 @@ async def _follow(
 
     working = _all_of(thread.watch(), group[1].watch(), follow())
     try:
-        await run_server(config, "learner", lambda server: [], on_ready=on_ready, working=working)
+        await run_server(_without_api(config), "learner", lambda server: [], on_ready=on_ready, working=working)
     finally:
         working.cancel()
+
+
+def _without_api(config: ProcessConfig) -> ProcessConfig:
+    """Any port for nobody to call; of several ranks that share a host only the first has the ports for probes."""
+    from quatrain.learner.group.place import Launcher
+
+    probes = {"health_port": None, "metrics_port": None, "port_file": None} if Launcher.here().local_rank else {}
+    return config.model_copy(update={"server": config.server.model_copy(update={"port": 0, **probes})})
 
 
 def _all_of(*loops: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":

@@ -31,6 +31,7 @@ from quatrain.v1 import common_pb2, learner_pb2, learner_pb2_grpc
 
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 120.0
+STOP_SECONDS = 20.0
 RANK_TIMEOUT = 30.0
 Metrics = dict[str, float | None]
 Weights = dict[str, torch.Tensor]
@@ -45,12 +46,6 @@ class RankedLearner:
 
     def start(self) -> None:
         rendezvous = f"127.0.0.1:{free_port()}"
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("lib", "services", "orchestrator")),
-            "CUDA_VISIBLE_DEVICES": "",
-            "OMP_WAIT_POLICY": "passive",
-        }
         for rank in (0, 1):
             command = [
                 *(sys.executable, "-m", "quatrain.learner", f"--learner.id=learner-{rank}", "--compute.threads=1"),
@@ -59,17 +54,36 @@ class RankedLearner:
                 *(f"--server.port_file={self._port_file(rank)}", "--server.health_port=0", "--server.shutdown_grace=1"),
             ]
             with self._log(rank).open("wb") as log:
-                self.processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+                self.processes.append(subprocess.Popen(command, env=_environment(), stdout=log, stderr=log))
+        self._await_ports(0, 1)
+
+    def _await_ports(self, *ranks: int) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not all(self._port_file(rank).exists() for rank in (0, 1)):
+        while not all(self._port_file(rank).exists() for rank in ranks):
             assert all(process.poll() is None for process in self.processes), self.logs()
             assert time.monotonic() < deadline, f"the ranks do not serve\n{self.logs()}"
             time.sleep(0.05)
 
+    def start_by_torchrun(self) -> None:
+        """Both ranks as children of one launcher, which says their places by the environment."""
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"),
+            *(f"--master-port={free_port()}", "-m", "quatrain.learner", f"--storage.root={self.folder / 'store'}"),
+            *("--compute.threads=1", f"--server.port_file={self._port_file(0)}", "--server.health_port=0"),
+        ]
+        with self._log(0).open("wb") as log:
+            self.processes.append(subprocess.Popen(command, env=_environment(), stdout=log, stderr=log))
+        self._await_ports(0)
+
     def stop(self) -> None:
         for process in self.processes:
-            process.kill()
-            process.wait()
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def kill(self, rank: int) -> None:
         os.kill(self.processes[rank].pid, signal.SIGKILL)
@@ -79,7 +93,8 @@ class RankedLearner:
         return document
 
     def logs(self) -> str:
-        return "\n".join(f"--- rank {rank}\n{self._log(rank).read_text(errors='replace')}" for rank in (0, 1))
+        logs = [(path.name, path.read_text(errors="replace")) for path in sorted(self.folder.glob("rank-*.log"))]
+        return "\n".join(f"--- {name}\n{text}" for name, text in logs)
 
     @contextlib.asynccontextmanager
     async def stub(self) -> AsyncIterator[Any]:
@@ -103,6 +118,15 @@ def ranked_learner(folder: Path) -> Iterator[RankedLearner]:
         yield learner
     finally:
         learner.stop()
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("lib", "services", "orchestrator")),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_WAIT_POLICY": "passive",
+    }
 
 
 def request_of(plan: OpenPlan) -> learner_pb2.OpenRequest:

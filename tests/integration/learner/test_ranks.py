@@ -33,6 +33,7 @@ from quatrain.rpc.streams import result_of
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import upload_folder
 from quatrain.storage.local import LocalStore
+from quatrain.v1 import learner_pb2
 
 STEPS = 3
 ROWS = {"data": "sha256:0", "batch_size": 4, "epochs": 2, "learning_rate": 1e-3, "microbatch_tokens": 30}
@@ -190,6 +191,28 @@ def test_an_error_of_one_rank_is_the_error_of_the_call(
         assert "batch_size" in error.message
 
     run(act)
+
+
+@pytest.mark.slow
+def test_torchrun_says_the_ranks_their_places(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    plan = plan_of(Stage.SFT, store, tmp_path, "launched")
+    learner = RankedLearner(tmp_path)
+
+    async def act() -> None:
+        metrics, weights, _ = await train(learner, store, plan, batches_of(Stage.SFT))
+        async with learner.stub() as stub:
+            status = await stub.GetStatus(learner_pb2.GetStatusRequest(), timeout=10)
+        expected = train_alone(alone(plan, store, tmp_path), batches_of(Stage.SFT), tmp_path / "alone")
+        assert status.device.startswith("2 ranks")
+        assert_close(metrics, expected[0])
+        assert_same(weights, expected[1], tolerance=1e-5)
+
+    try:
+        learner.start_by_torchrun()
+        run(act)
+    finally:
+        learner.stop()
 
 
 def test_a_killed_rank_ends_the_other_in_mid_step(learner: RankedLearner, store: ObjectStore, folder: Path) -> None:

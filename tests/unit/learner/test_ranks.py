@@ -17,9 +17,11 @@ from quatrain.config.schema import LearnerConfig
 from quatrain.errors import Corrupt, Fenced, InvalidInput, OutOfMemory, QuatrainError, RunFailed
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ranks import ALONE, Ranks, deal
+from quatrain.learner.backends.state import Part, fingerprint
 from quatrain.learner.group.failures import TOLD_BYTES, from_bytes, to_bytes
+from quatrain.learner.group.group import Group
 from quatrain.learner.group.orders import from_document, to_document
-from quatrain.learner.group.place import place_of
+from quatrain.learner.group.place import Place, place_of
 from quatrain.learner.plans import FolderRef, ObjectAt, Stage
 
 COSTS = st.lists(st.integers(1, 500), max_size=40)
@@ -88,6 +90,58 @@ def test_a_rank_without_rows_takes_the_same_step() -> None:
     for name, value in models[2].state_dict().items():
         assert torch.equal(models[0].state_dict()[name], value)
         assert torch.equal(models[1].state_dict()[name], value)
+
+
+def test_a_rank_that_says_nothing_is_lost_unless_this_process_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("quatrain.learner.group.group.time.monotonic", lambda: clock[0])
+    group = Group(Place(0, 2, "127.0.0.1", 1, 900.0, silence=30.0), torch.device("cpu"))
+    signs = dict.fromkeys(("sign/0", "sign/1"), 0)
+
+    class Signs:
+        def add(self, key: str, more: int) -> int:
+            signs[key] += more
+            return signs[key]
+
+    monkeypatch.setattr(group, "_signs", Signs(), raising=False)
+
+    def pass_by(seconds: float, steps: int, *, alive: bool) -> None:
+        for _ in range(steps):
+            clock[0] += seconds / steps
+            signs["sign/1"] += alive
+            group._exchange_signs()
+
+    pass_by(100.0, 20, alive=True)
+    pass_by(1000.0, 1, alive=False)
+    assert group._lost is None
+    pass_by(25.0, 5, alive=False)
+    assert group._lost is None
+    pass_by(10.0, 2, alive=False)
+    assert group._lost is not None
+    assert "Rank 1" in group._lost.message
+
+
+def test_ranks_that_drifted_apart_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(Place(0, 2, "127.0.0.1", 1, 900.0, silence=30.0), torch.device("cpu"))
+    other = [2.0**52 - 1]
+    monkeypatch.setattr(group, "gather", lambda values: [list(values), other])
+
+    group.compare(2**52 - 1)
+    with pytest.raises(Corrupt, match="different weights"):
+        group.compare(2**52 - 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_changed_bit_changes_the_fingerprint(dtype: torch.dtype) -> None:
+    model = torch.nn.Linear(3, 2).to(dtype)
+    parts = {"model": Part(model, ModelOptimizer("policy", model, AdamSettings()))}
+    before = fingerprint(parts)
+
+    with torch.no_grad():
+        model.weight[1, 2].nextafter_(torch.tensor(9.0, dtype=dtype))
+
+    assert fingerprint(parts) != before
+    assert 0 <= before < 2**52
 
 
 def test_a_plan_survives_the_way_to_the_other_ranks() -> None:
