@@ -95,8 +95,9 @@ control-test: setup  ## The chart on a real control plane with pretended GPU nod
 cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node controllers"
 	$(BIN)/python -m tests.cluster.programs $(GROUPS)
 
-cluster-test: setup  ## helm install to a finished job with pods that run, and with pods that die; needs root; ONLY="killed evicted"
-	$(BIN)/python -m tests.cluster.programs node controllers
+cluster-test: setup  ## Images, helm install, and jobs with pods that run and pods that die; needs root; ONLY="killed evicted"
+	$(BIN)/python docker/build.py
+	$(BIN)/python -m tests.cluster.programs node $(if $(ONLY),$(findstring controllers,$(ONLY:autoscaled=controllers)),controllers)
 	$(BIN)/python -m tests.cluster $(if $(ONLY),--only $(ONLY))
 
 clean: setup  ## Ends the local stack and removes its data, volumes of containers too
