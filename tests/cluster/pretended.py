@@ -26,6 +26,23 @@ spec:
     statusTemplate: |
       phase: Succeeded
 """
+# A node says that a pod has ended before it is gone, and who holds the pod by a finalizer (Kueue) waits for that.
+HELD_POD_STAGE = """
+apiVersion: kwok.x-k8s.io/v1alpha1
+kind: Stage
+metadata: {name: held-pod-ends}
+spec:
+  resourceRef: {apiGroup: v1, kind: Pod}
+  weight: 1
+  selector:
+    matchExpressions:
+    - {key: .metadata.deletionTimestamp, operator: Exists}
+    - {key: .metadata.finalizers, operator: Exists}
+    - {key: .status.phase, operator: In, values: [Running]}
+  next:
+    statusTemplate: |
+      phase: Succeeded
+"""
 
 
 @contextmanager
@@ -63,4 +80,4 @@ def _stages() -> str:
     folder = module_folder(f"sigs.k8s.io/kwok@{KWOK.version}") / "kustomize" / "stage"
     files = [file for stage in STAGES for file in sorted((folder / stage).glob("*.yaml"))]
     texts = [file.read_text() for file in files if file.name != "kustomization.yaml"]
-    return "\n---\n".join([*texts, TEST_POD_STAGE])
+    return "\n---\n".join([*texts, TEST_POD_STAGE, HELD_POD_STAGE])

@@ -54,6 +54,8 @@ KEDA_OPERATOR = GoProgram("keda-operator", "github.com/kedacore/keda/v2/cmd/oper
 KEDA_ADAPTER = GoProgram("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", "v2.21.0")
 LWS = "v0.7.0"
 LWS_MANAGER = GoProgram("lws-manager", "sigs.k8s.io/lws/cmd", LWS)
+KUEUE = "v0.14.0"
+KUEUE_MANAGER = GoProgram("kueue-manager", "sigs.k8s.io/kueue/cmd/kueue", KUEUE)
 DOCKER_COMPOSE = GoProgram("docker-compose", "github.com/docker/compose/v2/cmd", "v2.40.3")
 
 # Custom resource definitions of what the chart can use: modules, and their folders of definitions.
@@ -65,19 +67,20 @@ DEFINITIONS = {
         "example/prometheus-operator-crd",
     ),
     "lws": (f"sigs.k8s.io/lws@{LWS}", "config/crd/bases"),
-    "kueue": ("sigs.k8s.io/kueue@v0.14.0", "config/components/crd/bases"),
+    "kueue": (f"sigs.k8s.io/kueue@{KUEUE}", "config/components/crd/bases"),
 }
 CONTROL = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KWOK)
 GROUPS = {
     "chart": (HELM, KUBECONFORM, *CONTROL),
     "node": (HELM, *CONTROL, KUBELET, KUBE_PROXY, COREDNS, PAUSE),
-    "controllers": (KEDA_OPERATOR, KEDA_ADAPTER, LWS_MANAGER),
+    "controllers": (KEDA_OPERATOR, KEDA_ADAPTER, LWS_MANAGER, KUEUE_MANAGER),
     "images": (DOCKER_COMPOSE,),
 }
 _RECIPES = {
     **dict.fromkeys((API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBECTL, KUBELET, KUBE_PROXY), _KUBE),
     **dict.fromkeys((KEDA_OPERATOR, KEDA_ADAPTER), _KEDA),
     LWS_MANAGER: Recipe((f"sigs.k8s.io/lws@{LWS}",)),
+    KUEUE_MANAGER: Recipe((f"sigs.k8s.io/kueue@{KUEUE}",)),
     KWOK: Recipe((f"sigs.k8s.io/kwok@{KWOK.version}",)),
     ETCD: Recipe((f"{ETCD.module}@{ETCD.version}",), own_main=True),
     COREDNS: Recipe((f"{COREDNS.module}@{COREDNS.version}",), own_main=True),
