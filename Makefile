@@ -88,16 +88,16 @@ chart-test: setup  ## The chart: lint, renderings of a matrix of values, policie
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.programs helm kubeconform
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/chart --timeout=600
 
-control-test: setup  ## The chart on a real control plane with pretended GPU nodes: releases, admission, drains, autoscaling
-	$(BIN)/python -m tests.cluster.programs chart controllers
-	$(BIN)/python -m pytest tests/cluster/control --timeout=600
+control-test: setup  ## The chart on a real control plane with pretended GPU nodes, KEDA, Kueue, LeaderWorkerSet; ONLY="release admission"
+	$(BIN)/python -m tests.cluster.programs chart $(if $(ONLY),$(if $(filter autoscaling groups kueue,$(ONLY)),controllers),controllers)
+	$(BIN)/python -m pytest $(if $(ONLY),$(ONLY:%=tests/cluster/control/test_%.py),tests/cluster/control) --timeout=600
 
 cluster-tools: setup  ## Builds Kubernetes and its tools from their Go modules; GROUPS="chart node controllers"
 	$(BIN)/python -m tests.cluster.programs $(GROUPS)
 
 cluster-test: setup  ## Images, helm install, and jobs with pods that run and pods that die; needs root; ONLY="killed evicted"
 	$(BIN)/python docker/build.py
-	$(BIN)/python -m tests.cluster.programs node $(if $(ONLY),$(findstring controllers,$(ONLY:autoscaled=controllers)),controllers)
+	$(BIN)/python -m tests.cluster.programs node $(if $(ONLY),$(if $(filter autoscaled grouped,$(ONLY)),controllers),controllers)
 	$(BIN)/python -m tests.cluster $(if $(ONLY),--only $(ONLY))
 
 clean: setup  ## Ends the local stack and removes its data, volumes of containers too

@@ -24,6 +24,7 @@ import yaml
 from tests.cluster import journeys
 from tests.cluster.autoscaled import autoscaled
 from tests.cluster.disturbances import DISTURBANCES
+from tests.cluster.grouped import grouped
 from tests.cluster.journeys import Ground
 from tests.cluster.node import Node, run_node
 from tests.cluster.release import CHART, Release
@@ -35,7 +36,7 @@ IMAGES = ("orchestrator", "generation", "reward", "reference", "learner", "valke
 NAMESPACE = "quatrain"
 PUBLIC_VALKEY = "docker.io/valkey/valkey:8.1"  # the chart's default
 
-JOURNEYS = {**journeys.JOURNEYS, "autoscaled": autoscaled}
+JOURNEYS = {**journeys.JOURNEYS, "autoscaled": autoscaled, "grouped": grouped}
 
 T = TypeVar("T")
 

@@ -20,7 +20,13 @@ Manifest = dict[str, Any]
 
 def is_ready(found: Manifest) -> bool:
     """Whether a node or a pod says that it is ready."""
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in found["status"].get("conditions", []))
+    return holds(found, "Ready")
+
+
+def holds(found: Manifest, condition: str) -> bool:
+    """Whether an object says of a condition that it holds; a new one may say nothing at all."""
+    said = found.get("status", {}).get("conditions") or []
+    return any(one["type"] == condition and one["status"] == "True" for one in said)
 
 
 @dataclass(frozen=True)
