@@ -34,7 +34,7 @@ def lose_one(release: Release, client: Client, job: str) -> Sequence[str]:
     release.cluster.kubectl("delete", "pod", follower, "-n", release.namespace, "--force", "--grace-period=0")
     release.cluster.wait("a new pair", lambda: len(uids(release) - before) == RANKS, READY_DEADLINE)
     client.reach(job, step + 3)
-    return [f"learner of {RANKS} pods, the second killed after step {step}, both started again; as without the kill"]
+    return [f"learner of {RANKS} pods, the second killed after step {step}, both started again; the weights as without"]
 
 
 def uids(release: Release) -> set[str]:
