@@ -39,8 +39,8 @@ TIERS = (
     # Without the controllers: KEDA, Kueue and LeaderWorkerSet take longer to build than a run may last.
     Tier('control-test ONLY="harness release admission"', 1800, ("helm", "tests/cluster")),
     Tier(
-        f"cluster-test ONLY=killed {NO_REGISTRY}",
-        2200,
+        f'cluster-test ONLY="documented killed" {NO_REGISTRY}',
+        2300,
         ("helm", "docker", "tests/cluster"),
         "tests/cluster/results",
         needs="containers",
