@@ -86,12 +86,12 @@ class Sweeper:
         self._pending = {key: since for key, since in self._pending.items() if key in entries}
         self._copies = {job: seen for job, seen in self._copies.items() if job in index}
         for job, revisions in index.items():
-            if self._is_only_copied(job):
-                self._clean_copy(job, revisions)
-                continue
             try:
                 revision = self._clean(job)
             except (Corrupt, NotFound) as error:
+                if self._is_only_copied(job):
+                    self._clean_copy(job, revisions)
+                    continue
                 # Told once: the next look may find it mended, or have had a better line.
                 if job not in self._unreadable:
                     log.error("job cannot be cleaned", job=job, error=error.message)
