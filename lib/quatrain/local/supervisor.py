@@ -101,8 +101,10 @@ class Supervisor:
     def _ranks(self, learner: ProcessPlan) -> list[ProcessPlan]:
         """The processes of one learner. When one ends the others do, and all are started again."""
         ranks = int(os.environ.get(RANKS, "1"))
-        port = self._port(f"{learner.name}-rendezvous") if ranks > 1 else 0
-        return [self._layout.rank(learner, rank, port) for rank in range(ranks)] if ranks > 1 else [learner]
+        if ranks < 2:
+            return [learner]
+        port = self._port(f"{learner.name}-rendezvous")
+        return [self._layout.rank(learner, rank, port) for rank in range(ranks)]
 
     def _add(self, plan: ProcessPlan) -> None:
         child = Child(plan, self._layout.logs / f"{plan.name}.log")
