@@ -56,7 +56,7 @@ def main() -> None:
     others = [tier for tier in TIERS if tier not in changed]
     # Nothing here remembers what earlier runs did: the number of commits turns the order, so that each has its turns.
     turn = int(_git("rev-list", "--count", "HEAD")) % max(1, len(changed))
-    others.sort(key=lambda tier: _last_change((tier.results or tier.target,)))
+    others.sort(key=lambda tier: _last_change((tier.results,)) if tier.results else 0)
     for tier in (*changed[turn:], *changed[:turn], *others):
         print(tier.seconds, tier.needs, tier.target)
 
