@@ -1,16 +1,15 @@
 """Controllers that the chart can use, run as processes beside a cluster's API server: KEDA with its metrics adapter."""
 
 import base64
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.api import Cluster, Manifest
+from tests.cluster.api import Cluster, Manifest, holds
 from tests.cluster.control_plane import Site
 from tests.cluster.definitions import install_definitions
 from tests.cluster.programs import KEDA_ADAPTER, KEDA_OPERATOR
-from tests.servers.certificates import Authority
+from tests.cluster.webhooks import controller_certificates
 from tests.servers.processes import ServerProcess, free_port, running
 
 NAMESPACE = "keda"
@@ -22,7 +21,7 @@ def run_keda(site: Site, cluster: Cluster) -> Iterator[None]:
     """KEDA's operator, and its adapter as the API of external metrics. Needs the group `controllers`."""
     install_definitions(cluster, "keda")
     cluster.namespace(NAMESPACE)
-    certificates = _certificates(site)
+    certificates = controller_certificates(site, "keda", f"{METRICS_SERVICE}.{NAMESPACE}.svc")
     env = {"KUBECONFIG": str(site.kubeconfig), "POD_NAMESPACE": NAMESPACE, "WATCH_NAMESPACE": ""}
     env["KEDA_CLUSTER_OBJECT_NAMESPACE"] = NAMESPACE
     options = ("--metrics-bind-address=0", "--health-probe-bind-address=0", f"--cert-dir={certificates}")
@@ -33,7 +32,11 @@ def run_keda(site: Site, cluster: Cluster) -> Iterator[None]:
     ):
         cluster.apply(*_aggregated_api(adapter.port, certificates), namespace=NAMESPACE)
         try:
-            cluster.wait("the API of external metrics", lambda: _is_available(cluster), deadline=90.0)
+            cluster.wait(
+                "the API of external metrics",
+                lambda: holds(cluster.get("apiservice", METRICS_API), "Available"),
+                deadline=90.0,
+            )
             yield
         finally:  # an API that nobody serves would hold up the end of every namespace
             cluster.kubectl("delete", "apiservice", METRICS_API)
@@ -51,17 +54,6 @@ def _start_adapter(site: Site, certificates: Path, operator: ServerProcess, env:
         *(f"--{who}-kubeconfig={site.kubeconfig}" for who in ("authentication", "authorization", "lister")),
         env=env,
     )
-
-
-def _certificates(site: Site) -> Path:
-    """A folder as KEDA expects it mounted: tls.crt, tls.key, ca.crt, all of the cluster's authority."""
-    folder = site.subfolder("keda-certificates")
-    names = f"subjectAltName=DNS:{METRICS_SERVICE}.{NAMESPACE}.svc,IP:127.0.0.1"
-    issued = Authority(site.subfolder("keys")).issue("keda", names=names)
-    for file, name in ((issued.cert, "tls.crt"), (issued.key, "tls.key"), (issued.ca, "ca.crt")):
-        assert file is not None
-        shutil.copy(file, folder / name)
-    return folder
 
 
 def _aggregated_api(port: int, certificates: Path) -> list[Manifest]:
@@ -86,9 +78,3 @@ def _aggregated_api(port: int, certificates: Path) -> list[Manifest]:
         },
     }
     return [service, registration]
-
-
-def _is_available(cluster: Cluster) -> bool:
-    found = cluster.get("apiservice", METRICS_API)
-    conditions = found.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Available" and one["status"] == "True" for one in conditions)

@@ -9,7 +9,7 @@ from tests.cluster.api import Cluster, Manifest
 from tests.cluster.control_plane import Site
 from tests.cluster.definitions import install_definitions
 from tests.cluster.programs import LWS, LWS_MANAGER, module_folder
-from tests.cluster.webhooks import registrations_at, webhook_certificates
+from tests.cluster.webhooks import controller_certificates, registered, registrations_at
 from tests.servers.processes import free_port, running
 
 NAMESPACE = "lws-system"
@@ -21,19 +21,14 @@ def run_lws(site: Site, cluster: Cluster) -> Iterator[None]:
     """LeaderWorkerSet as it is deployed, but for the way to its webhooks. Needs the group `controllers`."""
     install_definitions(cluster, "lws")
     cluster.namespace(NAMESPACE)
-    certificates, port = webhook_certificates(site, "lws"), free_port()
+    certificates, port = controller_certificates(site, "lws"), free_port()
     env = {"KUBECONFIG": str(site.kubeconfig), "POD_NAMESPACE": NAMESPACE}
     options = (f"--config={_configuration(site, certificates, port)}", "--metrics-bind-address=0")
     manager = site.start(LWS_MANAGER, *options, port="--health-probe-bind-address=127.0.0.1:", env=env)
     with running(manager):
         cluster.wait("the webhooks of LeaderWorkerSet", lambda: site.listens("127.0.0.1", port))
-        registrations = _registrations(port, certificates)
-        cluster.apply(*registrations)
-        try:
+        with registered(cluster, _registrations(port, certificates)):
             yield
-        finally:  # webhooks that nobody serves would refuse pods
-            for one in registrations:
-                cluster.kubectl("delete", one["kind"], one["metadata"]["name"])
 
 
 def _configuration(site: Site, certificates: Path, port: int) -> Path:

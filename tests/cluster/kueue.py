@@ -11,7 +11,7 @@ from tests.cluster.api import Cluster, Manifest
 from tests.cluster.control_plane import Site
 from tests.cluster.definitions import install_definitions
 from tests.cluster.programs import KUEUE, KUEUE_MANAGER, module_folder
-from tests.cluster.webhooks import all_served, registrations_at, webhook_certificates
+from tests.cluster.webhooks import all_served, controller_certificates, registered, registrations_at
 from tests.servers.processes import running, start_server
 
 NAMESPACE = "kueue-system"
@@ -33,7 +33,7 @@ def run_kueue(site: Site, cluster: Cluster) -> Iterator[None]:
     """Kueue as it is deployed, but for the way to its webhooks. Needs the group `controllers`."""
     install_definitions(cluster, "kueue")
     cluster.namespace(NAMESPACE)
-    certificates = webhook_certificates(site, "kueue")
+    certificates = controller_certificates(site, "kueue")
     etc = site.subfolder("kueue-etc")
     shutil.copytree(certificates, etc / METRICS_CERTIFICATES)
     inside = replace(site, enter=(*site.enter, *OWN_ETC, str(etc)))
@@ -47,12 +47,8 @@ def run_kueue(site: Site, cluster: Cluster) -> Iterator[None]:
     with running(server):
         registrations = _registrations(server.port, certificates)
         cluster.wait("the webhooks of Kueue", lambda: all_served(registrations, certificates))
-        cluster.apply(*registrations)
-        try:
+        with registered(cluster, registrations):
             yield
-        finally:  # webhooks that nobody serves would refuse pods
-            for one in registrations:
-                cluster.kubectl("delete", one["kind"], one["metadata"]["name"])
 
 
 def _configuration(site: Site, certificates: Path, port: int) -> Path:

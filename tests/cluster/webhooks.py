@@ -1,25 +1,27 @@
-"""Webhooks of controllers that run beside a cluster: how its API server is told to call them; their certificates."""
+"""Controllers that run beside a cluster: their certificates, and how its API server is told to call their webhooks."""
 
 import base64
 import shutil
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from tests.cluster.api import Manifest
+from tests.cluster.api import Cluster, Manifest
 from tests.cluster.control_plane import Site
 from tests.servers.certificates import Authority
 
 REQUEST_DEADLINE = 5.0
 
 
-def webhook_certificates(site: Site, name: str) -> Path:
-    """A folder with tls.crt, tls.key and ca.crt, all of the cluster's authority."""
+def controller_certificates(site: Site, name: str, *hosts: str) -> Path:
+    """A folder with tls.crt, tls.key and ca.crt, all of the cluster's authority, for this machine and `hosts`."""
     folder = site.subfolder(f"{name}-certificates")
-    issued = Authority(site.subfolder("keys")).issue(name, names="subjectAltName=IP:127.0.0.1")
+    names = ",".join([*(f"DNS:{host}" for host in hosts), "IP:127.0.0.1"])
+    issued = Authority(site.subfolder("keys")).issue(name, names=f"subjectAltName={names}")
     for file, target in ((issued.cert, "tls.crt"), (issued.key, "tls.key"), (issued.ca, "ca.crt")):
         assert file is not None
         shutil.copy(file, folder / target)
@@ -45,6 +47,17 @@ def registrations_at(
                 kept.append(webhook)
         registration["webhooks"] = kept
     return registrations
+
+
+@contextmanager
+def registered(cluster: Cluster, registrations: list[Manifest]) -> Iterator[None]:
+    """Has the API server call the webhooks for as long as the context lasts; nobody serves them after it."""
+    cluster.apply(*registrations)
+    try:
+        yield
+    finally:  # webhooks that nobody serves would refuse pods
+        for one in registrations:
+            cluster.kubectl("delete", one["kind"], one["metadata"]["name"])
 
 
 def all_served(registrations: list[Manifest], certificates: Path) -> bool:
