@@ -21,9 +21,9 @@ import redis as redis_client
 from tests.chaos.links import Links
 from tests.chaos.processes import ROOT, Process
 from tests.chaos.weather import Weather
-from tests.servers.processes import free_port
 
 from quatrain.local.layout import StackLayout
+from quatrain.local.ports import free_port
 from quatrain.local.redis_server import redis_command
 from quatrain.rpc.targets import write_targets_file
 

@@ -16,8 +16,10 @@ import pytest
 from tests.chart.rendering import CHART, Rendered, render
 from tests.e2e.stack import running_stack
 from tests.servers.binaries import MINIO, require_program
-from tests.servers.processes import ServerProcess, free_port, running, start_server
+from tests.servers.processes import ServerProcess, running, start_server
 from tests.servers.redis import valkey_binary
+
+from quatrain.local.ports import free_port
 
 WAIT = CHART / "files" / "scripts" / "wait.py"
 TESTS = CHART / "files" / "tests"

@@ -13,8 +13,9 @@ from tests.cluster.enclosure import DIE_WITH_PARENT
 from tests.cluster.programs import API_SERVER, CONTROLLER_MANAGER, ETCD, KUBECTL, SCHEDULER, built
 from tests.servers.binaries import GoProgram
 from tests.servers.certificates import Authority
-from tests.servers.processes import ServerProcess, free_port, running, start_server
+from tests.servers.processes import ServerProcess, running, start_server
 
+from quatrain.local.ports import free_port
 from quatrain.rpc.certificates import CertificateFiles
 
 FRONT_PROXY = "front-proxy-client"

@@ -10,7 +10,9 @@ from tests.cluster.control_plane import Site
 from tests.cluster.definitions import install_definitions
 from tests.cluster.programs import KEDA_ADAPTER, KEDA_OPERATOR
 from tests.cluster.webhooks import controller_certificates
-from tests.servers.processes import ServerProcess, free_port, running
+from tests.servers.processes import ServerProcess, running
+
+from quatrain.local.ports import free_port
 
 NAMESPACE = "keda"
 METRICS_SERVICE, METRICS_API = "keda-metrics-apiserver", "v1beta1.external.metrics.k8s.io"

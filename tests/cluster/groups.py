@@ -10,7 +10,9 @@ from tests.cluster.control_plane import Site
 from tests.cluster.definitions import install_definitions
 from tests.cluster.programs import LWS, LWS_MANAGER, module_folder
 from tests.cluster.webhooks import controller_certificates, registered, registrations_at
-from tests.servers.processes import free_port, running
+from tests.servers.processes import running
+
+from quatrain.local.ports import free_port
 
 NAMESPACE = "lws-system"
 OF_GROUPS = {"matchExpressions": [{"key": "leaderworkerset.sigs.k8s.io/name", "operator": "Exists"}]}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from tests.servers.processes import free_port
 from tests.servers.redis import RedisServer, run_redis, valkey_binary
 
 from quatrain.errors import InvalidInput, Unavailable
+from quatrain.local.ports import free_port
 from quatrain.queue import Lease, RolloutQueue
 from quatrain.queue.memory import MemoryQueue
 from quatrain.queue.redis import RedisQueue

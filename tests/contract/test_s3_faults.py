@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from tests.servers.fault_proxy import Fault, FaultProxy, fault_proxy
-from tests.servers.processes import free_port
 from tests.servers.s3 import S3Server
 
 from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
+from quatrain.local.ports import free_port
 from quatrain.storage import probe_store
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.s3 import S3Address, S3Store

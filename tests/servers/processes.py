@@ -2,13 +2,14 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from quatrain.local.ports import free_port
 
 START_DEADLINE = 30.0
 STOP_DEADLINE = 10.0
@@ -47,12 +48,6 @@ class ServerProcess:
             self.process.wait(STOP_DEADLINE)
         except subprocess.TimeoutExpired:
             self.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_server(

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.local.home import Endpoint, remove_endpoint, write_endpoint
-from quatrain.local.layout import free_port
+from quatrain.local.ports import free_port, is_free
 from quatrain.rpc.files import write_whole
 from quatrain.rpc.tokens import line_of, new_token
 
@@ -145,13 +144,7 @@ def _settings(folder: Path) -> Mapping[str, str]:
 
 def _api_port() -> int:
     """The usual port of the API where it is free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", API_PORT))
-        except OSError:
-            return free_port()
-    return API_PORT
+    return API_PORT if is_free(API_PORT) else free_port()
 
 
 def _write_private(path: Path, text: str) -> None:

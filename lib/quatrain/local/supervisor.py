@@ -17,7 +17,8 @@ from pathlib import Path
 from quatrain.errors import InvalidInput
 from quatrain.local.children import Child
 from quatrain.local.home import remove_endpoint, write_endpoint
-from quatrain.local.layout import JOB_SLOTS, KINDS, RANKS, ProcessPlan, StackLayout, free_port
+from quatrain.local.layout import JOB_SLOTS, KINDS, RANKS, ProcessPlan, StackLayout
+from quatrain.local.ports import free_port, is_free
 from quatrain.local.state import StackRecord, record_of, remove_record, write_record
 from quatrain.rpc.files import write_whole
 from quatrain.rpc.targets import write_targets_file
@@ -113,8 +114,8 @@ class Supervisor:
 
     def _port(self, name: str) -> int:
         """The port that the process had before, so that what people remember stays true; else a free one."""
-        if name not in self._ports or not _is_free(self._ports[name]):
-            self._ports[name] = free_port()
+        if name not in self._ports or not is_free(self._ports[name]):
+            self._ports[name] = free_port(besides=self._ports.values())
             write_whole(self._home / PORTS_FILE, json.dumps(self._ports))
         return self._ports[name]
 
@@ -168,16 +169,6 @@ def _read_numbers(path: Path) -> dict[str, int]:
         return {}
     except (ValueError, AttributeError, TypeError) as error:
         raise InvalidInput(f"{path} is damaged: {error}; remove it") from error
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 if __name__ == "__main__":

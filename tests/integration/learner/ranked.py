@@ -22,7 +22,7 @@ from quatrain.digests import canonical_json, sha256_hex
 from quatrain.learner.backends import Trainer
 from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan
 from quatrain.learner.servicer import _STAGE_IDS
-from quatrain.local.layout import free_port
+from quatrain.local.ports import free_port
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.streams import result_of
 from quatrain.storage import ObjectStore

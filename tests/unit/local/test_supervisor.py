@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from quatrain.local import ports
 from quatrain.local.children import Child
 from quatrain.local.layout import JOB_SLOTS, ProcessPlan, StackLayout
 from quatrain.local.supervisor import WANTED_FILE, Supervisor
@@ -63,3 +64,11 @@ def test_job_slots_that_somebody_has_set_stay(
     more = want(supervisor, tmp_path, generation=1, learner=4)
     assert more["generation-0"] is first["generation-0"]
     assert more["generation-0"].plan.environment[JOB_SLOTS] == "2"
+
+
+def test_a_process_that_is_down_keeps_its_port(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ports are handed out while nobody listens yet: two that are the same would leave one process out for good."""
+    taken = supervisor._port("learner-0")
+    monkeypatch.setattr(ports, "_turn", iter([taken, taken + 1, taken + 2]))
+    assert supervisor._port("reward-0") != taken
+    assert supervisor._port("learner-0") == taken

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tests.servers.processes import free_port
 
+from quatrain.local.ports import free_port
 from quatrain.rpc.health import main
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
