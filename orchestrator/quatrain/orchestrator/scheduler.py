@@ -117,13 +117,17 @@ class Scheduler:
     async def _count_places(self) -> None:
         """Keeps the number of places up to date. While generation is away its last word counts."""
         job_slots = 0
+        known = True
         while True:
             learners = await self.around.learners.count()
             self._places = Places(self.pool, job_slots, learners)
             try:
                 job_slots = (await self.around.services.capabilities(PLACES_SECONDS)).job_slots
+                known = True
             except QuatrainError as error:
-                log.info("job slots not known", pool=self.pool, last=job_slots, error=error.message)
+                if known:  # Said once, however long generation is away.
+                    log.info("job slots not known", pool=self.pool, last=job_slots, error=error.message)
+                known = False
             self._places = Places(self.pool, job_slots, learners)
             await asyncio.sleep(PLACES_SECONDS)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -158,7 +159,9 @@ def test_jobs_of_a_dead_orchestrator_go_on_before_any_that_waits(tmp_path: Path)
     run(scenario)
 
 
-def test_the_last_known_slots_count_while_generation_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_known_slots_count_while_generation_is_away_which_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(scheduling, "PLACES_SECONDS", 0.05)
 
     async def scenario() -> None:
@@ -169,7 +172,9 @@ def test_the_last_known_slots_count_while_generation_is_away(tmp_path: Path, mon
             await asyncio.sleep(0.3)
             assert (scheduler._places.job_slots, scheduler._places.count) == (2, 2)
 
-    run(scenario)
+    with caplog.at_level(logging.INFO):
+        run(scenario)
+    assert caplog.text.count("job slots not known") == 1
 
 
 def test_who_finds_too_many_reserved_gives_the_place_back(tmp_path: Path) -> None:
