@@ -170,6 +170,7 @@ def values() -> Schema:
             ),
             api=section(existingSecret=SECRET, clientCaSecret=SECRET),
         ),
+        "trust": section(existingSecret=SECRET),
         "externalRedis": section(address=ADDRESS, database=whole(0), tls=FLAG, existingSecret=SECRET, username=USER),
         "externalStorage": section(
             endpoint=ADDRESS, bucket={"type": "string", "minLength": 3}, region=TEXT, secure=FLAG, existingSecret=SECRET

@@ -51,6 +51,12 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "sources": {"existingSecret": "own-sources"},
     },
     "external-redis": {"externalRedis": {"address": "redis:6380", "tls": True, "existingSecret": "redis"}},
+    "trust": {
+        "trust": {"existingSecret": "authorities"},
+        "externalRedis": {"address": "redis:6380", "tls": True},
+        "externalStorage": {"endpoint": "s3.example", "existingSecret": "s3"},
+        "rollout": {"autoscaling": {"kind": "keda"}},
+    },
     "external-redis-open": {"externalRedis": {"address": "redis", "database": 3}},
     "external-storage": {"externalStorage": {"endpoint": "s3.example", "existingSecret": "s3"}},
     "no-volumes": {"valkey": {"persistence": {"enabled": False}}, "minio": {"persistence": {"enabled": False}}},

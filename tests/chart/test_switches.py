@@ -50,6 +50,27 @@ def test_autoscaling(name: str) -> None:
         assert (target["kind"], target["name"]) in rendered.names
 
 
+def test_all_pods_and_keda_trust_the_named_authorities() -> None:
+    rendered = rendering("trust")
+    assert {pod.component for pod in rendered.pods} == {*SERVICES, "test"}
+    for pod in rendered.pods:
+        for container in pod.containers:
+            assert {"name": "SSL_CERT_FILE", "value": "/etc/quatrain/trust/ca.crt"} in container["env"], pod.name
+            assert "/etc/quatrain/trust" in {mount["mountPath"] for mount in container["volumeMounts"]}
+        (volume,) = (volume for volume in pod.spec["volumes"] if volume["name"] == "trust")
+        assert volume["secret"]["secretName"] == "authorities"
+    (scaled,) = rendered.of("ScaledObject")
+    (shown,) = rendered.of("TriggerAuthentication")
+    assert scaled["spec"]["triggers"][0]["authenticationRef"]["name"] == shown["metadata"]["name"]
+    assert shown["spec"]["secretTargetRef"] == [{"parameter": "ca", "name": "authorities", "key": "ca.crt"}]
+
+
+def test_keda_trusts_nobody_more_where_redis_speaks_plaintext() -> None:
+    rendered = render({"trust": {"existingSecret": "authorities"}, "rollout": {"autoscaling": {"kind": "keda"}}})
+    (shown,) = rendered.of("TriggerAuthentication")
+    assert [each["parameter"] for each in shown["spec"]["secretTargetRef"]] == ["password"]
+
+
 def test_keda_reads_the_stream_that_the_workers_read() -> None:
     from quatrain.queue.names import GROUP, tasks_key
 

@@ -1,6 +1,7 @@
 """Real S3 servers: MinIO, and versitygw as a second opinion."""
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import urllib3
 from tests.servers.binaries import MINIO, VERSITYGW, require_program
 from tests.servers.processes import ServerProcess, running, start_server
 
+from quatrain.rpc.certificates import CertificateFiles
 from quatrain.storage.s3 import S3Address, S3Store
 
 ACCESS_KEY = "quatrain-test"
@@ -51,11 +53,13 @@ class S3Server:
 
 
 @contextmanager
-def run_minio(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
-    """MinIO with its data in a folder; start it again with the same folder and port after a kill."""
+def run_minio(folder: Path, *, port: int | None = None, tls: CertificateFiles | None = None) -> Iterator[S3Server]:
+    """MinIO with its data in a folder; start it again with the same folder and port after a kill. With
+    a certificate it speaks TLS only."""
     binary = str(require_program(MINIO))
     data = folder / "data"
     data.mkdir(exist_ok=True)
+    secure = ["--certs-dir", str(_certificates(folder / "certificates", tls))] if tls else []
     env = {
         "MINIO_ROOT_USER": ACCESS_KEY,
         "MINIO_ROOT_PASSWORD": SECRET_KEY,
@@ -64,9 +68,9 @@ def run_minio(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
         "HOME": str(folder),
     }
     server = start_server(
-        lambda chosen: [binary, "server", "--address", f"127.0.0.1:{chosen}", str(data)],
+        lambda chosen: [binary, "server", "--address", f"127.0.0.1:{chosen}", *secure, str(data)],
         folder,
-        ready=lambda chosen: _answers(chosen, "/minio/health/ready"),
+        ready=lambda chosen: _answers(chosen, "/minio/health/ready", tls),
         env=env,
         port=port,
     )
@@ -105,9 +109,18 @@ def versitygw_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
         yield server
 
 
-def _answers(port: int, path: str) -> bool:
-    with urllib3.PoolManager(timeout=2.0, retries=False) as pool:
+def _certificates(folder: Path, tls: CertificateFiles) -> Path:
+    """The folder with the names that MinIO looks for."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(str(tls.cert), folder / "public.crt")
+    shutil.copy(str(tls.key), folder / "private.key")
+    return folder
+
+
+def _answers(port: int, path: str, tls: CertificateFiles | None = None) -> bool:
+    scheme, authority = ("https", str(tls.ca)) if tls else ("http", None)
+    with urllib3.PoolManager(timeout=2.0, retries=False, ca_certs=authority) as pool:
         try:
-            return pool.request("GET", f"http://127.0.0.1:{port}{path}").status == 200
+            return pool.request("GET", f"{scheme}://127.0.0.1:{port}{path}").status == 200
         except urllib3.exceptions.HTTPError:
             return False

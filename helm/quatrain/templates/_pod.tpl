@@ -122,6 +122,9 @@ volumeMounts:
   {{- if $values.tls.enabled }}
   - {name: tls, mountPath: /etc/quatrain/tls, readOnly: true}
   {{- end }}
+  {{- if $values.trust.existingSecret }}
+  {{- include "quatrain.trustMount" . | nindent 2 }}
+  {{- end }}
   {{- if eq .name "orchestrator" }}
   - {name: tokens, mountPath: /etc/quatrain/tokens, readOnly: true}
   {{- if $values.sources.existingSecret }}
@@ -167,9 +170,29 @@ volumeMounts:
 {{- if .service.threads }}
 - {name: OMP_NUM_THREADS, value: {{ .service.threads | quote }}}
 {{- end }}
+{{- if .root.Values.trust.existingSecret }}
+{{ include "quatrain.trustEnv" . }}
+{{- end }}
 {{- with .service.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Authorities that Redis and S3 are checked against. OpenSSL reads this file beside the folder of the image's own. */}}
+{{- define "quatrain.trustEnv" -}}
+- {name: SSL_CERT_FILE, value: /etc/quatrain/trust/ca.crt}
+{{- end -}}
+
+{{- define "quatrain.trustMount" -}}
+- {name: trust, mountPath: /etc/quatrain/trust, readOnly: true}
+{{- end -}}
+
+{{- define "quatrain.trustVolume" -}}
+- name: trust
+  secret:
+    secretName: {{ .Values.trust.existingSecret }}
+    defaultMode: 0440
+    items: [{key: ca.crt, path: ca.crt}]
 {{- end -}}
 
 {{- define "quatrain.resources" -}}
@@ -207,6 +230,9 @@ volumeMounts:
 {{- if $values.tls.enabled }}
 - name: tls
   secret: {secretName: {{ include "quatrain.tlsSecret" .root }}, defaultMode: 0440}
+{{- end }}
+{{- if $values.trust.existingSecret }}
+{{ include "quatrain.trustVolume" .root }}
 {{- end }}
 {{- if eq .name "orchestrator" }}
 - name: tokens

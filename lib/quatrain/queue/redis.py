@@ -277,11 +277,17 @@ class RedisQueue:
         except (AuthenticationError, AuthorizationError) as error:
             raise Unavailable(f"{self._name} refuses the user or password of queue.url: {error}") from error
         except (ConnectionError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{self._name} cannot be reached: {error or type(error).__name__}") from error
+            raise Unavailable(f"{self._name} cannot be reached: {_explain(error)}") from error
         except OutOfMemoryError as error:
             raise Unavailable(f"{self._name} is full (maxmemory): give it more, or lower the staleness") from error
         except RedisError as error:
             raise Unavailable(f"{self._name} refused a command: {error}") from error
+
+
+def _explain(error: Exception) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"its certificate is not trusted; the file in SSL_CERT_FILE names further authorities: {error}"
+    return str(error) or type(error).__name__
 
 
 def _client(url: str, timeout: float) -> Any:

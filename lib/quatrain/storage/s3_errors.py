@@ -107,4 +107,6 @@ def _explain(error: Exception) -> str:
         return "this machine's clock and the store's differ too much; set the clock"
     if code is not None and isinstance(error, S3Error):
         return f"the store answered {code}: {error.message}"
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"the store's certificate is not trusted; the file in SSL_CERT_FILE names further authorities: {error}"
     return f"the store cannot be reached or answers wrongly: {type(error).__name__}: {error}"

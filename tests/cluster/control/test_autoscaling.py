@@ -16,8 +16,10 @@ from tests.cluster.api import Cluster, Manifest
 from tests.cluster.control_plane import Site
 from tests.cluster.controllers import run_keda
 from tests.cluster.release import Release
+from tests.servers.certificates import Authority
 from tests.servers.redis import redis_binary, run_redis, valkey_binary
 
+from quatrain.local.ports import free_port
 from quatrain.queue import Lease
 from quatrain.queue.names import GROUP, tasks_key
 from quatrain.queue.redis import RedisQueue
@@ -223,6 +225,23 @@ def test_keda_shows_who_it_is(cluster: Cluster, namespace: str, tmp_path: Path, 
         cluster.apply(_secret(address, word), namespace=namespace)
         named = ("externalRedis.existingSecret=own-redis", f"externalRedis.username={user}")
         with pool(cluster, namespace, address, *named, password=PASSWORD) as scaled:
+            scaled.add(8)
+            scaled.follows(8)
+            scaled.complete(scaled.take(8))
+            scaled.follows(0)
+
+
+@pytest.mark.usefixtures("keda")
+def test_keda_trusts_the_named_authorities(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    """Nobody else has signed the certificate of this Redis."""
+    authority = Authority.make(tmp_path / "authority")
+    files, port = authority.issue("redis"), free_port()
+    secure = ("--tls-port", str(port), "--tls-cert-file", str(files.cert), "--tls-key-file", str(files.key))
+    trusted = {"metadata": {"name": "authorities"}, "stringData": {"ca.crt": authority.ca.read_text()}}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", **trusted}, namespace=namespace)
+    with run_redis(redis_binary(), tmp_path, options=(*secure, "--tls-auth-clients", "no")) as redis:
+        over_tls = (f"externalRedis.address=127.0.0.1:{port}", "externalRedis.tls=true")
+        with pool(cluster, namespace, redis.process.address, *over_tls, "trust.existingSecret=authorities") as scaled:
             scaled.add(8)
             scaled.follows(8)
             scaled.complete(scaled.take(8))
