@@ -35,12 +35,12 @@ TIERS = (
     Tier("chaos RUNS=40", 600, (*PRODUCT, "tests/chaos"), "tests/chaos/results"),
     Tier("chart-test", 900, ("lib/quatrain/config", "helm", "docker", "tests/chart")),
     Tier("load", 900, (*PRODUCT, "tests/load"), "tests/load/results"),
-    Tier(f"image-test {NO_REGISTRY}", 2300, ("docker", "compose.yaml", "tests/images"), needs="containers"),
+    Tier(f"image-test {NO_REGISTRY}", 1200, ("docker", "compose.yaml", "tests/images"), needs="containers"),
     # Without the controllers: KEDA, Kueue and LeaderWorkerSet take longer to build than a run may last.
-    Tier('control-test ONLY="harness release admission"', 1800, ("helm", "tests/cluster")),
+    Tier('control-test ONLY="harness release admission"', 1200, ("helm", "tests/cluster")),
     Tier(
         f'cluster-test ONLY="documented killed" {NO_REGISTRY}',
-        2300,
+        1500,
         ("helm", "docker", "tests/cluster"),
         "tests/cluster/results",
         needs="containers",
