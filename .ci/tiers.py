@@ -36,8 +36,7 @@ TIERS = (
     Tier("chart-test", 900, ("lib/quatrain/config", "helm", "docker", "tests/chart")),
     Tier("load", 900, (*PRODUCT, "tests/load"), "tests/load/results"),
     Tier(f"image-test {NO_REGISTRY}", 1200, ("docker", "compose.yaml", "tests/images"), needs="containers"),
-    # Without the controllers: KEDA, Kueue and LeaderWorkerSet take longer to build than a run may last.
-    Tier('control-test ONLY="harness release admission"', 1200, ("helm", "tests/cluster")),
+    Tier("control-test", 1900, ("helm", "tests/cluster")),
     Tier(
         f'cluster-test ONLY="documented killed" {NO_REGISTRY}',
         1500,
