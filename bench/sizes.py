@@ -13,10 +13,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config
 
+from quatrain.generation.slots import VERSIONS_OF_A_JOB
+from quatrain.jobspec.sections import PpoSpec
+
 CONTEXTS = (1024, 4096, 16384)
-CHUNK_SIZE = 16
-"""Completions that generation makes at once: the default of `ppo.chunk_size`."""
-JOB_SLOTS = 1
+CHUNK_SIZE = int(PpoSpec.model_fields["chunk_size"].default)
+"""Completions that generation makes at once."""
 GPUS = (24, 40, 80, 141)
 """GB of memory of the GPUs that people have."""
 SHARE = 0.85
@@ -55,17 +57,12 @@ class Sizes:
     """Reward and reference, each."""
 
 
-def sizes(config: PreTrainedConfig, context: int) -> Sizes:
-    """In bfloat16, with microbatches of one row and models of the same shape everywhere."""
-    mode = FakeTensorMode()
-    with mode:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
+def sizes(model: PreTrainedModel, context: int) -> Sizes:
+    """For one job, with microbatches of one row and models of this shape everywhere."""
     count = sum(parameter.numel() for parameter in model.parameters())
-    with mode:
-        activations = activation_bytes(model, context)
     return Sizes(
-        learner=learner_bytes(count) + activations,
-        generation=2 * JOB_SLOTS * WEIGHTS * count + CHUNK_SIZE * context * key_value_bytes(config),
+        learner=learner_bytes(count) + activation_bytes(model, context),
+        generation=VERSIONS_OF_A_JOB * WEIGHTS * count + CHUNK_SIZE * context * key_value_bytes(model.config),
         scoring=WEIGHTS * count,
     )
 
@@ -104,9 +101,14 @@ def smallest_gpu(needed: int) -> str:
     return next((str(gpu) for gpu in GPUS if needed <= SHARE * gpu * 1e9), "none")
 
 
-def row(name: str, config: PreTrainedConfig, context: int) -> str:
-    """One line of the table."""
-    size = sizes(config, context)
+def rows(name: str, config: PreTrainedConfig) -> list[str]:
+    """The lines of a model in bfloat16, one for each context."""
+    with FakeTensorMode():
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
+        return [_row(name, context, sizes(model, context)) for context in CONTEXTS]
+
+
+def _row(name: str, context: int, size: Sizes) -> str:
     cells = [f"{needed / 1e9:.0f} ({smallest_gpu(needed)})" for needed in (size.learner, size.generation, size.scoring)]
     return "| " + " | ".join([name, f"{context:,}", *cells]) + " |"
 
@@ -121,8 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shapes = {path.name: AutoConfig.from_pretrained(path) for path in options.models} or SHAPES
     print("| parameters | context | learner | generation | reward, reference: each |\n|---|---|---|---|---|")
     for name, config in shapes.items():
-        for context in CONTEXTS:
-            print(row(name, config, context))
+        print("\n".join(rows(name, config)))
     return 0
 
 

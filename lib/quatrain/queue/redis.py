@@ -24,7 +24,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from quatrain.errors import InvalidInput, Unavailable
+from quatrain.errors import InvalidInput, Unavailable, untrusted
 from quatrain.queue.names import GROUP, SENTINEL, check_name, job_key, owner_key, rollouts_key, tasks_key
 from quatrain.queue.protocol import Backlog, Lease
 from quatrain.queue.scripts import COMPLETE, FORGET_WORKERS, GONE, HOLD, RELEASE, RENEW
@@ -285,8 +285,8 @@ class RedisQueue:
 
 
 def _explain(error: Exception) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return f"its certificate is not trusted; the file in SSL_CERT_FILE names further authorities: {error}"
+    if why := untrusted(error):
+        return f"its {why}"
     return str(error) or type(error).__name__
 
 

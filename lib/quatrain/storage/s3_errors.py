@@ -7,7 +7,7 @@ from xml.etree.ElementTree import ParseError
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
-from quatrain.errors import QuatrainError, Unavailable
+from quatrain.errors import QuatrainError, Unavailable, untrusted
 
 # What a request may raise: the network, the server, or an answer that was cut off.
 S3_FAILURES = (HTTPError, MinioException, ParseError, OSError)
@@ -107,6 +107,6 @@ def _explain(error: Exception) -> str:
         return "this machine's clock and the store's differ too much; set the clock"
     if code is not None and isinstance(error, S3Error):
         return f"the store answered {code}: {error.message}"
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return f"the store's certificate is not trusted; the file in SSL_CERT_FILE names further authorities: {error}"
+    if why := untrusted(error):
+        return f"the store's {why}"
     return f"the store cannot be reached or answers wrongly: {type(error).__name__}: {error}"

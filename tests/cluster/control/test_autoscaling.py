@@ -17,7 +17,7 @@ from tests.cluster.control_plane import Site
 from tests.cluster.controllers import run_keda
 from tests.cluster.release import Release
 from tests.servers.certificates import Authority
-from tests.servers.redis import redis_binary, run_redis, valkey_binary
+from tests.servers.redis import redis_binary, run_redis, tls_options, valkey_binary
 
 from quatrain.local.ports import free_port
 from quatrain.queue import Lease
@@ -235,11 +235,10 @@ def test_keda_shows_who_it_is(cluster: Cluster, namespace: str, tmp_path: Path, 
 def test_keda_trusts_the_named_authorities(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     """Nobody else has signed the certificate of this Redis."""
     authority = Authority.make(tmp_path / "authority")
-    files, port = authority.issue("redis"), free_port()
-    secure = ("--tls-port", str(port), "--tls-cert-file", str(files.cert), "--tls-key-file", str(files.key))
+    port = free_port()
     trusted = {"metadata": {"name": "authorities"}, "stringData": {"ca.crt": authority.ca.read_text()}}
     cluster.apply({"apiVersion": "v1", "kind": "Secret", **trusted}, namespace=namespace)
-    with run_redis(redis_binary(), tmp_path, options=(*secure, "--tls-auth-clients", "no")) as redis:
+    with run_redis(redis_binary(), tmp_path, options=tls_options(port, authority.issue("redis"))) as redis:
         over_tls = (f"externalRedis.address=127.0.0.1:{port}", "externalRedis.tls=true")
         with pool(cluster, namespace, redis.process.address, *over_tls, "trust.existingSecret=authorities") as scaled:
             scaled.add(8)

@@ -13,7 +13,7 @@ from bench.sizes import (
     key_value_bytes,
     learner_bytes,
     main,
-    row,
+    rows,
     sizes,
     smallest_gpu,
 )
@@ -74,7 +74,8 @@ def test_keys_and_values_are_those_of_a_real_pass() -> None:
 
 
 def test_more_context_takes_more_where_it_is_held() -> None:
-    short, long = sizes(CONFIG, 16), sizes(CONFIG, 32)
+    model = made()
+    short, long = sizes(model, 16), sizes(model, 32)
     assert long.learner > short.learner
     assert long.generation > short.generation
     assert long.scoring == short.scoring
@@ -89,7 +90,8 @@ def test_the_smallest_gpu_leaves_a_share_free() -> None:
 def test_the_page_shows_what_is_printed() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     for name, config in SHAPES.items():
-        assert row(name, config, 4096) in page
+        for row in rows(name, config):
+            assert row in page
 
 
 def test_the_table_of_a_model_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
