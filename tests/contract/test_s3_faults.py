@@ -117,18 +117,18 @@ def test_a_bit_flipped_on_the_way_is_read_again_and_one_in_the_store_is_corrupt(
 ) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "weights").write_bytes(b"weights" * 1000)
-    folder = upload_folder(bad_day.direct, "models/x", tmp_path / "source")
+    digest = upload_folder(bad_day.direct, "models/x", tmp_path / "source")
     cache = FolderCache(bad_day.store, tmp_path / "cache", 1 << 30)
 
     bad_day.direct.put("models/x/weights", b"Weights" + b"weights" * 999)
     with pytest.raises(Corrupt, match="models/x/weights"):
-        cache.fetch("store:models/x", folder.digest)
+        cache.fetch("store:models/x", digest)
     bad_day.direct.put("models/x/weights", b"weights" * 1000)
     bad_day.proxy.faults[:] = [Fault("GET", "flip")] * 5  # the manifest and all its further readings
     with pytest.raises(Corrupt, match=r"manifest\.json"):
-        cache.fetch("store:models/x", folder.digest)
+        cache.fetch("store:models/x", digest)
     bad_day.proxy.faults[:] = [Fault("GET", "flip")] * 3
-    assert (cache.fetch("store:models/x", folder.digest) / "weights").read_bytes() == b"weights" * 1000
+    assert (cache.fetch("store:models/x", digest) / "weights").read_bytes() == b"weights" * 1000
 
 
 def test_the_probe_refuses_a_store_that_ignores_if_none_match(bad_day: BadDay) -> None:

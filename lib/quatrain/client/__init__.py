@@ -15,12 +15,12 @@ from quatrain.client.resources import (
     ForkedFrom,
     Job,
     JobFailure,
-    Model,
     NamedModel,
     Rollout,
     Update,
 )
 from quatrain.client.synchronous import Client
+from quatrain.refs import ModelRef
 from quatrain.rpc.certificates import CertificateFiles
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "ForkedFrom",
     "Job",
     "JobFailure",
-    "Model",
+    "ModelRef",
     "NamedModel",
     "Rollout",
     "Update",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quatrain.jobspec import spec_from_proto
+from quatrain.refs import ModelRef
 from quatrain.v1 import artifact_pb2, common_pb2, job_pb2
 
 TERMINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
@@ -14,21 +15,12 @@ Metrics = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Model:
-    """A model folder: where it is, the sha256 of its manifest, and its policy version if it is one."""
-
-    uri: str
-    digest: str
-    policy_version: int | None = None
-
-
-@dataclass(frozen=True)
 class NamedModel:
     """A model under a name; `number` counts the name's entries from 1 (0: it has no name)."""
 
     name: str
     number: int
-    model: Model
+    model: ModelRef
 
 
 @dataclass(frozen=True)
@@ -76,9 +68,9 @@ class Job:
     error: JobFailure | None = None
     owner: str = ""
     metrics: Metrics = field(default_factory=dict)
-    model: Model | None = None
-    reward_model: Model | None = None
-    sft_model: Model | None = None
+    model: ModelRef | None = None
+    reward_model: ModelRef | None = None
+    sft_model: ModelRef | None = None
     weights_sha256: str = ""
     create_time: str = ""
     update_time: str = ""
@@ -125,7 +117,7 @@ class Checkpoint:
     pinned: bool
     key: str
     sha256: str
-    policy: Model | None
+    policy: ModelRef | None
 
 
 @dataclass(frozen=True)
@@ -156,17 +148,11 @@ def metrics_from(values: Iterable[common_pb2.NamedValue]) -> Metrics:
     return {each.name: each.value if each.HasField("value") else None for each in values}
 
 
-def model_from(message: common_pb2.ModelRef) -> Model:
-    """A model reference."""
-    version = message.policy_version if message.HasField("policy_version") else None
-    return Model(message.uri, message.digest, version)
-
-
 def job_from(message: job_pb2.Job) -> Job:
     """A job."""
 
-    def model(name: str) -> Model | None:
-        return model_from(getattr(message, name)) if message.HasField(name) else None
+    def model(name: str) -> ModelRef | None:
+        return ModelRef.from_proto(getattr(message, name)) if message.HasField(name) else None
 
     error, forked = message.error, message.forked_from
     return Job(
@@ -213,7 +199,7 @@ def checkpoint_from(message: job_pb2.Checkpoint) -> Checkpoint:
         pinned=message.pinned,
         key=message.manifest.key,
         sha256=message.manifest.sha256,
-        policy=model_from(message.policy) if message.HasField("policy") else None,
+        policy=ModelRef.from_proto(message.policy) if message.HasField("policy") else None,
     )
 
 
@@ -243,4 +229,4 @@ def rollout_from(message: job_pb2.Rollout) -> Rollout:
 
 def named_model_from(message: artifact_pb2.NamedModel) -> NamedModel:
     """A named model."""
-    return NamedModel(message.name, message.number, model_from(message.model))
+    return NamedModel(message.name, message.number, ModelRef.from_proto(message.model))

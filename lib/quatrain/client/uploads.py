@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from quatrain.client.connection import CHECK_SECONDS, Connection
-from quatrain.client.resources import Artifact, NamedModel, model_from
+from quatrain.client.resources import Artifact, NamedModel
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidData, InvalidInput, Unavailable
+from quatrain.refs import ModelRef
 from quatrain.text import Tokenizer
 from quatrain.text.model_folder import check_model_folder, is_model_file
 from quatrain.v1 import artifact_pb2
@@ -60,14 +61,14 @@ async def upload_model(connection: Connection, folder: Path, name: str) -> Named
         artifact = await upload_file(connection, folder / path)
         request.files.add(path=path, sha256=artifact.sha256)
     answer = await connection.call(connection.artifacts.ImportModel, request, timeout=CHECK_SECONDS)
-    return NamedModel(name, answer.number, model_from(answer.model))
+    return NamedModel(name, answer.number, ModelRef.from_proto(answer.model))
 
 
 async def import_from(connection: Connection, uri: str, name: str) -> NamedModel:
     """Lets the server read a model folder, `s3://BUCKET/PREFIX`, and make it a model. Raises InvalidData, NotFound."""
     request = artifact_pb2.ImportModelRequest(uri=uri, name=name)
     answer = await connection.call(connection.artifacts.ImportModel, request, timeout=CHECK_SECONDS)
-    return NamedModel(name, answer.number, model_from(answer.model))
+    return NamedModel(name, answer.number, ModelRef.from_proto(answer.model))
 
 
 def check_folder(folder: Path) -> None:

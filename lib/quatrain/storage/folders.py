@@ -20,6 +20,7 @@ from quatrain.config import ready_folder
 from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, NotFound
 from quatrain.faults import fault_point
+from quatrain.refs import ModelRef
 from quatrain.storage.files import disk_error, file_sha256
 from quatrain.storage.keys import check_key
 from quatrain.storage.listing import pages
@@ -31,14 +32,6 @@ _HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A folder in the store: where it lies and the digest of its manifest."""
-
-    prefix: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class FileEntry:
     """One file of a manifest: lower-case hex sha256 and size in bytes."""
 
@@ -46,8 +39,8 @@ class FileEntry:
     size: int
 
 
-def upload_folder(store: ObjectStore, prefix: str, path: Path) -> Folder:
-    """Write every file under `path`, then the manifest.
+def upload_folder(store: ObjectStore, prefix: str, path: Path) -> str:
+    """Write every file under `path`, then the manifest, and return the folder's digest.
 
     The prefix must be this writer's own; uploading the same bytes again is no error, other bytes are AlreadyExists.
     Links to files are followed. Raises InvalidData (no folder, no files, a file called manifest.json), Unavailable.
@@ -55,13 +48,14 @@ def upload_folder(store: ObjectStore, prefix: str, path: Path) -> Folder:
     return _upload(store, check_key(prefix), path, describe_folder(path))
 
 
-def upload_model_folder(store: ObjectStore, path: Path) -> Folder:
+def upload_model_folder(store: ObjectStore, path: Path) -> ModelRef:
     """Write a folder under `models/<digest>`; one that is there already is not written again."""
     files = describe_folder(path)
-    folder = Folder(f"models/{sha256_hex(manifest_bytes(files))}", sha256_hex(manifest_bytes(files)))
-    if store.stat(f"{folder.prefix}/{MANIFEST}") is not None:
-        return folder
-    return _upload(store, folder.prefix, path, files)
+    model = ModelRef.by_digest(sha256_hex(manifest_bytes(files)))
+    prefix = prefix_of(model.uri)
+    if store.stat(f"{prefix}/{MANIFEST}") is None:
+        _upload(store, prefix, path, files)
+    return model
 
 
 def describe_folder(path: Path) -> dict[str, FileEntry]:
@@ -155,9 +149,9 @@ def prefix_of(uri: str) -> str:
     raise InvalidInput(f"model reference {uri!r} is not in the store: it starts with store: or sha256:")
 
 
-def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEntry]) -> Folder:
+def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEntry]) -> str:
     manifest = manifest_bytes(files)
-    folder = Folder(prefix, sha256_hex(manifest))
+    digest = sha256_hex(manifest)
     key = f"{prefix}/{MANIFEST}"
     # Looked at before any file is written: another folder that is whole must stay whole.
     if store.stat(key) is None:
@@ -166,10 +160,10 @@ def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEn
             fault_point("folder.between_files")
         fault_point("folder.before_manifest")
         if store.put_if_absent(key, manifest):
-            return folder
-    if not is_folder(store, prefix, folder.digest):
+            return digest
+    if not is_folder(store, prefix, digest):
         raise AlreadyExists(f"{store.name}: {prefix} holds another folder already")
-    return folder
+    return digest
 
 
 def _entry(value: Any) -> FileEntry:

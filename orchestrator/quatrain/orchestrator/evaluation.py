@@ -9,11 +9,11 @@ from quatrain.algorithms.evaluation import evaluation_metrics
 from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.digests import sha256_hex
 from quatrain.faults import fault_point
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
 from quatrain.orchestrator.sealing import batch_rows
 from quatrain.orchestrator.waiting import collected
+from quatrain.refs import ModelRef
 from quatrain.storage.folders import read_object
 
 
@@ -37,7 +37,7 @@ async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
         purpose="eval",
         step=step,
         rows=eval_rows(plan),
-        policy=FolderRef.from_json(run.view.policies[step]),
+        policy=ModelRef.from_json(run.view.policies[step]),
         policy_version=step,
         prompts=plan.eval_prompts,
         scorings=tuple(scorings),

@@ -4,51 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from quatrain.errors import Corrupt
-from quatrain.v1 import common_pb2, generation_pb2
-
-
-@dataclass(frozen=True)
-class FolderRef:
-    """A model or tokenizer folder by content."""
-
-    uri: str
-    digest: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in events and in spec.json."""
-        return {"uri": self.uri, "digest": self.digest}
-
-    def to_proto(self, policy_version: int | None = None) -> common_pb2.ModelRef:
-        """As services take it."""
-        return common_pb2.ModelRef(uri=self.uri, digest=self.digest, policy_version=policy_version)
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> "FolderRef":
-        """Reverse of `to_json`."""
-        return FolderRef(uri=data["uri"], digest=data["digest"])
-
-
-@dataclass(frozen=True)
-class TableRef:
-    """A prepared table by content, with its number of rows."""
-
-    key: str
-    sha256: str
-    size: int
-    rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in spec.json."""
-        return {"key": self.key, "sha256": self.sha256, "size": self.size, "rows": self.rows}
-
-    def to_proto(self) -> common_pb2.ObjectRef:
-        """As services take it."""
-        return common_pb2.ObjectRef(key=self.key, sha256=self.sha256, size=self.size)
-
-    @staticmethod
-    def from_json(data: dict[str, Any] | None) -> "TableRef | None":
-        """Reverse of `to_json`; None stays None."""
-        return None if data is None else TableRef(**data)
+from quatrain.refs import ModelRef, TableRef
+from quatrain.v1 import generation_pb2
 
 
 @dataclass(frozen=True)
@@ -58,7 +15,7 @@ class Plan:
     job: str
     spec: dict[str, Any]
     """The resolved spec: every default written out."""
-    model: FolderRef
+    model: ModelRef
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     sft_data: TableRef | None
@@ -71,7 +28,7 @@ class Plan:
     reward_is_local_model: bool
     """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
     eval_gold: dict[str, Any] | None
-    reference: FolderRef | None
+    reference: ModelRef | None
     forked_from: dict[str, Any] | None
     """Data of the event `forked`; None for a job that is no fork."""
     owner: str
@@ -144,25 +101,26 @@ def read_plan(job: str, document: dict[str, Any]) -> Plan:
 
 def _read_plan(job: str, document: dict[str, Any]) -> Plan:
     pinned = document["pinned"]
-    prompts = TableRef.from_json(pinned["prompts"])
-    if prompts is None:
-        raise ValueError("it names no prompts")
     return Plan(
         job=job,
         spec=document["spec"],
-        model=FolderRef.from_json(pinned["model"]),
+        model=ModelRef.from_json(pinned["model"]),
         vocab_size=int(pinned["vocab_size"]),
         eos_token_ids=tuple(pinned["eos_token_ids"]),
-        sft_data=TableRef.from_json(pinned["sft_data"]),
-        reward_data=TableRef.from_json(pinned["reward_data"]),
-        reward_held_out=TableRef.from_json(pinned["reward_held_out"]),
-        prompts=prompts,
-        eval_prompts=TableRef.from_json(pinned["eval_prompts"]),
+        sft_data=_table(pinned["sft_data"]),
+        reward_data=_table(pinned["reward_data"]),
+        reward_held_out=_table(pinned["reward_held_out"]),
+        prompts=TableRef.from_json(pinned["prompts"]),
+        eval_prompts=_table(pinned["eval_prompts"]),
         reward=pinned["reward"],
         reward_is_local_model=bool(pinned["reward_is_local_model"]),
         eval_gold=pinned["eval_gold"],
-        reference=None if pinned["reference"] is None else FolderRef.from_json(pinned["reference"]),
+        reference=None if pinned["reference"] is None else ModelRef.from_json(pinned["reference"]),
         forked_from=document.get("forked_from"),
         owner=document["owner"],
         create_time=document["create_time"],
     )
+
+
+def _table(data: dict[str, Any] | None) -> TableRef | None:
+    return None if data is None else TableRef.from_json(data)

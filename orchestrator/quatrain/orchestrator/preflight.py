@@ -10,8 +10,9 @@ import numpy as np
 from quatrain.digests import sample_seed
 from quatrain.joblog.compact import MetricRow
 from quatrain.orchestrator.learners import LearnerSession
-from quatrain.orchestrator.plan import FolderRef, Plan
+from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.run import JobFailed, JobRun
+from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, generation_pb2, learner_pb2, reference_pb2
@@ -34,7 +35,7 @@ TOLERANCES = {"float32": (1e-4, 1e-3), "bfloat16": (5e-2, 1.0)}
 class Probe:
     """A few completions of one policy version, made by generation itself: no task, no seal."""
 
-    policy: FolderRef
+    policy: ModelRef
     prompt_ids: common_pb2.RaggedInts
     generated: generation_pb2.GenerateResponse
 
@@ -101,10 +102,10 @@ async def _sample(run: JobRun, version: int) -> Probe:
     table = await run.prompts(plan.prompts)
     prompt_ids = to_ragged_ints(table.prompt_ids[:PROBE_PROMPTS])
     count = min(PROBE_PROMPTS, plan.prompts.rows)
-    policy = FolderRef.from_json(run.view.policies[version])
+    policy = ModelRef.from_json(run.view.policies[version])
     request = generation_pb2.GenerateRequest(
         job=plan.job,
-        policy=policy.to_proto(version),
+        policy=policy.at_version(version).to_proto(),
         prompt_ids=prompt_ids,
         seeds=[sample_seed(plan.seed, "probe", version, index, 0) for index in range(count)],
         sampling=plan.sampling(),

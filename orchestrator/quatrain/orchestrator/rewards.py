@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.stages.reward import measure_offset, raw_section
 from quatrain.orchestrator.training import Opening
+from quatrain.refs import ModelRef
 
 
 async def working_reward(run: JobRun) -> dict[str, Any]:
@@ -43,7 +43,9 @@ def value_opening(run: JobRun, reward: dict[str, Any]) -> Opening:
     plan = run.plan
     if plan.forked_from is not None:  # What it is comes from the checkpoint; here only its architecture counts.
         source = plan.forked_from["value_model"]
-        return Opening("ppo", run.sft_model(), plan.ppo, value_model=None if source is None else FolderRef(**source))
+        return Opening(
+            "ppo", run.sft_model(), plan.ppo, value_model=None if source is None else ModelRef.from_json(source)
+        )
     trained = run.view.stage_results.get("reward")
     local = trained is not None or plan.reward_is_local_model
     if plan.ppo["value_init"] == "sft" or not local:
@@ -53,5 +55,5 @@ def value_opening(run: JobRun, reward: dict[str, Any]) -> Opening:
         offset = float(trained["report"]["offset"])
     else:  # A model from outside has its own offset; centring here comes on top of it.
         offset = float(source["offset"]) + float(reward["offset"])
-    model = FolderRef.from_json(source)
+    model = ModelRef.from_json(source)
     return Opening("ppo", run.sft_model(), plan.ppo, None, None, model, float(reward["scale"]), offset)

@@ -11,9 +11,10 @@ from quatrain.errors import Corrupt, DeadlineExpired, Fenced, Overloaded, Quatra
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerPool, LearnerSession
-from quatrain.orchestrator.plan import FolderRef, Plan, TableRef
+from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.services import Services
 from quatrain.queue import RolloutQueue
+from quatrain.refs import ModelRef, TableRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object
 from quatrain.storage.rereading import PAUSES
@@ -229,10 +230,10 @@ class JobRun:
             self.tokenizer_loaded = await asyncio.to_thread(Tokenizer.load, folder)
         return self.tokenizer_loaded
 
-    def sft_model(self) -> FolderRef:
+    def sft_model(self) -> ModelRef:
         """The SFT model: trained in this job, else the base model."""
         done = self.view.stage_results.get("sft")
-        return self.plan.model if done is None else FolderRef.from_json(done["model"])
+        return self.plan.model if done is None else ModelRef.from_json(done["model"])
 
     async def abandon_session(self) -> None:
         """Leaves the learner, if there is one, without a word: it is lost, or the next opening takes it over."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from quatrain.algorithms.permutation import permutation
 from quatrain.digests import canonical_json, rollout_id, sample_seed
-from quatrain.orchestrator.plan import FolderRef, Plan, TableRef
-from quatrain.v1 import common_pb2, rollout_pb2
+from quatrain.orchestrator.plan import Plan
+from quatrain.refs import ModelRef, TableRef
+from quatrain.v1 import rollout_pb2
 
 PURPOSES = {
     "rollout": rollout_pb2.PURPOSE_ROLLOUT,
@@ -28,11 +29,11 @@ class ExpectedBatch:
     purpose: str
     step: int
     rows: tuple[rollout_pb2.TaskRow, ...]
-    policy: FolderRef
+    policy: ModelRef
     policy_version: int
     prompts: TableRef
     scorings: tuple[rollout_pb2.Scoring, ...]
-    reference: FolderRef | None
+    reference: ModelRef | None
     trainer_state: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -133,10 +134,10 @@ def make_tasks(
             chunk=number,
             epoch=epoch,
             nonce=uuid.uuid4().hex,
-            policy=batch.policy.to_proto(batch.policy_version),
+            policy=batch.policy.at_version(batch.policy_version).to_proto(),
             sampling=plan.sampling(),
             dtype=plan.dtype,
-            prompts=common_pb2.ObjectRef(key=batch.prompts.key, sha256=batch.prompts.sha256, size=batch.prompts.size),
+            prompts=batch.prompts.to_proto(),
             rows=cut[number],
             reference=reference,
             scorings=batch.scorings,

@@ -10,9 +10,9 @@ from quatrain.digests import canonical_json
 from quatrain.errors import LearnerBusy, Unavailable
 from quatrain.faults import fault_point
 from quatrain.orchestrator.learners import LearnerSession
-from quatrain.orchestrator.plan import FolderRef, TableRef
 from quatrain.orchestrator.retention.keeping import release_needless
 from quatrain.orchestrator.run import AWAY, PASSING, STAGE_IDS, JobRun
+from quatrain.refs import ModelRef, TableRef
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, learner_pb2
 
@@ -26,11 +26,11 @@ class Opening:
     """What a stage's learner starts from."""
 
     stage: str
-    model: FolderRef
+    model: ModelRef
     config: dict[str, Any]
     data: TableRef | None = None
     held_out: TableRef | None = None
-    value_model: FolderRef | None = None
+    value_model: ModelRef | None = None
     value_scale: float = 1.0
     value_offset: float = 0.0
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.generation.engines.base import Chunk, Completion, Engine, LoadedPolicy
 from quatrain.generation.slots import PolicySlots
-from quatrain.models.references import ModelRef, WeightsKey
+from quatrain.models.references import WeightsKey
+from quatrain.refs import ModelRef
 from quatrain.rpc.worker import ModelThread
 
 DTYPES = ("float32", "bfloat16")

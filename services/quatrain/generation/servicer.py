@@ -7,7 +7,7 @@ import grpc.aio
 from quatrain.faults import fault_point
 from quatrain.generation.engines.base import Chunk, Completion, Sampling
 from quatrain.generation.service import GenerationService, Request
-from quatrain.models.references import ModelRef
+from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats, to_ragged_ints
 from quatrain.v1 import common_pb2, generation_pb2, generation_pb2_grpc
 
@@ -56,10 +56,9 @@ def _request_of(message: generation_pb2.GenerateRequest) -> Request:
         ignore_eos=message.sampling.ignore_eos,
         eos_token_ids=tuple(message.sampling.eos_token_ids),
     )
-    version = message.policy.policy_version if message.policy.HasField("policy_version") else None
     return Request(
         job=message.job,
-        policy=ModelRef(message.policy.uri, message.policy.digest, version),
+        policy=ModelRef.from_proto(message.policy),
         chunk=Chunk(from_ragged_ints(message.prompt_ids, "prompt_ids"), list(message.seeds), sampling),
         dtype=message.dtype or "float32",
     )

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quatrain.generation.engines.base import Engine, LoadedPolicy
-from quatrain.models.references import ModelRef, WeightsKey
+from quatrain.models.references import WeightsKey
+from quatrain.refs import ModelRef
 from quatrain.telemetry.logging import get_logger
 
 # With staleness, a step's rollouts are made by one version while the next version is being asked for already.

@@ -13,7 +13,8 @@ from pathlib import Path
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, InvalidInput
 from quatrain.learner.backends import Inputs
-from quatrain.learner.plans import Exported, FolderRef, ObjectAt, OpenPlan, Stage
+from quatrain.learner.plans import Exported, OpenPlan, Stage
+from quatrain.refs import ModelRef, ObjectRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object, upload_folder, upload_model_folder
 
@@ -62,50 +63,49 @@ class Artefacts:
             held_out=None if plan.held_out is None else self.read(plan.held_out),
         )
 
-    def checkpoint_folder(self, checkpoint: ObjectAt) -> Path:
+    def checkpoint_folder(self, checkpoint: ObjectRef) -> Path:
         """Local, verified copy of a checkpoint that `save` wrote."""
         prefix, _, name = checkpoint.key.rpartition("/")
         if name != _MANIFEST:
             raise InvalidInput(f"A checkpoint is named by its {_MANIFEST}, not by {checkpoint.key}.")
         return self._cache.fetch(f"store:{prefix}", checkpoint.sha256)
 
-    def read(self, source: ObjectAt) -> bytes:
+    def read(self, source: ObjectRef) -> bytes:
         """Verified bytes of an object."""
         return read_object(self._store, source.key, source.sha256)
 
-    def write_tokens(self, plan: OpenPlan, step: int, data: bytes) -> ObjectAt:
+    def write_tokens(self, plan: OpenPlan, step: int, data: bytes) -> ObjectRef:
         """Stores the per-token results of a step. Raises Corrupt when this attempt has stored others for it."""
         key = f"jobs/{plan.token.job}/ppo/tokens/{step}-{plan.token.attempt}.parquet"
         if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
             raise Corrupt(f"{key} is there with other bytes: this attempt has already trained step {step} otherwise.")
-        return ObjectAt(key, sha256_hex(data), len(data))
+        return ObjectRef(key, sha256_hex(data), len(data))
 
-    def publish(self, plan: OpenPlan, step: int, folder: Path) -> FolderRef:
+    def publish(self, plan: OpenPlan, step: int, folder: Path) -> ModelRef:
         """Stores the current weights; a reward model goes with its tokenizer, so that it can score text."""
         if plan.stage is Stage.REWARD:
             self._copy_tokenizer(plan, folder)
         version = plan.first_policy_version + step if plan.stage is Stage.PPO else step
         prefix = f"jobs/{plan.token.job}/{plan.stage.value}/policy/{version}-{plan.token.attempt}"
-        stored = upload_folder(self._store, prefix, folder)
-        return FolderRef(f"store:{stored.prefix}", stored.digest, version if plan.stage is Stage.PPO else None)
+        digest = upload_folder(self._store, prefix, folder)
+        return ModelRef(f"store:{prefix}", digest, version if plan.stage is Stage.PPO else None)
 
-    def save(self, plan: OpenPlan, step: int, folder: Path) -> ObjectAt:
+    def save(self, plan: OpenPlan, step: int, folder: Path) -> ObjectRef:
         """Stores a checkpoint and gives its manifest."""
         prefix = f"jobs/{plan.token.job}/{plan.stage.value}/checkpoints/{step}-{plan.token.attempt}"
-        stored = upload_folder(self._store, prefix, folder)
-        key = f"{stored.prefix}/{_MANIFEST}"
+        digest = upload_folder(self._store, prefix, folder)
+        key = f"{prefix}/{_MANIFEST}"
         found = self._store.stat(key)
-        return ObjectAt(key, stored.digest, 0 if found is None else found.size)
+        return ObjectRef(key, digest, 0 if found is None else found.size)
 
     def export(self, plan: OpenPlan, folder: Path, extra_files: Mapping[str, bytes]) -> Exported:
         """Completes a model folder with tokenizer, extra files and SHA256SUMS and stores it under models/DIGEST."""
         self._copy_tokenizer(plan, folder)
         _add_extra_files(folder, extra_files)
         _write_sums(folder)
-        stored = upload_model_folder(self._store, folder)
-        return Exported(FolderRef(f"store:{stored.prefix}", stored.digest), weights_sha256(folder))
+        return Exported(upload_model_folder(self._store, folder), weights_sha256(folder))
 
-    def _optional(self, ref: FolderRef | None) -> Path | None:
+    def _optional(self, ref: ModelRef | None) -> Path | None:
         return None if ref is None else self._cache.fetch(ref.uri, ref.digest)
 
     def _copy_tokenizer(self, plan: OpenPlan, folder: Path) -> None:

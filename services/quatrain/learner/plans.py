@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from quatrain.refs import ModelRef, ObjectRef
+
 
 class Stage(StrEnum):
     """The stages of a job, named as in object keys."""
@@ -32,43 +34,25 @@ class Token:
 
 
 @dataclass(frozen=True)
-class FolderRef:
-    """An immutable folder of files (model, policy version, tokenizer) and the sha256 of its manifest."""
-
-    uri: str
-    digest: str
-    policy_version: int | None = None
-
-
-@dataclass(frozen=True)
-class ObjectAt:
-    """An immutable object of the store and its sha256; size in bytes."""
-
-    key: str
-    sha256: str
-    size: int = 0
-
-
-@dataclass(frozen=True)
 class OpenPlan:
     """Everything that opening a stage needs; the meaning of each field stands in learner.proto, OpenRequest."""
 
     token: Token
     stage: Stage
     settings: Mapping[str, Any]
-    model: FolderRef
+    model: ModelRef
     total_steps: int
     seed: int
-    value_model: FolderRef | None = None
+    value_model: ModelRef | None = None
     value_scale: float = 1.0
     value_offset: float = 0.0
-    data: ObjectAt | None = None
-    held_out: ObjectAt | None = None
+    data: ObjectRef | None = None
+    held_out: ObjectRef | None = None
     dtype: str = ""
     deterministic: bool = False
-    checkpoint: ObjectAt | None = None
+    checkpoint: ObjectRef | None = None
     first_policy_version: int = 0
-    tokenizer: FolderRef | None = None
+    tokenizer: ModelRef | None = None
     exact_logprobs: bool = False
     temperature: float = 1.0
 
@@ -79,7 +63,7 @@ class StepOutcome:
 
     step: int
     metrics: Mapping[str, float | None]
-    tokens: ObjectAt | None
+    tokens: ObjectRef | None
     compute_seconds: float
 
 
@@ -87,7 +71,7 @@ class StepOutcome:
 class Exported:
     """An exported folder; `weights_sha256` is over the weight files in name order."""
 
-    model: FolderRef
+    model: ModelRef
     weights_sha256: str
 
 

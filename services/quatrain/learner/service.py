@@ -18,8 +18,9 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Un
 from quatrain.faults import fault_point
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
-from quatrain.learner.plans import Exported, FolderRef, ObjectAt, OpenPlan, Stage, Status, StepOutcome, Token
+from quatrain.learner.plans import Exported, OpenPlan, Stage, Status, StepOutcome, Token
 from quatrain.learner.session import Session, Work, require_token
+from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.worker import ModelThread
 from quatrain.telemetry.logging import get_logger
 
@@ -99,7 +100,7 @@ class LearnerService:
             running_step=running.step if running is not None and running.kind == "step" else 0,
         )
 
-    def step(self, token: Token, step: int, batch: ObjectAt | None) -> asyncio.Future[StepOutcome]:
+    def step(self, token: Token, step: int, batch: ObjectRef | None) -> asyncio.Future[StepOutcome]:
         """Trains step `step`, attaches to it while it runs, or gives the recorded result of the last one."""
         session = self._require(token)
         attached = self._attach(session, "step", step)
@@ -113,13 +114,13 @@ class LearnerService:
             raise InvalidInput("A sealed batch goes with every PPO step and with no other step.")
         return self._start(session, "step", step, self._train(session, step, batch))
 
-    def publish(self, token: Token, step: int) -> asyncio.Future[FolderRef]:
+    def publish(self, token: Token, step: int) -> asyncio.Future[ModelRef]:
         """Writes the weights of version `first_policy_version + step`; step 0 is the start version."""
         session = self._require(token)
         attached = self._attach(session, "publish", step)
         return attached or self._start(session, "publish", step, self._publish(session))
 
-    def save(self, token: Token, step: int) -> asyncio.Future[ObjectAt]:
+    def save(self, token: Token, step: int) -> asyncio.Future[ObjectRef]:
         """Writes all state after step `step` as a checkpoint folder and gives its manifest."""
         session = self._require(token)
         attached = self._attach(session, "save", step)
@@ -274,7 +275,7 @@ class LearnerService:
         session.work = Work(kind, step, task)
         return task
 
-    async def _train(self, session: Session, step: int, batch: ObjectAt | None) -> StepOutcome:
+    async def _train(self, session: Session, step: int, batch: ObjectRef | None) -> StepOutcome:
         computed = session.computed
         if computed is None or computed.step != step:
             data = None if batch is None else await asyncio.to_thread(self._artefacts.read, batch)
@@ -293,7 +294,7 @@ class LearnerService:
         session.answers = {"step": (step, outcome)}
         return outcome
 
-    async def _publish(self, session: Session) -> FolderRef:
+    async def _publish(self, session: Session) -> ModelRef:
         with self._artefacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
             published = await asyncio.to_thread(self._artefacts.publish, session.plan, session.step, folder)
@@ -302,7 +303,7 @@ class LearnerService:
         session.answers["publish"] = (session.step, published)
         return published
 
-    async def _save(self, session: Session) -> ObjectAt:
+    async def _save(self, session: Session) -> ObjectRef:
         with self._artefacts.folder() as folder:
             await self._thread.run(session.ready().save, folder)
             manifest = await asyncio.to_thread(self._artefacts.save, session.plan, session.step, folder)

@@ -8,8 +8,9 @@ import grpc
 
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
-from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan, Stage, Status, StepOutcome, Token
+from quatrain.learner.plans import OpenPlan, Stage, Status, StepOutcome, Token
 from quatrain.learner.service import LearnerService
+from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.streams import Beat, Done, with_heartbeats
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
 from quatrain.v1 import common_pb2, learner_pb2, learner_pb2_grpc
@@ -53,7 +54,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
     async def Step(self, request: learner_pb2.StepRequest, context: Context) -> AsyncIterator[learner_pb2.StepResponse]:
         """Trains one step."""
         token = _token(request.token)
-        batch = _object(request.batch) if request.HasField("batch") else None
+        batch = ObjectRef.from_proto(request.batch) if request.HasField("batch") else None
         async for event in self._watched(token, self._service.step(token, request.step, batch), "train"):
             if isinstance(event, Beat):
                 yield learner_pb2.StepResponse(heartbeat=_heartbeat(event))
@@ -69,7 +70,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             if isinstance(event, Beat):
                 yield learner_pb2.PublishResponse(heartbeat=_heartbeat(event))
             else:
-                yield learner_pb2.PublishResponse(model=_model_ref(event.value))
+                yield learner_pb2.PublishResponse(model=event.value.to_proto())
 
     async def Save(self, request: learner_pb2.SaveRequest, context: Context) -> AsyncIterator[learner_pb2.SaveResponse]:
         """Writes all state to the store."""
@@ -78,7 +79,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             if isinstance(event, Beat):
                 yield learner_pb2.SaveResponse(heartbeat=_heartbeat(event))
             else:
-                yield learner_pb2.SaveResponse(manifest=_object_ref(event.value))
+                yield learner_pb2.SaveResponse(manifest=event.value.to_proto())
 
     async def Export(
         self, request: learner_pb2.ExportRequest, context: Context
@@ -91,7 +92,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
                 yield learner_pb2.ExportResponse(heartbeat=_heartbeat(event))
             else:
                 exported = learner_pb2.ExportedModel(
-                    model=_model_ref(event.value.model), weights_sha256=event.value.weights_sha256
+                    model=event.value.model.to_proto(), weights_sha256=event.value.weights_sha256
                 )
                 yield learner_pb2.ExportResponse(exported=exported)
 
@@ -115,16 +116,10 @@ def _token(message: common_pb2.OwnerToken) -> Token:
     return Token(message.job, message.epoch, message.attempt)
 
 
-def _folder(message: common_pb2.ModelRef, field: str) -> FolderRef:
+def _folder(message: common_pb2.ModelRef, field: str) -> ModelRef:
     if not message.uri:
         raise InvalidInput(f"{field}.uri is empty; name a folder.")
-    return FolderRef(
-        message.uri, message.digest, message.policy_version if message.HasField("policy_version") else None
-    )
-
-
-def _object(message: common_pb2.ObjectRef) -> ObjectAt:
-    return ObjectAt(message.key, message.sha256, message.size)
+    return ModelRef.from_proto(message)
 
 
 def _plan(request: learner_pb2.OpenRequest) -> OpenPlan:
@@ -141,11 +136,11 @@ def _plan(request: learner_pb2.OpenRequest) -> OpenPlan:
         value_model=_folder(request.value_model, "value_model") if request.HasField("value_model") else None,
         value_scale=request.value_scale if request.HasField("value_scale") else 1.0,
         value_offset=request.value_offset if request.HasField("value_offset") else 0.0,
-        data=_object(request.data) if request.HasField("data") else None,
-        held_out=_object(request.held_out) if request.HasField("held_out") else None,
+        data=ObjectRef.from_proto(request.data) if request.HasField("data") else None,
+        held_out=ObjectRef.from_proto(request.held_out) if request.HasField("held_out") else None,
         dtype=request.dtype,
         deterministic=request.deterministic,
-        checkpoint=_object(request.checkpoint) if request.HasField("checkpoint") else None,
+        checkpoint=ObjectRef.from_proto(request.checkpoint) if request.HasField("checkpoint") else None,
         first_policy_version=request.first_policy_version,
         tokenizer=_folder(request.tokenizer, "tokenizer") if request.HasField("tokenizer") else None,
         exact_logprobs=request.exact_logprobs,
@@ -187,14 +182,6 @@ def _result(outcome: StepOutcome) -> learner_pb2.StepResult:
     return learner_pb2.StepResult(
         step=outcome.step,
         metrics=[common_pb2.NamedValue(name=name, value=value) for name, value in sorted(outcome.metrics.items())],
-        tokens=None if outcome.tokens is None else _object_ref(outcome.tokens),
+        tokens=None if outcome.tokens is None else outcome.tokens.to_proto(),
         compute_seconds=outcome.compute_seconds,
     )
-
-
-def _model_ref(ref: FolderRef) -> common_pb2.ModelRef:
-    return common_pb2.ModelRef(uri=ref.uri, digest=ref.digest, policy_version=ref.policy_version)
-
-
-def _object_ref(source: ObjectAt) -> common_pb2.ObjectRef:
-    return common_pb2.ObjectRef(key=source.key, sha256=source.sha256, size=source.size)

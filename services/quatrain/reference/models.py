@@ -4,8 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from quatrain.models.references import ModelRef, WeightsKey
+from quatrain.models.references import WeightsKey
 from quatrain.reference.backends.base import Backend, LoadedModel
+from quatrain.refs import ModelRef
 from quatrain.telemetry.logging import get_logger
 
 _log = get_logger("quatrain.reference")

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from quatrain.errors import FieldViolation, InvalidInput, RunFailed
-from quatrain.models.references import ModelRef, WeightsKey
+from quatrain.models.references import WeightsKey
 from quatrain.reference.backends.base import Backend, LoadedModel
 from quatrain.reference.models import LoadedModels
+from quatrain.refs import ModelRef
 from quatrain.rpc.worker import ModelThread
 
 DTYPES = ("float32", "bfloat16")

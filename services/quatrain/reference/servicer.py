@@ -5,8 +5,8 @@ from typing import Any
 import grpc.aio
 
 from quatrain.faults import fault_point
-from quatrain.models.references import ModelRef
 from quatrain.reference.service import ReferenceService, Request
+from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
 from quatrain.v1 import reference_pb2, reference_pb2_grpc
 
@@ -34,10 +34,9 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
 
 
 def _request_of(message: reference_pb2.ComputeReferenceLogprobsRequest) -> Request:
-    version = message.model.policy_version if message.model.HasField("policy_version") else None
     return Request(
         job=message.job,
-        model=ModelRef(message.model.uri, message.model.digest, version),
+        model=ModelRef.from_proto(message.model),
         prompts=from_ragged_ints(message.prompt_ids, "prompt_ids"),
         completions=from_ragged_ints(message.completion_ids, "completion_ids"),
         temperature=message.temperature,

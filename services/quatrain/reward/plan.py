@@ -7,7 +7,7 @@ from typing import Any
 
 from quatrain.digests import parse_json
 from quatrain.errors import FieldViolation, InvalidInput
-from quatrain.reward.samples import FolderRef
+from quatrain.refs import ModelRef
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0
 
@@ -16,7 +16,7 @@ DEFAULT_TIME_LIMIT_SECONDS = 60.0
 class ModelSource:
     """A reward model. `offset` None means the one in its folder's `quatrain.json`, else 0."""
 
-    ref: FolderRef
+    ref: ModelRef
     weight: float
     name: str
     offset: float | None = None
@@ -134,7 +134,7 @@ def _read_sources(reader: _Reader, document: Mapping[str, Any]) -> tuple[Source,
 def _read_model(reader: _Reader, field: str, entry: Mapping[str, Any]) -> ModelSource:
     offset = entry.get("offset")
     return ModelSource(
-        ref=FolderRef(reader.text(f"{field}.uri", entry.get("uri")), str(entry.get("digest") or "")),
+        ref=ModelRef(reader.text(f"{field}.uri", entry.get("uri")), str(entry.get("digest") or "")),
         weight=reader.number(f"{field}.weight", entry.get("weight"), 1.0),
         name=str(entry.get("name") or "model"),
         offset=None if offset is None else reader.number(f"{field}.offset", offset, 0.0),

@@ -7,20 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quatrain.digests import parse_json
+from quatrain.refs import ModelRef
 from quatrain.text import Tokenizer
 from quatrain.text.folder_files import read_json
 
 FinishReason = Literal["stop", "length"]
 Message = dict[str, Any]
 Prompt = str | list[Message]
-
-
-@dataclass(frozen=True)
-class FolderRef:
-    """A model or tokenizer folder: where it is and the sha256 of its manifest."""
-
-    uri: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Batch:
     job: str
     samples: tuple[Sample, ...]
     tokenizer: Tokenizer
-    tokenizer_ref: FolderRef
+    tokenizer_ref: ModelRef
     trainer_state: Mapping[str, Any] = field(default_factory=dict)
     time_limit: float = 60.0
 

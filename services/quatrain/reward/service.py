@@ -15,9 +15,10 @@ from typing import Any, Literal
 from quatrain.algorithms.scores import compose_score
 from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import InvalidInput
+from quatrain.refs import ModelRef
 from quatrain.reward.backends.base import Backend, SourceScores
 from quatrain.reward.plan import FunctionSource, ModelSource, RewardPlan, ServiceSource, Source, read_plan
-from quatrain.reward.samples import Batch, FolderRef, Malformed, PolicyTokenizer, RawSample, Sample, read_sample
+from quatrain.reward.samples import Batch, Malformed, PolicyTokenizer, RawSample, Sample, read_sample
 from quatrain.storage.folders import FolderCache
 
 TOKENIZERS_KEPT = 8
@@ -30,7 +31,7 @@ class ScoreCall:
     job: str
     samples: tuple[RawSample, ...]
     reward_json: str
-    tokenizer: FolderRef
+    tokenizer: ModelRef
     missing_eos_penalty: float = 0.0
     trainer_state_json: str = ""
 
@@ -94,7 +95,7 @@ class RewardService:
     def __init__(self, folders: FolderCache, backends: Backends) -> None:
         self._folders = folders
         self._backends = backends
-        self._tokenizers: OrderedDict[FolderRef, PolicyTokenizer] = OrderedDict()
+        self._tokenizers: OrderedDict[ModelRef, PolicyTokenizer] = OrderedDict()
 
     async def score(self, call: ScoreCall) -> ScoreResult:
         """Score every sample of a call.
@@ -136,7 +137,7 @@ class RewardService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _tokenizer(self, ref: FolderRef) -> PolicyTokenizer:
+    async def _tokenizer(self, ref: ModelRef) -> PolicyTokenizer:
         if not ref.uri:
             raise InvalidInput("the request names no tokenizer folder, without which ids cannot be checked or read")
         if ref not in self._tokenizers:
@@ -227,5 +228,5 @@ def _read_trainer_state(text: str) -> dict[str, Any]:
     return state
 
 
-def _load_tokenizer(folders: FolderCache, ref: FolderRef) -> PolicyTokenizer:
+def _load_tokenizer(folders: FolderCache, ref: ModelRef) -> PolicyTokenizer:
     return PolicyTokenizer.load(folders.fetch(ref.uri, ref.digest))

@@ -5,7 +5,8 @@ import math
 import grpc
 
 from quatrain.faults import fault_point
-from quatrain.reward.samples import FinishReason, FolderRef, RawSample
+from quatrain.refs import ModelRef
+from quatrain.reward.samples import FinishReason, RawSample
 from quatrain.reward.service import RewardService, ScoreCall, Scored, ScoreResult
 from quatrain.v1 import common_pb2, reward_pb2, reward_pb2_grpc
 
@@ -43,7 +44,7 @@ def _call(request: reward_pb2.ScoreRequest) -> ScoreCall:
         job=request.job,
         samples=tuple(_raw_sample(sample) for sample in request.samples),
         reward_json=request.reward_json,
-        tokenizer=FolderRef(request.tokenizer.uri, request.tokenizer.digest),
+        tokenizer=ModelRef.from_proto(request.tokenizer),
         missing_eos_penalty=request.missing_eos_penalty,
         trainer_state_json=request.trainer_state_json,
     )

@@ -71,7 +71,7 @@ def request_for(
 def test_versions_are_pulled_used_and_named_in_the_answer(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     folders = [save_tiny_model(tmp_path / f"m{number}", seed=number) for number in range(4)]
-    digests = [upload_folder(store, f"policy/{number}", folder).digest for number, folder in enumerate(folders)]
+    digests = [upload_folder(store, f"policy/{number}", folder) for number, folder in enumerate(folders)]
 
     async def test(stub: GenerationServiceStub, health: health_pb2_grpc.HealthStub) -> None:
         ready = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
@@ -100,8 +100,8 @@ def test_versions_are_pulled_used_and_named_in_the_answer(tmp_path: Path) -> Non
 
 def test_failures_have_their_status(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
-    digest = upload_folder(store, "policy/1", save_tiny_model(tmp_path / "m")).digest
-    damaged = upload_folder(store, "policy/2", save_tiny_model(tmp_path / "n", seed=1)).digest
+    digest = upload_folder(store, "policy/1", save_tiny_model(tmp_path / "m"))
+    damaged = upload_folder(store, "policy/2", save_tiny_model(tmp_path / "n", seed=1))
     weights = bytearray(store.get("policy/2/model.safetensors"))
     weights[-1] ^= 1
     store.put("policy/2/model.safetensors", bytes(weights))

@@ -20,9 +20,10 @@ from tests.unit.learner.stages import never
 
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.learner.backends import Trainer
-from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan
+from quatrain.learner.plans import OpenPlan
 from quatrain.learner.servicer import _STAGE_IDS
 from quatrain.local.ports import free_port
+from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.streams import result_of
 from quatrain.storage import ObjectStore
@@ -132,7 +133,7 @@ def _environment() -> dict[str, str]:
 def request_of(plan: OpenPlan) -> learner_pb2.OpenRequest:
     """The call that opens the plan."""
 
-    def folder(ref: FolderRef | None) -> common_pb2.ModelRef | None:
+    def folder(ref: ModelRef | None) -> common_pb2.ModelRef | None:
         return None if ref is None else common_pb2.ModelRef(uri=ref.uri, digest=ref.digest)
 
     return learner_pb2.OpenRequest(
@@ -161,7 +162,7 @@ def step_request(store: ObjectStore, plan: OpenPlan, step: int, batch: bytes | N
 
 async def train(
     learner: RankedLearner, store: ObjectStore, plan: OpenPlan, batches: list[bytes | None], first: int = 1
-) -> tuple[list[Metrics], Weights, ObjectAt]:
+) -> tuple[list[Metrics], Weights, ObjectRef]:
     """Opens the plan and trains a step on each batch: metrics, weights, and the checkpoint that was saved last."""
     metrics = []
     async with learner.stub() as stub:
@@ -173,7 +174,7 @@ async def train(
         last = first + len(batches) - 1
         saved = (await result_of(stub.Save(learner_pb2.SaveRequest(token=token_of(plan), step=last)))).manifest
         await stub.Close(learner_pb2.CloseRequest(token=token_of(plan)), timeout=10)
-    checkpoint = ObjectAt(saved.key, saved.sha256, saved.size)
+    checkpoint = ObjectRef(saved.key, saved.sha256, saved.size)
     return metrics, weights_of(checkpoint_folder(store, learner.folder, checkpoint)), checkpoint
 
 
@@ -188,7 +189,7 @@ def train_alone(trainer: Trainer, batches: list[bytes | None], folder: Path) -> 
     return metrics, weights_of(folder)
 
 
-def checkpoint_folder(store: ObjectStore, folder: Path, checkpoint: ObjectAt) -> Path:
+def checkpoint_folder(store: ObjectStore, folder: Path, checkpoint: ObjectRef) -> Path:
     prefix = checkpoint.key.rpartition("/")[0]
     return FolderCache(store, folder / "fetched", 1 << 30).fetch(f"store:{prefix}", checkpoint.sha256)
 
@@ -207,9 +208,9 @@ def timeless(metrics: Metrics) -> Metrics:
     return {name: value for name, value in metrics.items() if not name.startswith("throughput")}
 
 
-def put(store: ObjectStore, key: str, data: bytes) -> ObjectAt:
+def put(store: ObjectStore, key: str, data: bytes) -> ObjectRef:
     store.put_if_absent(key, data)
-    return ObjectAt(key, sha256_hex(data), len(data))
+    return ObjectRef(key, sha256_hex(data), len(data))
 
 
 async def await_running(stub: Any, deadline: float = 60.0) -> None:
@@ -222,5 +223,5 @@ async def await_running(stub: Any, deadline: float = 60.0) -> None:
             await asyncio.sleep(0.01)
 
 
-def _object(source: ObjectAt | None) -> common_pb2.ObjectRef | None:
+def _object(source: ObjectRef | None) -> common_pb2.ObjectRef | None:
     return None if source is None else common_pb2.ObjectRef(key=source.key, sha256=source.sha256, size=source.size)

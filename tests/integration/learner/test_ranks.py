@@ -27,7 +27,8 @@ from tests.unit.learner.stages import pair_table, ppo_settings, sealed, sft_tabl
 from quatrain.errors import Fenced
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
-from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.health import check_health
 from quatrain.rpc.streams import result_of
 from quatrain.storage import ObjectStore
@@ -73,7 +74,7 @@ def plan_of(stage: Stage, store: ObjectStore, folder: Path, job: str) -> OpenPla
         stage,
         PPO if stage is Stage.PPO else ROWS,
         token=Token(job, 1, 1),
-        model=FolderRef(model.uri, model.digest),
+        model=ModelRef(model.uri, model.digest),
         total_steps=STEPS,
         data=None if stage is Stage.PPO else data,
         held_out=put(store, "data/held-out", pair_table(5, seed=9)) if stage is Stage.REWARD else None,
@@ -88,7 +89,7 @@ def batches_of(stage: Stage, count: int = STEPS) -> list[bytes | None]:
 def alone(plan: OpenPlan, store: ObjectStore, folder: Path) -> Trainer:
     """One rank, in this process."""
 
-    def read(source: ObjectAt | None) -> bytes | None:
+    def read(source: ObjectRef | None) -> bytes | None:
         return None if source is None else store.get(source.key)
 
     inputs = Inputs(folder / "model", data=read(plan.data), held_out=read(plan.held_out))
@@ -142,8 +143,8 @@ def test_a_checkpoint_does_not_tell_how_many_ranks_made_it(
         _, _, by_two = await train(learner, store, plan, batches_of(Stage.PPO, 1))
         one = alone(plan, store, folder)
         train_alone(one, batches_of(Stage.PPO, 1), folder / "by-one")
-        stored = upload_folder(store, "by-one", folder / "by-one")
-        by_one = ObjectAt(f"{stored.prefix}/manifest.json", stored.digest)
+        digest = upload_folder(store, "by-one", folder / "by-one")
+        by_one = ObjectRef("by-one/manifest.json", digest)
 
         loaded = alone(plan, store, folder)
         loaded.load(checkpoint_folder(store, folder, by_two))

@@ -15,8 +15,9 @@ from tests.integration.orchestrator.world import World, deployment, run
 from quatrain.errors import Overloaded, RewardFunctionError, RunFailed
 from quatrain.joblog import jobs
 from quatrain.orchestrator.collector import Collector
-from quatrain.orchestrator.plan import FolderRef, Plan, read_plan
+from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.orchestrator.sampling import ExpectedBatch, make_tasks, rollout_rows, scoring
+from quatrain.refs import ModelRef
 from quatrain.v1 import generation_pb2, rollout_pb2
 
 
@@ -26,7 +27,7 @@ def batch_of(plan: Plan) -> ExpectedBatch:
         purpose="rollout",
         step=1,
         rows=rollout_rows(plan, 1),
-        policy=FolderRef(plan.model.uri, plan.model.digest),
+        policy=ModelRef(plan.model.uri, plan.model.digest),
         policy_version=0,
         prompts=plan.prompts,
         scorings=(scoring("score", plan.reward, 1.0),),

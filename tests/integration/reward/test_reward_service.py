@@ -22,12 +22,13 @@ from tests.unit.reward.scenery import ids_of, make_reward_model
 from quatrain.config import ComputeConfig, ProcessConfig, RewardConfig, ServerConfig
 from quatrain.digests import sha256_hex
 from quatrain.errors import InvalidInput, QuatrainError, RewardFunctionError
+from quatrain.refs import ModelRef
 from quatrain.reward.__main__ import SERVICE, build_service, register
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.server import RpcServer
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import Folder, upload_model_folder
+from quatrain.storage.folders import upload_model_folder
 from quatrain.storage.local import LocalStore
 from quatrain.storage.memory import MemoryStore
 from quatrain.v1 import common_pb2, reward_pb2, reward_pb2_grpc
@@ -61,13 +62,13 @@ def sample(completion: str, **changes: Any) -> reward_pb2.ScoreSample:
     return reward_pb2.ScoreSample(**{**fields, **changes})
 
 
-def request(tokenizer: Folder, section: dict[str, Any], *samples: reward_pb2.ScoreSample) -> reward_pb2.ScoreRequest:
+def request(tokenizer: ModelRef, section: dict[str, Any], *samples: reward_pb2.ScoreSample) -> reward_pb2.ScoreRequest:
     return reward_pb2.ScoreRequest(
         job="job",
         samples=samples,
         reward_json=json.dumps(section),
         missing_eos_penalty=0.5,
-        tokenizer=common_pb2.ModelRef(uri=f"sha256:{tokenizer.digest}", digest=tokenizer.digest),
+        tokenizer=tokenizer.to_proto(),
     )
 
 
@@ -123,11 +124,11 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def model(tmp_path: Path, store: MemoryStore) -> Folder:
+def model(tmp_path: Path, store: MemoryStore) -> ModelRef:
     return upload_model_folder(store, make_reward_model(tmp_path / "model", offset=0.25))
 
 
-def test_model_and_functions_make_one_score(tmp_path: Path, store: MemoryStore, model: Folder) -> None:
+def test_model_and_functions_make_one_score(tmp_path: Path, store: MemoryStore, model: ModelRef) -> None:
     ref = {"uri": f"sha256:{model.digest}", "digest": model.digest}
     section = {"models": [ref], "functions": uploaded(store, "count", "share"), "scale": 2.0}
 
@@ -166,7 +167,7 @@ def test_model_and_functions_make_one_score(tmp_path: Path, store: MemoryStore, 
 def test_errors_keep_their_class_and_say_what(
     tmp_path: Path,
     store: MemoryStore,
-    model: Folder,
+    model: ModelRef,
     section: dict[str, Any],
     kind: type[QuatrainError],
     message: str,
@@ -181,7 +182,7 @@ def test_errors_keep_their_class_and_say_what(
     served(tmp_path, store, work)
 
 
-def test_a_call_without_deadline_is_refused(tmp_path: Path, store: MemoryStore, model: Folder) -> None:
+def test_a_call_without_deadline_is_refused(tmp_path: Path, store: MemoryStore, model: ModelRef) -> None:
     async def work(client: Client) -> None:
         with pytest.raises(InvalidInput, match="deadline"):
             await client.score(request(model, {}), timeout=None)
@@ -228,7 +229,7 @@ def with_outside_service(
 
 
 def test_a_service_outside_gets_text_and_its_score_is_composed_here(
-    tmp_path: Path, store: MemoryStore, model: Folder
+    tmp_path: Path, store: MemoryStore, model: ModelRef
 ) -> None:
     async def work(client: Client, outside: OutsideService, target: str) -> None:
         section = {"service": target, "scale": 10.0, "offset": 1.0}
@@ -254,7 +255,9 @@ def test_a_service_outside_gets_text_and_its_score_is_composed_here(
     with_outside_service(tmp_path, store, work)
 
 
-def test_a_service_outside_that_answers_for_too_few_samples(tmp_path: Path, store: MemoryStore, model: Folder) -> None:
+def test_a_service_outside_that_answers_for_too_few_samples(
+    tmp_path: Path, store: MemoryStore, model: ModelRef
+) -> None:
     async def work(client: Client, outside: OutsideService, target: str) -> None:
         message = request(model, {"service": target}, *(sample("a$") for _ in range(4)))
         message.job = "short"
@@ -264,7 +267,7 @@ def test_a_service_outside_that_answers_for_too_few_samples(tmp_path: Path, stor
     with_outside_service(tmp_path, store, work)
 
 
-def test_a_service_outside_that_is_not_there_is_named(tmp_path: Path, store: MemoryStore, model: Folder) -> None:
+def test_a_service_outside_that_is_not_there_is_named(tmp_path: Path, store: MemoryStore, model: ModelRef) -> None:
     async def work(client: Client) -> None:
         with pytest.raises(QuatrainError, match=r"remote reward service at 127\.0\.0\.1:1"):
             await client.score(request(model, {"service": "127.0.0.1:1", "timeout_s": 5}, sample("a$")))

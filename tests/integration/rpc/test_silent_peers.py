@@ -20,9 +20,10 @@ from quatrain.orchestrator.learners import LearnerLost, LearnerPool, LearnerSess
 from quatrain.queue import redis
 from quatrain.queue.protocol import Lease
 from quatrain.queue.redis import RedisQueue
+from quatrain.refs import ModelRef
 from quatrain.reward.backends.remote import RemoteBackend
 from quatrain.reward.plan import ServiceSource
-from quatrain.reward.samples import Batch, FolderRef
+from quatrain.reward.samples import Batch
 from quatrain.rpc.targets import PoolOptions, TargetPool
 from quatrain.storage import s3, s3_transport
 from quatrain.storage.s3 import S3Address, S3Store
@@ -76,7 +77,7 @@ def test_calls_of_the_services(kind: str) -> None:
                 }
                 await all_end(calls, *AWAY, naming=address)
             remote = RemoteBackend()
-            batch = Batch("job", (), None, FolderRef("store:t", ""), {}, 0.3)  # type: ignore[arg-type]
+            batch = Batch("job", (), None, ModelRef("store:t", ""), {}, 0.3)  # type: ignore[arg-type]
             score = remote.score(ServiceSource(name="other", weight=1.0, target=address), batch)
             await all_end({"score": score}, *AWAY, naming=address)
             await remote.close()

@@ -16,7 +16,7 @@ from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy, Sa
 from quatrain.generation.engines.fake import FakeEngine
 from quatrain.generation.service import GenerationService, Request
 from quatrain.generation.slots import PolicySlots
-from quatrain.models.references import ModelRef
+from quatrain.refs import ModelRef
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.memory import MemoryStore
 
@@ -127,7 +127,7 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(tmp_path: Path, req
 
 def test_a_policy_is_pulled_from_the_store_and_its_digest_is_checked(tmp_path: Path) -> None:
     store = MemoryStore()
-    folder = upload_folder(store, "p/1", save_tiny_model(tmp_path / "m"))
+    digest = upload_folder(store, "p/1", save_tiny_model(tmp_path / "m"))
     engine = make_engine("transformers", device="cpu", threads=0, fake_latency=0.0)
     cache = FolderCache(store, tmp_path / "cache", 1 << 30)
     service = GenerationService(engine, cache.fetch, job_slots=1, queue_size=1)
@@ -135,7 +135,7 @@ def test_a_policy_is_pulled_from_the_store_and_its_digest_is_checked(tmp_path: P
     def asking_for(uri: str, digest: str) -> Request:
         return replace(REQUEST, policy=ModelRef(uri, digest, 1))
 
-    result = asyncio.run(service.generate(asking_for("store:p/1", folder.digest)))
+    result = asyncio.run(service.generate(asking_for("store:p/1", digest)))
 
     assert len(result.completions) == 2
     assert result.compute_seconds > 0

@@ -17,7 +17,8 @@ from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.ppo import PpoTrainer
 from quatrain.learner.backends.torch_backend import read_settings
-from quatrain.learner.plans import FolderRef, OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.refs import ModelRef
 
 Ints = npt.NDArray[np.int32]
 TOTAL_STEPS = 6
@@ -72,7 +73,7 @@ def stage_plan(stage: Stage, settings: dict[str, Any], **changes: Any) -> OpenPl
         token=Token("job-1", 1, 1),
         stage=stage,
         settings=settings,
-        model=FolderRef("store:models/m", "0" * 64),
+        model=ModelRef("store:models/m", "0" * 64),
         total_steps=TOTAL_STEPS,
         seed=3,
     )

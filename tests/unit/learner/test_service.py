@@ -16,11 +16,12 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, RunFailed, Unavai
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
-from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Stage, Token
 from quatrain.learner.service import Host, LearnerService
+from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.streams import Beat, with_heartbeats
 from quatrain.rpc.worker import ModelThread
-from quatrain.storage.folders import FolderCache, upload_model_folder
+from quatrain.storage.folders import FolderCache, prefix_of, upload_model_folder
 from quatrain.storage.memory import MemoryStore
 
 Act = Callable[["Stand"], Awaitable[Any]]
@@ -77,11 +78,11 @@ class Stand:
     clock: list[float]
     plan: OpenPlan
 
-    def batch(self, step: int) -> ObjectAt:
+    def batch(self, step: int) -> ObjectRef:
         data = sealed(step)
         key = f"jobs/job-1/ppo/batches/{step}.parquet"
         self.store.put_if_absent(key, data)
-        return ObjectAt(key, sha256_hex(data), len(data))
+        return ObjectRef(key, sha256_hex(data), len(data))
 
 
 def with_stand(tmp_path: Path, act: Act, **changes: Any) -> Stand:
@@ -92,7 +93,7 @@ def with_stand(tmp_path: Path, act: Act, **changes: Any) -> Stand:
     (source / "config.json").write_text("{}")
     (source / "tokenizer.json").write_text("tokens")
     folder = upload_model_folder(store, source)
-    model = FolderRef(f"sha256:{folder.digest}", folder.digest)
+    model = ModelRef(f"sha256:{folder.digest}", folder.digest)
     clock = [100.0]
     backend = Halting()
     artefacts = Artefacts(store, FolderCache(store, tmp_path / "cache", 1 << 30), tmp_path / "scratch")
@@ -341,7 +342,7 @@ def test_equal_exports_have_equal_digests_and_strange_names_are_refused(tmp_path
         other = await service.export(ONE, {"README.md": b"another"})
         assert other.model.digest != first.model.digest
         assert other.weights_sha256 == first.weights_sha256
-        prefix = first.model.uri.removeprefix("store:")
+        prefix = prefix_of(first.model.uri)
         assert stand.store.get(f"{prefix}/tokenizer.json") == b"tokens"
         sums = stand.store.get(f"{prefix}/SHA256SUMS").decode()
         assert f"{sha256_hex(b'model')}  README.md\n" in sums

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from quatrain.jobspec import parse_spec, resolved_document
-from quatrain.orchestrator.plan import FolderRef, Plan, TableRef, read_plan
+from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.orchestrator.sampling import PURPOSES, ExpectedBatch, rollout_rows, scoring
+from quatrain.refs import ModelRef, TableRef
 from quatrain.v1 import common_pb2, rollout_pb2
 
 DIGEST = "d" * 64
@@ -49,7 +50,7 @@ def expected(plan: Plan, step: int = 1, version: int = 0) -> ExpectedBatch:
         purpose="rollout",
         step=step,
         rows=rollout_rows(plan, step),
-        policy=FolderRef("store:p", DIGEST),
+        policy=ModelRef("store:p", DIGEST),
         policy_version=version,
         prompts=TableRef("data/p", DIGEST, 1, 10),
         scorings=(scoring("score", {"functions": []}, 0.0),),
@@ -65,7 +66,7 @@ def result_of(batch: ExpectedBatch, row: rollout_pb2.TaskRow, chunk: int, **chan
         "step": batch.step,
         "chunk": chunk,
         "row": row,
-        "policy": batch.policy.to_proto(batch.policy_version),
+        "policy": batch.policy.at_version(batch.policy_version).to_proto(),
         "completion_ids": ids.tobytes(),
         "logprobs": np.full(3, -0.5, dtype="<f4").tobytes(),
         "ref_logprobs": np.full(3, -0.6, dtype="<f4").tobytes(),

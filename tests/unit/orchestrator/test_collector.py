@@ -81,7 +81,7 @@ def test_the_first_result_of_an_id_wins_and_another_version_does_not_count() -> 
         queue = MemoryQueue()
         batch = expected(PLAN)
         row = batch.rows[0]
-        stale = result_of(batch, row, 0, policy=batch.policy.to_proto(7), generate_seconds=9.0)
+        stale = result_of(batch, row, 0, policy=batch.policy.at_version(7).to_proto(), generate_seconds=9.0)
         late = result_of(batch, row, 0, generate_seconds=8.0)
         async with collecting(queue) as collector:
             await collector.expect(batch)
@@ -247,7 +247,7 @@ def test_an_object_of_another_version_does_not_stand_for_the_one_that_is_missing
         async with collecting(queue, store) as collector:
             await collector.expect(batch)
             for lease, task in await leased(queue, 2):
-                stale = stored(store, task, batch, policy=batch.policy.to_proto(7))
+                stale = stored(store, task, batch, policy=batch.policy.at_version(7).to_proto())
                 assert await queue.complete(lease, stale + stored(store, task, batch))
             results = await asyncio.wait_for(collector.collect(batch), 5)
             return len([result for result in results if result.policy.policy_version == 0])

@@ -12,12 +12,12 @@ import torch
 from tests.unit.models.tiny_models import save_tiny_model, tiny_model
 
 from quatrain.errors import Corrupt, InvalidInput, RunFailed
-from quatrain.models.references import ModelRef
 from quatrain.reference.backends.base import Backend, LoadedModel
 from quatrain.reference.backends.fake import FakeBackend
 from quatrain.reference.backends.transformers import TransformersBackend
 from quatrain.reference.models import LoadedModels
 from quatrain.reference.service import ReferenceService, Request
+from quatrain.refs import ModelRef
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.memory import MemoryStore
 
@@ -82,11 +82,11 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(tmp_path: Path, req
 
 def test_a_model_is_pulled_from_the_store_and_its_digest_is_checked(tmp_path: Path) -> None:
     store = MemoryStore()
-    folder = upload_folder(store, "models/x", save_tiny_model(tmp_path / "m"))
+    digest = upload_folder(store, "models/x", save_tiny_model(tmp_path / "m"))
     cache = FolderCache(store, tmp_path / "cache", 1 << 30)
     service = ReferenceService(TransformersBackend("cpu"), cache.fetch, memory_bytes=1 << 30, queue_size=2)
 
-    result = asyncio.run(service.compute(replace(REQUEST, model=ModelRef("store:models/x", folder.digest))))
+    result = asyncio.run(service.compute(replace(REQUEST, model=ModelRef("store:models/x", digest))))
 
     assert len(result.logprobs) == 3
     with pytest.raises(Corrupt):

@@ -12,7 +12,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
-from quatrain.reward.samples import Batch, FolderRef, PolicyTokenizer, Sample
+from quatrain.refs import ModelRef
+from quatrain.reward.samples import Batch, PolicyTokenizer, Sample
 
 LETTERS = ["a", "b", "c", "d", " ", "<eos>"]
 EOS = 5
@@ -85,7 +86,7 @@ def batch(folder: Path, *samples: Sample, time_limit: float = 20.0, **trainer_st
         job="job",
         samples=samples,
         tokenizer=PolicyTokenizer.load(folder).tokenizer,
-        tokenizer_ref=FolderRef(folder.as_uri(), ""),
+        tokenizer_ref=ModelRef(folder.as_uri(), ""),
         trainer_state=trainer_state,
         time_limit=time_limit,
     )

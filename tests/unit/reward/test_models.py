@@ -10,9 +10,10 @@ from tests.unit.reward.scenery import LETTERS, batch, make_reward_model, make_to
 from transformers import AutoModelForSequenceClassification
 
 from quatrain.errors import InvalidData, InvalidInput
+from quatrain.refs import ModelRef
 from quatrain.reward.backends.models import ModelBackend, ModelSettings
 from quatrain.reward.plan import ModelSource
-from quatrain.reward.samples import FolderRef, Sample
+from quatrain.reward.samples import Sample
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.memory import MemoryStore
 
@@ -34,7 +35,7 @@ def run(tmp_path: Path, work: Callable[[ModelBackend], Awaitable[T]], *, memory_
 
 
 def source(folder: Path, offset: float | None = None) -> ModelSource:
-    return ModelSource(FolderRef(folder.as_uri(), ""), 1.0, "model", offset)
+    return ModelSource(ModelRef(folder.as_uri(), ""), 1.0, "model", offset)
 
 
 def plain_score(folder: Path, ids: tuple[int, ...]) -> float:
@@ -153,7 +154,7 @@ def test_a_model_comes_from_the_store_by_digest(tmp_path: Path) -> None:
     store = MemoryStore()
     folder = make_reward_model(tmp_path / "model")
     stored = upload_model_folder(store, folder)
-    by_digest = ModelSource(FolderRef(f"sha256:{stored.digest}", stored.digest), 1.0, "model")
+    by_digest = ModelSource(ModelRef(f"sha256:{stored.digest}", stored.digest), 1.0, "model")
 
     async def main() -> tuple[float | None, str]:
         backend = ModelBackend(FolderCache(store, tmp_path / "cache", 2**30), ModelSettings(device="cpu", threads=1))

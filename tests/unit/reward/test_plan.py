@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from quatrain.errors import InvalidInput
+from quatrain.refs import ModelRef
 from quatrain.reward.plan import FunctionSource, ModelSource, ServiceSource, read_plan
-from quatrain.reward.samples import FolderRef
 
 
 def test_a_whole_section_is_read_with_models_before_functions_before_the_service() -> None:
@@ -22,7 +22,7 @@ def test_a_whole_section_is_read_with_models_before_functions_before_the_service
     plan = read_plan(json.dumps(section))
 
     assert plan.sources == (
-        ModelSource(FolderRef("sha256:x", "d"), 1.0, "taste", offset=0.25),
+        ModelSource(ModelRef("sha256:x", "d"), 1.0, "taste", offset=0.25),
         FunctionSource("rewards.py:short", 0.5, "brevity", "c" * 64),
         ServiceSource("localhost:1", 1.0, "service"),
     )

@@ -11,10 +11,11 @@ import pytest
 from tests.unit.reward.scenery import ids_of, make_tokenizer
 
 from quatrain.errors import InvalidInput, RewardFunctionError
+from quatrain.refs import ModelRef
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.fake import FakeBackend
 from quatrain.reward.plan import FunctionSource, ModelSource, ServiceSource, Source
-from quatrain.reward.samples import Batch, FolderRef, RawSample
+from quatrain.reward.samples import Batch, RawSample
 from quatrain.reward.service import Backends, RewardService, ScoreCall, ScoreResult
 from quatrain.storage.folders import FolderCache
 from quatrain.storage.memory import MemoryStore
@@ -72,7 +73,7 @@ def score(
 ) -> ScoreResult:
     folder = make_tokenizer(tmp_path / "tokenizer")
     service = RewardService(FolderCache(MemoryStore(), tmp_path / "cache", 2**30), Backends(backend, backend, backend))
-    call = ScoreCall("job", tuple(samples), json.dumps(section), FolderRef(folder.as_uri(), ""), penalty, trainer_state)
+    call = ScoreCall("job", tuple(samples), json.dumps(section), ModelRef(folder.as_uri(), ""), penalty, trainer_state)
     return asyncio.run(service.score(call))
 
 
@@ -226,7 +227,7 @@ def test_each_kind_of_source_goes_to_its_backend() -> None:
     empty: Any = None
 
     async def main() -> None:
-        await backends.ask(ModelSource(FolderRef("store:x", ""), 1.0, "m"), empty)
+        await backends.ask(ModelSource(ModelRef("store:x", ""), 1.0, "m"), empty)
         await backends.ask(FunctionSource("m:f", 1.0, "f"), empty)
         await backends.ask(ServiceSource("h:1", 1.0, "s"), empty)
         await backends.close()

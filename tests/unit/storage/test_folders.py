@@ -43,17 +43,18 @@ def make_folder(root: Path, name: str = "source", **files: str) -> Path:
 
 def test_a_folder_has_its_files_and_a_manifest_whose_digest_is_its_digest(tmp_path: Path) -> None:
     store = MemoryStore()
-    folder = upload_folder(store, "jobs/j/ppo/policy/1-1", make_folder(tmp_path))
+    prefix = "jobs/j/ppo/policy/1-1"
+    digest = upload_folder(store, prefix, make_folder(tmp_path))
 
-    assert [stat.key.removeprefix(folder.prefix + "/") for stat in store.list(folder.prefix)] == [
+    assert [stat.key.removeprefix(prefix + "/") for stat in store.list(prefix)] == [
         "config_json",
         "deep/weights",
         "manifest.json",
     ]
-    manifest = store.get(f"{folder.prefix}/manifest.json")
-    assert sha256_hex(manifest) == folder.digest
+    manifest = store.get(f"{prefix}/manifest.json")
+    assert sha256_hex(manifest) == digest
     assert json.loads(manifest)["files"]["config_json"] == {"sha256": sha256_hex(b"{}"), "size": 2}
-    assert list(read_manifest(store, folder.prefix, folder.digest)) == ["config_json", "deep/weights"]
+    assert list(read_manifest(store, prefix, digest)) == ["config_json", "deep/weights"]
 
 
 def test_the_same_files_are_the_same_model_and_not_written_twice(tmp_path: Path) -> None:
@@ -63,8 +64,8 @@ def test_the_same_files_are_the_same_model_and_not_written_twice(tmp_path: Path)
     (tmp_path / "source").rename(copy)
 
     assert upload_model_folder(store, copy) == first
-    assert first.prefix == f"models/{first.digest}"
-    assert upload_folder(store, first.prefix, copy) == first
+    assert first.uri == f"sha256:{first.digest}"
+    assert upload_folder(store, f"models/{first.digest}", copy) == first.digest
 
 
 def test_a_prefix_with_another_folder_is_refused(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_prefix_with_another_folder_is_refused(tmp_path: Path) -> None:
         upload_folder(store, "p", make_folder(tmp_path, "two"))
 
     assert {stat.key: store.get(stat.key) for stat in store.list("p/")} == before
-    assert read_manifest(store, "p", first.digest)
+    assert read_manifest(store, "p", first)
 
 
 def test_folders_that_cannot_be_uploaded(tmp_path: Path) -> None:
@@ -90,11 +91,11 @@ def test_folders_that_cannot_be_uploaded(tmp_path: Path) -> None:
 
 def test_an_upload_that_never_finished_is_not_found(tmp_path: Path) -> None:
     store = MemoryStore()
-    folder = upload_folder(store, "p", make_folder(tmp_path))
+    digest = upload_folder(store, "p", make_folder(tmp_path))
     store.delete("p/manifest.json")
 
     with pytest.raises(NotFound):
-        FolderCache(store, tmp_path / "cache", 1 << 20).fetch("store:p", folder.digest)
+        FolderCache(store, tmp_path / "cache", 1 << 20).fetch("store:p", digest)
 
 
 @pytest.mark.parametrize("text", ["no json", "{}", '{"files": []}', '{"files": {"../x": {"sha256": "", "size": 0}}}'])
@@ -155,14 +156,14 @@ def test_the_least_recently_used_copies_go_when_they_are_too_big(tmp_path: Path)
     folders = [upload_model_folder(store, make_folder(tmp_path, name, big="x" * 1000)) for name in ("a", "b", "c")]
     cache = FolderCache(store, tmp_path / "cache", 2500, grace=10)
     for age, folder in ((300, folders[0]), (200, folders[1])):
-        path = cache.fetch(f"store:{folder.prefix}", folder.digest)
+        path = cache.fetch(folder.uri, folder.digest)
         os.utime(path, (time.time() - age, time.time() - age))
 
-    cache.fetch(f"store:{folders[2].prefix}", folders[2].digest)
+    cache.fetch(folders[2].uri, folders[2].digest)
 
     kept = {path.name for path in (tmp_path / "cache").iterdir()}
     assert kept == {folders[1].digest, folders[2].digest}
-    cache.fetch(f"store:{folders[0].prefix}", folders[0].digest)
+    cache.fetch(folders[0].uri, folders[0].digest)
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {folders[2].digest, folders[0].digest}
 
 
@@ -171,7 +172,7 @@ def test_a_copy_in_use_is_kept_although_it_is_too_big(tmp_path: Path) -> None:
     folders = [upload_model_folder(store, make_folder(tmp_path, name)) for name in ("a", "b")]
     cache = FolderCache(store, tmp_path / "cache", 1, grace=60)
 
-    paths = [cache.fetch(f"store:{folder.prefix}", folder.digest) for folder in folders]
+    paths = [cache.fetch(folder.uri, folder.digest) for folder in folders]
 
     assert all(path.is_dir() for path in paths)
 

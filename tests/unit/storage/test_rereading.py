@@ -76,9 +76,9 @@ def test_every_file_of_a_folder_is_read_again(tmp_path: Path, pauses: list[float
     for name in ("a", "b"):
         (source / name).write_text(name)
     store = BadLine(3)
-    folder = upload_folder(store, "models/x", source)
+    digest = upload_folder(store, "models/x", source)
 
-    fetch_folder(store, folder.prefix, read_manifest(store, folder.prefix, folder.digest), target)
+    fetch_folder(store, "models/x", read_manifest(store, "models/x", digest), target)
 
     assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "a", "b": "b"}
 
@@ -86,9 +86,9 @@ def test_every_file_of_a_folder_is_read_again(tmp_path: Path, pauses: list[float
 def test_a_folder_that_is_there_is_known_again_by_a_bad_line(tmp_path: Path, pauses: list[float]) -> None:
     (tmp_path / "a").write_text("a")
     store = BadLine(2)
-    folder = upload_folder(store, "models/x", tmp_path)
+    digest = upload_folder(store, "models/x", tmp_path)
 
-    assert upload_folder(store, "models/x", tmp_path) == folder
+    assert upload_folder(store, "models/x", tmp_path) == digest
     (tmp_path / "a").write_text("b")
     with pytest.raises(AlreadyExists):
         upload_folder(store, "models/x", tmp_path)

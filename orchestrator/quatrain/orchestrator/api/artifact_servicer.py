@@ -14,12 +14,12 @@ from quatrain.faults import fault_point
 from quatrain.orchestrator import names
 from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
+from quatrain.refs import ModelRef
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
-from quatrain.storage.folders import Folder, read_file, upload_model_folder
+from quatrain.storage.folders import read_file, upload_model_folder
 from quatrain.text import Tokenizer
 from quatrain.text.model_folder import check_model_folder
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
@@ -73,17 +73,16 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         if request.uri and request.files:
             raise InvalidInput("a model is imported from files or from a uri, not from both")
         if request.uri:
-            folder = await self.sources.in_thread(request.uri, self._import_from)
+            model = await self.sources.in_thread(request.uri, self._import_from)
         else:
-            folder = await asyncio.to_thread(self._import, list(request.files))
+            model = await asyncio.to_thread(self._import, list(request.files))
         number = 0
         fault_point("import.before_name")
         if request.name:
-            entry = await asyncio.to_thread(names.register, self.store, request.name, folder.digest, caller())
+            entry = await asyncio.to_thread(names.register, self.store, request.name, model.digest, caller())
             number = entry.number
         fault_point("import.after_name")
-        model = common_pb2.ModelRef(uri=f"sha256:{folder.digest}", digest=folder.digest)
-        return artifact_pb2.ImportModelResponse(model=model, number=number)
+        return artifact_pb2.ImportModelResponse(model=model.to_proto(), number=number)
 
     async def ListModels(
         self, request: artifact_pb2.ListModelsRequest, context: Context
@@ -95,7 +94,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
                 artifact_pb2.NamedModel(
                     name=entry.name,
                     number=entry.number,
-                    model=common_pb2.ModelRef(uri=f"sha256:{entry.digest}", digest=entry.digest),
+                    model=ModelRef.by_digest(entry.digest).to_proto(),
                 )
                 for entry in entries
             ]
@@ -118,19 +117,19 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
                 digest = await asyncio.to_thread(names.resolve_name, self.store, uri)
             else:
                 digest = uri.removeprefix("sha256:")
-            chunks = stream_folder(self.store, FolderRef(f"sha256:{digest}", digest), request.received)
+            chunks = stream_folder(self.store, ModelRef.by_digest(digest), request.received)
         async for chunk in chunks:
             yield artifact_pb2.DownloadResponse(
                 path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
             )
 
-    def _import_from(self, uri: str) -> Folder:
+    def _import_from(self, uri: str) -> ModelRef:
         if not uri.startswith(SCHEME):
             raise unreadable(uri, "s3://BUCKET/PREFIX")
         with self.sources.model(uri) as root:
             return upload_model_folder(self.store, root)
 
-    def _import(self, files: list[artifact_pb2.ModelFile]) -> Folder:
+    def _import(self, files: list[artifact_pb2.ModelFile]) -> ModelRef:
         """Puts the uploaded files together, opens them as a model, and stores the folder under its digest."""
         if not files or len(files) > MOST_FILES:
             raise InvalidInput(f"a model of {len(files)} files: 1 to {MOST_FILES} are taken")

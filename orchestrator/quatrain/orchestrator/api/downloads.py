@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
-from quatrain.orchestrator.plan import FolderRef
+from quatrain.refs import ModelRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import prefix_of, read_manifest
 
@@ -22,7 +22,7 @@ class Chunk:
     sha256: str
 
 
-async def stream_folder(store: ObjectStore, folder: FolderRef, received: Mapping[str, int]) -> AsyncIterator[Chunk]:
+async def stream_folder(store: ObjectStore, folder: ModelRef, received: Mapping[str, int]) -> AsyncIterator[Chunk]:
     """All files of a folder in the order of their names, each from the bytes that the caller has `received`.
 
     Raises NotFound, Corrupt, Unavailable.

@@ -24,9 +24,9 @@ from quatrain.orchestrator.api.messages import (
 from quatrain.orchestrator.api.reading import JobReader, JobRecord
 from quatrain.orchestrator.api.retention import ON_REQUEST, delete_job, pin, policy_of_step, release
 from quatrain.orchestrator.api.watching import watch
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.fork import Fork, fork_job
 from quatrain.orchestrator.submission.submit import Submission, Submitter
+from quatrain.refs import ModelRef
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.v1 import common_pb2, job_pb2, job_pb2_grpc
@@ -185,7 +185,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
                     manifest=manifest,
                     revision=ref["revision"],
                     pinned=ref["key"] in view.pinned,
-                    policy=None if policy is None else FolderRef.from_json(policy).to_proto(ref["step"]),
+                    policy=None if policy is None else ModelRef.from_json(policy).at_version(ref["step"]).to_proto(),
                 )
             )
         return job_pb2.ListCheckpointsResponse(checkpoints=messages)
@@ -245,7 +245,7 @@ def _page_size(asked: int, usual: int) -> int:
     return min(asked or usual, MOST_ON_A_PAGE)
 
 
-def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRequest) -> FolderRef:
+def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRequest) -> ModelRef:
     view = record.log.view
     if request.what == "checkpoint":
         return policy_of_step(view, request.step if request.HasField("step") else None)
@@ -254,4 +254,4 @@ def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRe
     result = view.stage_results.get(STAGE_OF[request.what])
     if result is None:
         raise NotFound(f"job {record.job!r} has no finished {request.what or 'model'} (state {view.state})")
-    return FolderRef.from_json(result["model"])
+    return ModelRef.from_json(result["model"])

@@ -5,7 +5,7 @@ from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobView, jobs
 from quatrain.joblog.compact import Ref
 from quatrain.orchestrator.api.reading import JobReader
-from quatrain.orchestrator.plan import FolderRef
+from quatrain.refs import ModelRef
 from quatrain.storage import ObjectStore
 
 ON_REQUEST = "deleted on request"
@@ -74,11 +74,11 @@ async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Eve
     fault_point("delete.after_event")
 
 
-def policy_of_step(view: JobView, step: int | None) -> FolderRef:
+def policy_of_step(view: JobView, step: int | None) -> ModelRef:
     """The published policy of a step (None: the newest). Raises NotFound saying what became of it."""
     wanted = view.policy_version if step is None else step
     if wanted in view.policies:
-        return FolderRef.from_json(view.policies[wanted])
+        return ModelRef.from_json(view.policies[wanted])
     if wanted in view.released_policies:
         raise NotFound(
             f"the policy of step {wanted} of job {view.job!r} was released and deleted; kept are those of steps "

@@ -10,7 +10,6 @@ from quatrain.faults import fault_point
 from quatrain.orchestrator.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.preflight import DRIFTED, drift, probe_logprobs, sampler_mismatch
 from quatrain.orchestrator.rewards import value_opening, working_reward
 from quatrain.orchestrator.run import JobFailed, JobRun
@@ -26,6 +25,7 @@ from quatrain.orchestrator.training import (
     save_checkpoint,
 )
 from quatrain.orchestrator.waiting import collected
+from quatrain.refs import ModelRef
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2
 
@@ -153,11 +153,11 @@ class PpoStage:
             policy = run.view.policies.get(version)
             if policy is None:
                 break
-            batch = self._batch(wanted, version, FolderRef.from_json(policy))
+            batch = self._batch(wanted, version, ModelRef.from_json(policy))
             self._expected[wanted] = batch
             await run.unless_stopped(run.collector.expect(batch))
 
-    def _batch(self, step: int, version: int, policy: FolderRef) -> ExpectedBatch:
+    def _batch(self, step: int, version: int, policy: ModelRef) -> ExpectedBatch:
         plan = self._run.plan
         penalty = float(plan.ppo["generation"]["missing_eos_penalty"])
         return ExpectedBatch(

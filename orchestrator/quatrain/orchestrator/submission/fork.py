@@ -18,10 +18,10 @@ from quatrain.faults import fault_point
 from quatrain.joblog import JobView
 from quatrain.joblog.jobs import check_kept, cleanup_key
 from quatrain.jobspec import resolved_document
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.fork_pins import ForkResolver
 from quatrain.orchestrator.submission.fork_spec import forked_spec, same_reward
 from quatrain.orchestrator.submission.submit import Submitter, new_job_id
+from quatrain.refs import ModelRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, is_folder, manifest_bytes, read_manifest
 from quatrain.storage.listing import pages
@@ -153,4 +153,4 @@ def _value_model(fork: Fork) -> dict[str, str] | None:
     if document["spec"]["ppo"]["value_init"] != "reward":
         return None
     model = document["pinned"]["reward"]["models"][0] if trained is None else trained["model"]
-    return FolderRef.from_json(model).to_json()
+    return ModelRef.from_json(model).to_json()

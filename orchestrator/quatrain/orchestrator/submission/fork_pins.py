@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from quatrain.orchestrator.plan import TableRef
 from quatrain.orchestrator.submission.fork_spec import same_reward
 from quatrain.orchestrator.submission.models import PinnedModel
 from quatrain.orchestrator.submission.submit import Submitter, Trial
 from quatrain.orchestrator.submission.tables import DataPinner
+from quatrain.refs import TableRef
 
 REWARD = ("reward", "reward_data", "reward_held_out", "reward_is_local_model")
 TABLE_FIELDS = ("max_prompt_length", "truncate_prompt")
@@ -21,13 +21,13 @@ class _ForkData(DataPinner):
 
     async def sft(self, section: dict[str, Any]) -> TableRef:
         """A fork cannot change it."""
-        return TableRef(**self.before["pinned"]["sft_data"])
+        return TableRef.from_json(self.before["pinned"]["sft_data"])
 
     async def prompts(self, name: str, data: dict[str, Any], ppo: dict[str, Any]) -> TableRef:
         """The source's table, unless the fork names other prompts or prepares them otherwise."""
         old, key = self.before["spec"]["ppo"], name.removeprefix("ppo.")
         if old[key] == data and all(old[each] == ppo[each] for each in TABLE_FIELDS):
-            return TableRef(**self.before["pinned"][key])
+            return TableRef.from_json(self.before["pinned"][key])
         return await super().prompts(name, data, ppo)
 
 

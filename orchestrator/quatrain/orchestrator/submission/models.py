@@ -6,8 +6,8 @@ from pathlib import Path
 
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, InvalidSpec, NotFound, QuatrainError
 from quatrain.orchestrator.names import resolve_name
-from quatrain.orchestrator.plan import FolderRef
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
+from quatrain.refs import ModelRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.text import Tokenizer
@@ -18,7 +18,7 @@ from quatrain.text.model_folder import ModelFacts, check_model_folder
 class PinnedModel:
     """A model that the job depends on, as it was when the job was created."""
 
-    folder: FolderRef
+    folder: ModelRef
     facts: ModelFacts
     tokenizer: Tokenizer
 
@@ -31,7 +31,7 @@ class ModelPinner:
         self._folders = folders
         self._sources = sources
         self._local_files = local_files
-        self._imported: dict[str, FolderRef] = {}
+        self._imported: dict[str, ModelRef] = {}
 
     async def pin(self, uri: str, field: str) -> PinnedModel:
         """Resolves, fetches and opens a model. Raises InvalidSpec or InvalidData naming the field of the spec."""
@@ -47,12 +47,12 @@ class ModelPinner:
         path = self._folders.fetch(folder.uri, folder.digest)
         return PinnedModel(folder, check_model_folder(path), Tokenizer.load(path))
 
-    def _resolve(self, uri: str) -> FolderRef:
+    def _resolve(self, uri: str) -> ModelRef:
         if uri.startswith("sha256:"):
-            return FolderRef(uri, uri.removeprefix("sha256:"))
+            return ModelRef.by_digest(uri.removeprefix("sha256:"))
         if uri.startswith("models://"):
             digest = resolve_name(self._store, uri)
-            return FolderRef(f"sha256:{digest}", digest)
+            return ModelRef.by_digest(digest)
         if uri.startswith("file:///") and self._local_files:
             path = Path(uri.removeprefix("file://"))
             check_model_folder(path)
@@ -64,16 +64,15 @@ class ModelPinner:
             return self._imported[uri]
         raise unreadable(uri, "sha256:DIGEST, models://NAME[@N] or s3://BUCKET/PREFIX")
 
-    def _import(self, path: Path) -> FolderRef:
-        folder = upload_model_folder(self._store, path)
-        return FolderRef(f"sha256:{folder.digest}", folder.digest)
+    def _import(self, path: Path) -> ModelRef:
+        return upload_model_folder(self._store, path)
 
 
 def _at_field(error: QuatrainError, field: str) -> InvalidData:
     return InvalidData(f"{field}: {error.message}", [FieldViolation(field, error.message)])
 
 
-def read_offset(folders: FolderCache, model: FolderRef, field: str) -> float:
+def read_offset(folders: FolderCache, model: ModelRef, field: str) -> float:
     """The centring offset that stands beside a reward model made by Quatrain; 0 without one. Raises InvalidData."""
     path = folders.fetch(model.uri, model.digest) / "quatrain.json"
     if not path.exists():

@@ -14,7 +14,6 @@ from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavaila
 from quatrain.faults import fault_point
 from quatrain.joblog import jobs
 from quatrain.jobspec import JobSpec, parse_spec, resolved_document
-from quatrain.orchestrator.plan import FolderRef, TableRef
 from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.contract import (
     check_lengths,
@@ -28,6 +27,7 @@ from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel
 from quatrain.orchestrator.submission.rewards import pin_reward, try_reward, value_init
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.tables import DataPinner
+from quatrain.refs import ModelRef, TableRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object
 
@@ -249,5 +249,5 @@ def _table(table: TableRef | None) -> dict[str, Any] | None:
     return None if table is None else table.to_json()
 
 
-def _folder(folder: FolderRef | None) -> dict[str, Any] | None:
+def _folder(folder: ModelRef | None) -> dict[str, Any] | None:
     return None if folder is None else folder.to_json()

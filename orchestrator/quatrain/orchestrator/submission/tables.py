@@ -11,8 +11,8 @@ from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
 from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
-from quatrain.orchestrator.plan import TableRef
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
+from quatrain.refs import TableRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_file
 from quatrain.text import Tokenizer

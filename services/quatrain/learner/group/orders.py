@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from quatrain.learner.plans import FolderRef, ObjectAt, OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.refs import ModelRef, ObjectRef
 
 
 def to_document(plan: OpenPlan) -> dict[str, Any]:
@@ -14,11 +15,11 @@ def to_document(plan: OpenPlan) -> dict[str, Any]:
 def from_document(document: dict[str, Any]) -> OpenPlan:
     """The plan that `to_document` was given."""
 
-    def folder(name: str) -> FolderRef | None:
-        return None if document[name] is None else FolderRef(**document[name])
+    def folder(name: str) -> ModelRef | None:
+        return None if document[name] is None else ModelRef.from_json(document[name])
 
-    def source(name: str) -> ObjectAt | None:
-        return None if document[name] is None else ObjectAt(**document[name])
+    def source(name: str) -> ObjectRef | None:
+        return None if document[name] is None else ObjectRef.from_json(document[name])
 
     known = {
         "token": Token(**document["token"]),
