@@ -15,7 +15,7 @@ from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, 
 from quatrain.joblog.events import event_key, parse_event
 from quatrain.joblog.jobs import read_spec
 from quatrain.joblog.snapshots import read_snapshot, snapshot_key
-from quatrain.reward.plan import read_plan
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.reward.samples import Malformed, _read_extra
 from quatrain.storage.folders import read_manifest
 from quatrain.storage.memory import MemoryStore
@@ -48,7 +48,7 @@ def test_json_that_is_nested_too_deep_is_no_json_anywhere() -> None:
         read_manifest(store, "m", "0" * 64)
     assert read_snapshot(store, "j", 100) is None
     with pytest.raises(InvalidInput, match="nested too deep"):
-        read_plan(DEEP.decode())
+        RewardSection.from_text(DEEP.decode())
     with pytest.raises(Malformed, match="nested too deep"):
         _read_extra(DEEP.decode())
 
@@ -64,8 +64,8 @@ def test_an_event_with_a_field_of_another_type_is_corrupt(field: dict[str, objec
 
 
 def test_a_number_beyond_floats_in_a_reward_section_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="not a finite number"):
-        read_plan(json.dumps({"functions": [{"path": "a:b"}], "scale": 10**400}))
+    with pytest.raises(InvalidInput, match="scale: Input should be a valid number"):
+        RewardSection.from_text(json.dumps({"functions": [{"path": "a:b"}], "scale": 10**400}))
 
 
 def test_a_column_name_without_bytes_gives_a_message_that_can_be_sent(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def known(world: World) -> Mapping[str, Any]:
         "tokenizer": model,
         "job": "job",
         "config_json": json.dumps({"epochs": 1, "batch_size": 2}),
-        "reward_json": json.dumps({"functions": [{"path": "tests.fuzz.mutations:any_value"}], "timeout_s": 5.0}),
+        "reward_json": json.dumps({"functions": [{"path": "tests.fuzz.mutations:any_value"}], "timeout": 5.0}),
         "prompt_json": '"ab"',
         "dtype": "float32",
         "temperature": 1.0,

@@ -35,7 +35,7 @@ from quatrain.joblog import Event, JobLog
 from quatrain.joblog.events import event_key, parse_event
 from quatrain.joblog.jobs import read_spec
 from quatrain.jobspec import load_yaml, parse_spec
-from quatrain.reward.plan import read_plan
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.storage.folders import read_manifest
 from quatrain.storage.memory import MemoryStore
 from quatrain.text import Tokenizer, check_model_folder
@@ -57,7 +57,7 @@ PLAN = {
     "offset": 0.0,
     "scale": 1.0,
     "clip": 2.0,
-    "timeout_s": 3.0,
+    "timeout": 3.0,
 }
 
 
@@ -181,7 +181,7 @@ READERS: dict[str, Callable[[bytes, Path], object]] = {
     "prompts.parquet": data_file("prompts.parquet", load_prompts),
     "prompts": data_file("prompts", load_prompts),
     "spec": lambda data, _: parse_spec(load_yaml(data.decode("utf-8", "surrogateescape"))),
-    "plan": lambda data, _: read_plan(data.decode("utf-8", "replace")),
+    "plan": lambda data, _: RewardSection.from_text(data.decode("utf-8", "replace")),
     "event": lambda data, _: parse_event(data, event_key("job", 1)),
     "log": event_log,
     "job": stored("jobs/j/spec.json", lambda store, _: read_spec(store, "j")),

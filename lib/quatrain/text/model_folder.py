@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from quatrain.digests import parse_json
 from quatrain.errors import InvalidData
 from quatrain.text.folder_files import read_json
 from quatrain.text.safetensors_header import TensorEntry, read_header
@@ -13,6 +14,8 @@ from quatrain.text.safetensors_header import TensorEntry, read_header
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 # Weights that nothing here opens; a folder that has safetensors does not need them.
 _OTHER_WEIGHTS = _PICKLES | {".h5", ".msgpack", ".onnx", ".gguf"}
+OFFSET_FILE = "quatrain.json"
+"""Beside a reward model: what is subtracted from its scores."""
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
@@ -91,6 +94,20 @@ def _read_shards(folder: Path, index: Path) -> dict[str, TensorEntry]:
             raise InvalidData(f"{folder / shard} lacks the tensor {name!r} that {index.name} places there.")
         tensors[name] = shards[shard][name]
     return tensors
+
+
+def read_offset(folder: Path) -> float:
+    """Return the centring offset that stands beside a reward model; 0 without one. Raises InvalidData."""
+    file = folder / OFFSET_FILE
+    if not file.is_file():
+        return 0.0
+    try:
+        offset = parse_json(file.read_bytes()).get("offset", 0.0)
+        if not math.isfinite(offset):
+            raise ValueError(f"offset {offset} is not a finite number")
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InvalidData(f"{OFFSET_FILE} of the reward model cannot be read: {error}") from error
+    return float(offset)
 
 
 def is_model_file(name: str) -> bool:

@@ -3,12 +3,12 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 from quatrain.algorithms.evaluation import evaluation_metrics
 from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.digests import sha256_hex
 from quatrain.faults import fault_point
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
 from quatrain.orchestrator.sealing import batch_rows
@@ -25,7 +25,7 @@ def evaluation_due(run: JobRun, step: int) -> bool:
     return step % every == 0 or step == run.plan.total_steps("ppo") or not run.view.evaluations
 
 
-async def evaluate(run: JobRun, step: int, reward: dict[str, Any]) -> None:
+async def evaluate(run: JobRun, step: int, reward: RewardSection) -> None:
     """Samples the policy of a step on the held-out prompts, scores, seals, and records the eval/* metrics."""
     plan = run.plan
     assert plan.eval_prompts is not None, "no evaluation without eval_prompts"

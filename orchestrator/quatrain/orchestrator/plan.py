@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from quatrain.errors import Corrupt
+from quatrain.errors import Corrupt, InvalidInput
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.refs import ModelRef, TableRef
 from quatrain.v1 import generation_pb2
 
@@ -23,11 +24,11 @@ class Plan:
     reward_held_out: TableRef | None
     prompts: TableRef
     eval_prompts: TableRef | None
-    reward: dict[str, Any] | None
-    """Reward section for ScoreRequest.reward_json; None when the model is trained in this job."""
+    reward: RewardSection | None
+    """By content; None when the model is trained in this job."""
     reward_is_local_model: bool
     """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
-    eval_gold: dict[str, Any] | None
+    eval_gold: RewardSection | None
     reference: ModelRef | None
     forked_from: dict[str, Any] | None
     """Data of the event `forked`; None for a job that is no fork."""
@@ -95,7 +96,7 @@ def read_plan(job: str, document: dict[str, Any]) -> Plan:
     """Reads the document that submission wrote to `spec.json`. Raises Corrupt when it is not one of this version."""
     try:
         return _read_plan(job, document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, InvalidInput) as error:
         raise Corrupt(f"spec.json of job {job!r} is not as this version writes it: {error!r}") from error
 
 
@@ -112,9 +113,9 @@ def _read_plan(job: str, document: dict[str, Any]) -> Plan:
         reward_held_out=_table(pinned["reward_held_out"]),
         prompts=TableRef.from_json(pinned["prompts"]),
         eval_prompts=_table(pinned["eval_prompts"]),
-        reward=pinned["reward"],
+        reward=_reward(pinned["reward"]),
         reward_is_local_model=bool(pinned["reward_is_local_model"]),
-        eval_gold=pinned["eval_gold"],
+        eval_gold=_reward(pinned["eval_gold"]),
         reference=None if pinned["reference"] is None else ModelRef.from_json(pinned["reference"]),
         forked_from=document.get("forked_from"),
         owner=document["owner"],
@@ -124,3 +125,7 @@ def _read_plan(job: str, document: dict[str, Any]) -> Plan:
 
 def _table(data: dict[str, Any] | None) -> TableRef | None:
     return None if data is None else TableRef.from_json(data)
+
+
+def _reward(data: dict[str, Any] | None) -> RewardSection | None:
+    return None if data is None else RewardSection.from_json(data)

@@ -8,6 +8,7 @@ from typing import Any
 
 from quatrain.algorithms.permutation import permutation
 from quatrain.digests import canonical_json, rollout_id, sample_seed
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.plan import Plan
 from quatrain.refs import ModelRef, TableRef
 from quatrain.v1 import rollout_pb2
@@ -107,11 +108,9 @@ def trainer_state(plan: Plan, step: int) -> dict[str, Any]:
     return {"job": plan.job, "step": step, "total_steps": plan.total_steps("ppo")}
 
 
-def scoring(name: str, reward: dict[str, Any], missing_eos_penalty: float) -> rollout_pb2.Scoring:
+def scoring(name: str, reward: RewardSection, missing_eos_penalty: float) -> rollout_pb2.Scoring:
     """One way to score the samples of a batch."""
-    return rollout_pb2.Scoring(
-        name=name, reward_json=canonical_json(reward).decode(), missing_eos_penalty=missing_eos_penalty
-    )
+    return rollout_pb2.Scoring(name=name, reward_json=reward.to_text(), missing_eos_penalty=missing_eos_penalty)
 
 
 def chunks(plan: Plan, batch: ExpectedBatch) -> list[tuple[rollout_pb2.TaskRow, ...]]:

@@ -43,7 +43,7 @@ class Sample:
 class Batch:
     """Sound samples of one call, in order, with what backends need to know about the call.
 
-    `time_limit` bounds one call of a reward function or of another reward service, in seconds.
+    `timeout` bounds one call of a reward function or of another reward service, in seconds.
     """
 
     job: str
@@ -51,7 +51,7 @@ class Batch:
     tokenizer: Tokenizer
     tokenizer_ref: ModelRef
     trainer_state: Mapping[str, Any] = field(default_factory=dict)
-    time_limit: float = 60.0
+    timeout: float = 60.0
 
 
 class Malformed(Exception):

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from quatrain.algorithms.scores import compose_score
 from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import InvalidInput
+from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection, ServiceSource, Source
 from quatrain.refs import ModelRef
 from quatrain.reward.backends.base import Backend, SourceScores
-from quatrain.reward.plan import FunctionSource, ModelSource, RewardPlan, ServiceSource, Source, read_plan
 from quatrain.reward.samples import Batch, Malformed, PolicyTokenizer, RawSample, Sample, read_sample
 from quatrain.storage.folders import FolderCache
 
@@ -83,7 +83,7 @@ class Backends:
 class _Asked:
     """All that the sources said about the sound samples of a call; rows are indices into these."""
 
-    plan: RewardPlan
+    section: RewardSection
     penalty: float
     answers: tuple[SourceScores, ...] = ()
     columns: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
@@ -103,16 +103,16 @@ class RewardService:
         Raises InvalidInput (the call is wrong), RewardFunctionError, and what the backends raise.
         """
         started = time.monotonic()
-        plan = read_plan(call.reward_json)
+        section = RewardSection.from_text(call.reward_json)
         penalty = call.missing_eos_penalty
         if not (penalty >= 0 and math.isfinite(penalty)):
             raise InvalidInput(f"missing_eos_penalty is {penalty}; it is 0 or more")
         trainer_state = _read_trainer_state(call.trainer_state_json)
         policy = await self._tokenizer(call.tokenizer)
         sound, refused = await asyncio.to_thread(_read_samples, call.samples, policy)
-        batch = Batch(call.job, tuple(sound.values()), policy.tokenizer, call.tokenizer, trainer_state, plan.time_limit)
-        answers = await self._ask(plan, batch) if sound else ()
-        asked = _Asked(plan, penalty, answers, unique_columns([answer.terms for answer in answers]))
+        batch = Batch(call.job, tuple(sound.values()), policy.tokenizer, call.tokenizer, trainer_state, section.timeout)
+        answers = await self._ask(section, batch) if sound else ()
+        asked = _Asked(section, penalty, answers, unique_columns([answer.terms for answer in answers]))
         scores = dict(refused)
         for row, (index, sample) in enumerate(sound.items()):
             scores[index] = _compose(asked, row, sample)
@@ -127,9 +127,9 @@ class RewardService:
         """Close the backends."""
         await self._backends.close()
 
-    async def _ask(self, plan: RewardPlan, batch: Batch) -> tuple[SourceScores, ...]:
+    async def _ask(self, section: RewardSection, batch: Batch) -> tuple[SourceScores, ...]:
         """All sources at once; the first error cancels the others, so that no function goes on for nobody."""
-        tasks = [asyncio.create_task(self._backends.ask(source, batch)) for source in plan.sources]
+        tasks = [asyncio.create_task(self._backends.ask(source, batch)) for source in section.sources]
         try:
             return tuple(await asyncio.gather(*tasks))
         finally:
@@ -189,8 +189,8 @@ def _compose(asked: _Asked, row: int, sample: Sample) -> Scored:
     terms, logged = tuple(finite), _logged_json(asked.answers, row)
     if reasons:
         return Scored("refused", terms=terms, reason="; ".join(reasons), logged_json=logged)
-    total, offset, applies = 0.0, asked.plan.offset, False
-    for source, answer in zip(asked.plan.sources, asked.answers, strict=True):
+    total, offset, applies = 0.0, asked.section.offset, False
+    for source, answer in zip(asked.section.sources, asked.answers, strict=True):
         if (value := answer.values[row]) is not None:
             total, offset, applies = total + source.weight * value, offset + source.weight * answer.offset, True
     if not applies:
@@ -198,7 +198,7 @@ def _compose(asked: _Asked, row: int, sample: Sample) -> Scored:
     if not math.isfinite(total):  # before the clip, which would hide it
         return Scored("refused", terms=terms, reason=f"the weighted sum is {total}", logged_json=logged)
     score = compose_score(
-        total, offset, asked.plan.scale, asked.plan.clip, asked.penalty, sample.finish_reason == "length"
+        total, offset, asked.section.scale, asked.section.clip, asked.penalty, sample.finish_reason == "length"
     )
     return Scored("scored", score=score, terms=terms, logged_json=logged)
 

@@ -10,11 +10,11 @@ import numpy as np
 from quatrain.errors import QuatrainError, Unavailable
 from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy
 from quatrain.generation.engines.fake import FakeEngine
+from quatrain.jobspec.reward_section import Source
 from quatrain.learner.service import LearnerService
 from quatrain.learner.servicer import LearnerServicer
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.fake import FakeBackend as FakeRewardBackend
-from quatrain.reward.plan import Source
 from quatrain.reward.samples import Batch
 from quatrain.v1 import learner_pb2
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.orchestrator.world import World, deployment, put_rows, run, write_model
 
-from quatrain.digests import canonical_json, sha256_hex
+from quatrain.digests import sha256_hex
 from quatrain.errors import AlreadyExists, InvalidInput, RewardFunctionError, Unavailable
 from quatrain.orchestrator.submission.submit import Submission
 from quatrain.storage.folders import upload_model_folder
@@ -21,9 +21,9 @@ def model(world: World, name: str, **facts: Any) -> str:
     return f"sha256:{upload_model_folder(world.store, write_model(world.root / name, **facts)).digest}"
 
 
-def wrong_offset(world: World) -> str:
+def wrong_offset(world: World, offset: str) -> str:
     folder = write_model(world.root / "offset", "Qwen2ForSequenceClassification")
-    (folder / "quatrain.json").write_bytes(canonical_json({"offset": "much"}))
+    (folder / "quatrain.json").write_text(f'{{"offset": {offset}}}')
     return f"sha256:{upload_model_folder(world.store, folder).digest}"
 
 
@@ -60,7 +60,16 @@ REFUSALS: dict[str, tuple[str, str, Change]] = {
         lambda w, s: s.update(reward=functions("r.py:count", "../../../etc/passwd")),
     ),
     "no classifier": ("reward.model", "not a reward model", lambda w, s: s.update(reward={"model": w.model_uri})),
-    "offset is no number": ("reward.model", "quatrain.json", lambda w, s: s.update(reward={"model": wrong_offset(w)})),
+    "offset is no number": (
+        "reward.model",
+        "quatrain.json",
+        lambda w, s: s.update(reward={"model": wrong_offset(w, '"much"')}),
+    ),
+    "offset is NaN": (
+        "reward.model",
+        "offset nan is not a finite number",
+        lambda w, s: s.update(reward={"model": wrong_offset(w, "NaN")}),
+    ),
     "gold is no classifier": (
         "ppo.eval_gold.model",
         "not a reward model",

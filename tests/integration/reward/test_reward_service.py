@@ -270,7 +270,7 @@ def test_a_service_outside_that_answers_for_too_few_samples(
 def test_a_service_outside_that_is_not_there_is_named(tmp_path: Path, store: MemoryStore, model: ModelRef) -> None:
     async def work(client: Client) -> None:
         with pytest.raises(QuatrainError, match=r"remote reward service at 127\.0\.0\.1:1"):
-            await client.score(request(model, {"service": "127.0.0.1:1", "timeout_s": 5}, sample("a$")))
+            await client.score(request(model, {"service": "127.0.0.1:1", "timeout": 5}, sample("a$")))
 
     served(tmp_path, store, work)
 

@@ -15,6 +15,7 @@ from urllib3 import Retry
 from quatrain.client import AsyncClient, WaitTimedOut, asynchronous, downloads
 from quatrain.client.connection import Connection
 from quatrain.errors import DeadlineExpired, Unavailable
+from quatrain.jobspec.reward_section import ServiceSource
 from quatrain.orchestrator import learners
 from quatrain.orchestrator.learners import LearnerLost, LearnerPool, LearnerSession
 from quatrain.queue import redis
@@ -22,7 +23,6 @@ from quatrain.queue.protocol import Lease
 from quatrain.queue.redis import RedisQueue
 from quatrain.refs import ModelRef
 from quatrain.reward.backends.remote import RemoteBackend
-from quatrain.reward.plan import ServiceSource
 from quatrain.reward.samples import Batch
 from quatrain.rpc.targets import PoolOptions, TargetPool
 from quatrain.storage import s3, s3_transport

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from quatrain.jobspec import parse_spec, resolved_document
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.orchestrator.sampling import PURPOSES, ExpectedBatch, rollout_rows, scoring
 from quatrain.refs import ModelRef, TableRef
@@ -36,7 +37,7 @@ def make_plan(job: str = "job-1", prompts: int = 10, **ppo: Any) -> Plan:
                 "reward_held_out": None,
                 "prompts": table,
                 "eval_prompts": None,
-                "reward": {"models": [], "functions": [], "service": None},
+                "reward": {"functions": [{"path": "rewards:count"}]},
                 "reward_is_local_model": False,
                 "eval_gold": None,
                 "reference": None,
@@ -53,7 +54,7 @@ def expected(plan: Plan, step: int = 1, version: int = 0) -> ExpectedBatch:
         policy=ModelRef("store:p", DIGEST),
         policy_version=version,
         prompts=TableRef("data/p", DIGEST, 1, 10),
-        scorings=(scoring("score", {"functions": []}, 0.0),),
+        scorings=(scoring("score", RewardSection(), 0.0),),
         reference=plan.model,
     )
 

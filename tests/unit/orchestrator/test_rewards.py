@@ -6,6 +6,7 @@ from tests.unit.orchestrator.scenery import DIGEST, make_plan
 
 from quatrain.errors import InvalidSpec
 from quatrain.joblog import JobLog
+from quatrain.jobspec.reward_section import ModelSource, RewardSection
 from quatrain.orchestrator.rewards import value_opening
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.submission.rewards import value_init
@@ -16,9 +17,9 @@ def test_the_value_model_starts_with_all_that_is_subtracted_from_the_score() -> 
     plan = replace(make_plan(), reward_is_local_model=True)
     nothing = cast(Any, None)
     run = JobRun(plan, nothing, JobLog(MemoryStore(), plan.job), 1, nothing)
-    model = {"uri": "store:r", "digest": DIGEST, "weight": 1.0, "offset": 2.5, "name": "reward_model"}
+    model = ModelSource(uri="store:r", digest=DIGEST, offset=2.5)
 
-    opening = value_opening(run, {"models": [model], "offset": 0.5, "scale": 2.0})
+    opening = value_opening(run, RewardSection(models=(model,), offset=0.5, scale=2.0))
 
     assert opening.value_offset == pytest.approx(3.0)
     assert opening.value_scale == 2.0

@@ -80,7 +80,7 @@ def sample(prompt: Any = "ab", completion: str = "cd$", **extra: Any) -> Sample:
     )
 
 
-def batch(folder: Path, *samples: Sample, time_limit: float = 20.0, **trainer_state: Any) -> Batch:
+def batch(folder: Path, *samples: Sample, timeout: float = 20.0, **trainer_state: Any) -> Batch:
     """Samples of one call, with the tokenizer in `folder`."""
     return Batch(
         job="job",
@@ -88,5 +88,5 @@ def batch(folder: Path, *samples: Sample, time_limit: float = 20.0, **trainer_st
         tokenizer=PolicyTokenizer.load(folder).tokenizer,
         tokenizer_ref=ModelRef(folder.as_uri(), ""),
         trainer_state=trainer_state,
-        time_limit=time_limit,
+        timeout=timeout,
     )

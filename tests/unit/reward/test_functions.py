@@ -16,9 +16,9 @@ from tests.unit.reward.scenery import batch, make_tokenizer, sample
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
+from quatrain.jobspec.reward_section import FunctionSource
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
-from quatrain.reward.plan import FunctionSource
 from quatrain.reward.runner.frames import encode_frame
 from quatrain.reward.samples import Batch
 from quatrain.storage.memory import MemoryStore
@@ -137,13 +137,13 @@ def run(
 
 
 def function(name: str) -> FunctionSource:
-    return FunctionSource(f"rewards_of_test:{name}", 1.0, name)
+    return FunctionSource(path=f"rewards_of_test:{name}")
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Batch:
     """Two samples; only the second has the letter c in its completion."""
-    return batch(make_tokenizer(tmp_path / "tokenizer"), sample("a", "ad$"), sample("b", "cd"), time_limit=20.0)
+    return batch(make_tokenizer(tmp_path / "tokenizer"), sample("a", "ad$"), sample("b", "cd"), timeout=20.0)
 
 
 def score(tmp_path: Path, name: str, samples: Batch) -> SourceScores:
@@ -257,7 +257,7 @@ def test_a_failure_names_function_cause_and_sample(tmp_path: Path, two: Batch, n
 
 
 def test_a_hanging_function_is_ended_and_its_sample_found(tmp_path: Path, two: Batch) -> None:
-    samples = Batch(two.job, two.samples, two.tokenizer, two.tokenizer_ref, time_limit=3.0)
+    samples = Batch(two.job, two.samples, two.tokenizer, two.tokenizer_ref, timeout=3.0)
 
     message = failure(tmp_path, "hangs", samples)
 
@@ -294,7 +294,7 @@ def test_a_module_that_is_not_there_or_cannot_be_imported(tmp_path: Path, two: B
 
     async def work(backend: FunctionBackend, path: str) -> str:
         with pytest.raises(RewardFunctionError) as caught:
-            await backend.score(FunctionSource(path, 1.0, "f"), two)
+            await backend.score(FunctionSource(path=path), two)
         return caught.value.message
 
     assert "No module named 'nowhere'" in run(tmp_path, lambda backend: work(backend, "nowhere:f"))
@@ -304,7 +304,7 @@ def test_a_module_that_is_not_there_or_cannot_be_imported(tmp_path: Path, two: B
 def uploaded(store: MemoryStore, code: str) -> FunctionSource:
     digest = sha256_hex(code.encode())
     store.put(f"data/sha256/{digest}", code.encode())
-    return FunctionSource("../my rewards.py:brevity", 1.0, "brevity", digest)
+    return FunctionSource(path="../my rewards.py:brevity", code_digest=digest)
 
 
 def test_only_packages_that_the_operator_names_and_never_the_standard_library(tmp_path: Path, two: Batch) -> None:
@@ -312,7 +312,7 @@ def test_only_packages_that_the_operator_names_and_never_the_standard_library(tm
         async def work() -> str:
             backend = FunctionBackend(MemoryStore(), FunctionSettings(packages=packages))
             with pytest.raises(PermissionRefused) as caught:
-                await backend.score(FunctionSource(path, 1.0, "f"), two)
+                await backend.score(FunctionSource(path=path), two)
             return caught.value.message
 
         return asyncio.run(work())
@@ -354,7 +354,7 @@ def test_uploaded_code_is_refused_where_it_is_not_allowed(tmp_path: Path, two: B
 
 
 def test_uploaded_code_that_is_not_in_the_store_is_not_found(tmp_path: Path, two: Batch) -> None:
-    source = FunctionSource("file.py:f", 1.0, "f", "0" * 64)
+    source = FunctionSource(path="file.py:f", code_digest="0" * 64)
 
     with pytest.raises(NotFound, match="data/sha256/0000"):
         run(tmp_path, lambda backend: backend.score(source, two), allow_code=True)
@@ -368,7 +368,7 @@ def test_a_runner_whose_service_is_gone_ends_though_its_function_hangs(tmp_path:
         assert runner.stdout is not None
         runner.stdin.write(encode_frame({"target": "rewards_of_test:hangs", "file": None, "confinement": None}))
         columns = {"prompts": ["p"], "completions": ["c"]}
-        runner.stdin.write(encode_frame({"columns": columns, "trainer_state": {}, "time_limit": 60}))
+        runner.stdin.write(encode_frame({"columns": columns, "trainer_state": {}, "timeout": 60}))
         runner.stdin.flush()
         runner.stdout.read(4)  # it has loaded the function
 

@@ -21,11 +21,11 @@ from tests.unit.reward.scenery import batch, make_tokenizer, sample
 import quatrain.reward.runner
 from quatrain.digests import sha256_hex
 from quatrain.errors import InvalidInput, RewardFunctionError
+from quatrain.jobspec.reward_section import FunctionSource
 from quatrain.reward.backends import isolation
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
 from quatrain.reward.backends.isolation import FIRST_USER, CodeLimits, Rooms, open_to_others
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
-from quatrain.reward.plan import FunctionSource
 from quatrain.reward.samples import Batch
 from quatrain.storage.memory import MemoryStore
 
@@ -40,7 +40,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     kept = tmp_path_factory.mktemp("service") / "secret"
     kept.write_text(SECRET)
     tokenizer = make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
-    return batch(tokenizer, sample("a", "ad$", kept=str(kept)), time_limit=20.0)
+    return batch(tokenizer, sample("a", "ad$", kept=str(kept)), timeout=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +77,11 @@ def run(work: Callable[[FunctionBackend, MemoryStore], Awaitable[T]], rooms: Roo
 def uploaded(store: MemoryStore, name: str, code: str = GREEDY) -> FunctionSource:
     data = textwrap.dedent(code).encode()
     store.put(f"data/sha256/{sha256_hex(data)}", data)
-    return FunctionSource(f"greedy.py:{name}", 1.0, name, sha256_hex(data))
+    return FunctionSource(path=f"greedy.py:{name}", code_digest=sha256_hex(data))
 
 
 def limited(one: Batch, seconds: float) -> Batch:
-    return Batch(one.job, one.samples, one.tokenizer, one.tokenizer_ref, time_limit=seconds)
+    return Batch(one.job, one.samples, one.tokenizer, one.tokenizer_ref, timeout=seconds)
 
 
 @pytest.mark.parametrize(
@@ -253,14 +253,14 @@ def test_a_name_with_tricks_is_only_a_name(one: Batch) -> None:
 
     async def work(backend: FunctionBackend, store: MemoryStore) -> list[Any]:
         source = uploaded(store, "zero")
-        asked = [FunctionSource(f"{name}:zero", 1.0, "zero", source.code_digest) for name in names]
+        asked = [FunctionSource(path=f"{name}:zero", code_digest=source.code_digest) for name in names]
         return [(await backend.score(each, one)).values for each in asked]
 
     assert run(work) == [(0.0,)] * len(names)
 
 
 def test_a_service_that_may_not_deny_the_network_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(target: str, room: Any, time_limit: float) -> FunctionProcess:
+    async def refused(target: str, room: Any, timeout: float) -> FunctionProcess:
         raise CallFailed("is not run: there is no filter of system calls", loading=True)
 
     monkeypatch.setattr(FunctionProcess, "start", refused)

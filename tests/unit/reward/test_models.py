@@ -10,9 +10,8 @@ from tests.unit.reward.scenery import LETTERS, batch, make_reward_model, make_to
 from transformers import AutoModelForSequenceClassification
 
 from quatrain.errors import InvalidData, InvalidInput
-from quatrain.refs import ModelRef
+from quatrain.jobspec.reward_section import ModelSource
 from quatrain.reward.backends.models import ModelBackend, ModelSettings
-from quatrain.reward.plan import ModelSource
 from quatrain.reward.samples import Sample
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.memory import MemoryStore
@@ -35,7 +34,7 @@ def run(tmp_path: Path, work: Callable[[ModelBackend], Awaitable[T]], *, memory_
 
 
 def source(folder: Path, offset: float | None = None) -> ModelSource:
-    return ModelSource(ModelRef(folder.as_uri(), ""), 1.0, "model", offset)
+    return ModelSource(uri=folder.as_uri(), offset=offset)
 
 
 def plain_score(folder: Path, ids: tuple[int, ...]) -> float:
@@ -154,7 +153,7 @@ def test_a_model_comes_from_the_store_by_digest(tmp_path: Path) -> None:
     store = MemoryStore()
     folder = make_reward_model(tmp_path / "model")
     stored = upload_model_folder(store, folder)
-    by_digest = ModelSource(ModelRef(f"sha256:{stored.digest}", stored.digest), 1.0, "model")
+    by_digest = ModelSource(uri=stored.uri, digest=stored.digest)
 
     async def main() -> tuple[float | None, str]:
         backend = ModelBackend(FolderCache(store, tmp_path / "cache", 2**30), ModelSettings(device="cpu", threads=1))

@@ -11,10 +11,10 @@ import pytest
 from tests.unit.reward.scenery import ids_of, make_tokenizer
 
 from quatrain.errors import InvalidInput, RewardFunctionError
+from quatrain.jobspec.reward_section import FunctionSource, ModelSource, ServiceSource, Source
 from quatrain.refs import ModelRef
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.fake import FakeBackend
-from quatrain.reward.plan import FunctionSource, ModelSource, ServiceSource, Source
 from quatrain.reward.samples import Batch, RawSample
 from quatrain.reward.service import Backends, RewardService, ScoreCall, ScoreResult
 from quatrain.storage.folders import FolderCache
@@ -227,9 +227,9 @@ def test_each_kind_of_source_goes_to_its_backend() -> None:
     empty: Any = None
 
     async def main() -> None:
-        await backends.ask(ModelSource(ModelRef("store:x", ""), 1.0, "m"), empty)
-        await backends.ask(FunctionSource("m:f", 1.0, "f"), empty)
-        await backends.ask(ServiceSource("h:1", 1.0, "s"), empty)
+        await backends.ask(ModelSource(uri="store:x"), empty)
+        await backends.ask(FunctionSource(path="m:f"), empty)
+        await backends.ask(ServiceSource(target="h:1"), empty)
         await backends.close()
 
     asyncio.run(main())

@@ -2,12 +2,11 @@
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from quatrain.data.tables import PromptTable
-from quatrain.digests import canonical_json
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.run import JobRun
 from quatrain.v1 import common_pb2, reward_pb2, rollout_pb2
 
@@ -17,7 +16,7 @@ SCORE_TIMEOUT_SECONDS = 300.0
 
 
 async def odd_answers(
-    run: JobRun, section: dict[str, Any], results: Sequence[rollout_pb2.RolloutResult], median: float
+    run: JobRun, section: RewardSection, results: Sequence[rollout_pb2.RolloutResult], median: float
 ) -> dict[str, float | None]:
     """Median score of empty and of repeated answers minus the SFT model's median, under a raw reward section.
 
@@ -56,11 +55,11 @@ def _sample(
     )
 
 
-async def _median(run: JobRun, section: dict[str, Any], samples: list[reward_pb2.ScoreSample]) -> float | None:
+async def _median(run: JobRun, section: RewardSection, samples: list[reward_pb2.ScoreSample]) -> float | None:
     request = reward_pb2.ScoreRequest(
         job=run.plan.job,
         samples=samples,
-        reward_json=canonical_json(section).decode(),
+        reward_json=section.to_text(),
         trainer_state_json="{}",
         tokenizer=run.plan.model.to_proto(),
     )

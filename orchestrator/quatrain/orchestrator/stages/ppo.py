@@ -7,6 +7,7 @@ from typing import Any
 from quatrain.batches import write_batch
 from quatrain.digests import sha256_hex
 from quatrain.faults import fault_point
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
@@ -76,7 +77,7 @@ async def _forked_policy(run: JobRun, session: LearnerSession) -> None:
 class PpoStage:
     """The steps of one attempt."""
 
-    def __init__(self, run: JobRun, session: LearnerSession, reward: dict[str, Any]) -> None:
+    def __init__(self, run: JobRun, session: LearnerSession, reward: RewardSection) -> None:
         self._run = run
         self._session = session
         self._reward = reward

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from quatrain.digests import canonical_json
 from quatrain.errors import RunFailed
 from quatrain.faults import fault_point
+from quatrain.jobspec.reward_section import ModelSource, RewardSection
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
 from quatrain.orchestrator.run import JobFailed, JobRun
@@ -49,8 +50,8 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     if run.view.offset is not None:
         return float(run.view.offset["offset"])
     model = await run.patiently(lambda: session.publish(session.step))
-    entry = {"uri": model.uri, "digest": model.digest, "weight": 1.0, "offset": 0.0, "dtype": run.plan.dtype}
-    section = raw_section({"models": [entry]})
+    source = ModelSource(uri=model.uri, digest=model.digest, offset=0.0, dtype=run.plan.dtype)
+    section = RewardSection(models=(source,))
     measured = await measure_offset(run, section)
     report = await odd_answers(run, section, measured.results, statistics.median(measured.scores))
     data = {"offset": measured.offset, "samples": len(measured.scores), "report": report}
@@ -72,7 +73,7 @@ class Measured:
         return statistics.fmean(self.scores)
 
 
-async def measure_offset(run: JobRun, section: dict[str, object]) -> Measured:
+async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
     """Scores of the SFT model's completions under a raw reward section. Raises RunFailed when there is none."""
     plan = run.plan
     batch = ExpectedBatch(
@@ -92,16 +93,3 @@ async def measure_offset(run: JobRun, section: dict[str, object]) -> Measured:
     if not scores:
         raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
     return Measured(results, scores)
-
-
-def raw_section(reward: dict[str, object]) -> dict[str, object]:
-    """A reward section without offset, scale and clip."""
-    return {
-        "models": reward.get("models", []),
-        "functions": reward.get("functions", []),
-        "service": reward.get("service"),
-        "offset": 0.0,
-        "scale": 1.0,
-        "clip": None,
-        "timeout_s": reward.get("timeout_s", 60.0),
-    }

@@ -1,6 +1,5 @@
 """Pinning models: from a URI of the spec to a folder by content, opened and checked."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +10,14 @@ from quatrain.refs import ModelRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.text import Tokenizer
-from quatrain.text.model_folder import ModelFacts, check_model_folder
+from quatrain.text.model_folder import ModelFacts, check_model_folder, read_offset
 
 
 @dataclass(frozen=True)
 class PinnedModel:
     """A model that the job depends on, as it was when the job was created."""
 
-    folder: ModelRef
+    ref: ModelRef
     facts: ModelFacts
     tokenizer: Tokenizer
 
@@ -72,13 +71,9 @@ def _at_field(error: QuatrainError, field: str) -> InvalidData:
     return InvalidData(f"{field}: {error.message}", [FieldViolation(field, error.message)])
 
 
-def read_offset(folders: FolderCache, model: ModelRef, field: str) -> float:
-    """The centring offset that stands beside a reward model made by Quatrain; 0 without one. Raises InvalidData."""
-    path = folders.fetch(model.uri, model.digest) / "quatrain.json"
-    if not path.exists():
-        return 0.0
+def offset_of(folders: FolderCache, model: ModelRef, field: str) -> float:
+    """Return the centring offset that stands beside a reward model; 0 without one. Raises InvalidData."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["offset"])
-    except (ValueError, KeyError, TypeError) as error:
-        text = f"quatrain.json of the model does not hold an offset: {error!r}"
-        raise InvalidData(f"{field}: {text}", [FieldViolation(field, text)]) from error
+        return read_offset(folders.fetch(model.uri, model.digest))
+    except InvalidData as error:
+        raise _at_field(error, field) from error

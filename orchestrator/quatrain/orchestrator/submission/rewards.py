@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 from quatrain.data.tables import PromptTable
-from quatrain.digests import canonical_json
 from quatrain.errors import DeadlineExpired, FieldViolation, InvalidSpec, Overloaded, QuatrainError, Unavailable
+from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection
 from quatrain.orchestrator.services import Services
-from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, read_offset
+from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, offset_of
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache
 from quatrain.v1 import common_pb2, reward_pb2
@@ -22,32 +22,32 @@ CLASSIFIER = "ForSequenceClassification"
 
 async def pin_reward(
     section: dict[str, Any], field: str, pinner: ModelPinner, folders: FolderCache, store: ObjectStore
-) -> tuple[dict[str, Any], PinnedModel | None]:
+) -> tuple[RewardSection, PinnedModel | None]:
     """The reward section by content, and the model if it is one. Raises InvalidSpec or InvalidData naming the field."""
-    reward: dict[str, Any] = {
-        "models": [],
-        "functions": [],
-        "service": section["service"],
-        "offset": 0.0,
-        "scale": float(section["scale"]),
-        "clip": section["clip"],
-        "timeout_s": float(section["timeout"]),
-    }
-    model = None
+    model, models = None, list[ModelSource]()
     if section["model"] is not None:
         model = await pinner.pin(section["model"], f"{field}.model")
         if not any(CLASSIFIER in name for name in model.facts.architectures):
             text = f"the model is a {'/'.join(model.facts.architectures)}, not a reward model (...{CLASSIFIER})"
             raise InvalidSpec(f"{field}.model: {text}", [FieldViolation(f"{field}.model", text)])
-        offset = await asyncio.to_thread(read_offset, folders, model.folder, f"{field}.model")
-        reward["models"] = [{**model.folder.to_json(), "weight": 1.0, "offset": offset, "name": "reward_model"}]
-    for index, function in enumerate(section["functions"]):
-        pinned = await asyncio.to_thread(_function, function, f"{field}.functions.{index}", store)
-        reward["functions"].append(pinned)
-    return reward, model
+        offset = await asyncio.to_thread(offset_of, folders, model.ref, f"{field}.model")
+        models.append(ModelSource(uri=model.ref.uri, digest=model.ref.digest, offset=offset, name="reward_model"))
+    functions = [
+        await asyncio.to_thread(_function, function, f"{field}.functions.{index}", store)
+        for index, function in enumerate(section["functions"])
+    ]
+    pinned = RewardSection(
+        models=tuple(models),
+        functions=tuple(functions),
+        service=section["service"],
+        scale=section["scale"],
+        clip=section["clip"],
+        timeout=section["timeout"],
+    )
+    return pinned, model
 
 
-def _function(function: dict[str, Any], field: str, store: ObjectStore) -> dict[str, Any]:
+def _function(function: dict[str, Any], field: str, store: ObjectStore) -> FunctionSource:
     path, digest = function["path"], function["code_digest"]
     file = path.rpartition(":")[0]
     if file.endswith(".py") and digest is None:
@@ -56,16 +56,11 @@ def _function(function: dict[str, Any], field: str, store: ObjectStore) -> dict[
     if digest is not None and not (DIGEST.fullmatch(digest) and store.stat(f"data/sha256/{digest}") is not None):
         text = f"no file with digest {digest[:80]!r} was uploaded"
         raise InvalidSpec(f"{field}.code_digest: {text}", [FieldViolation(f"{field}.code_digest", text)])
-    return {
-        "path": path,
-        "code_digest": digest or "",
-        "weight": float(function["weight"]),
-        "name": function["name"] or path.rpartition(":")[2],
-    }
+    return FunctionSource(path=path, code_digest=digest or "", weight=function["weight"], name=function["name"] or "")
 
 
 async def try_reward(
-    reward: dict[str, Any], field: str, prompts: PromptTable, policy: PinnedModel, services: Services, timeout: float
+    reward: RewardSection, field: str, prompts: PromptTable, policy: PinnedModel, services: Services, timeout: float
 ) -> None:
     """Scores four prompts with made-up completions. Raises InvalidSpec naming the field when the reward is wrong."""
     count = min(TRIAL_ROWS, len(prompts.prompt_ids))
@@ -84,9 +79,9 @@ async def try_reward(
     request = reward_pb2.ScoreRequest(
         job="trial",
         samples=samples,
-        reward_json=canonical_json(reward).decode(),
+        reward_json=reward.to_text(),
         trainer_state_json=json.dumps({"job": "trial", "step": 0, "total_steps": 0}),
-        tokenizer=policy.folder.to_proto(),
+        tokenizer=policy.ref.to_proto(),
     )
     try:
         response = await services.score(request, timeout)

@@ -14,6 +14,7 @@ from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavaila
 from quatrain.faults import fault_point
 from quatrain.joblog import jobs
 from quatrain.jobspec import JobSpec, parse_spec, resolved_document
+from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.contract import (
     check_lengths,
@@ -120,7 +121,7 @@ class Submitter:
         resolved = resolved_document(spec)
         pinner = ModelPinner(self.store, self.folders, self.sources, local_files=self.local_files)
         policy = await pinner.pin(resolved["model"]["uri"], "model.uri")
-        resolved["model"] = {"uri": policy.folder.uri, "dtype": resolved["model"]["dtype"] or await self._dtype()}
+        resolved["model"] = {"uri": policy.ref.uri, "dtype": resolved["model"]["dtype"] or await self._dtype()}
         data = self.data_pinner(policy)
         data.warnings.extend(check_policy(policy))
         ppo = resolved["ppo"]
@@ -141,7 +142,7 @@ class Submitter:
         if resolved["reference"] is not None and resolved["reference"]["model"] is not None:
             pinned = await pinner.pin(resolved["reference"]["model"], "reference.model")
             data.warnings.extend(check_reference(policy, pinned))
-            reference, readers["reference.model"] = pinned.folder, pinned
+            reference, readers["reference.model"] = pinned.ref, pinned
         check_lengths(ppo, tables, readers)
         local = resolved["reward"]["data"] is not None or rewards["reward_is_local_model"]
         ppo["value_init"] = value_init(ppo["value_init"], local)
@@ -149,7 +150,7 @@ class Submitter:
             "spec": resolved,
             "warnings": data.warnings,
             "pinned": {
-                "model": policy.folder.to_json(),
+                "model": policy.ref.to_json(),
                 "tokenizer_digest": policy.tokenizer.digest,
                 "vocab_size": policy.facts.vocab_size,
                 "eos_token_ids": list(policy.tokenizer.eos_token_ids),
@@ -181,15 +182,15 @@ class Submitter:
             return pinned | {"reward_data": _table(train), "reward_held_out": _table(held_out)}
         reward, model = await self._named_reward(section, "reward", trial)
         same = model is not None and model.tokenizer.digest == trial.policy.tokenizer.digest
-        return pinned | {"reward": reward, "reward_is_local_model": same}
+        return pinned | {"reward": reward.to_json(), "reward_is_local_model": same}
 
     async def pin_gold(self, section: dict[str, Any], trial: "Trial") -> dict[str, Any]:
         """The gold reward of evaluations."""
-        return (await self._named_reward(section, "ppo.eval_gold", trial))[0]
+        return (await self._named_reward(section, "ppo.eval_gold", trial))[0].to_json()
 
     async def _named_reward(
         self, section: dict[str, Any], field: str, trial: "Trial"
-    ) -> tuple[dict[str, Any], PinnedModel | None]:
+    ) -> tuple[RewardSection, PinnedModel | None]:
         reward, model = await pin_reward(section, field, trial.pinner, self.folders, self.store)
         if model is not None:
             trial.warnings.extend(check_reward_model(trial.policy, model, f"{field}.model"))
@@ -217,9 +218,9 @@ class Submitter:
         return "bfloat16" if capabilities.device.startswith("cuda") else "float32"
 
 
-def _trial_seconds(reward: dict[str, Any]) -> float:
+def _trial_seconds(reward: RewardSection) -> float:
     """Each function may take its whole time limit, one after the other."""
-    return float(reward["timeout_s"] * max(1, len(reward["functions"])) + TRIAL_SLACK_SECONDS)
+    return reward.timeout * max(1, len(reward.functions)) + TRIAL_SLACK_SECONDS
 
 
 def new_job_id(wished: str, owner: str, request_id: str) -> str:

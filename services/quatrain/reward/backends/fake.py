@@ -2,8 +2,8 @@
 
 import zlib
 
+from quatrain.jobspec.reward_section import Source
 from quatrain.reward.backends.base import SourceScores
-from quatrain.reward.plan import Source
 from quatrain.reward.samples import Batch
 
 

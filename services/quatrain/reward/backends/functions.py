@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quatrain.errors import InvalidInput, NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
+from quatrain.jobspec.reward_section import FunctionSource
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.isolation import CodeLimits, Room, Rooms, hide_own_memory
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
-from quatrain.reward.plan import FunctionSource
 from quatrain.reward.samples import Batch, Sample
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -93,7 +93,7 @@ class FunctionBackend:
         try:
             async with slot.lock:
                 try:
-                    reply = await self._call(slot, source, batch, batch.samples, batch.time_limit)
+                    reply = await self._call(slot, source, batch, batch.samples, batch.timeout)
                 except CallFailed as error:
                     raise await self._explained(slot, source, batch, error) from error
                 assert slot.process is not None, "the process answered"
@@ -132,16 +132,16 @@ class FunctionBackend:
                 await slot.process.close()
 
     async def _call(
-        self, slot: _Slot, source: FunctionSource, batch: Batch, samples: Sequence[Sample], time_limit: float
+        self, slot: _Slot, source: FunctionSource, batch: Batch, samples: Sequence[Sample], timeout: float
     ) -> dict[str, Any]:
         if self._closed:
             raise Unavailable("the reward service is stopping")
         if slot.process is None:
             room = await self._room(source)
-            load_limit = max(self._settings.load_limit, batch.time_limit)
+            load_limit = max(self._settings.load_limit, batch.timeout)
             slot.process = await FunctionProcess.start(source.path, room, load_limit)
         try:
-            return await slot.process.call(_columns(samples), batch.trainer_state, time_limit)
+            return await slot.process.call(_columns(samples), batch.trainer_state, timeout)
         finally:
             if not slot.process.alive:
                 ended, slot.process = slot.process, None
@@ -149,7 +149,7 @@ class FunctionBackend:
 
     async def _room(self, source: FunctionSource) -> Room | None:
         """Where uploaded code runs; None for `module:function`, which the operator has installed."""
-        if source.code_digest is None:
+        if not source.code_digest:
             self._check_package(source.path)
             return None
         if not self._settings.allow_code:
@@ -198,7 +198,7 @@ class FunctionBackend:
         """Index of the first sample that the function fails on when it gets that one alone; None when not found."""
         if len(batch.samples) == 1:
             return 0
-        until = time.monotonic() + min(BLAME_SECONDS, batch.time_limit)
+        until = time.monotonic() + min(BLAME_SECONDS, batch.timeout)
         for index, sample in enumerate(batch.samples):
             if (left := until - time.monotonic()) <= 0:
                 return None

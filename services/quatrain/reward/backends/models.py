@@ -1,7 +1,6 @@
 """Reward models: Hugging Face folders with a one-label head, kept loaded within a memory budget."""
 
 import asyncio
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,22 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quatrain.digests import parse_json
 from quatrain.errors import InvalidData, InvalidInput
+from quatrain.jobspec.reward_section import ModelSource
 from quatrain.reward.backends.base import SourceScores
-from quatrain.reward.plan import ModelSource
 from quatrain.reward.samples import Batch, Malformed, Sample, check_ids
 from quatrain.rpc.worker import ModelThread
 from quatrain.storage.folders import FolderCache
 from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer, check_model_folder
+from quatrain.text.model_folder import read_offset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = get_logger("reward.models")
 
-OFFSET_FILE = "quatrain.json"
 TOKEN_BUDGET = 8192
 """Padded tokens of one forward pass."""
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}
@@ -152,20 +150,6 @@ class ModelBackend:
 
 def _key(source: ModelSource) -> tuple[str, str, str]:
     return source.ref.uri, source.ref.digest, source.dtype
-
-
-def read_offset(folder: Path) -> float:
-    """The centring offset that stands beside a reward model; 0 without one. Raises InvalidData."""
-    file = folder / OFFSET_FILE
-    if not file.is_file():
-        return 0.0
-    try:
-        offset = parse_json(file.read_bytes()).get("offset", 0.0)
-        if not math.isfinite(offset):
-            raise ValueError(f"offset {offset} is not a finite number")
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise InvalidData(f"{OFFSET_FILE} of the reward model cannot be read: {error}") from error
-    return float(offset)
 
 
 def _row(sample: Sample, policy_tokenizer: Tokenizer, reward_model: RewardModel) -> np.ndarray:

@@ -55,7 +55,7 @@ class FunctionProcess:
         self.enforced: Mapping[str, bool] = {}
 
     @classmethod
-    async def start(cls, target: str, room: Room | None, time_limit: float) -> "FunctionProcess":
+    async def start(cls, target: str, room: Room | None, timeout: float) -> "FunctionProcess":
         """Start a runner and import the function. Raises CallFailed with `loading`; then nothing is left running."""
         # Never a fork: subprocess execs at once, which is safe beside gRPC's threads. A session of its own, so that the
         # function's own children end with it and Ctrl-C in a terminal does not reach it.
@@ -74,7 +74,7 @@ class FunctionProcess:
             confinement = None if room is None else message_of(room.confinement)
             file = None if room is None else str(room.code)
             load = {"target": target, "file": file, "confinement": confinement}
-            reply = await runner._exchange(load, time_limit, samples=None)
+            reply = await runner._exchange(load, timeout, samples=None)
             runner.code_digest, runner.enforced, loaded = reply["code_digest"], reply["enforced"], True
         finally:
             if not loaded:
@@ -87,12 +87,12 @@ class FunctionProcess:
         return not self._ended and self._process.returncode is None
 
     async def call(
-        self, columns: Mapping[str, list[Any]], trainer_state: Mapping[str, Any], time_limit: float
+        self, columns: Mapping[str, list[Any]], trainer_state: Mapping[str, Any], timeout: float
     ) -> dict[str, Any]:
         """What the function returned for these columns: terms, logged, metrics. Raises CallFailed."""
         self._output.next_call()
-        message = {"columns": columns, "trainer_state": trainer_state, "time_limit": time_limit}
-        return await self._exchange(message, time_limit, samples=len(columns["prompts"]))
+        message = {"columns": columns, "trainer_state": trainer_state, "timeout": timeout}
+        return await self._exchange(message, timeout, samples=len(columns["prompts"]))
 
     async def close(self) -> None:
         """End the process and all that it has started; return when it and its folder are gone."""
@@ -114,20 +114,20 @@ class FunctionProcess:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._process.wait()
 
-    async def _exchange(self, message: dict[str, Any], time_limit: float, *, samples: int | None) -> dict[str, Any]:
+    async def _exchange(self, message: dict[str, Any], timeout: float, *, samples: int | None) -> dict[str, Any]:
         """The answer to a message; `samples` is None while the function is loaded. Raises CallFailed."""
         loading = samples is None
         reply: dict[str, Any] | None = None
         self._signal(signal.SIGCONT)
         try:
-            async with asyncio.timeout(time_limit):
+            async with asyncio.timeout(timeout):
                 body = await self._send_and_receive(encode_frame(message))
             reply = None if body is None else read_reply(body, samples)
         except BadReply as error:
             raise CallFailed(f"answered with something that is no answer: {error}", loading=loading) from error
         except TimeoutError:
             doing = "could not be imported" if loading else "did not return"
-            raise CallFailed(f"{doing} within {time_limit:g} s", loading=loading, hung=True) from None
+            raise CallFailed(f"{doing} within {timeout:g} s", loading=loading, hung=True) from None
         finally:
             # A runner whose answer is still to come would give it to the next call; also when this call is cancelled.
             if reply is None or reply["status"] == "failed":

@@ -8,8 +8,8 @@ import grpc
 
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
+from quatrain.jobspec.reward_section import ServiceSource
 from quatrain.reward.backends.base import SourceScores
-from quatrain.reward.plan import ServiceSource
 from quatrain.reward.samples import Batch, Sample
 from quatrain.rpc.certificates import ChannelTls
 from quatrain.rpc.channel import open_channel
@@ -41,7 +41,7 @@ class RemoteBackend:
             self._channels[source.target] = channel
         try:
             stub = reward_pb2_grpc.RewardServiceStub(channel)
-            response = await stub.Score(_request(batch), timeout=batch.time_limit)
+            response = await stub.Score(_request(batch), timeout=batch.timeout)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, service="remote reward service", target=source.target) from error
         return _read(source, response, len(batch.samples))

@@ -43,7 +43,7 @@ def main() -> None:
     with asyncio.Runner() as runner:
         while True:
             message = inbox.get()
-            faulthandler.dump_traceback_later(message["time_limit"] + ORPHAN_GRACE_SECONDS, exit=True, file=2)
+            faulthandler.dump_traceback_later(message["timeout"] + ORPHAN_GRACE_SECONDS, exit=True, file=2)
             reply = _answer(function, message, runner)
             faulthandler.cancel_dump_traceback_later()
             _send(replies, reply)
