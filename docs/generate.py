@@ -22,6 +22,7 @@ from quatrain.cli.app import app  # noqa: E402
 from quatrain.cli.failures import EXIT_CODES, OUTCOMES  # noqa: E402
 from quatrain.config import ProcessConfig  # noqa: E402
 from quatrain.config.sources import is_secret  # noqa: E402
+from quatrain.joblog.payloads import PAYLOADS  # noqa: E402
 from quatrain.rpc.errors import code_of  # noqa: E402
 
 # Defaults that the process works out for itself.
@@ -94,6 +95,20 @@ def commands() -> Iterator[tuple[str, Any]]:
             yield name, command
 
 
+def events_table() -> str:
+    """One row a type of event: its fields and what they say."""
+    rows = ["| type | data | meaning |", "|---|---|---|"]
+    for payload in PAYLOADS:
+        fields = ", ".join(f"`{name}`" for name in payload.model_fields)
+        said = [
+            f"`{name}`: {info.description.strip().removesuffix('.')}."
+            for name, info in payload.model_fields.items()
+            if info.description
+        ]
+        rows.append(f"| `{payload.TYPE}` | {fields} | {_cell(' '.join([(payload.__doc__ or '').strip(), *said]))} |")
+    return "\n".join(rows)
+
+
 def _command(path: str, command: Any) -> str:
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option" and each.name != "help"]
@@ -149,6 +164,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "cli": ("cli.md", cli_tables),
     "exit-codes": ("cli.md", exit_codes_table),
     "errors": ("api.md", errors_table),
+    "events": ("events.md", events_table),
 }
 
 

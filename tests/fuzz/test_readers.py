@@ -34,6 +34,7 @@ from quatrain.errors import QuatrainError
 from quatrain.joblog import Event, JobLog
 from quatrain.joblog.events import event_key, parse_event
 from quatrain.joblog.jobs import read_spec
+from quatrain.joblog.payloads import payload_from
 from quatrain.jobspec import load_yaml, parse_spec
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.storage.folders import read_manifest
@@ -136,7 +137,9 @@ def stored(key: str, read: Callable[[MemoryStore, str], object]) -> Callable[[by
 
 def event() -> bytes:
     placed = replace(
-        Event("cancel_requested", {"now": False, "reason": "enough"}, "me"), revision=1, time="2026-01-01T00:00:00.000Z"
+        Event(payload_from("cancel_requested", {"now": False, "reason": "enough"}), "me"),
+        revision=1,
+        time="2026-01-01T00:00:00.000Z",
     )
     return placed.to_bytes()
 

@@ -67,7 +67,7 @@ async def finished(world: World) -> None:
 async def ask(world: World, job: str, intent: str) -> None:
     """Appends an intent as the API does."""
     data = {"now": False, "reason": "lunch"} if intent == "cancel" else {"reason": "lunch"}
-    await asyncio.to_thread(world.log(job).append_intent, f"{intent}_requested", data, "somebody")
+    await world.ask(f"{intent}_requested", data, job)
 
 
 async def stop_at(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,43 +98,46 @@ def facts_of(view: JobView) -> dict[str, Any]:
         "elapsed": view.elapsed,
         "stage_began": view.stage_began,
         "policy_version": view.policy_version,
-        "policies": {str(version): ref for version, ref in view.policies.items()},
+        "policies": {str(version): policy.to_json() for version, policy in view.policies.items()},
         "released_policies": sorted(view.released_policies),
         "sealed": {
-            str(step): _ref(ref) | {name: ref[name] for name in ("policy_version", "rollouts", "skipped", "refused")}
-            for step, ref in view.sealed.items()
+            str(step): sealed.batch.to_json()
+            | {name: getattr(sealed, name) for name in ("policy_version", "rollouts", "skipped", "refused")}
+            for step, sealed in view.sealed.items()
         },
-        "tokens": {str(step): _ref(ref) for step, ref in view.tokens.items()},
+        "tokens": {str(step): ref.to_json() for step, ref in view.tokens.items()},
         "completed": view.completed,
-        "metrics": {stage: list(rows) for stage, rows in view.metrics.items()},
+        "metrics": {
+            stage: [{"step": row.step, "attempt": row.attempt, **row.values} for row in rows]
+            for stage, rows in view.metrics.items()
+        },
         "checkpoints": [
-            _ref(ref) | {name: ref[name] for name in ("stage", "step", "attempt", "revision")}
-            for ref in view.checkpoints
+            each.manifest.to_json() | {name: getattr(each, name) for name in ("stage", "step", "attempt", "revision")}
+            for each in view.checkpoints
         ],
         "released": {
-            key: {name: ref[name] for name in ("stage", "step", "reason", "revision")}
-            for key, ref in view.released.items()
+            key: {name: getattr(each, name) for name in ("stage", "step", "reason", "revision")}
+            for key, each in view.released.items()
         },
         "pinned": sorted(view.pinned),
         "stage_results": {
-            stage: {name: result[name] for name in ("model", "weights_sha256")}
+            stage: {"model": result.model.to_json(), "weights_sha256": result.weights_sha256}
             for stage, result in view.stage_results.items()
         },
-        "evaluations": {str(step): _ref(ref) | {"metrics": ref["metrics"]} for step, ref in view.evaluations.items()},
-        "offset": view.offset,
+        "evaluations": {
+            str(step): each.batch.to_json() | {"metrics": each.metrics} for step, each in view.evaluations.items()
+        },
+        "offset": None if view.offset is None else view.offset.to_json(),
         "conditions": view.conditions,
-        "intents": view.intents,
-        "forked": None if view.forked is None else {name: view.forked[name] for name in ("job", "step")},
-        "failures": [
-            {name: failed[name] for name in ("reason", "message", "stage", "step", "attempt")}
-            for failed in view.failures
-        ],
-        "error": view.error,
-        "deleted": view.deleted,
+        "intents": {
+            name: intent.to_json()
+            for name, intent in (("cancel", view.intents.cancel), ("pause", view.intents.pause))
+            if intent is not None
+        },
+        "forked": None if view.forked is None else {"job": view.forked.job, "step": view.forked.step},
+        "failures": [each.to_json() for each in view.failures],
+        "error": None if view.error is None else view.error.to_json(),
+        "deleted": None if view.deleted is None else asdict(view.deleted),
         "create_time": view.create_time,
         "update_time": view.update_time,
     }
-
-
-def _ref(ref: dict[str, Any]) -> dict[str, Any]:
-    return {name: ref[name] for name in ("key", "sha256", "size")}

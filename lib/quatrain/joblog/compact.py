@@ -8,20 +8,26 @@ import math
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 from quatrain.digests import canonical_json
 
-# An object or model as an event names it, for example {"key": ..., "sha256": ..., "size": ...}.
-Ref = dict[str, Any]
-# Metrics of one step: {"step": int, "attempt": int, "<metric>": number or None}.
-MetricRow = dict[str, Any]
+T = TypeVar("T")
 
 # Events hold finite numbers and null only, so two others are free to mean something.
 _NULL, _ABSENT = math.nan, math.inf
 BLOCK = 256
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """Metrics of one step by name (None: not defined for it), and the attempt that gave them last."""
+
+    step: int
+    attempt: int
+    values: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class MetricRows(Sequence[MetricRow]):
         rows = MetricRows(self._block)
         if self:
             row = self[-1]
-            rows.merge(row.pop("step"), row.pop("attempt"), row)
+            rows.merge(row.step, row.attempt, row.values)
         return rows
 
     def _set(self, place: int, values: Mapping[str, float | None]) -> None:
@@ -129,12 +135,12 @@ class MetricRows(Sequence[MetricRow]):
                 if name in self._columns
             }
             for place in range(part, end):
-                row: MetricRow = {"step": self._steps[place], "attempt": self._attempts[place], **dict.fromkeys(names)}
+                row: dict[str, float | None] = dict.fromkeys(names)
                 for name, values in columns.items():
                     value = values[place - part]
                     if value != _ABSENT:
                         row[name] = None if math.isnan(value) else value
-                yield row
+                yield MetricRow(self._steps[place], self._attempts[place], row)
 
     def _pack(self) -> None:
         """Makes a block of the oldest rows that are in none."""
@@ -171,26 +177,30 @@ def _unpacked(data: bytes, count: int) -> "array[float]":
 
 
 @dataclass(frozen=True)
-class _RefBlock:
-    """References of some steps as compressed JSON, a line each."""
+class _StepBlock:
+    """What is said of some steps as compressed JSON, a line each."""
 
     steps: Sequence[int]
     lines: bytes
 
 
-class PackedRefs(Mapping[int, Ref]):
+class PackedSteps(Mapping[int, T], Generic[T]):
     """Step to what an event says of it, as JSON until somebody asks. What indexing gives is a copy.
 
     One thread may set while others read.
     """
 
-    def __init__(self, block: int = BLOCK) -> None:
+    def __init__(
+        self, to_json: Callable[[T], dict[str, Any]], from_json: Callable[[dict[str, Any]], T], block: int = BLOCK
+    ) -> None:
+        self._to_json = to_json
+        self._from_json = from_json
         self._block = block
         # Replaced as one, so that a reader finds each step in one of the two.
-        self._kept: tuple[tuple[_RefBlock, ...], dict[int, bytes]] = ((), {})
-        self._opened: tuple[_RefBlock | None, dict[int, bytes]] = (None, {})
+        self._kept: tuple[tuple[_StepBlock, ...], dict[int, bytes]] = ((), {})
+        self._opened: tuple[_StepBlock | None, dict[int, bytes]] = (None, {})
 
-    def __getitem__(self, step: int) -> Ref:
+    def __getitem__(self, step: int) -> T:
         blocks, newest = self._kept
         packed = newest.get(step)
         if packed is None:
@@ -198,20 +208,19 @@ class PackedRefs(Mapping[int, Ref]):
             if block is None:
                 raise KeyError(step)
             packed = self._lines(block)[step]
-        ref: Ref = json.loads(packed)
-        return ref
+        return self._from_json(json.loads(packed))
 
-    def __setitem__(self, step: int, ref: Ref) -> None:
+    def __setitem__(self, step: int, said: T) -> None:
         blocks, newest = self._kept
         if _block_of(blocks, step) is not None:  # Rare: what was packed is packed again as steps come.
             older = {known: packed for block in blocks for known, packed in self._lines(block).items()}
             blocks, newest = (), older | newest
             self._kept = blocks, newest
-        newest[step] = canonical_json(ref)
+        newest[step] = canonical_json(self._to_json(said))
         if len(newest) >= 2 * self._block:
             oldest = dict(list(newest.items())[: self._block])
             rest = {known: packed for known, packed in newest.items() if known not in oldest}
-            self._kept = (*blocks, _ref_block(oldest)), rest
+            self._kept = (*blocks, _step_block(oldest)), rest
 
     def __contains__(self, step: object) -> bool:
         blocks, newest = self._kept
@@ -227,7 +236,7 @@ class PackedRefs(Mapping[int, Ref]):
         blocks, newest = self._kept
         return sum(len(block.steps) for block in blocks) + len(newest)
 
-    def _lines(self, block: _RefBlock) -> dict[int, bytes]:
+    def _lines(self, block: _StepBlock) -> dict[int, bytes]:
         """JSON by step. The last block stays open: who asks for one of its steps asks for the next one, too."""
         opened, lines = self._opened
         if opened is not block:
@@ -236,15 +245,15 @@ class PackedRefs(Mapping[int, Ref]):
         return lines
 
 
-def _ref_block(refs: Mapping[int, bytes]) -> _RefBlock:
-    steps = list(refs)
+def _step_block(lines: Mapping[int, bytes]) -> _StepBlock:
+    steps = list(lines)
     following = range(steps[0], steps[0] + len(steps))
-    return _RefBlock(
-        following if steps == list(following) else array("q", steps), zlib.compress(b"\n".join(refs.values()))
+    return _StepBlock(
+        following if steps == list(following) else array("q", steps), zlib.compress(b"\n".join(lines.values()))
     )
 
 
-def _block_of(blocks: Sequence[_RefBlock], step: int) -> _RefBlock | None:
+def _block_of(blocks: Sequence[_StepBlock], step: int) -> _StepBlock | None:
     return next((block for block in blocks if step in block.steps), None)
 
 

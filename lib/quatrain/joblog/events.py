@@ -7,6 +7,7 @@ from typing import Any
 
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt
+from quatrain.joblog.payloads import Payload, payload_from
 
 
 def _nonce() -> str:
@@ -14,7 +15,7 @@ def _nonce() -> str:
 
 
 def utc_now() -> str:
-    """The time now, RFC 3339 in UTC with milliseconds. For people only: nothing is decided by it."""
+    """Return the time now, RFC 3339 in UTC with milliseconds. For people only: nothing is decided by it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -22,26 +23,37 @@ def utc_now() -> str:
 class Event:
     """One entry of a job's log.
 
-    `epoch` is the owner's epoch, 0 for an intent (cancel, pause, resume) that any replica may append; `attempt` is the
-    learner attempt that the event belongs to, 0 when it belongs to none. The `nonce` tells a writer, after an ambiguous
-    time-out, whether the event it finds is its own. `revision` is 0 until the event is in the log.
+    `epoch` is the owner's epoch, 0 for what any replica may append (an intent, or care for a finished job); `attempt`
+    is the learner attempt that the event belongs to, 0 when it belongs to none. The `nonce` tells a writer, after an
+    ambiguous time-out, whether the event it finds is its own. `revision` is 0 until the event is in the log.
     """
 
-    type: str
-    data: dict[str, Any]
+    payload: Payload
     actor: str
     epoch: int = 0
     attempt: int = 0
     nonce: str = field(default_factory=_nonce)
     time: str = field(default_factory=utc_now)
     revision: int = 0
+    stored: tuple[str, dict[str, Any]] | None = field(default=None, compare=False, repr=False)
+    """Type and data of an event that was read, with what this version does not know of them."""
+
+    @property
+    def type(self) -> str:
+        """The stable word for what the event says."""
+        return self.payload.TYPE if self.stored is None else self.stored[0]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The payload as JSON, for those who show events."""
+        return self.payload.to_json() if self.stored is None else self.stored[1]
 
     def at(self, revision: int) -> "Event":
-        """The same event with its place in the log."""
+        """Return the same event with its place in the log."""
         return replace(self, revision=revision)
 
     def document(self) -> dict[str, Any]:
-        """The event as a JSON object."""
+        """Return the event as a JSON object."""
         return {
             "revision": self.revision,
             "type": self.type,
@@ -54,17 +66,17 @@ class Event:
         }
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON. Raises ValueError on NaN or infinity in the data: undefined numbers are null."""
+        """Return canonical JSON."""
         return canonical_json(self.document())
 
 
 def event_key(job: str, revision: int) -> str:
-    """Key of one event."""
+    """Return the key of one event."""
     return f"jobs/{job}/events/{revision:010d}"
 
 
 def parse_event(data: bytes, key: str) -> Event:
-    """The event in `data`, read from `key`. Raises Corrupt when it is none, or one of another revision."""
+    """Return the event in `data`, read from `key`. Raises Corrupt when it is none, or one of another revision."""
     try:
         event = event_from(parse_json(data))
     except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -75,14 +87,18 @@ def parse_event(data: bytes, key: str) -> Event:
 
 
 def event_from(document: dict[str, Any]) -> Event:
-    """The event of a JSON object. Raises KeyError or TypeError when fields are missing."""
-    texts = {name: document[name] for name in ("type", "actor", "nonce", "time")}
-    if not isinstance(document["data"], dict) or not all(isinstance(text, str) for text in texts.values()):
+    """Return the event of a JSON object. Raises KeyError, TypeError or ValueError when it is none."""
+    type, actor, nonce, time = (document[name] for name in ("type", "actor", "nonce", "time"))
+    data = document["data"]
+    if not isinstance(data, dict) or not all(isinstance(text, str) for text in (type, actor, nonce, time)):
         raise TypeError("a field has another type")
     return Event(
-        data=document["data"],
+        payload=payload_from(type, data),
+        actor=actor,
         epoch=int(document["epoch"]),
         attempt=int(document["attempt"]),
+        nonce=nonce,
+        time=time,
         revision=int(document["revision"]),
-        **texts,
+        stored=(type, data),
     )

@@ -1,15 +1,45 @@
 """The fold of a job's event log. Pure: the same events give the same view, whoever folds them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import singledispatch
 
 from quatrain.errors import Corrupt
-from quatrain.joblog.compact import MetricRows, Ref
+from quatrain.joblog.compact import MetricRows
 from quatrain.joblog.events import Event
-from quatrain.joblog.view import JobView
+from quatrain.joblog.payloads import (
+    AttemptFailed,
+    BatchSealed,
+    CancelRequested,
+    CheckpointCommitted,
+    CheckpointPinned,
+    CheckpointReleased,
+    ConditionChanged,
+    Evaluated,
+    Forked,
+    JobDeleted,
+    JobFinished,
+    LearnerOpened,
+    Metrics,
+    OffsetMeasured,
+    OwnerTaken,
+    PauseRequested,
+    Payload,
+    PoliciesReleased,
+    PolicyPublished,
+    ResumeRequested,
+    StageCompleted,
+    StageStarted,
+    StateChanged,
+    StepCompleted,
+)
+from quatrain.joblog.view import Checkpoint, Intents, JobView, ReleasedCheckpoint, Tombstone
+from quatrain.refs import ModelRef
+from quatrain.stages import POLICY_STAGE
 
 
 def fold(job: str, events: Iterable[Event]) -> JobView:
-    """The view of a job whose whole log is `events`. Raises Corrupt as `apply` does."""
+    """Return the view of a job whose whole log is `events`. Raises Corrupt as `apply` does."""
     view = JobView(job)
     for event in events:
         apply(view, event)
@@ -17,218 +47,207 @@ def fold(job: str, events: Iterable[Event]) -> JobView:
 
 
 def apply(view: JobView, event: Event) -> JobView:
-    """Folds the next event into `view` (in place) and returns it.
+    """Fold the next event into `view` (in place) and return it.
 
-    Raises Corrupt when the event is not the next one, or is of a kind or shape that this version does not know:
-    guessing on would decide things that the log did not.
+    Raises Corrupt when the event is not the next one, or of a type that this version does not know: guessing on would
+    decide things that the log did not.
     """
     if event.revision != view.revision + 1:
         raise Corrupt(
             f"job {view.job}: event {event.revision} follows event {view.revision}; one between them is missing"
         )
-    handler = _HANDLERS.get(event.type)
-    if handler is None:
-        raise Corrupt(f"job {view.job}: event {event.revision} is a {event.type!r}, which this version does not know")
-    try:
-        handler(view, event)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Corrupt(f"job {view.job}: {event.type} at revision {event.revision} lacks {error}") from error
+    _fold(event.payload, view, event)
     view.revision = event.revision
     view.update_time = event.time
     view.create_time = view.create_time or event.time
     return view
 
 
-def check_event(event: Event) -> None:
-    """Raises ValueError when `apply` could not fold the event: what is in a log is there for ever."""
-    try:
-        apply(JobView("check"), event.at(1))
-    except Corrupt as error:
-        raise ValueError(f"refused to append {event.type!r}: {error.message}") from error
+@singledispatch
+def _fold(payload: Payload, view: JobView, event: Event) -> None:
+    raise Corrupt(f"job {view.job}: event {event.revision} is a {event.type!r}, which this version does not know")
 
 
-def _owner_taken(view: JobView, event: Event) -> None:
+@_fold.register
+def _owner_taken(payload: OwnerTaken, view: JobView, event: Event) -> None:
     view.epoch = event.epoch
-    view.owner = event.data["owner"]
+    view.owner = payload.owner
     view.takeovers += 1
-    view.owner_address = event.data.get("address", "")
 
 
-def _state_changed(view: JobView, event: Event) -> None:
-    view.state = event.data["state"]
-    view.reason = event.data.get("reason") or ""
+@_fold.register
+def _state_changed(payload: StateChanged, view: JobView, event: Event) -> None:
+    view.state, view.reason = payload.state, payload.reason
     if view.state == "PAUSED":
-        view.owner = view.owner_address = ""
+        view.owner = ""
         view.takeovers = 0
-        view.elapsed = event.data.get("elapsed", view.elapsed)
-        if "pause" not in view.intents:  # Resumed while the owner was going: the job waits for the next one.
+        _set_elapsed(view, payload.elapsed)
+        if view.intents.pause is None:  # Resumed while the owner was going: the job waits for the next one.
             view.state = "QUEUED"
 
 
-def _forked(view: JobView, event: Event) -> None:
-    view.forked = event.data
-    view.stage_results.update(event.data["stage_results"])
-    view.offset = event.data["offset"]
-    view.completed["ppo"] = event.data["step"]
-    checkpoint = {"stage": "ppo", "step": event.data["step"], **event.data["checkpoint"]}
-    view.checkpoints = [*view.checkpoints, {**checkpoint, "attempt": event.attempt, "revision": event.revision}]
+@_fold.register
+def _forked(payload: Forked, view: JobView, event: Event) -> None:
+    view.forked = payload
+    view.stage_results.update(payload.stage_results)
+    view.offset = payload.offset
+    view.completed[POLICY_STAGE.name] = payload.step
+    copied = Checkpoint(POLICY_STAGE.name, payload.step, payload.checkpoint, event.attempt, event.revision)
+    view.checkpoints = [*view.checkpoints, copied]
 
 
-def _stage_started(view: JobView, event: Event) -> None:
-    view.stage = event.data["stage"]
-    view.total_steps = event.data.get("total_steps") or 0
-    view.total_rows = event.data.get("total_rows") or 0
+@_fold.register
+def _stage_started(payload: StageStarted, view: JobView, event: Event) -> None:
+    view.stage = payload.stage
+    view.total_steps = payload.total_steps
     view.step = view.completed.get(view.stage, 0)
-    view.elapsed = event.data.get("elapsed", view.elapsed)
+    _set_elapsed(view, payload.elapsed)
     view.stage_began = view.elapsed
 
 
-def _learner_opened(view: JobView, event: Event) -> None:
+@_fold.register
+def _learner_opened(payload: LearnerOpened, view: JobView, event: Event) -> None:
     view.attempt = event.attempt
-    view.learner = event.data
 
 
-def _batch_sealed(view: JobView, event: Event) -> None:
+@_fold.register
+def _batch_sealed(payload: BatchSealed, view: JobView, event: Event) -> None:
     # The first seal of a step is the one: a rollout is consumed if and only if it stands there.
-    if event.data["step"] not in view.sealed:
-        view.sealed[event.data["step"]] = event.data
+    if payload.step not in view.sealed:
+        view.sealed[payload.step] = payload
     view.takeovers = 0
 
 
-def _step_completed(view: JobView, event: Event) -> None:
-    stage, step = event.data["stage"], event.data["step"]
-    view.stage, view.step = stage, step
-    view.completed[stage] = step
-    view.elapsed = event.data.get("elapsed", view.elapsed)
+@_fold.register
+def _step_completed(payload: StepCompleted, view: JobView, event: Event) -> None:
+    view.stage, view.step = payload.stage, payload.step
+    view.completed[payload.stage] = payload.step
+    _set_elapsed(view, payload.elapsed)
     view.takeovers = 0
-    _merge_metrics(view, stage, event)
-    if event.data.get("tokens"):
-        view.tokens[step] = event.data["tokens"]
-    if event.data.get("policy"):
-        _publish(view, stage, event.data["policy"])
+    _merge_metrics(view, payload.stage, payload.step, payload.metrics, event)
+    if payload.tokens is not None:
+        view.tokens[payload.step] = payload.tokens
+    if payload.policy is not None:
+        _publish(view, payload.stage, payload.policy)
 
 
-def _policy_published(view: JobView, event: Event) -> None:
-    _publish(view, event.data["stage"], event.data["model"])
+@_fold.register
+def _policy_published(payload: PolicyPublished, view: JobView, event: Event) -> None:
+    _publish(view, payload.stage, payload.model)
 
 
-def _checkpoint(view: JobView, event: Event) -> None:
-    view.checkpoints.append({**event.data, "attempt": event.attempt, "revision": event.revision})
+@_fold.register
+def _checkpoint(payload: CheckpointCommitted, view: JobView, event: Event) -> None:
+    view.checkpoints.append(Checkpoint(payload.stage, payload.step, payload.manifest, event.attempt, event.revision))
     view.failures = []
 
 
-def _checkpoint_pinned(view: JobView, event: Event) -> None:
-    change = view.pinned.add if event.data["pinned"] else view.pinned.discard
-    change(event.data["key"])
+@_fold.register
+def _checkpoint_pinned(payload: CheckpointPinned, view: JobView, event: Event) -> None:
+    change = view.pinned.add if payload.pinned else view.pinned.discard
+    change(payload.key)
 
 
-def _checkpoint_released(view: JobView, event: Event) -> None:
-    key = event.data["key"]
+@_fold.register
+def _checkpoint_released(payload: CheckpointReleased, view: JobView, event: Event) -> None:
     # A new list: who walks over the old one in another thread is not disturbed.
-    view.checkpoints = [ref for ref in view.checkpoints if ref["key"] != key]
-    view.pinned.discard(key)
-    view.released[key] = {**event.data, "time": event.time, "actor": event.actor, "revision": event.revision}
+    view.checkpoints = [each for each in view.checkpoints if each.key != payload.key]
+    view.pinned.discard(payload.key)
+    view.released[payload.key] = ReleasedCheckpoint(
+        stage=payload.stage,
+        step=payload.step,
+        key=payload.key,
+        reason=payload.reason,
+        time=event.time,
+        actor=event.actor,
+        revision=event.revision,
+    )
 
 
-def _policies_released(view: JobView, event: Event) -> None:
-    released = set(event.data["versions"])
-    view.policies = {version: ref for version, ref in view.policies.items() if version not in released}
+@_fold.register
+def _policies_released(payload: PoliciesReleased, view: JobView, event: Event) -> None:
+    released = set(payload.versions)
+    view.policies = {version: model for version, model in view.policies.items() if version not in released}
     for version in released:
         view.released_policies.add(version)
 
 
-def _job_deleted(view: JobView, event: Event) -> None:
-    view.deleted = {"time": event.time, "actor": event.actor, "reason": event.data.get("reason") or ""}
+@_fold.register
+def _job_deleted(payload: JobDeleted, view: JobView, event: Event) -> None:
+    view.deleted = Tombstone(event.time, event.actor, payload.reason)
 
 
-def _evaluated(view: JobView, event: Event) -> None:
-    view.evaluations[event.data["step"]] = event.data
+@_fold.register
+def _evaluated(payload: Evaluated, view: JobView, event: Event) -> None:
+    view.evaluations[payload.step] = payload
     view.takeovers = 0
-    _merge_metrics(view, "ppo", event)
+    _merge_metrics(view, POLICY_STAGE.name, payload.step, payload.metrics, event)
 
 
-def _offset_measured(view: JobView, event: Event) -> None:
-    view.offset = event.data
+@_fold.register
+def _offset_measured(payload: OffsetMeasured, view: JobView, event: Event) -> None:
+    view.offset = payload
 
 
-def _stage_completed(view: JobView, event: Event) -> None:
-    view.stage_results[event.data["stage"]] = event.data
+@_fold.register
+def _stage_completed(payload: StageCompleted, view: JobView, event: Event) -> None:
+    view.stage_results[payload.stage] = payload
     view.takeovers = 0
     view.failures = []
 
 
-def _condition(view: JobView, event: Event) -> None:
-    if event.data["message"] is None:
-        view.conditions.pop(event.data["name"], None)
+@_fold.register
+def _condition(payload: ConditionChanged, view: JobView, event: Event) -> None:
+    if payload.message is None:
+        view.conditions.pop(payload.name, None)
     else:
-        view.conditions[event.data["name"]] = event.data["message"]
+        view.conditions[payload.name] = payload.message
 
 
-def _attempt_failed(view: JobView, event: Event) -> None:
-    view.failures = [*view.failures, {**event.data, "attempt": event.attempt, "revision": event.revision}]
+@_fold.register
+def _attempt_failed(payload: AttemptFailed, view: JobView, event: Event) -> None:
+    view.failures = [*view.failures, payload]
 
 
-def _cancel_requested(view: JobView, event: Event) -> None:
-    # A wish to end at once is not taken back by a later, milder one.
-    now = bool(event.data.get("now")) or bool(view.intents.get("cancel", {}).get("now"))
-    view.intents["cancel"] = {**event.data, "now": now}
+@_fold.register
+def _cancel_requested(payload: CancelRequested, view: JobView, event: Event) -> None:
+    # An intent to end at once is not taken back by a later, milder one.
+    now = payload.now or (view.intents.cancel is not None and view.intents.cancel.now)
+    view.intents = replace(view.intents, cancel=CancelRequested(now=now, reason=payload.reason))
 
 
-def _pause_requested(view: JobView, event: Event) -> None:
-    view.intents["pause"] = event.data
+@_fold.register
+def _pause_requested(payload: PauseRequested, view: JobView, event: Event) -> None:
+    view.intents = replace(view.intents, pause=payload)
     if not view.owner:  # Nobody has anything to put away.
-        view.state = "PAUSED"
-        view.reason = event.data.get("reason") or ""
+        view.state, view.reason = "PAUSED", payload.reason
 
 
-def _resume_requested(view: JobView, event: Event) -> None:
-    view.intents.pop("pause", None)
+@_fold.register
+def _resume_requested(payload: ResumeRequested, view: JobView, event: Event) -> None:
+    view.intents = replace(view.intents, pause=None)
     if view.state == "PAUSED":
-        view.state = "QUEUED"
-        view.reason = event.data.get("reason") or ""
+        view.state, view.reason = "QUEUED", payload.reason
 
 
-def _job_finished(view: JobView, event: Event) -> None:
-    view.state = event.data["state"]
-    view.error = event.data.get("error")
-    view.reason = (view.error or {}).get("message") or ""
-    view.intents = {}
+@_fold.register
+def _job_finished(payload: JobFinished, view: JobView, event: Event) -> None:
+    view.state, view.error = payload.state, payload.error
+    view.reason = "" if payload.error is None else payload.error.message
+    view.intents = Intents()
 
 
-def _publish(view: JobView, stage: str, model: Ref) -> None:
-    view.published[stage] = model
-    version = model.get("policy_version")
-    if stage == "ppo" and version is not None:
+def _set_elapsed(view: JobView, elapsed: float | None) -> None:
+    view.elapsed = view.elapsed if elapsed is None else elapsed
+
+
+def _publish(view: JobView, stage: str, model: ModelRef) -> None:
+    version = model.policy_version
+    if stage == POLICY_STAGE.name and version is not None:
         # A version's digest is fixed by its first event; a replay never names it again.
         view.policies.setdefault(version, model)
         view.policy_version = max(view.policy_version, version)
 
 
-def _merge_metrics(view: JobView, stage: str, event: Event) -> None:
-    view.metrics.setdefault(stage, MetricRows()).merge(event.data["step"], event.attempt, event.data["metrics"])
-
-
-_HANDLERS: dict[str, Callable[[JobView, Event], None]] = {
-    "owner_taken": _owner_taken,
-    "state_changed": _state_changed,
-    "forked": _forked,
-    "stage_started": _stage_started,
-    "learner_opened": _learner_opened,
-    "batch_sealed": _batch_sealed,
-    "step_completed": _step_completed,
-    "policy_published": _policy_published,
-    "checkpoint": _checkpoint,
-    "evaluated": _evaluated,
-    "offset_measured": _offset_measured,
-    "stage_completed": _stage_completed,
-    "condition": _condition,
-    "attempt_failed": _attempt_failed,
-    "cancel_requested": _cancel_requested,
-    "pause_requested": _pause_requested,
-    "resume_requested": _resume_requested,
-    "job_finished": _job_finished,
-    "checkpoint_pinned": _checkpoint_pinned,
-    "checkpoint_released": _checkpoint_released,
-    "policies_released": _policies_released,
-    "job_deleted": _job_deleted,
-}
+def _merge_metrics(view: JobView, stage: str, step: int, metrics: Metrics, event: Event) -> None:
+    view.metrics.setdefault(stage, MetricRows()).merge(step, event.attempt, metrics)

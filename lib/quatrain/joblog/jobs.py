@@ -76,9 +76,9 @@ def no_such_job(job: str) -> NotFound:
 def check_kept(job: str, view: JobView) -> None:
     """Raises NotFound when the job was deleted."""
     if view.deleted is not None:
-        when, who = view.deleted["time"], view.deleted["actor"]
         raise NotFound(
-            f"job {job!r} was deleted on {when} by {who}; `quatrain job events {job}` still tells its history"
+            f"job {job!r} was deleted on {view.deleted.time} by {view.deleted.actor}; "
+            f"`quatrain job events {job}` still tells its history"
         )
 
 

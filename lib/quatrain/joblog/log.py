@@ -3,16 +3,16 @@
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from quatrain.errors import Fenced, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog.events import Event, event_key
-from quatrain.joblog.folding import apply, check_event
+from quatrain.joblog.folding import apply
 from quatrain.joblog.jobs import mark_active
+from quatrain.joblog.payloads import HOUSEKEEPING, LearnerOpened, OwnerTaken, Unknown
 from quatrain.joblog.reading import event_at, read_event
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
-from quatrain.joblog.view import HOUSEKEEPING, JobView
+from quatrain.joblog.view import JobView
 from quatrain.storage import ObjectStore
 
 # Conflicts in a row after which an intent gives up: each one means that another event got in between.
@@ -74,12 +74,11 @@ class JobLog:
         Appending the same event again after Unavailable is safe: its nonce tells whether the first write arrived.
 
         Raises Fenced when a newer epoch or attempt exists; LogConflict when somebody else's event is there (it is
-        folded by then); WrongState when the job has finished; Unavailable; ValueError when the event cannot be folded.
+        folded by then); WrongState when the job has finished; Unavailable.
         """
         with self._lock:
             if event.nonce in self._landed:
                 return self._landed[event.nonce]
-            check_event(event)
             self._check_place(event)
             placed = event.at(self._view.revision + 1)
             fault_point("joblog.before_event")
@@ -93,16 +92,6 @@ class JobLog:
             fault_point("joblog.after_event")
             self._fold(placed)
             return placed
-
-    def append_intent(self, type: str, data: dict[str, Any], actor: str) -> Event:
-        """Appends a wish (cancel, pause, resume) from any replica, after whatever else is written meanwhile.
-
-        Raises WrongState when the job has finished, Unavailable when the store is or the log never stands still.
-        """
-        event = Event(type, data, actor)
-        placed = self.append_decided(lambda view: event)
-        assert placed is not None
-        return placed
 
     def append_decided(self, decide: Callable[[JobView], Event | None]) -> Event | None:
         """Appends what `decide` makes of the newest view, right behind what it has seen; None when it wants nothing.
@@ -131,14 +120,16 @@ class JobLog:
         view = self._view
         if event.nonce in self._unsure:
             return  # It may be in the log already; the write will tell.
+        if isinstance(event.payload, Unknown):
+            raise ValueError(f"refused to append {event.type!r}: what is in a log is there for ever")
         if view.deleted is not None:
             raise WrongState(f"job {self._job} was deleted: no {event.type} can follow")
-        if view.finished and (event.epoch or event.type not in HOUSEKEEPING):
+        if view.finished and (event.epoch or not isinstance(event.payload, HOUSEKEEPING)):
             raise WrongState(f"job {self._job} is {view.state}: no {event.type} can follow")
         if event.epoch == 0:
             return
-        taking = event.type == "owner_taken"
-        opening = event.type == "learner_opened"
+        taking = isinstance(event.payload, OwnerTaken)
+        opening = isinstance(event.payload, LearnerOpened)
         if event.epoch < view.epoch + taking:
             raise Fenced(
                 f"job {self._job}: epoch {event.epoch} is over, {view.owner!r} owns it with epoch {view.epoch}"

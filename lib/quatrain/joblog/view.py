@@ -1,22 +1,81 @@
 """What a job is now: a view of its event log. `folding` makes it."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from quatrain.joblog.compact import MetricRow, MetricRows, PackedRefs, Ref, StepSet
+from quatrain.joblog.compact import MetricRow, MetricRows, PackedSteps, StepSet
+from quatrain.joblog.payloads import (
+    AttemptFailed,
+    BatchSealed,
+    CancelRequested,
+    Evaluated,
+    Forked,
+    JobError,
+    OffsetMeasured,
+    PauseRequested,
+    StageCompleted,
+)
+from quatrain.refs import ModelRef, ObjectRef
 
 TERMINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
-# What may follow the terminal event: care for the data of a job that has ended. None of it changes how it ended.
-HOUSEKEEPING = frozenset({"checkpoint_pinned", "checkpoint_released", "policies_released", "job_deleted"})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint: its manifest, the attempt that wrote it, and the revision of its event."""
+
+    stage: str
+    step: int
+    manifest: ObjectRef
+    attempt: int
+    revision: int
+
+    @property
+    def key(self) -> str:
+        """Key of the manifest: what tells checkpoints apart."""
+        return self.manifest.key
+
+
+@dataclass(frozen=True)
+class ReleasedCheckpoint:
+    """A checkpoint that was given up: when, by whom and why."""
+
+    stage: str
+    step: int
+    key: str
+    reason: str
+    time: str
+    actor: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """When, by whom and why a job was deleted."""
+
+    time: str
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Intents:
+    """What people ask of a job and its owner has not done yet."""
+
+    cancel: CancelRequested | None = None
+    pause: PauseRequested | None = None
+
+
+def _sealed() -> PackedSteps[BatchSealed]:
+    return PackedSteps(BatchSealed.to_json, BatchSealed.model_validate)
+
+
+def _tokens() -> PackedSteps[ObjectRef]:
+    return PackedSteps(ObjectRef.to_json, ObjectRef.from_json)
 
 
 @dataclass
 class JobView:
-    """A job, folded up to `revision`.
-
-    Dictionaries hold the `data` of the event that they come from, so their fields are the event's. A view is
-    changed only by `apply`.
-    """
+    """A job, folded up to `revision`. A view is changed only by `apply`."""
 
     job: str
     revision: int = 0
@@ -25,58 +84,51 @@ class JobView:
     stage: str = ""
     step: int = 0
     total_steps: int = 0
-    total_rows: int = 0
     epoch: int = 0
     attempt: int = 0
-    # Who works on the job. Empty before the first owner and after one has given the job up (PAUSED): it may be taken
-    # at once, nobody has to be waited for.
     owner: str = ""
-    owner_address: str = ""
-    # Owners since the last event that brought the job on: a job that ends its owners one after the other shows here.
+    """Who works on the job. Empty before the first owner and after one has given the job up (PAUSED): it may be taken
+    at once, nobody has to be waited for."""
     takeovers: int = 0
-    # Seconds that owners have worked on the job, each by its own monotonic clock, up to the last event that says so;
-    # pauses do not count.
+    """Owners since the last event that brought the job on: a job that kills one owner after the other shows here."""
     elapsed: float = 0.0
-    # `elapsed` at the start of the running stage.
+    """Seconds that owners have worked on the job, each by its own monotonic clock, up to the last event that says so;
+    pauses do not count."""
     stage_began: float = 0.0
-    # Data of the newest `learner_opened`; None before the first.
-    learner: dict[str, Any] | None = None
+    """`elapsed` at the start of the running stage."""
     policy_version: int = 0
-    # PPO policy version to its model; a released one is in `released_policies` instead.
-    policies: dict[int, Ref] = field(default_factory=dict)
+    policies: dict[int, ModelRef] = field(default_factory=dict)
+    """PPO policy version to its model; a released one is in `released_policies` instead."""
     released_policies: StepSet = field(default_factory=StepSet)
-    # Stage to the model that was published for it last.
-    published: dict[str, Ref] = field(default_factory=dict)
-    # PPO step to the data of its `batch_sealed`.
-    sealed: PackedRefs = field(default_factory=PackedRefs)
-    # PPO step to its token table.
-    tokens: PackedRefs = field(default_factory=PackedRefs)
-    # Stage to its last completed step.
+    sealed: PackedSteps[BatchSealed] = field(default_factory=_sealed)
+    """By PPO step."""
+    tokens: PackedSteps[ObjectRef] = field(default_factory=_tokens)
+    """PPO step to its token table."""
     completed: dict[str, int] = field(default_factory=dict)
-    # Stage to its rows in the order of steps; evaluations are merged into the row of their step (0: before the first).
+    """Stage to its last completed step."""
     metrics: dict[str, MetricRows] = field(default_factory=dict)
-    # Data of every `checkpoint` event with `attempt` and `revision`, in the order of their commits, less the released.
-    checkpoints: list[Ref] = field(default_factory=list)
-    # Key of a released checkpoint to the data of its `checkpoint_released` with `time`, `actor` and `revision`.
-    released: dict[str, Ref] = field(default_factory=dict)
-    # Keys of the checkpoints that somebody has pinned.
+    """Stage to its rows in the order of steps; evaluations are merged into the row of their step (0: before the
+    first)."""
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    """In the order of their commits, less the released."""
+    released: dict[str, ReleasedCheckpoint] = field(default_factory=dict)
+    """By the key of the manifest."""
     pinned: set[str] = field(default_factory=set)
-    # Stage to the data of its `stage_completed`.
-    stage_results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # Step to the data of its `evaluated`.
-    evaluations: dict[int, Ref] = field(default_factory=dict)
-    # The centring offset, {"offset", "samples"}; None before it was measured.
-    offset: dict[str, Any] | None = None
+    """Keys of the checkpoints that somebody has pinned."""
+    stage_results: dict[str, StageCompleted] = field(default_factory=dict)
+    """By stage."""
+    evaluations: dict[int, Evaluated] = field(default_factory=dict)
+    """By PPO step."""
+    offset: OffsetMeasured | None = None
     conditions: dict[str, str] = field(default_factory=dict)
-    # Open wishes: `cancel` {"now", "reason"}, `pause` {"reason"}.
-    intents: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # Data of `forked`; None for a job that is no fork.
-    forked: dict[str, Any] | None = None
-    # Data of the failed attempts since the newest checkpoint or completed stage: the retry budget counts these.
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    error: dict[str, Any] | None = None
-    # The tombstone, {"time", "actor", "reason"}; None while the job's data are kept.
-    deleted: dict[str, Any] | None = None
+    intents: Intents = field(default_factory=Intents)
+    forked: Forked | None = None
+    """None for a job that is no fork."""
+    failures: list[AttemptFailed] = field(default_factory=list)
+    """Attempts that failed since the newest checkpoint or completed stage: the retry budget counts these."""
+    error: JobError | None = None
+    deleted: Tombstone | None = None
+    """None while the job's data are kept."""
     create_time: str = ""
     update_time: str = ""
 
@@ -87,28 +139,28 @@ class JobView:
 
     @property
     def resting(self) -> bool:
-        """True while there is nothing to do for an owner: the job is paused and nobody wants its end."""
-        return self.state == "PAUSED" and "cancel" not in self.intents
+        """True while there is nothing to do for an owner: the job is paused and nobody asks for its end."""
+        return self.state == "PAUSED" and self.intents.cancel is None
 
     def forget_steps(self) -> None:
         """Lets go of what is kept of every step but the newest: metrics, sealed batches, token tables.
 
-        For who shows the job. An owner needs all of it.
+        For those who show the job. An owner needs all of it.
         """
         if self.sealed or self.tokens:
-            self.sealed, self.tokens = PackedRefs(), PackedRefs()
+            self.sealed, self.tokens = _sealed(), _tokens()
         for stage, rows in self.metrics.items():
             if len(rows) > 1:
                 self.metrics[stage] = rows.newest_only()
 
     @property
-    def latest_metrics(self) -> MetricRow:
-        """The newest row of the running stage, or of the newest stage that has any; empty before."""
+    def latest_metrics(self) -> MetricRow | None:
+        """The newest row of the running stage, or of the newest stage that has any; None before."""
         for stage in (self.stage, *reversed(self.metrics)):
             if self.metrics.get(stage):
                 return self.metrics[stage][-1]
-        return {}
+        return None
 
-    def newest_checkpoint(self, stage: str) -> Ref | None:
-        """Data of the newest checkpoint of a stage; None when there is none."""
-        return next((ref for ref in reversed(self.checkpoints) if ref["stage"] == stage), None)
+    def newest_checkpoint(self, stage: str) -> Checkpoint | None:
+        """Return the newest checkpoint of a stage; None when there is none."""
+        return next((each for each in reversed(self.checkpoints) if each.stage == stage), None)

@@ -40,11 +40,11 @@ OBJECTS_AT_ONCE = 8
 class Collector:
     """One for each owned job. `run` must be running; then `open`, `expect`, `collect`, `forget`, `close`."""
 
-    def __init__(self, plan: Plan, epoch: int, queue: RolloutQueue, pool: str, store: ObjectStore) -> None:
+    def __init__(self, plan: Plan, epoch: int, queue: RolloutQueue, store: ObjectStore) -> None:
         self._plan = plan
         self._epoch = epoch
         self._queue = queue
-        self._pool = pool
+        self._pool = plan.spec.pool
         self._store = store
         self._pending: dict[tuple[str, int], PendingBatch] = {}
         self._loose: dict[tuple[str, int], list[tuple[str, rollout_pb2.RolloutResult]]] = {}

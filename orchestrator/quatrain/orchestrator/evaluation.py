@@ -1,74 +1,63 @@
 """Evaluations on held-out prompts: same seeds each time, sealed like batches, paired with the SFT model by prompt."""
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 
 from quatrain.algorithms.evaluation import evaluation_metrics
-from quatrain.batches import BatchRow, read_batch, write_batch
-from quatrain.digests import sha256_hex
+from quatrain.batches import BatchRow, read_batch
 from quatrain.faults import fault_point
+from quatrain.joblog.payloads import Evaluated, Payload
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
-from quatrain.orchestrator.sealing import batch_rows
+from quatrain.orchestrator.sealing import seal
 from quatrain.orchestrator.waiting import collected
-from quatrain.refs import ModelRef
+from quatrain.refs import ObjectRef
 from quatrain.storage.folders import read_object
 
 
 def evaluation_due(run: JobRun, step: int) -> bool:
     """True before the job's first step, at every `eval_every` and at the last step, unless the log has it already."""
-    if run.plan.eval_prompts is None or step in run.view.evaluations:
+    if run.plan.pinned.eval_prompts is None or step in run.view.evaluations:
         return False
-    every = int(run.plan.ppo["eval_every"])
-    return step % every == 0 or step == run.plan.total_steps("ppo") or not run.view.evaluations
+    ppo = run.plan.spec.ppo
+    return step % ppo.eval_every == 0 or step == ppo.steps or not run.view.evaluations
 
 
 async def evaluate(run: JobRun, step: int, reward: RewardSection) -> None:
     """Samples the policy of a step on the held-out prompts, scores, seals, and records the eval/* metrics."""
-    plan = run.plan
-    assert plan.eval_prompts is not None, "no evaluation without eval_prompts"
-    penalty = float(plan.ppo["generation"]["missing_eos_penalty"])
-    scorings = [scoring("score", reward, penalty)]
-    if plan.eval_gold is not None:
-        scorings.append(scoring("gold", plan.eval_gold, 0.0))
+    plan, pinned = run.plan, run.plan.pinned
+    assert pinned.eval_prompts is not None, "no evaluation without eval_prompts"
+    scorings = [scoring("score", reward, plan.spec.ppo.generation.missing_eos_penalty)]
+    if pinned.eval_gold is not None:
+        scorings.append(scoring("gold", pinned.eval_gold, 0.0))
     batch = ExpectedBatch(
         purpose="eval",
         step=step,
         rows=eval_rows(plan),
-        policy=ModelRef.from_json(run.view.policies[step]),
+        policy=run.view.policies[step],
         policy_version=step,
-        prompts=plan.eval_prompts,
+        prompts=pinned.eval_prompts,
         scorings=tuple(scorings),
         reference=None,
         trainer_state=trainer_state(plan, step),
     )
     results = await run.unless_stopped(collected(run, batch))
-    prompts = await run.prompts(plan.eval_prompts)
-    rows = await asyncio.to_thread(batch_rows, plan, batch, results, prompts, await run.tokenizer())
-    first = await _first_rows(run) if run.view.evaluations else rows
-    data = await asyncio.to_thread(write_batch, rows)
-    key = f"jobs/{plan.job}/ppo/evals/{step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
-    await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, key, data))
-    fault_point("owner.after_evaluation")
-    await run.append(
-        "evaluated",
-        {
-            "step": step,
-            "key": key,
-            "sha256": sha256_hex(data),
-            "size": len(data),
-            "metrics": eval_metrics(rows, first),
-        },
-    )
+
+    async def describe(rows: Sequence[BatchRow], ref: ObjectRef) -> Payload:
+        first = await _first_rows(run) if run.view.evaluations else rows
+        fault_point("owner.after_evaluation")
+        metrics = eval_metrics(rows, first)
+        return Evaluated(step=step, key=ref.key, sha256=ref.sha256, size=ref.size, metrics=metrics)
+
+    await seal(run, batch, results, describe)
     fault_point("owner.after_evaluated")
     await run.collector.forget("eval", step)
 
 
 async def _first_rows(run: JobRun) -> list[BatchRow]:
-    first = run.view.evaluations[min(run.view.evaluations)]
-    data = await run.patiently(lambda: asyncio.to_thread(read_object, run.around.store, first["key"], first["sha256"]))
+    first = run.view.evaluations[min(run.view.evaluations)].batch
+    data = await run.patiently(lambda: asyncio.to_thread(read_object, run.around.store, first.key, first.sha256))
     return await asyncio.to_thread(read_batch, data)
 
 

@@ -1,9 +1,11 @@
 """What the terminal event of a failed job says: where it was, with which version, what happened, and what to do."""
 
 from quatrain.errors import OutOfMemory, QuatrainError
+from quatrain.joblog.payloads import JobError
 from quatrain.orchestrator.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.run import JobFailed, JobRun
+from quatrain.stages import Stage, stage_named
 
 ADVICE = {
     "WALL_TIME": "raise limits.wall_time in a new job",
@@ -19,20 +21,20 @@ ADVICE = {
 """By reason, for errors whose text does not end with it already."""
 
 
-def failure(run: JobRun, error: QuatrainError) -> dict[str, str]:
+def failure(run: JobRun, error: QuatrainError) -> JobError:
     """`error` of the terminal event."""
     advice = ADVICE.get(error.code_reason)
     text = f"{_place(run)}: {error.message.rstrip('.')}" + (f"; {advice}" if advice else "")
-    return {"reason": error.code_reason, "message": text}
+    return JobError(reason=error.code_reason, message=text)
 
 
 def last_attempt(run: JobRun, error: LearnerLost) -> JobFailed | None:
     """Why there is no further attempt after this one, which is in the log already; None when there is one."""
     plan, failures = run.plan, run.view.failures
-    if [failed["reason"] for failed in failures[-2:]] == [OutOfMemory.reason] * 2:
-        text = f"{error.message}, twice in a row; {_memory_knobs(plan, run.view.stage)}"
+    if [failed.reason for failed in failures[-2:]] == [OutOfMemory.reason] * 2:
+        text = f"{error.message}, twice in a row; {_memory_knobs(plan, stage_named(run.view.stage))}"
         return JobFailed(text, reason="LEARNER_OUT_OF_MEMORY")
-    budget = int(plan.spec["limits"]["retries"])
+    budget = plan.spec.limits.retries
     if len(failures) <= budget:
         return None
     return JobFailed(
@@ -45,15 +47,17 @@ def _place(run: JobRun) -> str:
     """Stage, step, version and attempt."""
     view, plan = run.view, run.plan
     if not view.stage:
-        return f"before the first stage, model {plan.model.digest[:12]}"
-    version = f"policy version {max(view.policies, default=0)}" if view.stage == "ppo" else ""
+        return f"before the first stage, model {plan.pinned.model.digest[:12]}"
+    stage = stage_named(view.stage)
+    version = f"policy version {max(view.policies, default=0)}" if stage.uses_rollouts else ""
     model = version or f"model {run.sft_model().digest[:12]}"
-    done = view.completed.get(view.stage, 0)
-    return f"{view.stage} after step {done} of {plan.total_steps(view.stage)}, {model}, attempt {run.attempt}"
+    done = view.completed.get(stage.name, 0)
+    return f"{stage} after step {done} of {plan.total_steps(stage)}, {model}, attempt {run.attempt}"
 
 
-def _memory_knobs(plan: Plan, stage: str) -> str:
-    section = plan.ppo["optimizer"] if stage == "ppo" else plan.spec[stage]
-    field = "ppo.optimizer.microbatch_tokens" if stage == "ppo" else f"{stage}.microbatch_tokens"
+def _memory_knobs(plan: Plan, stage: Stage) -> str:
+    section, field = plan.section_json(stage), f"{stage}.microbatch_tokens"
+    if stage.uses_rollouts:
+        section, field = section["optimizer"], f"{stage}.optimizer.microbatch_tokens"
     smaller = ", or model.dtype to bfloat16" if plan.dtype == "float32" else ""
     return f"lower {field} (it is {section['microbatch_tokens']}){smaller}, or use a learner with more memory"

@@ -18,11 +18,14 @@ from quatrain.errors import (
     RunFailed,
     Unavailable,
 )
+from quatrain.orchestrator.plan import Rank
+from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.certificates import ChannelTls
 from quatrain.rpc.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import result_of
 from quatrain.rpc.targets import resolve_targets
+from quatrain.stages import Stage, stage_of_proto
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import common_pb2, learner_pb2, learner_pb2_grpc
 
@@ -59,7 +62,7 @@ class LearnerSession:
         self.address = address
         self.token = token
         self.learner_id = ""
-        self.stage = learner_pb2.STAGE_UNSPECIFIED
+        self.stage: Stage | None = None
         self.step = 0
         self._channel = open_channel(address, service=SERVICE, tls=tls)
         self._stub = learner_pb2_grpc.LearnerServiceStub(self._channel)
@@ -71,7 +74,7 @@ class LearnerSession:
 
         Raises LearnerBusy, Unavailable, LearnerLost when it has too little memory, and what Open itself refuses.
         """
-        self.stage = request.stage
+        self.stage = stage_of_proto(request.stage)
         try:
             response: learner_pb2.OpenResponse = await self._while_it_lives(
                 _call(self.address, lambda: self._stub.Open(request, timeout=OPEN_TIMEOUT_SECONDS))
@@ -81,24 +84,25 @@ class LearnerSession:
         self.learner_id = response.status.learner_id
         self.step = response.status.step
 
-    async def train(self, step: int, batch: common_pb2.ObjectRef | None) -> learner_pb2.StepResult:
+    async def train(self, step: int, batch: ObjectRef | None) -> learner_pb2.StepResult:
         """Trains one step."""
-        request = learner_pb2.StepRequest(token=self.token, step=step, batch=batch)
+        message = None if batch is None else batch.to_proto()
+        request = learner_pb2.StepRequest(token=self.token, step=step, batch=message)
         response: learner_pb2.StepResponse = await self._watched(f"step {step}", self._result(self._stub.Step(request)))
         self.step = step
         return response.result
 
-    async def publish(self, step: int) -> common_pb2.ModelRef:
+    async def publish(self, step: int) -> ModelRef:
         """Writes the current weights to the store."""
         stream = self._stub.Publish(learner_pb2.PublishRequest(token=self.token, step=step))
         response: learner_pb2.PublishResponse = await self._watched(f"publishing step {step}", self._result(stream))
-        return response.model
+        return ModelRef.from_proto(response.model)
 
-    async def save(self, step: int) -> common_pb2.ObjectRef:
+    async def save(self, step: int) -> ObjectRef:
         """Writes all state to the store; the manifest names it."""
         stream = self._stub.Save(learner_pb2.SaveRequest(token=self.token, step=step))
         response: learner_pb2.SaveResponse = await self._watched(f"saving step {step}", self._result(stream))
-        return response.manifest
+        return ObjectRef.from_proto(response.manifest)
 
     async def export(self, extra_files: Mapping[str, bytes]) -> learner_pb2.ExportedModel:
         """Writes a Hugging Face folder to the store."""
@@ -183,15 +187,11 @@ class LearnerSession:
         return bool(status.token == self.token)
 
     def _loss(self, doing: str, error: QuatrainError) -> "LearnerLost":
-        stage = learner_pb2.Stage.Name(self.stage).removeprefix("STAGE_").lower()
-        version = f" (policy version {self.step})" if self.stage == learner_pb2.STAGE_PPO else ""
+        stage = self.stage or "no stage"
+        version = f" (policy version {self.step})" if self.stage is not None and self.stage.uses_rollouts else ""
         cause = error.message.removeprefix(f"learner at {self.address}: ")
         reason = error.code_reason if isinstance(error, OutOfMemory) else None
         return LearnerLost(f"learner {self.address} lost at {stage} {doing}{version}: {cause}", reason=reason)
-
-
-Rank = tuple[int, str, str]
-"""Where a job stands in the line for learners: minus priority, time of creation, id."""
 
 
 class LearnerPool:

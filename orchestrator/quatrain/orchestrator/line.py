@@ -6,7 +6,6 @@ from enum import Enum
 
 from quatrain.joblog import JobLog
 from quatrain.joblog.jobs import Mark
-from quatrain.orchestrator.learners import Rank
 from quatrain.orchestrator.plan import Plan
 
 
@@ -58,11 +57,6 @@ class UnownedJob:
     _looked: float | None = None
 
     @property
-    def rank(self) -> Rank:
-        """Its place in the line."""
-        return (-int(self.plan.spec["priority"]), self.plan.create_time, self.plan.job)
-
-    @property
     def standing(self) -> Standing:
         """See `Standing`."""
         if self.log is None:
@@ -70,7 +64,7 @@ class UnownedJob:
         view = self.log.view
         if view.owner:
             return Standing.LOST
-        if "cancel" in view.intents:
+        if view.intents.cancel is not None:
             return Standing.UNWANTED
         return Standing.PAUSED if view.state == "PAUSED" else Standing.WAITING
 

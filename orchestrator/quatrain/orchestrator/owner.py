@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, LogConflict, jobs
+from quatrain.joblog.payloads import AttemptFailed, JobError, JobFinished, OwnerTaken
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.failures import failure, last_attempt
 from quatrain.orchestrator.learners import LearnerLost
@@ -18,6 +19,7 @@ from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
 from quatrain.orchestrator.stages.sft import run_sft
 from quatrain.orchestrator.wishes import CancelNow, keep_progress, rest, watch_wishes
+from quatrain.stages import PPO, REWARD, SFT, Stage
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import get_logger
 
@@ -34,7 +36,7 @@ RECOVERY_SECONDS = 0.25
 MOST_TAKEOVERS = 20
 """Owners in a row without a sealed batch, a finished step or an evaluation, past which the job itself is the cause."""
 
-STAGES: dict[str, Callable[[JobRun], Awaitable[None]]] = {"sft": run_sft, "reward": run_reward, "ppo": run_ppo}
+RUN_STAGE: dict[Stage, Callable[[JobRun], Awaitable[None]]] = {SFT: run_sft, REWARD: run_reward, PPO: run_ppo}
 
 
 async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
@@ -66,13 +68,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
         return None
     epoch, lost = view.epoch + 1, view.owner
     fault_point("owner.before_take")
-    event = Event(
-        type="owner_taken",
-        data={"owner": around.name, "address": ""},
-        actor=around.name,
-        epoch=epoch,
-        attempt=view.attempt,
-    )
+    event = Event(OwnerTaken(owner=around.name), actor=around.name, epoch=epoch, attempt=view.attempt)
     while True:
         try:
             await asyncio.to_thread(job_log.append, event)
@@ -84,7 +80,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
             await asyncio.sleep(STORE_RETRY_SECONDS)
     fault_point("owner.after_take")
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
-    collector = Collector(plan, epoch, around.queue, plan.spec["pool"], around.store)
+    collector = Collector(plan, epoch, around.queue, around.store)
     return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed, learner_left=bool(lost))
 
 
@@ -148,21 +144,22 @@ async def _run_stages(run: JobRun) -> None:
     if run.view.state in ("VALIDATING", "QUEUED", "PAUSING"):
         await run.set_state("STARTING", f"owned by {run.around.name}")
     if run.plan.forked_from is not None and run.view.forked is None:
-        await run.append("forked", run.plan.forked_from)
+        await run.append(run.plan.forked_from)
     for stage in run.plan.stages:
-        if stage not in run.view.stage_results:
-            await STAGES[stage](run)
+        if stage.name not in run.view.stage_results:
+            await RUN_STAGE[stage](run)
 
 
 async def _recover(run: JobRun, error: LearnerLost) -> bool:
     """Records the failed attempt. False when the retry budget is used up and the job has failed."""
-    view = run.view
+    view, learner = run.view, "" if run.session is None else run.session.learner_id
     await run.abandon_session()
     await run.append(
-        "attempt_failed",
-        {"reason": error.code_reason, "message": error.message, "stage": view.stage, "step": view.step},
+        AttemptFailed(
+            reason=error.code_reason, message=error.message, stage=view.stage, step=view.step, learner=learner
+        )
     )
-    budget = int(run.plan.spec["limits"]["retries"])
+    budget = run.plan.spec.limits.retries
     failures = len(run.view.failures)
     log.warning("attempt failed", job=run.plan.job, attempt=run.attempt, failures=failures, error=error.message)
     final = last_attempt(run, error)
@@ -170,7 +167,7 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
         await _fail(run, final)
         return False
     checkpoint = view.newest_checkpoint(view.stage)
-    where = f"step {checkpoint['step']}" if checkpoint else "the start of the stage"
+    where = f"step {checkpoint.step}" if checkpoint else "the start of the stage"
     await run.set_state(
         "RECOVERING", f"{error.message}; recovering from {where}, attempt {failures + 1} of {budget + 1}"
     )
@@ -180,26 +177,27 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
 
 async def _cancel_gracefully(run: JobRun) -> None:
     """The running step has ended and its state is kept: ends the job."""
-    await run.set_state("CANCELLING", run.view.intents.get("cancel", {}).get("reason", ""))
+    cancel = run.view.intents.cancel
+    await run.set_state("CANCELLING", "" if cancel is None else cancel.reason)
     await run.close_session()
     await _finish(run, "CANCELLED", None)
 
 
 async def _fail(run: JobRun, error: QuatrainError) -> None:
     told = failure(run, error)
-    log.error("job failed", job=run.plan.job, reason=told["reason"], error=told["message"])
+    log.error("job failed", job=run.plan.job, reason=told.reason, error=told.message)
     await run.close_session()
     await _finish(run, "FAILED", told)
 
 
-async def _finish(run: JobRun, state: str, error: dict[str, str] | None) -> None:
+async def _finish(run: JobRun, state: str, error: JobError | None) -> None:
     """The terminal event, then the traces of the job in Redis and in the index of unfinished jobs."""
     while True:
         try:
             fault_point("owner.before_finish")
             if not run.view.finished:
-                await run.append("job_finished", {"state": state, "error": error})
-                FINISHED.labels(run.plan.spec["pool"], state).inc()
+                await run.append(JobFinished(state=state, error=error))
+                FINISHED.labels(run.plan.spec.pool, state).inc()
             fault_point("owner.after_finish")
             await run.close_session()
             # The index last: a job that is in it is looked at again if we die here.

@@ -1,131 +1,146 @@
-"""What a job's owner works from: the resolved spec and the pinned inputs, read back from `spec.json`."""
+"""The plan of a job: everything about it that never changes, read from its `spec.json`."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from pydantic import ValidationError
+
 from quatrain.errors import Corrupt, InvalidInput
+from quatrain.joblog.payloads import Forked
+from quatrain.jobspec import JobSpec
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.refs import ModelRef, TableRef
-from quatrain.v1 import generation_pb2
+from quatrain.jobspec.stored_spec import open_spec
+from quatrain.stages import PPO, REWARD, SFT, Stage
+from quatrain.stored import Stored, StoredModel, StoredTable
+
+Rank = tuple[int, str, str]
+"""Where a job stands among those that wait: minus priority, time of creation, id."""
+
+
+class Pinned(Stored):
+    """What the spec names, by content."""
+
+    model: StoredModel
+    """The base model; its tokenizer is the policy's."""
+    tokenizer_digest: str = ""
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    sft_data: StoredTable | None = None
+    prompts: StoredTable
+    eval_prompts: StoredTable | None = None
+    reference: StoredModel | None = None
+    reward: RewardSection | None = None
+    """None when the reward model is trained in this job."""
+    reward_data: StoredTable | None = None
+    reward_held_out: StoredTable | None = None
+    reward_is_local_model: bool = False
+    """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
+    eval_gold: RewardSection | None = None
+
+
+class JobDocument(Stored):
+    """`spec.json` of a job. The two specs stand as they were written, whatever version opens them."""
+
+    spec: dict[str, Any]
+    """Resolved: every default written out."""
+    request: dict[str, Any]
+    """As it was asked for."""
+    pinned: Pinned
+    warnings: tuple[str, ...] = ()
+    fingerprint: str
+    """Of the request: the same request twice is one job."""
+    owner: str
+    create_time: str
+    forked_from: Forked | None = None
+    """What the event `forked` will say; None for a job that is no fork."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; a job that is no fork has no `forked_from`."""
+        document = super().to_json()
+        if self.forked_from is None:
+            del document["forked_from"]
+        return document
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a job that never changes."""
+    """A job as it was accepted."""
 
     job: str
-    spec: dict[str, Any]
-    """The resolved spec: every default written out."""
-    model: ModelRef
-    vocab_size: int
-    eos_token_ids: tuple[int, ...]
-    sft_data: TableRef | None
-    reward_data: TableRef | None
-    reward_held_out: TableRef | None
-    prompts: TableRef
-    eval_prompts: TableRef | None
-    reward: RewardSection | None
-    """By content; None when the model is trained in this job."""
-    reward_is_local_model: bool
-    """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
-    eval_gold: RewardSection | None
-    reference: ModelRef | None
-    forked_from: dict[str, Any] | None
-    """Data of the event `forked`; None for a job that is no fork."""
-    owner: str
-    create_time: str
+    document: JobDocument
+    spec: JobSpec
+    """The resolved spec."""
+
+    @staticmethod
+    def of(job: str, document: JobDocument) -> "Plan":
+        """Return the plan of a job with this document. Raises Corrupt."""
+        return Plan(job, document, open_spec(document.spec))
 
     @property
-    def ppo(self) -> dict[str, Any]:
-        """The resolved ppo section."""
-        section: dict[str, Any] = self.spec["ppo"]
-        return section
+    def pinned(self) -> Pinned:
+        """What the spec names, by content."""
+        return self.document.pinned
+
+    @property
+    def forked_from(self) -> Forked | None:
+        """What a fork takes over of its source; None for a job that is no fork."""
+        return self.document.forked_from
+
+    @property
+    def rank(self) -> Rank:
+        """Where the job stands among those that wait."""
+        return (-self.spec.priority, self.document.create_time, self.job)
 
     @property
     def seed(self) -> int:
-        """Job seed."""
-        return int(self.spec["seed"])
+        """The seed of everything that is drawn for the job."""
+        return self.spec.seed
 
     @property
     def dtype(self) -> str:
         """Parameter dtype of policy and value model."""
-        return str(self.spec["model"]["dtype"])
-
-    @property
-    def every_steps(self) -> int:
-        """Steps between checkpoints."""
-        return int(self.spec["checkpoint"]["every_steps"])
+        assert self.spec.model.dtype is not None, "a resolved spec has it"
+        return self.spec.model.dtype
 
     @property
     def first_version(self) -> int:
         """The policy version that the job starts from: 0, for a fork the step of its checkpoint."""
-        return 0 if self.forked_from is None else int(self.forked_from["step"])
+        return 0 if self.forked_from is None else self.forked_from.step
 
     @property
-    def stages(self) -> tuple[str, ...]:
+    def stages(self) -> tuple[Stage, ...]:
         """The stages of this job in order."""
-        stages = []
-        if self.spec.get("sft") is not None:
-            stages.append("sft")
-        if self.reward is None:
-            stages.append("reward")
-        return (*stages, "ppo")
+        sft = () if self.spec.sft is None else (SFT,)
+        reward = (REWARD,) if self.pinned.reward is None else ()
+        return (*sft, *reward, PPO)
 
-    def total_steps(self, stage: str) -> int:
-        """Optimizer steps of sft and reward, PPO steps of ppo."""
-        if stage == "ppo":
-            return int(self.ppo["steps"])
-        table = self.sft_data if stage == "sft" else self.reward_data
+    def total_steps(self, stage: Stage) -> int:
+        """Return the optimizer steps of sft and reward, the PPO steps of ppo."""
+        if stage.uses_rollouts:
+            return self.spec.ppo.steps
+        table = self.pinned.sft_data if stage is SFT else self.pinned.reward_data
+        section = self.spec.sft if stage is SFT else self.spec.reward
         assert table is not None, f"stage {stage} has no data"
-        section = self.spec[stage]
-        return -(-table.rows // int(section["batch_size"])) * int(section["epochs"])
+        assert section is not None, f"stage {stage} has no section"
+        return -(-table.rows // section.batch_size) * section.epochs
 
-    def sampling(self) -> generation_pb2.SamplingParams:
-        """How rollouts are sampled."""
-        section = self.ppo["generation"]
-        ignore_eos = bool(section["ignore_eos"])
-        return generation_pb2.SamplingParams(
-            max_new_tokens=int(section["max_new_tokens"]),
-            temperature=float(section["temperature"]),
-            ignore_eos=ignore_eos,
-            eos_token_ids=() if ignore_eos else self.eos_token_ids,
-        )
+    def section_json(self, stage: Stage) -> dict[str, Any]:
+        """Return the stage's resolved section of the spec as it is stored."""
+        section: dict[str, Any] = self.document.spec[stage.name]
+        return section
+
+    @cached_property
+    def texts(self) -> str:
+        """The whole document as text, in which every object of the store that it names can be found."""
+        return json.dumps(self.document.to_json())
 
 
-def read_plan(job: str, document: dict[str, Any]) -> Plan:
-    """Reads the document that submission wrote to `spec.json`. Raises Corrupt when it is not one of this version."""
+def read_plan(job: str, document: Mapping[str, Any]) -> Plan:
+    """Return the plan that submission wrote to `spec.json`. Raises Corrupt when it is not one."""
     try:
-        return _read_plan(job, document)
-    except (KeyError, TypeError, ValueError, InvalidInput) as error:
-        raise Corrupt(f"spec.json of job {job!r} is not as this version writes it: {error!r}") from error
-
-
-def _read_plan(job: str, document: dict[str, Any]) -> Plan:
-    pinned = document["pinned"]
-    return Plan(
-        job=job,
-        spec=document["spec"],
-        model=ModelRef.from_json(pinned["model"]),
-        vocab_size=int(pinned["vocab_size"]),
-        eos_token_ids=tuple(pinned["eos_token_ids"]),
-        sft_data=_table(pinned["sft_data"]),
-        reward_data=_table(pinned["reward_data"]),
-        reward_held_out=_table(pinned["reward_held_out"]),
-        prompts=TableRef.from_json(pinned["prompts"]),
-        eval_prompts=_table(pinned["eval_prompts"]),
-        reward=_reward(pinned["reward"]),
-        reward_is_local_model=bool(pinned["reward_is_local_model"]),
-        eval_gold=_reward(pinned["eval_gold"]),
-        reference=None if pinned["reference"] is None else ModelRef.from_json(pinned["reference"]),
-        forked_from=document.get("forked_from"),
-        owner=document["owner"],
-        create_time=document["create_time"],
-    )
-
-
-def _table(data: dict[str, Any] | None) -> TableRef | None:
-    return None if data is None else TableRef.from_json(data)
-
-
-def _reward(data: dict[str, Any] | None) -> RewardSection | None:
-    return None if data is None else RewardSection.from_json(data)
+        return Plan.of(job, JobDocument.model_validate(document))
+    except (ValidationError, KeyError, TypeError, InvalidInput) as error:
+        raise Corrupt(f"spec.json of job {job!r} is not as this version writes it: {error}") from error

@@ -12,6 +12,7 @@ from quatrain.joblog.compact import MetricRow
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.run import JobFailed, JobRun
+from quatrain.orchestrator.sampling import sampling_params
 from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.telemetry.logging import get_logger
@@ -54,7 +55,7 @@ async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
     _check_sampled(run.plan, probe)
     _compare(run.plan.dtype, "learner", probe.logprobs, await _learner(run, session, probe))
     logprobs = await _reference(run, probe)
-    if run.plan.reference is None:
+    if run.plan.pinned.reference is None:
         _compare(run.plan.dtype, "reference", probe.logprobs, logprobs)
     else:
         _check_logprobs(probe.logprobs, logprobs)
@@ -82,16 +83,15 @@ def drift(rows: Sequence[MetricRow], dtype: str, standing: str | None) -> str | 
     It stands from the third step in a row beyond the probe's tolerance to the first one within it.
     """
     most, _ = TOLERANCES[dtype]
-    newest = [
-        row["sampler/mismatch_mean"] for row in rows[-DRIFT_STEPS:] if row.get("sampler/mismatch_mean") is not None
-    ]
+    means = [row.values.get("sampler/mismatch_mean") for row in rows[-DRIFT_STEPS:]]
+    newest = [mean for mean in means if mean is not None]
     if newest and newest[-1] <= most:
         return None
     if standing is not None or len(newest) < DRIFT_STEPS or not all(mean > most for mean in newest):
         return standing
     return (
         f"sampler and learner disagree on the logprobs of the same tokens for {DRIFT_STEPS} steps: mean difference "
-        f"{newest[-1]:.2e} (at most {most:.0e} in {dtype}), step {rows[-1]['step']}; look at sampler/mismatch_* and "
+        f"{newest[-1]:.2e} (at most {most:.0e} in {dtype}), step {rows[-1].step}; look at sampler/mismatch_* and "
         "sampler/ess, whether generation runs the version, dtype and code that the learner does, and for bfloat16 "
         "whether the weights have grown large"
     )
@@ -99,16 +99,16 @@ def drift(rows: Sequence[MetricRow], dtype: str, standing: str | None) -> str | 
 
 async def _sample(run: JobRun, version: int) -> Probe:
     plan = run.plan
-    table = await run.prompts(plan.prompts)
+    table = await run.prompts(plan.pinned.prompts)
     prompt_ids = to_ragged_ints(table.prompt_ids[:PROBE_PROMPTS])
-    count = min(PROBE_PROMPTS, plan.prompts.rows)
-    policy = ModelRef.from_json(run.view.policies[version])
+    count = min(PROBE_PROMPTS, plan.pinned.prompts.rows)
+    policy = run.view.policies[version]
     request = generation_pb2.GenerateRequest(
         job=plan.job,
         policy=policy.at_version(version).to_proto(),
         prompt_ids=prompt_ids,
         seeds=[sample_seed(plan.seed, "probe", version, index, 0) for index in range(count)],
-        sampling=plan.sampling(),
+        sampling=sampling_params(plan),
         dtype=plan.dtype,
     )
     services = run.around.services
@@ -122,7 +122,7 @@ async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.nda
         token=session.token,
         prompt_ids=probe.prompt_ids,
         completion_ids=probe.generated.completion_ids,
-        temperature=run.plan.sampling().temperature,
+        temperature=run.plan.spec.ppo.generation.temperature,
     )
     response = await run.patiently(lambda: session.logprobs(request))
     return np.concatenate(from_ragged_floats(response.logprobs))
@@ -130,13 +130,13 @@ async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.nda
 
 async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
     """Logprobs of the version that was probed under the reference service."""
-    model = probe.policy if run.plan.reference is None else run.plan.reference
+    model = probe.policy if run.plan.pinned.reference is None else run.plan.pinned.reference
     request = reference_pb2.ComputeReferenceLogprobsRequest(
         job=run.plan.job,
         model=model.to_proto(),
         prompt_ids=probe.prompt_ids,
         completion_ids=probe.generated.completion_ids,
-        temperature=run.plan.sampling().temperature,
+        temperature=run.plan.spec.ppo.generation.temperature,
         dtype=run.plan.dtype,
     )
     services = run.around.services
@@ -146,16 +146,16 @@ async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
 
 def _check_sampled(plan: Plan, probe: Probe) -> None:
     """Generation has to obey the sampling settings: known ids, the longest length, ends where they belong."""
-    sampling = plan.sampling()
-    ends, most = set(sampling.eos_token_ids), sampling.max_new_tokens
+    sampling = sampling_params(plan)
+    ends, most, vocabulary = set(sampling.eos_token_ids), sampling.max_new_tokens, plan.pinned.vocab_size
     problems = []
     completions = from_ragged_ints(probe.generated.completion_ids, "completion_ids")
     for ids, finish in zip(completions, probe.generated.finish_reasons, strict=True):
         stops = finish == common_pb2.FINISH_REASON_STOP
         if len(ids) > most or (len(ids) < most and not stops):
             problems.append(f"{len(ids)} tokens where ppo.generation.max_new_tokens is {most}")
-        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < plan.vocab_size:
-            problems.append(f"ids {int(ids.min())} to {int(ids.max())} where the vocabulary has {plan.vocab_size}")
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+            problems.append(f"ids {int(ids.min())} to {int(ids.max())} where the vocabulary has {vocabulary}")
         if ends.intersection(ids[:-1].tolist()) or (stops and (not len(ids) or int(ids[-1]) not in ends)):
             problems.append(f"a completion {ids[-3:].tolist()} that ends elsewhere than at the end ids {sorted(ends)}")
     if problems:

@@ -9,18 +9,20 @@ from typing import Any, TypeVar
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import Corrupt, DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
+from quatrain.joblog.payloads import ConditionChanged, LearnerOpened, Payload, StateChanged
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.learners import LearnerPool, LearnerSession
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.services import Services
 from quatrain.queue import RolloutQueue
 from quatrain.refs import ModelRef, TableRef
+from quatrain.stages import SFT
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object
 from quatrain.storage.rereading import PAUSES
 from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer
-from quatrain.v1 import common_pb2, learner_pb2
+from quatrain.v1 import common_pb2
 
 T = TypeVar("T")
 log = get_logger("run")
@@ -31,7 +33,6 @@ PASSING = (Unavailable, Overloaded, DeadlineExpired)
 """Errors of peers, store and queue that say nothing about the job: it waits and goes on."""
 AWAY = "unavailable"
 """Name of the condition that says what a job waits for."""
-STAGE_IDS = {"sft": learner_pb2.STAGE_SFT, "reward": learner_pb2.STAGE_REWARD, "ppo": learner_pb2.STAGE_PPO}
 
 
 class JobCancelled(QuatrainError):
@@ -102,7 +103,7 @@ class JobRun:
         """The newest attempt in the log; while we own the job it is ours."""
         return self.view.attempt
 
-    async def append(self, kind: str, data: dict[str, Any], *, opens_attempt: bool = False) -> Event:
+    async def append(self, payload: Payload) -> Event:
         """Writes an owner event. Intents that came between are obeyed later; a higher epoch raises Fenced.
 
         While the store is away the same event is tried again: its nonce tells whether an earlier try has landed. What
@@ -111,8 +112,8 @@ class JobRun:
         started, away = time.monotonic(), ""
         async with self.pen:
             # Made inside the lock: an attempt that was opened while we waited for it counts.
-            attempt = self.view.attempt + opens_attempt
-            event = Event(type=kind, data=data, actor=self.around.name, epoch=self.epoch, attempt=attempt)
+            attempt = self.view.attempt + isinstance(payload, LearnerOpened)
+            event = Event(payload, actor=self.around.name, epoch=self.epoch, attempt=attempt)
             while True:
                 try:
                     landed = await self._on_the_log(lambda: self.log.append(event))
@@ -121,9 +122,10 @@ class JobRun:
                     self.check_ownership()
                 except Unavailable as error:
                     away = error.message
-                    log.warning("object store is away, event kept", job=self.plan.job, kind=kind, error=away)
+                    log.warning("object store is away, event kept", job=self.plan.job, type=payload.TYPE, error=away)
                     await asyncio.sleep(STORE_RETRY_SECONDS)
-        if away and kind != "condition" and AWAY not in self.view.conditions and not self.view.finished:
+        unsaid = away and AWAY not in self.view.conditions and not self.view.finished
+        if unsaid and not isinstance(payload, ConditionChanged):
             await self.condition(AWAY, f"for {time.monotonic() - started:.0f} s: {away}")
             await self.condition(AWAY, None)
         return landed
@@ -152,11 +154,11 @@ class JobRun:
 
     def obey(self) -> None:
         """At a step boundary: raises JobCancelled or JobPaused when somebody asked for that."""
-        wishes = self.view.intents
-        if "cancel" in wishes:
-            raise JobCancelled(wishes["cancel"].get("reason") or "cancelled")
-        if "pause" in wishes:
-            raise JobPaused(wishes["pause"].get("reason") or "paused")
+        intents = self.view.intents
+        if intents.cancel is not None:
+            raise JobCancelled(intents.cancel.reason or "cancelled")
+        if intents.pause is not None:
+            raise JobPaused(intents.pause.reason or "paused")
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """Result of something that may wait for long. Raises as `obey` does as soon as somebody asks for it."""
@@ -206,12 +208,12 @@ class JobRun:
     async def set_state(self, state: str, reason: str = "") -> None:
         """Changes the job's state, unless it is that already."""
         if self.view.state != state:
-            await self.append("state_changed", {"state": state, "reason": reason})
+            await self.append(StateChanged(state=state, reason=reason))
 
     async def condition(self, name: str, message: str | None) -> None:
         """Sets or lifts a condition, unless it stands like that already."""
         if self.view.conditions.get(name) != message:
-            await self.append("condition", {"name": name, "message": message})
+            await self.append(ConditionChanged(name=name, message=message))
 
     async def prompts(self, table: TableRef) -> PromptTable:
         """A prompt table, read once."""
@@ -225,15 +227,15 @@ class JobRun:
     async def tokenizer(self) -> Tokenizer:
         """The policy's tokenizer, loaded once."""
         if self.tokenizer_loaded is None:
-            model, folders = self.plan.model, self.around.folders
+            model, folders = self.plan.pinned.model, self.around.folders
             folder = await self.patiently(lambda: asyncio.to_thread(folders.fetch, model.uri, model.digest))
             self.tokenizer_loaded = await asyncio.to_thread(Tokenizer.load, folder)
         return self.tokenizer_loaded
 
     def sft_model(self) -> ModelRef:
         """The SFT model: trained in this job, else the base model."""
-        done = self.view.stage_results.get("sft")
-        return self.plan.model if done is None else ModelRef.from_json(done["model"])
+        done = self.view.stage_results.get(SFT.name)
+        return self.plan.pinned.model if done is None else done.model
 
     async def abandon_session(self) -> None:
         """Leaves the learner, if there is one, without a word: it is lost, or the next opening takes it over."""

@@ -11,7 +11,8 @@ from quatrain.digests import canonical_json, rollout_id, sample_seed
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.plan import Plan
 from quatrain.refs import ModelRef, TableRef
-from quatrain.v1 import rollout_pb2
+from quatrain.stages import POLICY_STAGE
+from quatrain.v1 import generation_pb2, rollout_pb2
 
 PURPOSES = {
     "rollout": rollout_pb2.PURPOSE_ROLLOUT,
@@ -48,21 +49,21 @@ def rollout_rows(plan: Plan, step: int) -> tuple[rollout_pb2.TaskRow, ...]:
 
     A prompt that a step meets twice (fewer prompts than the step needs) continues its sample indices.
     """
-    wanted = int(plan.ppo["prompts_per_step"])
+    wanted = plan.spec.ppo.prompts_per_step
     start = (step - 1) * wanted
-    prompts = [_nth_prompt(plan.seed, position, plan.prompts.rows) for position in range(start, start + wanted)]
-    return _rows(plan, "rollout", step, prompts, int(plan.ppo["samples_per_prompt"]))
+    prompts = [_nth_prompt(plan.seed, position, plan.pinned.prompts.rows) for position in range(start, start + wanted)]
+    return _rows(plan, "rollout", step, prompts, plan.spec.ppo.samples_per_prompt)
 
 
 def eval_rows(plan: Plan) -> tuple[rollout_pb2.TaskRow, ...]:
     """One sample for each held-out prompt; the seeds are the same at every evaluation, so that they pair."""
-    assert plan.eval_prompts is not None, "no evaluation without eval_prompts"
-    return _rows(plan, "eval", 0, list(range(plan.eval_prompts.rows)), 1)
+    assert plan.pinned.eval_prompts is not None, "no evaluation without eval_prompts"
+    return _rows(plan, "eval", 0, list(range(plan.pinned.eval_prompts.rows)), 1)
 
 
 def offset_rows(plan: Plan) -> tuple[rollout_pb2.TaskRow, ...]:
     """Samples of the SFT model on training prompts that centre the reward model."""
-    prompts = [_nth_prompt(plan.seed, position, plan.prompts.rows) for position in range(OFFSET_SAMPLES)]
+    prompts = [_nth_prompt(plan.seed, position, plan.pinned.prompts.rows) for position in range(OFFSET_SAMPLES)]
     return _rows(plan, "offset", 0, prompts, 1)
 
 
@@ -91,7 +92,7 @@ def _rows(plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: 
     for prompt in prompts:
         pairs.extend((prompt, met[prompt] + sample) for sample in range(samples))
         met[prompt] += samples
-    stage = "ppo" if purpose == "rollout" else purpose
+    stage = POLICY_STAGE.name if purpose == "rollout" else purpose
     return tuple(
         rollout_pb2.TaskRow(
             rollout_id=rollout_id(plan.job, purpose, step, prompt, sample),
@@ -105,7 +106,7 @@ def _rows(plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: 
 
 def trainer_state(plan: Plan, step: int) -> dict[str, Any]:
     """What reward functions may know about the training; 0 is before the first step."""
-    return {"job": plan.job, "step": step, "total_steps": plan.total_steps("ppo")}
+    return {"job": plan.job, "step": step, "total_steps": plan.spec.ppo.steps}
 
 
 def scoring(name: str, reward: RewardSection, missing_eos_penalty: float) -> rollout_pb2.Scoring:
@@ -113,9 +114,20 @@ def scoring(name: str, reward: RewardSection, missing_eos_penalty: float) -> rol
     return rollout_pb2.Scoring(name=name, reward_json=reward.to_text(), missing_eos_penalty=missing_eos_penalty)
 
 
+def sampling_params(plan: Plan) -> generation_pb2.SamplingParams:
+    """How rollouts are sampled."""
+    section = plan.spec.ppo.generation
+    return generation_pb2.SamplingParams(
+        max_new_tokens=section.max_new_tokens,
+        temperature=section.temperature,
+        ignore_eos=section.ignore_eos,
+        eos_token_ids=() if section.ignore_eos else plan.pinned.eos_token_ids,
+    )
+
+
 def chunks(plan: Plan, batch: ExpectedBatch) -> list[tuple[rollout_pb2.TaskRow, ...]]:
     """The batch cut into runs of `chunk_size` rows: results depend on the cut, so it is fixed by the spec alone."""
-    size = int(plan.ppo["chunk_size"])
+    size = plan.spec.ppo.chunk_size
     return [batch.rows[start : start + size] for start in range(0, len(batch.rows), size)]
 
 
@@ -134,14 +146,14 @@ def make_tasks(
             epoch=epoch,
             nonce=uuid.uuid4().hex,
             policy=batch.policy.at_version(batch.policy_version).to_proto(),
-            sampling=plan.sampling(),
+            sampling=sampling_params(plan),
             dtype=plan.dtype,
             prompts=batch.prompts.to_proto(),
             rows=cut[number],
             reference=reference,
             scorings=batch.scorings,
             trainer_state_json=canonical_json(batch.trainer_state).decode(),
-            tokenizer=plan.model.to_proto(),
+            tokenizer=plan.pinned.model.to_proto(),
             deadline_seconds=deadline,
         )
         for number in sorted(missing)

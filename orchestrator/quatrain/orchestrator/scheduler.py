@@ -19,9 +19,8 @@ from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unav
 from quatrain.joblog import JobLog, jobs
 from quatrain.joblog.jobs import Mark
 from quatrain.orchestrator import owner
-from quatrain.orchestrator.learners import Rank
 from quatrain.orchestrator.line import Places, Standing, UnownedJob
-from quatrain.orchestrator.plan import read_plan
+from quatrain.orchestrator.plan import Rank, read_plan
 from quatrain.orchestrator.rollout.large_results import results_prefix
 from quatrain.orchestrator.run import Surroundings
 from quatrain.queue.names import check_name
@@ -187,8 +186,8 @@ class Scheduler:
         except (Corrupt, InvalidInput) as error:
             self._give_up(job, error)
             return
-        if plan.spec["pool"] != self.pool:
-            log.info("job is left to others", job=job, pool=plan.spec["pool"])
+        if plan.spec.pool != self.pool:
+            log.info("job is left to others", job=job, pool=plan.spec.pool)
             self._left_alone.add(job)
             return
         known = self._unowned[job] = UnownedJob(plan, mark)
@@ -301,7 +300,7 @@ class Scheduler:
 
 
 def _rank(known: UnownedJob) -> Rank:
-    return known.rank
+    return known.plan.rank
 
 
 async def _all_of(works: Sequence[Callable[[], Awaitable[None]]]) -> None:

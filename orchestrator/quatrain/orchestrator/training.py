@@ -4,17 +4,27 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from quatrain.digests import canonical_json
 from quatrain.errors import LearnerBusy, Unavailable
 from quatrain.faults import fault_point
+from quatrain.joblog.payloads import (
+    CheckpointCommitted,
+    LearnerOpened,
+    Metrics,
+    StageCompleted,
+    StageReport,
+    StageStarted,
+    StepCompleted,
+)
+from quatrain.joblog.view import Checkpoint
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.retention.keeping import release_needless
-from quatrain.orchestrator.run import AWAY, PASSING, STAGE_IDS, JobRun
+from quatrain.orchestrator.run import AWAY, PASSING, JobRun
 from quatrain.refs import ModelRef, TableRef
+from quatrain.stages import Stage
 from quatrain.telemetry.logging import get_logger
-from quatrain.v1 import common_pb2, learner_pb2
+from quatrain.v1 import learner_pb2
 
 log = get_logger("training")
 
@@ -25,9 +35,8 @@ LEARNER_WAIT_SECONDS = 1.0
 class Opening:
     """What a stage's learner starts from."""
 
-    stage: str
+    stage: Stage
     model: ModelRef
-    config: dict[str, Any]
     data: TableRef | None = None
     held_out: TableRef | None = None
     value_model: ModelRef | None = None
@@ -35,41 +44,36 @@ class Opening:
     value_offset: float = 0.0
 
 
-async def begin_stage(run: JobRun, stage: str) -> None:
+async def begin_stage(run: JobRun, stage: Stage) -> None:
     """Records the start of a stage once."""
-    if run.view.stage != stage:
-        data = {"stage": stage, "total_steps": run.plan.total_steps(stage), "elapsed": run.elapsed()}
-        await run.append("stage_started", data)
+    if run.view.stage != stage.name:
+        total = run.plan.total_steps(stage)
+        await run.append(StageStarted(stage=stage.name, total_steps=total, elapsed=run.elapsed()))
 
 
 async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
     """Opens a learner from the stage's last checkpoint, waiting until one is free. An event begins the attempt."""
     await run.abandon_session()
-    checkpoint = run.view.newest_checkpoint(opening.stage)
-    from_step = checkpoint["step"] if checkpoint else 0
-    await run.append(
-        "learner_opened",
-        {"learner_id": "", "address": "", "stage": opening.stage, "from_step": from_step},
-        opens_attempt=True,
-    )
+    checkpoint = run.view.newest_checkpoint(opening.stage.name)
+    from_step = checkpoint.step if checkpoint else 0
+    await run.append(LearnerOpened(stage=opening.stage.name, from_step=from_step))
     fault_point("owner.before_open")
     run.session = await run.unless_stopped(_wait_for_learner(run, _open_request(run, opening, checkpoint)))
     run.learner_left = False
     fault_point("owner.after_open")
     for condition in ("learner", AWAY):
         await run.condition(condition, None)
-    log.info("learner opened", job=run.plan.job, stage=opening.stage, address=run.session.address, step=from_step)
+    log.info("learner opened", job=run.plan.job, stage=opening.stage.name, address=run.session.address, step=from_step)
     await run.set_state("RUNNING")
     return run.session
 
 
 async def _wait_for_learner(run: JobRun, request: learner_pb2.OpenRequest) -> LearnerSession:
     """Asks until a learner takes the job: by priority, then by age, among the jobs of this orchestrator."""
-    rank = (-int(run.plan.spec["priority"]), run.plan.create_time, run.plan.job)
     try:
         while True:
             try:
-                return await run.around.learners.open(request, rank)
+                return await run.around.learners.open(request, run.plan.rank)
             except (LearnerBusy, *PASSING) as error:
                 await run.set_state("QUEUED", error.message)
                 await run.condition("learner", error.message)
@@ -80,22 +84,22 @@ async def _wait_for_learner(run: JobRun, request: learner_pb2.OpenRequest) -> Le
         run.around.learners.leave(run.plan.job)
 
 
-def _open_request(run: JobRun, opening: Opening, checkpoint: dict[str, Any] | None) -> learner_pb2.OpenRequest:
+def _open_request(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> learner_pb2.OpenRequest:
     plan = run.plan
     request = learner_pb2.OpenRequest(
         token=run.token(),
-        stage=STAGE_IDS[opening.stage],
-        config_json=canonical_json(opening.config).decode(),
+        stage=opening.stage.proto,
+        config_json=canonical_json(plan.section_json(opening.stage)).decode(),
         model=opening.model.to_proto(),
         value_scale=opening.value_scale,
         value_offset=opening.value_offset,
         total_steps=plan.total_steps(opening.stage),
         seed=plan.seed,
         dtype=plan.dtype,
-        deterministic=bool(plan.spec["deterministic"]),
-        tokenizer=plan.model.to_proto(),
+        deterministic=plan.spec.deterministic,
+        tokenizer=plan.pinned.model.to_proto(),
         exact_logprobs=run.exact_logprobs,
-        temperature=float(plan.ppo["generation"]["temperature"]),
+        temperature=plan.spec.ppo.generation.temperature,
     )
     if opening.value_model is not None:
         request.value_model.CopyFrom(opening.value_model.to_proto())
@@ -104,40 +108,37 @@ def _open_request(run: JobRun, opening: Opening, checkpoint: dict[str, Any] | No
     if opening.held_out is not None:
         request.held_out.CopyFrom(opening.held_out.to_proto())
     if checkpoint is not None:
-        request.checkpoint.CopyFrom(
-            common_pb2.ObjectRef(key=checkpoint["key"], sha256=checkpoint["sha256"], size=checkpoint.get("size", 0))
-        )
+        request.checkpoint.CopyFrom(checkpoint.manifest.to_proto())
     return request
 
 
-async def save_checkpoint(run: JobRun, session: LearnerSession, stage: str, step: int) -> float:
+async def save_checkpoint(run: JobRun, session: LearnerSession, stage: Stage, step: int) -> float:
     """Saves all state and commits it by an event. Returns the seconds that it took."""
     started = time.monotonic()
     manifest = await run.patiently(lambda: session.save(step))
     fault_point("owner.after_save")
     await run.append(
-        "checkpoint",
-        {"stage": stage, "step": step, "key": manifest.key, "sha256": manifest.sha256, "size": manifest.size},
+        CheckpointCommitted(stage=stage.name, step=step, key=manifest.key, sha256=manifest.sha256, size=manifest.size)
     )
     fault_point("owner.after_checkpoint")
     await release_needless(run)
     return time.monotonic() - started
 
 
-def checkpoint_due(run: JobRun, stage: str, step: int) -> bool:
+def checkpoint_due(run: JobRun, stage: Stage, step: int) -> bool:
     """True at every `checkpoint.every_steps` and at the last step, unless the log names one for this step already."""
-    last = run.view.newest_checkpoint(stage)
-    if last is not None and last["step"] >= step:
+    last = run.view.newest_checkpoint(stage.name)
+    if last is not None and last.step >= step:
         return False
-    return step % run.plan.every_steps == 0 or step == run.plan.total_steps(stage)
+    return step % run.plan.spec.checkpoint.every_steps == 0 or step == run.plan.total_steps(stage)
 
 
-def metrics_of(result: learner_pb2.StepResult) -> dict[str, float | None]:
+def metrics_of(result: learner_pb2.StepResult) -> Metrics:
     """Metrics as they stand in events."""
     return {value.name: value.value if value.HasField("value") else None for value in result.metrics}
 
 
-async def train_rows(run: JobRun, session: LearnerSession, stage: str) -> dict[str, Any]:
+async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metrics:
     """All remaining steps of sft or reward: batches are a function of data, seed and step, so only the step is kept.
 
     Returns the metrics of the last step as the log has them, whichever attempt trained it.
@@ -149,12 +150,19 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: str) -> dict[s
         metrics = metrics_of(result)
         metrics["time/train"] = result.compute_seconds
         metrics["time/step"] = time.monotonic() - started
-        if step > run.view.completed.get(stage, 0):
-            data = {"stage": stage, "step": step, "metrics": metrics, "elapsed": run.elapsed()}
-            await run.append("step_completed", {**data, "tokens": None, "policy": None})
+        if step > run.view.completed.get(stage.name, 0):
+            await run.append(
+                StepCompleted(
+                    stage=stage.name,
+                    step=step,
+                    metrics=metrics,
+                    elapsed=run.elapsed(),
+                    learner=session.learner_id,
+                )
+            )
         if checkpoint_due(run, stage, step):
             await save_checkpoint(run, session, stage, step)
-    return run.view.metrics[stage][-1]
+    return dict(run.view.metrics[stage.name][-1].values)
 
 
 async def _train(run: JobRun, session: LearnerSession, step: int) -> learner_pb2.StepResult:
@@ -162,18 +170,12 @@ async def _train(run: JobRun, session: LearnerSession, step: int) -> learner_pb2
 
 
 async def export(
-    run: JobRun, session: LearnerSession, stage: str, extra_files: dict[str, bytes], report: dict[str, Any]
+    run: JobRun, session: LearnerSession, stage: Stage, extra_files: dict[str, bytes], report: StageReport
 ) -> None:
     """Writes the finished model and ends the stage."""
     exported = await run.patiently(lambda: session.export(extra_files))
     fault_point("owner.after_export")
-    await run.append(
-        "stage_completed",
-        {
-            "stage": stage,
-            "model": {"uri": f"sha256:{exported.model.digest}", "digest": exported.model.digest},
-            "weights_sha256": exported.weights_sha256,
-            "report": report,
-        },
-    )
+    model = ModelRef.by_digest(exported.model.digest)
+    weights = exported.weights_sha256
+    await run.append(StageCompleted(stage=stage.name, model=model, weights_sha256=weights, report=report))
     fault_point("owner.after_stage")

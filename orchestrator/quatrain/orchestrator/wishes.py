@@ -5,7 +5,8 @@ import contextlib
 
 from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
-from quatrain.orchestrator.run import AWAY, STAGE_IDS, JobFailed, JobPaused, JobRun
+from quatrain.joblog.payloads import StateChanged
+from quatrain.orchestrator.run import AWAY, JobFailed, JobPaused, JobRun
 from quatrain.orchestrator.training import save_checkpoint
 from quatrain.orchestrator.waiting import ROLLOUTS
 from quatrain.telemetry.logging import get_logger
@@ -34,14 +35,14 @@ async def watch_wishes(run: JobRun) -> None:
 
 
 async def _heed(run: JobRun) -> None:
-    cancel, pause = run.view.intents.get("cancel"), run.view.intents.get("pause")
+    cancel, pause = run.view.intents.cancel, run.view.intents.pause
     if cancel is not None:
-        if cancel.get("now"):
+        if cancel.now:
             raise CancelNow
-        await run.set_state("CANCELLING", cancel.get("reason", ""))
+        await run.set_state("CANCELLING", cancel.reason)
         run.stopping.set()
     elif pause is not None:
-        await run.set_state("PAUSING", pause.get("reason", ""))
+        await run.set_state("PAUSING", pause.reason)
         run.stopping.set()
     else:
         run.stopping.clear()
@@ -50,28 +51,27 @@ async def _heed(run: JobRun) -> None:
 
 
 def _check_limits(run: JobRun) -> None:
-    limits, elapsed = run.plan.spec["limits"], run.elapsed()
-    if limits["wall_time"] is not None and elapsed > float(limits["wall_time"]):
-        raise JobFailed(f"limits.wall_time of {limits['wall_time']} s has passed", reason="WALL_TIME")
-    most = limits.get("stage_time")  # Absent in jobs that are older than this limit.
-    if most is not None and run.view.stage and elapsed - run.view.stage_began > float(most):
-        text = f"stage {run.view.stage} has taken longer than limits.stage_time of {most} s, it is at step "
-        raise JobFailed(f"{text}{run.view.step} of {run.view.total_steps}", reason="STAGE_TIME")
+    limits, elapsed = run.plan.spec.limits, run.elapsed()
+    if limits.wall_time is not None and elapsed > limits.wall_time:
+        raise JobFailed(f"limits.wall_time of {limits.wall_time} s has passed", reason="WALL_TIME")
+    if limits.stage_time is not None and run.view.stage and elapsed - run.view.stage_began > limits.stage_time:
+        text = f"stage {run.view.stage} has taken longer than limits.stage_time of {limits.stage_time} s"
+        raise JobFailed(f"{text}, it is at step {run.view.step} of {run.view.total_steps}", reason="STAGE_TIME")
 
 
 async def keep_progress(run: JobRun) -> None:
     """Saves what was trained since the last checkpoint. A step that was broken off is left out: it is made again."""
-    session, stage = run.session, run.view.stage
-    if session is None or session.stage != STAGE_IDS.get(stage):
+    session, cancel = run.session, run.view.intents.cancel
+    if session is None or session.stage is None or session.stage.name != run.view.stage:
         return
-    if run.view.intents.get("cancel", {}).get("now"):
+    if cancel is not None and cancel.now:
         return
-    last = run.view.newest_checkpoint(stage)
-    if not (last["step"] if last else 0) < session.step <= run.view.completed.get(stage, 0):
+    last = run.view.newest_checkpoint(session.stage.name)
+    if not (last.step if last else 0) < session.step <= run.view.completed.get(session.stage.name, 0):
         return
     while True:
         try:
-            await save_checkpoint(run, session, stage, session.step)
+            await save_checkpoint(run, session, session.stage, session.step)
             return
         except JobPaused:
             continue  # The learner is ours and cannot answer now; a pause has time.
@@ -88,18 +88,17 @@ async def rest(run: JobRun) -> bool:
     False when the wish was taken back, or somebody wants the end: the job goes on.
     """
     while True:
-        wish = run.view.intents.get("pause")
-        if wish is None or "cancel" in run.view.intents:
+        pause = run.view.intents.pause
+        if pause is None or run.view.intents.cancel is not None:
             return False
         try:
-            await run.set_state("PAUSING", wish.get("reason", ""))
+            await run.set_state("PAUSING", pause.reason)
             await run.close_session()
             fault_point("owner.before_paused")
             await run.collector.close()
             for condition in ("learner", AWAY, ROLLOUTS):
                 await run.condition(condition, None)
-            data = {"state": "PAUSED", "reason": wish.get("reason", ""), "elapsed": run.elapsed()}
-            await run.append("state_changed", data)
+            await run.append(StateChanged(state="PAUSED", reason=pause.reason, elapsed=run.elapsed()))
             fault_point("owner.after_paused")
             return True
         except Unavailable as error:

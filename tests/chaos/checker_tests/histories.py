@@ -210,7 +210,7 @@ async def _paused(world: World, api: Api, job: str) -> Observed:
     await world.until(lambda: world.view(job).step >= 2, "step 2", PATIENCE)
     await api.call("PauseJob", job_pb2.PauseJobRequest(job_id=job, reason="enough"))
     await world.until(lambda: world.view(job).state == "PAUSED", "PAUSED", PATIENCE)
-    step = world.view(job).checkpoints[-1]["step"]
+    step = world.view(job).checkpoints[-1].step
     await api.call("PinCheckpoint", job_pb2.PinCheckpointRequest(job_id=job, step=step, pinned=True))
     await api.call("ResumeJob", job_pb2.ResumeJobRequest(job_id=job))
     await world.end_of(job, PATIENCE)

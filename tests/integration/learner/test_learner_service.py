@@ -18,6 +18,7 @@ from quatrain.batches import read_tokens
 from quatrain.config import ServerConfig
 from quatrain.errors import Fenced, InvalidInput, LearnerBusy, WrongState
 from quatrain.joblog import Event, JobLog, create_job
+from quatrain.joblog.payloads import OwnerTaken
 from quatrain.learner.__main__ import check_log
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.torch_backend import TorchBackend
@@ -141,7 +142,7 @@ def test_the_job_log_fences_an_owner_that_it_has_superseded(tmp_path: Path) -> N
     create_job(store, "job-1", {"spec": {}})
     log = JobLog(store, "job-1")
     for epoch in (1, 2):
-        log.append(Event("owner_taken", {"owner": f"o{epoch}", "address": ""}, "test", epoch=epoch))
+        log.append(Event(OwnerTaken(owner=f"o{epoch}"), "test", epoch=epoch))
 
     async def act() -> None:
         async with learner_stub(store, tmp_path) as stub:

@@ -20,18 +20,18 @@ MANIFEST = "/manifest.json"
 def kept_folders(view: JobView) -> Iterator[tuple[str, str]]:
     """Prefix and digest of each checkpoint, policy and finished model."""
     for ref in view.checkpoints:
-        yield ref["key"].removesuffix(MANIFEST), ref["sha256"]
-    models = [*view.policies.values(), *(result["model"] for result in view.stage_results.values())]
+        yield ref.key.removesuffix(MANIFEST), ref.manifest.sha256
+    models = [*view.policies.values(), *(result.model for result in view.stage_results.values())]
     for model in models:
-        scheme, _, rest = model["uri"].partition(":")
-        yield (rest if scheme == "store" else f"models/{rest}"), model["digest"]
+        scheme, _, rest = model.uri.partition(":")
+        yield (rest if scheme == "store" else f"models/{rest}"), model.digest
 
 
 def kept_tables(view: JobView) -> Iterator[tuple[str, str]]:
     """Key and digest of each sealed batch, token table and evaluation."""
-    for refs in (view.sealed, view.tokens, view.evaluations):
-        for ref in list(refs.values()):
-            yield ref["key"], ref["sha256"]
+    sealed = [*(said.batch for said in view.sealed.values()), *(said.batch for said in view.evaluations.values())]
+    for ref in [*sealed, *view.tokens.values()]:
+        yield ref.key, ref.sha256
 
 
 def missing(store: ObjectStore, view: JobView) -> dict[str, str]:
@@ -79,7 +79,7 @@ async def pin_newest(world: World, api: Api) -> int:
     """Pins the newest checkpoint of job-1 as soon as there is one; its step. The job may be quicker: then the next."""
     while True:
         await world.until(lambda: len(world.view().checkpoints) > 0, "a checkpoint")
-        step = int(world.view().checkpoints[-1]["step"])
+        step = int(world.view().checkpoints[-1].step)
         with contextlib.suppress(NotFound):
             await api.call("PinCheckpoint", job_pb2.PinCheckpointRequest(job_id="job-1", step=step, pinned=True))
             return step

@@ -6,6 +6,8 @@ import pytest
 from tests.integration.orchestrator.faults import FlakyStore
 from tests.integration.orchestrator.world import deployment, run
 
+from quatrain.joblog import Event
+from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator import run as job_run
 from quatrain.storage import rereading
 
@@ -54,7 +56,9 @@ def test_an_owner_reads_an_event_again_until_it_can(tmp_path: Path) -> None:
             await world.submit(world.spec(steps=50))
             await world.until(lambda: world.view().step >= 1, "a step")
             store.flips = 8
-            world.log().append_intent("cancel_requested", {"now": False, "reason": "enough"}, "somebody")
+            world.log().append_decided(
+                lambda view: Event(payload_from("cancel_requested", {"now": False, "reason": "enough"}), "somebody")
+            )
             view = await world.end_of()
             assert (view.state, view.error) == ("CANCELLED", None)
             assert max(store.readings.values()) > 8

@@ -151,10 +151,10 @@ def test_the_error_of_a_failed_job_tells_all(tmp_path: Path, case: Case) -> None
             view = await world.end_of(seconds=40.0)
             assert view.state == "FAILED"
             assert view.error is not None
-            assert view.error["reason"] == case.reason
+            assert view.error.reason == case.reason
             known = {**world.addresses, "learner": world.learner_addresses[0], "done": case.done}
             for part in (case.place, *case.parts):
-                assert part.format(**known) in view.error["message"]
+                assert part.format(**known) in view.error.message
 
     run(scenario)
 
@@ -187,8 +187,8 @@ def test_generation_that_does_not_obey_its_settings_is_found_before_the_first_st
             await world.submit(world.spec())
             view = await world.end_of()
             assert view.error is not None
-            assert view.error["reason"] == "SAMPLING_MISMATCH"
-            assert "it gave 3 tokens where ppo.generation.max_new_tokens is 6" in view.error["message"]
+            assert view.error.reason == "SAMPLING_MISMATCH"
+            assert "it gave 3 tokens where ppo.generation.max_new_tokens is 6" in view.error.message
             assert view.sealed == {}
 
     run(scenario)
@@ -206,8 +206,8 @@ def test_a_reference_of_its_own_has_to_give_logprobs(tmp_path: Path, monkeypatch
             await world.submit({**world.spec(), "reference": {"model": f"sha256:{other.digest}"}})
             view = await world.end_of()
             assert view.error is not None
-            assert view.error["reason"] == "LOGPROB_MISMATCH"
-            assert "the reference gives 2.5 as the logprob of a token" in view.error["message"]
+            assert view.error.reason == "LOGPROB_MISMATCH"
+            assert "the reference gives 2.5 as the logprob of a token" in view.error.message
 
     run(scenario)
 

@@ -11,6 +11,7 @@ from tests.integration.orchestrator.world import World, deployment, run
 
 from quatrain.errors import NotFound, Unavailable
 from quatrain.joblog import Event, JobLog, jobs
+from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator.retention import sweep
 from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.storage.memory import MemoryStore
@@ -69,7 +70,7 @@ def test_a_fork_lives_without_its_source(tmp_path: Path) -> None:
             assert view.state == "SUCCEEDED", view.error
             assert not watcher.done(), watcher
             assert units_of(world.store, "job-1") == set()
-            assert [ref["step"] for ref in view.checkpoints] == [14]
+            assert [ref.step for ref in view.checkpoints] == [14]
             assert "jobs/fork/ppo/checkpoints/6-0/manifest.json" in view.released
             assert units_of(world.store, "fork") == units_named(view)
             assert missing(world.store, view) == {}
@@ -99,9 +100,13 @@ def test_a_source_that_goes_during_the_copy_makes_no_fork(tmp_path: Path, whole:
     def go() -> None:
         log = JobLog(store, "job-1")
         log.refresh()
-        ref = next(each for each in log.view.checkpoints if each["step"] == 6)
-        data = {"stage": "ppo", "step": 6, "key": ref["key"], "reason": "chance"}
-        log.append(Event("job_deleted", {}, "ann") if whole else Event("checkpoint_released", data, "ann"))
+        ref = next(each for each in log.view.checkpoints if each.step == 6)
+        data = {"stage": "ppo", "step": 6, "key": ref.key, "reason": "chance"}
+        log.append(
+            Event(payload_from("job_deleted", {}), "ann")
+            if whole
+            else Event(payload_from("checkpoint_released", data), "ann")
+        )
         store.put(jobs.cleanup_key("job-1", log.view.revision), b"{}")
         Sweeper(store, "sweeper", 1.0).clean_all()
 

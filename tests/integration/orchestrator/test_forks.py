@@ -1,6 +1,5 @@
 """Forks: a new job goes on from a checkpoint of another one, unchanged to the same weights, changed to others."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ async def ended(world: World, spec: dict[str, Any]) -> JobView:
 
 
 def samples(world: World, view: JobView, step: int) -> list[tuple[Any, ...]]:
-    rows: list[BatchRow] = read_batch(world.store.get(view.sealed[step]["key"]))
+    rows: list[BatchRow] = read_batch(world.store.get(view.sealed[step].key))
     return [(row.prompt_index, row.seed, row.policy_digest, row.completion_ids.tolist(), row.score) for row in rows]
 
 
@@ -63,10 +62,10 @@ def test_an_unchanged_fork_ends_with_the_weights_of_its_source(tmp_path: Path, k
             view = await world.end_of("fork")
             assert view.state == "SUCCEEDED", view.error
             for stage, result in source.stage_results.items():
-                assert view.stage_results[stage]["weights_sha256"] == result["weights_sha256"]
+                assert view.stage_results[stage].weights_sha256 == result.weights_sha256
             assert view.offset == source.offset
             assert sorted(view.sealed) == [3, 4, 5]
-            assert view.policies[2]["digest"] == source.policies[2]["digest"]
+            assert view.policies[2].digest == source.policies[2].digest
             assert [event.data["stage"] for event in world.events("fork", "stage_started")] == ["ppo"]
             if kind == "pipeline":
                 assert sorted(view.evaluations) == [2, 4, 5]
@@ -111,8 +110,8 @@ def test_a_fork_with_another_reward_differs(tmp_path: Path) -> None:
             assert view.offset is not None
             assert view.offset != source.offset
             assert set(view.stage_results) == {"sft", "ppo"}
-            assert {step: ref["policy_version"] for step, ref in view.sealed.items()} == {3: 2, 4: 2, 5: 3}
-            assert view.stage_results["ppo"]["weights_sha256"] != source.stage_results["ppo"]["weights_sha256"]
+            assert {step: ref.policy_version for step, ref in view.sealed.items()} == {3: 2, 4: 2, 5: 3}
+            assert view.stage_results["ppo"].weights_sha256 != source.stage_results["ppo"].weights_sha256
             await world.submit(world.spec(), "plain")
             assert (await world.end_of("plain")).state == "SUCCEEDED"
 
@@ -131,8 +130,8 @@ def test_a_fork_of_a_fork_over_a_lost_learner(tmp_path: Path) -> None:
             await api.call("ForkJob", job_pb2.ForkJobRequest(job_id="fork", step=4, new_job_id="fork-2"))
             view = await world.end_of("fork-2")
             assert (view.state, view.attempt) == ("SUCCEEDED", 3)
-            weights = source.stage_results["ppo"]["weights_sha256"]
-            assert view.stage_results["ppo"]["weights_sha256"] == weights
+            weights = source.stage_results["ppo"].weights_sha256
+            assert view.stage_results["ppo"].weights_sha256 == weights
 
     run(scenario)
 
@@ -188,13 +187,13 @@ def test_a_fork_can_be_paused_before_its_first_step(tmp_path: Path) -> None:
             world.learners[0].hooks["Publish", world.learners[0].calls["Publish"] + 1] = lambda: pause(world)
             await fork(api, step=2)
             await world.until(lambda: world.view("fork").state == "PAUSED", "PAUSED")
-            await asyncio.to_thread(world.log("fork").append_intent, "resume_requested", {"reason": ""}, "somebody")
+            await world.ask("resume_requested", {}, "fork")
             view = await world.end_of("fork")
-            weights = source.stage_results["ppo"]["weights_sha256"]
-            assert view.stage_results["ppo"]["weights_sha256"] == weights
+            weights = source.stage_results["ppo"].weights_sha256
+            assert view.stage_results["ppo"].weights_sha256 == weights
 
     async def pause(world: World) -> None:
-        await asyncio.to_thread(world.log("fork").append_intent, "pause_requested", {"reason": ""}, "somebody")
+        await world.ask("pause_requested", {}, "fork")
         await world.until(lambda: world.view("fork").state == "PAUSING", "PAUSING")
 
     run(scenario)

@@ -64,7 +64,7 @@ def test_a_finished_jobs_checkpoints_are_pinned_released_and_gone(tmp_path: Path
             await clean(world)
 
             view = world.view()
-            assert (view.state, [ref["step"] for ref in view.checkpoints]) == ("SUCCEEDED", [6])
+            assert (view.state, [ref.step for ref in view.checkpoints]) == ("SUCCEEDED", [6])
             assert sorted(view.policies) == [0, 6, 8], "the newest policy stays"
             assert units_of(world.store, "job-1") == units_named(view)
             assert missing(world.store, view) == {}
@@ -94,11 +94,11 @@ def test_a_lifted_pin_of_a_finished_job_lets_retention_decide(tmp_path: Path) ->
             await world.end_of(seconds=50.0)
             await world.until(lambda: not world.store.list("active/"), "the job is still in the index")
             await clean(world)
-            assert [ref["step"] for ref in world.view().checkpoints] == [step, 40]
+            assert [ref.step for ref in world.view().checkpoints] == [step, 40]
             await ask(api, "PinCheckpoint", step=step, pinned=False)
             await clean(world)
 
-            assert [ref["step"] for ref in world.view().checkpoints] == [40]
+            assert [ref.step for ref in world.view().checkpoints] == [40]
             assert units_of(world.store, "job-1") == units_named(world.view())
 
     run(scenario)
@@ -110,7 +110,7 @@ def test_a_running_job_keeps_the_checkpoint_that_it_would_start_again_from(tmp_p
             await world.submit(world.spec(steps=200))
             await world.until(lambda: len(world.view().checkpoints) > 1, "two checkpoints")
             await world.schedulers[0].stop()
-            *_, older, newest = (ref["step"] for ref in world.view().checkpoints)
+            *_, older, newest = (ref.step for ref in world.view().checkpoints)
             with pytest.raises(WrongState, match="would start again from the checkpoint"):
                 await ask(api, "DeleteCheckpoint", step=newest)
             await ask(api, "DeleteCheckpoint", step=older)
@@ -118,7 +118,7 @@ def test_a_running_job_keeps_the_checkpoint_that_it_would_start_again_from(tmp_p
                 await ask(api, "DeleteJob")
             await clean(world)
 
-            assert older not in [ref["step"] for ref in world.view().checkpoints]
+            assert older not in [ref.step for ref in world.view().checkpoints]
             assert missing(world.store, world.view()) == {}
             with pytest.raises(NotFound, match=r"was released on .* \(deleted on request\)"):
                 await ask(api, "PinCheckpoint", step=older, pinned=True)
@@ -129,7 +129,7 @@ def test_a_running_job_keeps_the_checkpoint_that_it_would_start_again_from(tmp_p
 def test_a_deleted_job_leaves_spec_events_and_models(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with finished(tmp_path) as (world, api):
-            model = world.view().stage_results["ppo"]["model"]["digest"]
+            model = world.view().stage_results["ppo"].model.digest
             await ask(api, "DeleteJob", reason="old")
             await ask(api, "DeleteJob")
             with pytest.raises(NotFound, match=r"was deleted on 2.* by local; `quatrain job events job-1`"):
@@ -253,7 +253,7 @@ def test_a_jobs_data_come_and_go_on_a_real_server(tmp_path: Path, minio_server: 
             view = await world.end_of(seconds=50.0)
             await world.until(lambda: not store.list("active/"), "the job is still in the index")
             await clean(world)
-            assert (view.state, [ref["step"] for ref in view.checkpoints]) == ("SUCCEEDED", [6])
+            assert (view.state, [ref.step for ref in view.checkpoints]) == ("SUCCEEDED", [6])
             assert units_of(store, "job-1") == units_named(view)
             assert missing(store, view) == {}
             await ask(api, "DeleteJob")

@@ -1,6 +1,5 @@
 """How jobs end before their time: wishes, limits, rewards that do not work."""
 
-import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from quatrain.joblog import JobView
 
 
 async def cancel(world: World, *, now: bool = False) -> None:
-    await asyncio.to_thread(world.log().append_intent, "cancel_requested", {"now": now, "reason": "enough"}, "somebody")
+    await world.ask("cancel_requested", {"now": now, "reason": "enough"})
 
 
 def test_a_graceful_cancel_ends_the_step_and_keeps_a_checkpoint(tmp_path: Path) -> None:
@@ -25,7 +24,7 @@ def test_a_graceful_cancel_ends_the_step_and_keeps_a_checkpoint(tmp_path: Path) 
             await cancel(world)
             view = await world.end_of()
             assert (view.state, view.error) == ("CANCELLED", None)
-            assert [ref["step"] for ref in view.checkpoints] == [view.completed["ppo"]]
+            assert [ref.step for ref in view.checkpoints] == [view.completed["ppo"]]
             assert "CANCELLING" in [event.data["state"] for event in world.events(kind="state_changed")]
             await world.until(lambda: world.learners[0]._service.status().token is None, "the learner is free again")
             await world.until(lambda: not world.store.list("active/"), "the job stayed in the index")
@@ -103,9 +102,9 @@ async def failed(world: World, reason: str, *parts: str) -> JobView:
     view = await world.end_of()
     assert view.state == "FAILED"
     assert view.error is not None
-    assert view.error["reason"] == reason
+    assert view.error.reason == reason
     for part in parts:
-        assert part in view.error["message"]
+        assert part in view.error.message
     await world.until(lambda: world.learners[0]._service.status().token is None, "the learner is free again")
     return view
 
@@ -116,7 +115,7 @@ def test_too_many_refused_samples_fail_the_job_and_stand_in_its_batch(tmp_path: 
             await world.submit(world.spec())
             world.reward.opinion = lambda batch: tuple(float("nan") for _ in batch.samples)
             view = await failed(world, "TOO_MANY_REFUSED", "4 of 4 samples of step 1", "is nan")
-            assert view.sealed[1]["refused"] == 4
+            assert view.sealed[1].refused == 4
 
     run(scenario)
 
@@ -141,7 +140,7 @@ def test_a_few_skipped_and_refused_samples_are_sealed_as_such(tmp_path: Path) ->
             world.reward.opinion = opinion
             view = await world.end_of()
             assert view.state == "SUCCEEDED"
-            counts = [(ref["rollouts"], ref["skipped"], ref["refused"]) for ref in view.sealed.values()]
+            counts = [(ref.rollouts, ref.skipped, ref.refused) for ref in view.sealed.values()]
             assert counts == [(2, 2, 0)] * 3
 
     run(scenario)

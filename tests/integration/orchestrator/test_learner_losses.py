@@ -27,9 +27,9 @@ async def finish(world: World, spec: dict[str, Any]) -> str:
     await world.submit(spec)
     view = await world.end_of()
     assert view.state == "SUCCEEDED", view.error
-    batches = {step: (ref["sha256"], ref["policy_version"]) for step, ref in sorted(view.sealed.items())}
-    models = {stage: result["model"]["digest"] for stage, result in sorted(view.stage_results.items())}
-    evaluations = {step: ref["sha256"] for step, ref in sorted(view.evaluations.items())}
+    batches = {step: (ref.sha256, ref.policy_version) for step, ref in sorted(view.sealed.items())}
+    models = {stage: result.model.digest for stage, result in sorted(view.stage_results.items())}
+    evaluations = {step: ref.sha256 for step, ref in sorted(view.evaluations.items())}
     return sha256_hex(repr((batches, models, evaluations)).encode())
 
 
@@ -76,7 +76,7 @@ def test_a_lost_learner_changes_nothing_in_the_end(tmp_path: Path, method: str, 
                 assert [event.data["reason"] for event in failed] == ["LEARNER_LOST"]
                 assert view.attempt == 2
                 opened = world.events(kind="learner_opened")
-                from_step = max((c["step"] for c in view.checkpoints if c["revision"] < opened[1].revision), default=0)
+                from_step = max((c.step for c in view.checkpoints if c.revision < opened[1].revision), default=0)
                 assert opened[1].data["from_step"] == from_step
             assert sorted(view.sealed) == [1, 2, 3]
             assert len(world.events(kind="batch_sealed")) == 3
@@ -114,9 +114,9 @@ def test_used_up_retries_end_the_job_with_the_reason(tmp_path: Path) -> None:
             view = await world.end_of()
             assert view.state == "FAILED"
             assert view.error is not None
-            assert view.error["reason"] == "RETRIES_USED_UP"
-            assert "lost at ppo step 1 (policy version 0): " in view.error["message"]
-            assert "limits.retries is 2" in view.error["message"]
+            assert view.error.reason == "RETRIES_USED_UP"
+            assert "lost at ppo step 1 (policy version 0): " in view.error.message
+            assert "limits.retries is 2" in view.error.message
             assert len(world.events(kind="attempt_failed")) == 3
 
     run(scenario)
@@ -169,8 +169,8 @@ def test_a_failed_computation_fails_the_job_and_anything_else_is_tried_again(
             assert view.state == state
             if reason:
                 assert view.error is not None
-                assert view.error["reason"] == reason
-                assert str(error) in view.error["message"]
+                assert view.error.reason == reason
+                assert str(error) in view.error.message
             # The terminal event comes first: the learner is closed after it.
             await world.until(lambda: world.learners[0]._service.status().token is None, "the learner is free again")
 

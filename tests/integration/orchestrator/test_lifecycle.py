@@ -26,7 +26,7 @@ def test_a_job_without_an_owner_is_paused_and_resumed_at_once(tmp_path: Path) ->
             assert [await ask(api, "Resume", reason="back") for _ in range(2)] == ["QUEUED"] * 2
             assert await ask(api, "Pause") == "PAUSED"
             assert await ask(api, "Cancel", reason="enough") == "PAUSED"
-            with pytest.raises(WrongState, match="goes to its end"):
+            with pytest.raises(WrongState, match="is being cancelled"):
                 await ask(api, "Pause")
             page = await api.call("ListEvents", job_pb2.ListEventsRequest(job_id="job-1"))
             assert [(event.type, json.loads(event.data_json)["reason"], event.actor) for event in page.events] == [

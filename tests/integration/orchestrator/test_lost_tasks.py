@@ -38,7 +38,7 @@ def test_tasks_that_the_queue_lost_are_enqueued_again(
 
     async def scenario() -> None:
         queue, batch = RedisQueue(valkey_server.url), expected(PLAN)
-        collector = Collector(PLAN, 1, queue, "default", MemoryStore())
+        collector = Collector(PLAN, 1, queue, MemoryStore())
         await collector.open()
         running = asyncio.create_task(collector.run(ours))
         try:

@@ -144,11 +144,11 @@ def test_with_staleness_the_next_step_is_sampled_before_this_one_trains(tmp_path
             versions = {task.step: task.policy.policy_version for task in tasks}
             assert versions == {1: 0, 2: 0, 3: 1, 4: 2}
             assert [task.step for task in tasks] == [1, 1, 2, 2, 3, 3, 4, 4]
-            assert {step: ref["policy_version"] for step, ref in view.sealed.items()} == versions
+            assert {step: ref.policy_version for step, ref in view.sealed.items()} == versions
             policies = {event.data["policy"]["digest"] for event in world.events(kind="step_completed")[:2]}
-            policies.add(view.policies[0]["digest"])
+            policies.add(view.policies[0].digest)
             assert len(policies) == 3
             assert {task.policy.digest for task in tasks} == policies
-            assert all("sampler/mismatch_mean" in row for row in view.metrics["ppo"])
+            assert all("sampler/mismatch_mean" in row.values for row in view.metrics["ppo"])
 
     run(scenario)

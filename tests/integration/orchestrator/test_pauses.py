@@ -12,11 +12,12 @@ from tests.integration.orchestrator.test_learner_losses import finish, pipeline,
 from tests.integration.orchestrator.world import World, deployment, run
 
 from quatrain.joblog import JobView
+from quatrain.joblog.view import Intents
 
 
 async def wish(world: World, kind: str) -> None:
     data = {"now": False, "reason": "lunch"} if kind == "cancel" else {"reason": "lunch"}
-    await asyncio.to_thread(world.log().append_intent, f"{kind}_requested", data, "somebody")
+    await world.ask(f"{kind}_requested", data)
 
 
 def pausing(world: World, then: Callable[[], Awaitable[None]] | None = None) -> Callable[[], Awaitable[None]]:
@@ -67,7 +68,7 @@ def test_a_pause_in_any_stage_changes_nothing_in_the_end(
             held = asyncio.create_task(finish(world, pipeline(world)))
             view = await paused(world)
             newest = view.checkpoints[-1]
-            assert (view.stage, (newest["stage"], newest["step"])) == (stage, checkpoint)
+            assert (view.stage, (newest.stage, newest.step)) == (stage, checkpoint)
             await wish(world, "resume")
             assert await held == expected
             states = [event.data["state"] for event in world.events(kind="state_changed")]
@@ -103,7 +104,7 @@ def test_paused_ten_times_and_pauses_take_no_time(tmp_path: Path) -> None:
             await world.submit({**world.spec(steps=11), "checkpoint": {"every_steps": 5}})
             for number in range(1, 11):
                 view = await paused(world)
-                assert view.completed["ppo"] == view.checkpoints[-1]["step"] == number
+                assert view.completed["ppo"] == view.checkpoints[-1].step == number
                 if number == 10:
                     await asyncio.sleep(0.5)
                 resumed, before = time.monotonic(), view.elapsed
@@ -192,7 +193,7 @@ def test_a_pause_that_is_taken_back_in_time_changes_nothing(tmp_path: Path) -> N
             world.learners[0].hooks["Step", 2] = pausing(world, take_back)
             assert await finish(world, world.spec()) == expected
             view = world.view()
-            assert (view.attempt, view.epoch, view.intents) == (1, 1, {})
+            assert (view.attempt, view.epoch, view.intents) == (1, 1, Intents())
             assert "PAUSED" not in [event.data["state"] for event in world.events(kind="state_changed")]
 
     run(scenario)
@@ -245,7 +246,7 @@ def test_a_pause_waits_for_what_is_away_and_does_without_a_lost_learner(tmp_path
             world.learners[0].hooks["Step", 1] = pausing(world, go_away)
             held = asyncio.create_task(finish(world, world.spec()))
             view = await paused(world)
-            assert [ref["step"] for ref in view.checkpoints] == ([] if what == "learner" else [1])
+            assert [ref.step for ref in view.checkpoints] == ([] if what == "learner" else [1])
             await wish(world, "resume")
             assert await held == expected
 
@@ -257,8 +258,9 @@ def test_the_stage_time_fails_the_job(tmp_path: Path) -> None:
         async with deployment(tmp_path, workers=0) as world:
             await world.submit({**world.spec(), "limits": {"stage_time": 0.3}})
             view = await world.end_of()
-            error: Any = view.error
-            assert (view.state, error["reason"]) == ("FAILED", "STAGE_TIME")
-            assert "stage ppo has taken longer than limits.stage_time of 0.3 s" in error["message"]
+            error = view.error
+            assert error is not None
+            assert (view.state, error.reason) == ("FAILED", "STAGE_TIME")
+            assert "stage ppo has taken longer than limits.stage_time of 0.3 s" in error.message
 
     run(scenario)

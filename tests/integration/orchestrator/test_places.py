@@ -14,6 +14,7 @@ from tests.integration.orchestrator.world import World, deployment, run
 
 from quatrain.errors import LearnerBusy
 from quatrain.joblog import Event, JobLog, jobs
+from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator import learners
 from quatrain.orchestrator import scheduler as scheduling
 from quatrain.orchestrator.submission.submit import Submission
@@ -253,7 +254,7 @@ def test_a_paused_job_leaves_its_place_and_goes_back_into_the_line(tmp_path: Pat
 
 async def wish(world: World, name: str, kind: str, **data: Any) -> None:
     """As the API writes it."""
-    await asyncio.to_thread(world.log(name).append_intent, kind, {"reason": "enough", **data}, "somebody")
+    await world.ask(kind, {"reason": "enough", **data}, name)
 
 
 class CountingStore:
@@ -275,10 +276,12 @@ class CountingStore:
 
 async def many_jobs(world: World, count: int) -> list[str]:
     """Accepts jobs that differ in their ids only, faster than by submitting them."""
-    _, document = await world.submitter().submit(Submission(small(world), owner="local", validate_only=True))
+    plan = await world.submitter().submit(Submission(small(world), owner="local", validate_only=True))
     names = [f"job-{number:03}" for number in range(count)]
     for name in names:
-        assert jobs.create_job(world.store, name, {**document, "create_time": f"2026-01-01T00:00:00.{name[4:]}"})
+        assert jobs.create_job(
+            world.store, name, {**plan.document.to_json(), "create_time": f"2026-01-01T00:00:00.{name[4:]}"}
+        )
     return names
 
 
@@ -289,7 +292,7 @@ def test_a_look_at_twenty_running_and_two_hundred_waiting_jobs_costs_a_few_reque
             names = await many_jobs(world, 220)
             for name in names[:20]:
                 taken = {"owner": "elsewhere", "address": ""}
-                JobLog(world.store, name).append(Event("owner_taken", taken, "elsewhere", epoch=1))
+                JobLog(world.store, name).append(Event(payload_from("owner_taken", taken), "elsewhere", epoch=1))
                 assert await world.queue.hold(name, "elsewhere", 600.0)
             store = CountingStore(world.store)
             scheduler = world.start_scheduler("here", store=cast(ObjectStore, store))

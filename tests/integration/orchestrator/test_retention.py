@@ -54,7 +54,7 @@ def test_a_job_leaves_its_checkpoints_and_their_policies(tmp_path: Path) -> None
             await swept(world)
 
             assert view.state == "SUCCEEDED"
-            assert [ref["step"] for ref in view.checkpoints] == [4, 8, 12, 13]
+            assert [ref.step for ref in view.checkpoints] == [4, 8, 12, 13]
             assert set(view.policies) == {0, 4, 8, 12, 13}
             assert units_of(world.store, "job-1") == units_named(view)
             assert missing(world.store, view) == {}
@@ -87,7 +87,7 @@ def test_whatever_goes_wrong_nothing_that_is_kept_is_missing(tmp_path: Path, see
             view = world.view()
             check_kept(world.store, "job-1")
             assert units_of(world.store, "job-1") == units_named(view)
-            named = {ref["key"] for refs in (view.sealed, view.tokens, view.evaluations) for ref in refs.values()}
+            named = {ref.key for refs in (view.sealed, view.tokens, view.evaluations) for ref in refs.values()}
             assert {f"jobs/job-1/{key}" for key in objects_of(world.store, "job-1", ".parquet")} == named
 
     run(scenario)
@@ -110,7 +110,7 @@ async def _disturb(world: World, api: Api, dice: random.Random) -> None:
     owners = 0
     while True:
         await asyncio.sleep(dice.uniform(0.0, 0.2))
-        steps = [ref["step"] for ref in world.view().checkpoints if ref["stage"] == "ppo"]
+        steps = [ref.step for ref in world.view().checkpoints if ref.stage == "ppo"]
         action = dice.choice(["pin", "unpin", "delete", "owner"])
         if action == "owner" and owners < 2:
             owners += 1
@@ -137,7 +137,7 @@ def test_a_pin_in_mid_run_holds_to_the_end(tmp_path: Path) -> None:
             view = await world.end_of()
             await swept(world)
 
-            assert [ref["step"] for ref in view.checkpoints] == sorted({step, 12})
+            assert [ref.step for ref in view.checkpoints] == sorted({step, 12})
             assert set(view.policies) == {0, step, 12}
             assert missing(world.store, view) == {}
 
@@ -159,7 +159,7 @@ def test_a_paused_job_has_all_that_it_goes_on_with(tmp_path: Path) -> None:
             await world.schedulers[0].stop()
             (checkpoint,) = view.checkpoints
             unsealed = max(view.sealed) + 1
-            assert {checkpoint["step"], view.step, unsealed - 3} <= set(view.policies)
+            assert {checkpoint.step, view.step, unsealed - 3} <= set(view.policies)
             assert missing(world.store, view) == {}
             await api.call("ResumeJob", job_pb2.ResumeJobRequest(job_id="job-1"))
             world.start_scheduler("heir")

@@ -17,21 +17,21 @@ from quatrain.joblog import jobs
 from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.orchestrator.sampling import ExpectedBatch, make_tasks, rollout_rows, scoring
-from quatrain.refs import ModelRef
 from quatrain.v1 import generation_pb2, rollout_pb2
 
 
 def batch_of(plan: Plan) -> ExpectedBatch:
-    assert plan.reward is not None
+    pinned = plan.pinned
+    assert pinned.reward is not None
     return ExpectedBatch(
         purpose="rollout",
         step=1,
         rows=rollout_rows(plan, 1),
-        policy=ModelRef(plan.model.uri, plan.model.digest),
+        policy=pinned.model,
         policy_version=0,
-        prompts=plan.prompts,
-        scorings=(scoring("score", plan.reward, 1.0),),
-        reference=plan.model,
+        prompts=pinned.prompts,
+        scorings=(scoring("score", pinned.reward, 1.0),),
+        reference=pinned.model,
     )
 
 
@@ -308,7 +308,7 @@ def test_what_a_worker_makes_is_what_the_collector_takes(tmp_path: Path) -> None
     async def scenario() -> None:
         async with tasks(tmp_path, count=2) as (world, queue):
             plan = read_plan("job-1", jobs.read_spec(world.store, "job-1"))
-            collector = Collector(plan, 1, queue, "default", world.store)
+            collector = Collector(plan, 1, queue, world.store)
             world.keep(collector.run(nobody_else))
             world.start_worker()
             batch = batch_of(plan)

@@ -116,11 +116,11 @@ def test_what_a_spec_names_in_a_bucket_is_pinned_like_the_same_files_uploaded(tm
             for from_bucket, sent in zip(
                 full_specs(world, in_bucket, bucket.put), full_specs(world, uploaded, upload), strict=True
             ):
-                job, document = await submitter.submit(Submission(from_bucket, "local"))
-                _, expected = await submitter.submit(Submission(sent, "local"))
-                assert document["pinned"] == expected["pinned"]
-                assert document["spec"]["model"] == expected["spec"]["model"]
-                assert world.store.stat(f"active/{job}") is not None
+                plan = await submitter.submit(Submission(from_bucket, "local"))
+                expected = await submitter.submit(Submission(sent, "local"))
+                assert plan.pinned == expected.pinned
+                assert plan.spec.model == expected.spec.model
+                assert world.store.stat(f"active/{plan.job}") is not None
             submitter.sources.close()
 
     run(scenario)
@@ -133,11 +133,11 @@ def test_a_job_from_a_bucket_runs_to_its_end_whatever_happens_there(tmp_path: Pa
             spec = with_prompts(world, bucket.put("run/prompts.jsonl", PROMPTS))
             spec["model"]["uri"] = bucket.put_folder("run/model", tmp_path / "base")
             submission = Submission(spec, "local", request_id="once")
-            job, _ = await world.submitter(sources=bucket.sources(tmp_path)).submit(submission)
+            job = (await world.submitter(sources=bucket.sources(tmp_path)).submit(submission)).job
             for stat in bucket.store.list("run/"):
                 bucket.store.delete(stat.key)
-            again, _ = await world.submitter(sources=bucket.sources(tmp_path)).submit(submission)
-            assert again == job
+            again = await world.submitter(sources=bucket.sources(tmp_path)).submit(submission)
+            assert again.job == job
             assert (await world.end_of(job)).state == "SUCCEEDED"
 
     run(scenario)

@@ -196,13 +196,13 @@ def test_the_same_request_is_one_job_and_another_one_under_its_id_is_refused(tmp
             submitter = world.submitter()
             request = Submission(world.spec(), "local", request_id="r1")
             made = await asyncio.gather(*(submitter.submit(request) for _ in range(3)))
-            assert len({job for job, _ in made}) == 1
+            assert len({plan.job for plan in made}) == 1
             assert len(world.store.list("active/")) == 1
-            assert len({document["create_time"] for _, document in made}) == 1
+            assert len({plan.document.create_time for plan in made}) == 1
             with pytest.raises(AlreadyExists, match="another request"):
                 await submitter.submit(Submission(world.spec(steps=4), "local", request_id="r1"))
             with pytest.raises(AlreadyExists):
-                await submitter.submit(Submission(world.spec(), "local", job_id=made[0][0], request_id="r2"))
+                await submitter.submit(Submission(world.spec(), "local", job_id=made[0].job, request_id="r2"))
 
     run(scenario)
 
@@ -210,10 +210,10 @@ def test_the_same_request_is_one_job_and_another_one_under_its_id_is_refused(tmp
 def test_validate_only_resolves_everything_and_leaves_no_job(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
-            job, document = await world.submitter().submit(Submission(world.spec(), "local", validate_only=True))
-            assert job == ""
-            assert document["spec"]["ppo"]["value_init"] == "sft"
-            assert document["spec"]["model"]["dtype"] == "float32"
+            plan = await world.submitter().submit(Submission(world.spec(), "local", validate_only=True))
+            assert plan.job == ""
+            assert plan.spec.ppo.value_init == "sft"
+            assert plan.spec.model.dtype == "float32"
             assert world.store.list("jobs/") == world.store.list("active/") == []
 
     run(scenario)
@@ -228,9 +228,9 @@ def test_dropped_rows_are_warned_of_with_line_and_reason(tmp_path: Path) -> None
             world.store.put(f"data/sha256/{digest}", data)
             spec = world.spec()
             spec["ppo"]["prompts"] = f"sha256:{digest}"
-            _, document = await world.submitter().submit(Submission(spec, "local", validate_only=True))
-            assert len(document["warnings"]) == 1
-            assert "ppo.prompts: 1 of 3 rows dropped, first line 2" in document["warnings"][0]
+            plan = await world.submitter().submit(Submission(spec, "local", validate_only=True))
+            assert len(plan.document.warnings) == 1
+            assert "ppo.prompts: 1 of 3 rows dropped, first line 2" in plan.document.warnings[0]
 
     run(scenario)
 
@@ -240,8 +240,8 @@ def test_what_may_be_meant_is_warned_of(tmp_path: Path) -> None:
         async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
             other = model(world, "other", symbols="abcdefg", architecture=CLASSIFIER)
             spec = {**world.spec(), "reward": {"model": other}}
-            _, document = await world.submitter().submit(Submission(document=spec, owner="local", validate_only=True))
-            (warning,) = document["warnings"]
+            plan = await world.submitter().submit(Submission(document=spec, owner="local", validate_only=True))
+            (warning,) = plan.document.warnings
             assert warning.startswith("reward.model: its tokenizer is ")
             assert "the policy's is" in warning
             assert warning.endswith("it is given the text of prompt and completion, not the policy's tokens")

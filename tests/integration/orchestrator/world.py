@@ -24,6 +24,7 @@ from quatrain.digests import sha256_hex
 from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import GenerationServicer
 from quatrain.joblog import Event, JobLog, JobView
+from quatrain.joblog.payloads import payload_from
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
@@ -242,8 +243,7 @@ class World:
         }
 
     async def submit(self, spec: dict[str, Any], job: str = "job-1") -> str:
-        made, _ = await self.submitter().submit(Submission(document=spec, owner="local", job_id=job))
-        return made
+        return (await self.submitter().submit(Submission(document=spec, owner="local", job_id=job))).job
 
     @property
     def calm(self) -> ObjectStore:
@@ -258,6 +258,11 @@ class World:
 
     def view(self, job: str = "job-1") -> JobView:
         return self.log(job).view
+
+    async def ask(self, kind: str, data: dict[str, Any], job: str = "job-1") -> None:
+        """Appends an intent as the API does: `kind` is the type of its event."""
+        event = Event(payload_from(kind, data), "somebody")
+        await asyncio.to_thread(self.log(job).append_decided, lambda view: event)
 
     def events(self, job: str = "job-1", kind: str = "") -> list[Event]:
         events = JobLog(self.calm, job).refresh()

@@ -25,6 +25,7 @@ from quatrain.refs import ModelRef
 from quatrain.reward.backends.remote import RemoteBackend
 from quatrain.reward.samples import Batch
 from quatrain.rpc.targets import PoolOptions, TargetPool
+from quatrain.stages import PPO
 from quatrain.storage import s3, s3_transport
 from quatrain.storage.s3 import S3Address, S3Store
 from quatrain.v1 import common_pb2, generation_pb2, generation_pb2_grpc, learner_pb2
@@ -94,8 +95,10 @@ def test_calls_of_a_learner(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async with peer(kind) as address:
             token = common_pb2.OwnerToken(job="job", epoch=1, attempt=1)
             session = LearnerSession(address, token)
-            await all_end({"open": session.open(learner_pb2.OpenRequest(token=token))}, *AWAY, naming=address)
-            session.stage = learner_pb2.STAGE_PPO
+            await all_end(
+                {"open": session.open(learner_pb2.OpenRequest(token=token, stage=PPO.proto))}, *AWAY, naming=address
+            )
+            session.stage = PPO
             calls = {
                 "train": session.train(1, None),
                 "publish": session.publish(1),
@@ -123,7 +126,7 @@ def test_a_learner_that_opens_for_long_has_to_live(kind: str, monkeypatch: pytes
             token = common_pb2.OwnerToken(job="job", epoch=1, attempt=1)
             session = LearnerSession(address, token)
             with pytest.raises(Unavailable, match=r"no sign of life for 0.2 s|cannot be reached"):
-                await session.open(learner_pb2.OpenRequest(token=token))
+                await session.open(learner_pb2.OpenRequest(token=token, stage=PPO.proto))
             await session.abandon()
 
     run(scenario, limit=LIMIT)

@@ -30,7 +30,7 @@ def test_a_checkpoint_is_given_up(api: FakeApi, cli: Cli) -> None:
     assert cli("checkpoint", "delete", "a", "--step", "20", "--reason", "too large")[0] == 0
 
     assert job.view().checkpoints == []
-    assert job.view().released["k"]["reason"] == "too large"
+    assert job.view().released["k"].reason == "too large"
 
 
 def test_a_job_is_deleted(api: FakeApi, cli: Cli) -> None:

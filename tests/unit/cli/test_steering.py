@@ -4,6 +4,9 @@ from collections.abc import Callable
 import pytest
 from tests.unit.client.fake_api import FakeApi, FakeJob
 
+from quatrain.joblog.payloads import CancelRequested, PauseRequested
+from quatrain.joblog.view import Intents
+
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -18,7 +21,7 @@ def test_cancel_is_an_intent(api: FakeApi, cli: Cli) -> None:
 
     assert cli("job", "cancel", "a", "--reason", "enough")[:2] == (0, "RUNNING\n")
     assert cli("job", "cancel", "a", "--now", "-o", "name")[:2] == (0, "a\n")
-    assert job.view().intents["cancel"]["now"] is True
+    assert job.view().intents.cancel == CancelRequested(now=True)
 
 
 def test_pause_and_resume_are_intents(api: FakeApi, cli: Cli) -> None:
@@ -27,10 +30,10 @@ def test_pause_and_resume_are_intents(api: FakeApi, cli: Cli) -> None:
     code, out, err = cli("job", "pause", "a", "--reason", "lunch")
     assert (code, out) == (0, "RUNNING\n")
     assert "the pause is asked for" in err
-    assert job.view().intents == {"pause": {"reason": "lunch"}}
+    assert job.view().intents == Intents(pause=PauseRequested(reason="lunch"))
 
     assert cli("job", "resume", "a", "-o", "name")[:2] == (0, "a\n")
-    assert job.view().intents == {}
+    assert job.view().intents == Intents()
 
 
 def test_fork_takes_a_step_and_changed_fields(api: FakeApi, cli: Cli) -> None:

@@ -13,6 +13,7 @@ from quatrain.config import ServerConfig
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, NotFound, Unavailable
 from quatrain.joblog import Event, JobView, fold
+from quatrain.joblog.payloads import payload_from
 from quatrain.jobspec import parse_spec, resolved_document, spec_from_proto
 from quatrain.rpc.access import Access
 from quatrain.rpc.certificates import ServerTls
@@ -30,7 +31,9 @@ class FakeJob:
 
     def append(self, type: str, **data: Any) -> Event:
         revision = len(self.events) + 1
-        event = Event(type, data, "fake", 1, 1, time=f"2026-01-01T00:00:{revision % 60:02d}Z", revision=revision)
+        event = Event(
+            payload_from(type, data), "fake", 1, 1, time=f"2026-01-01T00:00:{revision % 60:02d}Z", revision=revision
+        )
         self.events.append(event)
         return event
 
@@ -221,9 +224,9 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
         stage = request.stage or "ppo"
         answer = job_pb2.QueryMetricsResponse()
         for row in self._job(request.job_id).view().metrics.get(stage, []):
-            step = answer.steps.add(stage=stage, step=row["step"], attempt=row["attempt"])
-            for name, value in row.items():
-                if name not in ("step", "attempt") and (not request.names or name in request.names):
+            step = answer.steps.add(stage=stage, step=row.step, attempt=row.attempt)
+            for name, value in row.values.items():
+                if not request.names or name in request.names:
                     step.values.add(name=name, value=value)
         return answer
 
@@ -238,10 +241,9 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
     async def ListCheckpoints(self, request: Any, context: Any) -> Any:
         self._note(request, context)
         answer = job_pb2.ListCheckpointsResponse()
-        for data in self._job(request.job_id).view().checkpoints:
-            manifest = common_pb2.ObjectRef(key=data["key"], sha256=data["sha256"], size=data["size"])
+        for each in self._job(request.job_id).view().checkpoints:
             answer.checkpoints.add(
-                stage=data["stage"], step=data["step"], attempt=1, manifest=manifest, revision=data["revision"]
+                stage=each.stage, step=each.step, attempt=1, manifest=each.manifest.to_proto(), revision=each.revision
             )
         return answer
 
@@ -259,8 +261,8 @@ class FakeApi(job_pb2_grpc.JobServiceServicer, artifact_pb2_grpc.ArtifactService
 
     def _checkpoint_key(self, job_id: str, step: int) -> str:
         for ref in self._job(job_id).view().checkpoints:
-            if ref["step"] == step:
-                return str(ref["key"])
+            if ref.step == step:
+                return str(ref.key)
         raise NotFound(f"job {job_id!r} has no PPO checkpoint of step {step}")
 
     async def DeleteJob(self, request: Any, context: Any) -> Any:
@@ -361,12 +363,11 @@ def job_message(job_id: str, job: FakeJob, revision: int | None = None) -> job_p
         update_time=view.update_time,
     )
     if view.error:
-        message.error.CopyFrom(job_pb2.JobError(**view.error))
+        message.error.CopyFrom(job_pb2.JobError(**view.error.to_json()))
     if revision is None:
         message.spec.CopyFrom(job.spec)
-    for name, value in view.latest_metrics.items():
-        if name not in ("step", "attempt"):
-            message.metrics.add(name=name, value=value)
+    for name, value in view.latest_metrics.values.items() if view.latest_metrics else ():
+        message.metrics.add(name=name, value=value)
     return message
 
 

@@ -13,6 +13,7 @@ from tests.unit.client.folders import write_spec
 from quatrain.client import AsyncClient, Client, ForkedFrom, Update, WaitTimedOut
 from quatrain.digests import sha256_hex
 from quatrain.errors import AlreadyExists, InvalidData, InvalidInput, InvalidSpec, NotFound, Unavailable
+from quatrain.joblog.payloads import CancelRequested, PauseRequested
 from quatrain.v1 import job_pb2
 
 
@@ -294,14 +295,14 @@ def test_cancel_says_how_and_why(api: FakeApi, client: Client) -> None:
 
     client.cancel("j", now=True, reason="a typo")
 
-    assert api.jobs["j"].view().intents["cancel"] == {"now": True, "reason": "a typo"}
+    assert api.jobs["j"].view().intents.cancel == CancelRequested(now=True, reason="a typo")
 
 
 def test_pause_and_resume_say_why(api: FakeApi, client: Client) -> None:
     api.add_job()
 
     assert client.pause("j", reason="lunch").state == "PAUSED"
-    assert api.jobs["j"].view().intents["pause"] == {"reason": "lunch"}
+    assert api.jobs["j"].view().intents.pause == PauseRequested(reason="lunch")
     assert client.resume("j", reason="back").state == "QUEUED"
     assert api.jobs["j"].events[-1].data == {"reason": "back"}
 

@@ -9,20 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.joblog.compact import MetricRows, PackedRefs, StepSet
+from quatrain.joblog.compact import MetricRow, MetricRows, PackedSteps, StepSet
 
 NAMES = st.sampled_from(["a", "b", "c"])
 VALUES = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-1000, 1000)
 MERGES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.dictionaries(NAMES, VALUES)), max_size=30)
 
 
-def plain(merges: list[tuple[int, int, dict[str, Any]]]) -> list[dict[str, Any]]:
+def plain(merges: list[tuple[int, int, dict[str, Any]]]) -> list[MetricRow]:
     """What the rows say, the simple way."""
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, MetricRow] = {}
     for step, attempt, values in merges:
-        row = rows.setdefault(step, {"step": step, "attempt": attempt})
-        row |= {**values, "attempt": max(attempt, row["attempt"])}
+        row = rows.get(step, MetricRow(step, attempt, {}))
+        rows[step] = MetricRow(step, max(attempt, row.attempt), {**row.values, **values})
     return [rows[step] for step in sorted(rows)]
+
+
+def as_json() -> PackedSteps[dict[str, Any]]:
+    return PackedSteps(dict, dict)
 
 
 @given(MERGES, st.sampled_from([1, 2, 5, 256]))
@@ -35,8 +39,8 @@ def test_rows_are_what_was_merged(merges: list[tuple[int, int, dict[str, Any]]],
     assert rows[-2:] == expected[-2:]
     if expected:
         assert rows[-1] == expected[-1]
-    named = [{"step": r["step"], "attempt": r["attempt"], "b": r.get("b"), "z": None} for r in expected]
-    assert list(rows.between(3, 6, ("b", "z"))) == [row for row in named if 3 <= row["step"] <= 6]
+    named = [MetricRow(row.step, row.attempt, {"b": row.values.get("b"), "z": None}) for row in expected]
+    assert list(rows.between(3, 6, ("b", "z"))) == [row for row in named if 3 <= row.step <= 6]
     assert list(rows.between(-1, 2**62)) == expected
     assert list(rows.newest_only()) == expected[-1:]
 
@@ -51,7 +55,7 @@ def test_there_is_no_row_beyond_the_last() -> None:
 
 
 def test_a_reference_comes_back_as_it_was_and_changes_nothing() -> None:
-    refs = PackedRefs()
+    refs = as_json()
     refs[3] = {"key": "jobs/é", "sha256": "ab", "size": 5}
     refs[3]["key"] = "other"
 
@@ -63,7 +67,7 @@ def test_a_reference_comes_back_as_it_was_and_changes_nothing() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=40), st.sampled_from([1, 2, 5]))
 def test_references_are_the_same_in_blocks(sets: list[tuple[int, int]], block: int) -> None:
-    refs, expected = PackedRefs(block), dict[int, dict[str, int]]()
+    refs, expected = PackedSteps[dict[str, int]](dict, dict, block), dict[int, dict[str, int]]()
     for step, size in sets:
         refs[step] = expected[step] = {"size": size}
 
@@ -86,7 +90,7 @@ def test_a_set_of_steps_is_a_set(steps: list[int]) -> None:
 @pytest.mark.parametrize(("digits", "most"), [(17, 550), (7, 400)])
 def test_a_step_of_forty_metrics_takes_half_a_kilobyte(digits: int, most: int) -> None:
     """Less where metrics were computed in float32."""
-    rows, sealed, tokens, released, steps = MetricRows(), PackedRefs(), PackedRefs(), StepSet(), 4000
+    rows, sealed, tokens, released, steps = MetricRows(), as_json(), as_json(), StepSet(), 4000
     draw = random.Random(1)
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()

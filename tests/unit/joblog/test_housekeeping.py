@@ -2,35 +2,42 @@ import pytest
 
 from quatrain.errors import Fenced, Unavailable, WrongState
 from quatrain.joblog import Event, JobLog, JobView, fold, jobs
+from quatrain.joblog.payloads import payload_from
 from quatrain.storage.memory import MemoryStore
 
 
 def taken(epoch: int = 1) -> Event:
-    return Event("owner_taken", {"owner": "a", "address": ""}, "a", epoch)
+    return Event(payload_from("owner_taken", {"owner": "a", "address": ""}), "a", epoch)
 
 
 def saved(step: int, stage: str = "ppo") -> Event:
     key = f"jobs/j/{stage}/checkpoints/{step}-1/manifest.json"
-    return Event("checkpoint", {"stage": stage, "step": step, "key": key, "sha256": "0", "size": 1}, "a", 1)
+    return Event(
+        payload_from("checkpoint", {"stage": stage, "step": step, "key": key, "sha256": "0", "size": 1}), "a", 1
+    )
 
 
 def released(step: int, epoch: int = 0) -> Event:
     key = f"jobs/j/ppo/checkpoints/{step}-1/manifest.json"
-    return Event("checkpoint_released", {"stage": "ppo", "step": step, "key": key, "reason": "retention"}, "b", epoch)
+    return Event(
+        payload_from("checkpoint_released", {"stage": "ppo", "step": step, "key": key, "reason": "retention"}),
+        "b",
+        epoch,
+    )
 
 
 def pinned(step: int, *, pinned: bool = True) -> Event:
     key = f"jobs/j/ppo/checkpoints/{step}-1/manifest.json"
-    return Event("checkpoint_pinned", {"stage": "ppo", "step": step, "key": key, "pinned": pinned}, "b")
+    return Event(payload_from("checkpoint_pinned", {"stage": "ppo", "step": step, "key": key, "pinned": pinned}), "b")
 
 
 def policy(version: int) -> Event:
     model = {"uri": f"store:jobs/j/ppo/policy/{version}-1", "digest": "0", "policy_version": version}
-    return Event("policy_published", {"stage": "ppo", "step": version, "model": model}, "a", 1)
+    return Event(payload_from("policy_published", {"stage": "ppo", "step": version, "model": model}), "a", 1)
 
 
 def finished() -> Event:
-    return Event("job_finished", {"state": "SUCCEEDED", "error": None}, "a", 1)
+    return Event(payload_from("job_finished", {"state": "SUCCEEDED", "error": None}), "a", 1)
 
 
 def written(*events: Event) -> JobLog:
@@ -43,10 +50,10 @@ def written(*events: Event) -> JobLog:
 def test_a_released_checkpoint_is_no_longer_one_to_start_from() -> None:
     view = written(saved(2), saved(4), pinned(2), released(2)).view
 
-    assert [ref["step"] for ref in view.checkpoints] == [4]
+    assert [ref.step for ref in view.checkpoints] == [4]
     assert view.pinned == set()
     (ref,) = view.released.values()
-    assert (ref["step"], ref["reason"], ref["actor"], ref["revision"]) == (2, "retention", "b", 5)
+    assert (ref.step, ref.reason, ref.actor, ref.revision) == (2, "retention", "b", 5)
 
 
 def test_a_pin_can_be_lifted() -> None:
@@ -55,7 +62,9 @@ def test_a_pin_can_be_lifted() -> None:
 
 
 def test_released_policies_are_gone_and_the_newest_version_stays_known() -> None:
-    view = written(policy(1), policy(2), policy(3), Event("policies_released", {"versions": [1, 3]}, "a", 1)).view
+    view = written(
+        policy(1), policy(2), policy(3), Event(payload_from("policies_released", {"versions": [1, 3]}), "a", 1)
+    ).view
 
     assert list(view.policies) == [2]
     assert set(view.released_policies) == {1, 3}
@@ -66,7 +75,7 @@ def test_housekeeping_may_follow_the_end_and_does_not_change_it() -> None:
     log = written(saved(2), saved(4), finished())
     ended = log.view.update_time
 
-    for event in (pinned(4), released(2), Event("policies_released", {"versions": []}, "b")):
+    for event in (pinned(4), released(2), Event(payload_from("policies_released", {"versions": []}), "b")):
         log.append(event)
 
     assert (log.view.state, log.view.error, log.view.finished) == ("SUCCEEDED", None, True)
@@ -77,17 +86,22 @@ def test_housekeeping_may_follow_the_end_and_does_not_change_it() -> None:
 def test_nothing_else_follows_the_end() -> None:
     log = written(saved(2), finished())
 
-    for event in (released(2, epoch=1), saved(4), taken(2), Event("pause_requested", {"reason": ""}, "b")):
+    for event in (
+        released(2, epoch=1),
+        saved(4),
+        taken(2),
+        Event(payload_from("pause_requested", {"reason": ""}), "b"),
+    ):
         with pytest.raises(WrongState, match="is SUCCEEDED"):
             log.append(event)
 
 
 def test_nothing_follows_the_tombstone() -> None:
-    log = written(saved(2), finished(), Event("job_deleted", {"reason": "old"}, "ann"))
+    log = written(saved(2), finished(), Event(payload_from("job_deleted", {"reason": "old"}), "ann"))
 
     assert log.view.deleted is not None
-    assert (log.view.deleted["actor"], log.view.deleted["reason"]) == ("ann", "old")
-    for event in (released(2), Event("job_deleted", {"reason": ""}, "b")):
+    assert (log.view.deleted.actor, log.view.deleted.reason) == ("ann", "old")
+    for event in (released(2), Event(payload_from("job_deleted", {"reason": ""}), "b")):
         with pytest.raises(WrongState, match="was deleted"):
             log.append(event)
 
@@ -114,7 +128,7 @@ def test_a_decision_is_made_anew_when_another_event_comes_between() -> None:
 
     assert log.append_decided(decide) is None
     assert [len(keys) for keys in seen] == [0, 1]
-    assert [ref["step"] for ref in log.view.checkpoints] == [2, 4]
+    assert [ref.step for ref in log.view.checkpoints] == [2, 4]
 
 
 def test_a_log_that_never_stands_still_ends_the_decision() -> None:
@@ -122,7 +136,7 @@ def test_a_log_that_never_stands_still_ends_the_decision() -> None:
     other = JobLog(log._store, "j")
 
     def decide(view: JobView) -> Event | None:
-        other.append_intent("resume_requested", {}, "c")
+        other.append_decided(lambda view: Event(payload_from("resume_requested", {}), "c"))
         return released(2)
 
     with pytest.raises(Unavailable, match="too late"):

@@ -2,6 +2,7 @@ import pytest
 
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import Event, JobLog, create_job, list_active, list_jobs, read_spec, retire
+from quatrain.joblog.payloads import payload_from
 from quatrain.storage import ObjectStat
 from quatrain.storage.memory import MemoryStore
 
@@ -39,7 +40,7 @@ def test_ids_that_begin_alike_are_all_listed() -> None:
     ids = ["a", "a-b", "a0", "a00", "ab", "b"]
     for job in ids:
         create_job(store, job, {})
-        JobLog(store, job).append(Event("state_changed", {"state": "QUEUED"}, "x"))
+        JobLog(store, job).append(Event(payload_from("state_changed", {"state": "QUEUED"}), "x"))
 
     assert sorted(list_jobs(store)) == sorted(ids)
 

@@ -7,6 +7,7 @@ import pytest
 from quatrain.errors import Corrupt, Fenced, Unavailable, WrongState
 from quatrain.joblog import Event, JobLog, LogConflict
 from quatrain.joblog.events import event_key
+from quatrain.joblog.payloads import CancelRequested, PauseRequested, payload_from
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, snapshot_key
 from quatrain.storage.memory import MemoryStore
 
@@ -39,7 +40,7 @@ class CountingStore(MemoryStore):
 
 
 def taken(owner: str = "a", epoch: int = 1) -> Event:
-    return Event("owner_taken", {"owner": owner, "address": "127.0.0.1:1"}, owner, epoch)
+    return Event(payload_from("owner_taken", {"owner": owner, "address": "127.0.0.1:1"}), owner, epoch)
 
 
 def step(number: int, epoch: int = 1, attempt: int = 0) -> Event:
@@ -50,7 +51,7 @@ def step(number: int, epoch: int = 1, attempt: int = 0) -> Event:
         "tokens": None,
         "policy": None,
     }
-    return Event("step_completed", data, "a", epoch, attempt)
+    return Event(payload_from("step_completed", data), "a", epoch, attempt)
 
 
 def write_steps(store: MemoryStore, count: int) -> JobLog:
@@ -79,13 +80,13 @@ def test_a_conflict_folds_what_is_there_and_names_it() -> None:
     store = MemoryStore()
     owner, replica = JobLog(store, "j"), JobLog(store, "j")
     owner.append(taken())
-    replica.append_intent("cancel_requested", {"now": False, "reason": "enough"}, "replica")
+    replica.append_decided(lambda view: Event(CancelRequested(reason="enough"), "replica"))
 
     with pytest.raises(LogConflict, match="cancel_requested") as caught:
         owner.append(step(1))
 
     assert [event.type for event in caught.value.events] == ["cancel_requested"]
-    assert owner.view.intents["cancel"]["reason"] == "enough"
+    assert owner.view.intents.cancel == CancelRequested(reason="enough")
     assert owner.append(step(1)).revision == 3
 
 
@@ -94,10 +95,11 @@ def test_an_intent_goes_after_whatever_was_written_meanwhile() -> None:
     replica = JobLog(store, "j")
     write_steps(store, 5)
 
-    event = replica.append_intent("pause_requested", {"reason": "lunch"}, "replica")
+    event = replica.append_decided(lambda view: Event(PauseRequested(reason="lunch"), "replica"))
 
+    assert event is not None
     assert event.revision == 6
-    assert replica.view.intents["pause"] == {"reason": "lunch"}
+    assert replica.view.intents.pause == PauseRequested(reason="lunch")
 
 
 def test_two_owners_race_and_one_wins() -> None:
@@ -144,8 +146,8 @@ def test_an_attempt_that_is_over_can_change_nothing() -> None:
     log = JobLog(MemoryStore(), "j")
     log.append(taken())
     opened = {"learner_id": "l", "address": "h:1", "stage": "ppo", "from_step": 0}
-    log.append(Event("learner_opened", opened, "a", 1, 1))
-    log.append(Event("learner_opened", opened, "a", 1, 2))
+    log.append(Event(payload_from("learner_opened", opened), "a", 1, 1))
+    log.append(Event(payload_from("learner_opened", opened), "a", 1, 2))
 
     with pytest.raises(Fenced, match="attempt 1 is over"):
         log.append(step(1, attempt=1))
@@ -153,7 +155,9 @@ def test_an_attempt_that_is_over_can_change_nothing() -> None:
     assert log.append(step(1, attempt=2)).revision == 4
 
 
-@pytest.mark.parametrize("event", [step(1, epoch=2), step(1, attempt=1), Event("no_such_event", {}, "a", 1)])
+@pytest.mark.parametrize(
+    "event", [step(1, epoch=2), step(1, attempt=1), Event(payload_from("no_such_event", {}), "a", 1)]
+)
 def test_what_never_was_is_refused_before_it_is_written(event: Event) -> None:
     log = JobLog(MemoryStore(), "j")
     log.append(taken())
@@ -167,8 +171,8 @@ def test_what_never_was_is_refused_before_it_is_written(event: Event) -> None:
 def test_an_event_without_its_fields_never_gets_into_the_log() -> None:
     store = MemoryStore()
 
-    with pytest.raises(ValueError, match="step_completed"):
-        JobLog(store, "j").append(Event("step_completed", {"stage": "ppo"}, "a"))
+    with pytest.raises(ValueError, match="StepCompleted"):
+        JobLog(store, "j").append(Event(payload_from("step_completed", {"stage": "ppo"}), "a"))
 
     assert store.list("jobs/") == []
 
@@ -176,10 +180,10 @@ def test_an_event_without_its_fields_never_gets_into_the_log() -> None:
 def test_nothing_follows_the_terminal_event() -> None:
     log = JobLog(MemoryStore(), "j")
     log.append(taken())
-    log.append(Event("job_finished", {"state": "SUCCEEDED", "error": None}, "a", 1))
+    log.append(Event(payload_from("job_finished", {"state": "SUCCEEDED", "error": None}), "a", 1))
 
     with pytest.raises(WrongState, match="SUCCEEDED"):
-        log.append_intent("cancel_requested", {"now": True, "reason": ""}, "b")
+        log.append_decided(lambda view: Event(payload_from("cancel_requested", {"now": True, "reason": ""}), "b"))
 
 
 @pytest.mark.parametrize("landed", [True, False])
@@ -210,7 +214,7 @@ def test_another_event_at_an_ambiguous_place_is_a_conflict() -> None:
     store.failing = 1
     with pytest.raises(Unavailable):
         log.append(event)
-    JobLog(store, "j").append_intent("cancel_requested", {"now": False, "reason": ""}, "b")
+    JobLog(store, "j").append_decided(lambda view: Event(CancelRequested(), "b"))
 
     with pytest.raises(LogConflict):
         log.append(event)
@@ -298,7 +302,7 @@ def test_ten_thousand_events_are_folded_in_under_ten_seconds() -> None:
     log.append(taken())
     for number in range(1, 10_000):
         data = {"stage": "ppo", "step": number, "metrics": names, "tokens": None, "policy": None}
-        log.append(Event("step_completed", data, "a", 1))
+        log.append(Event(payload_from("step_completed", data), "a", 1))
     store.gets = 0
 
     start = time.monotonic()

@@ -4,6 +4,7 @@ from tests.unit.joblog.test_log import CountingStore
 from quatrain.errors import Corrupt
 from quatrain.joblog import Event, JobLog, read_events
 from quatrain.joblog.events import event_key
+from quatrain.joblog.payloads import payload_from
 from quatrain.joblog.snapshots import snapshot_key
 
 
@@ -11,7 +12,7 @@ def long_log(count: int) -> CountingStore:
     store = CountingStore()
     log = JobLog(store, "j")
     for number in range(count):
-        log.append(Event("pause_requested", {"reason": str(number)}, "a"))
+        log.append(Event(payload_from("pause_requested", {"reason": str(number)}), "a"))
     store.gets = 0
     return store
 

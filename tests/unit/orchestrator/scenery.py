@@ -1,5 +1,6 @@
 """A small plan and results for the orchestrator's tests."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from quatrain.v1 import common_pb2, rollout_pb2
 DIGEST = "d" * 64
 
 
-def make_plan(job: str = "job-1", prompts: int = 10, **ppo: Any) -> Plan:
+def make_plan(job: str = "job-1", prompts: int = 10, owner: str = "local", **ppo: Any) -> Plan:
     document = {
         "name": "small",
         "model": {"uri": f"sha256:{DIGEST}", "dtype": "float32"},
@@ -26,7 +27,9 @@ def make_plan(job: str = "job-1", prompts: int = 10, **ppo: Any) -> Plan:
         job,
         {
             "spec": resolved_document(parse_spec(document)),
-            "owner": "local",
+            "request": document,
+            "fingerprint": "f",
+            "owner": owner,
             "create_time": "2026-01-01T00:00:00+00:00",
             "pinned": {
                 "model": {"uri": f"sha256:{DIGEST}", "digest": DIGEST},
@@ -46,6 +49,12 @@ def make_plan(job: str = "job-1", prompts: int = 10, **ppo: Any) -> Plan:
     )
 
 
+def with_pinned(plan: Plan, **pinned: Any) -> Plan:
+    """The plan with other contents of what its spec names."""
+    document = plan.document.model_copy(update={"pinned": plan.pinned.model_copy(update=pinned)})
+    return replace(plan, document=document)
+
+
 def expected(plan: Plan, step: int = 1, version: int = 0) -> ExpectedBatch:
     return ExpectedBatch(
         purpose="rollout",
@@ -55,7 +64,7 @@ def expected(plan: Plan, step: int = 1, version: int = 0) -> ExpectedBatch:
         policy_version=version,
         prompts=TableRef("data/p", DIGEST, 1, 10),
         scorings=(scoring("score", RewardSection(), 0.0),),
-        reference=plan.model,
+        reference=plan.pinned.model,
     )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.orchestrator.scenery import make_plan
 
 from quatrain.errors import NotFound, PermissionRefused
 from quatrain.orchestrator.api.access import ROLES, check_changeable, check_visible
@@ -63,19 +64,19 @@ def test_whose_jobs_a_caller_sees_and_changes(principal: Principal, sees: bool, 
 
 
 def check_as(principal: Principal, sees: bool, changes: bool) -> None:
-    document = {"owner": "ana"}
+    plan = make_plan("j", owner="ana")
     set_caller(principal)
     if not sees:
         for check in (check_visible, check_changeable):
             with pytest.raises(NotFound, match="there is no job 'j'"):
-                check("j", document)
+                check(plan)
         return
-    check_visible("j", document)
+    check_visible(plan)
     if changes:
-        check_changeable("j", document)
+        check_changeable(plan)
     else:
         with pytest.raises(PermissionRefused, match="belongs to 'ana'"):
-            check_changeable("j", document)
+            check_changeable(plan)
 
 
 def test_outside_of_a_call_nobody_asks() -> None:

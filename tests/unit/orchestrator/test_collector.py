@@ -25,7 +25,7 @@ async def ours() -> None:
 
 @contextlib.asynccontextmanager
 async def collecting(queue: MemoryQueue, store: MemoryStore | None = None) -> AsyncIterator[Collector]:
-    collector = Collector(PLAN, 1, queue, "default", store or MemoryStore())
+    collector = Collector(PLAN, 1, queue, store or MemoryStore())
     running = asyncio.create_task(collector.run(ours))
     try:
         yield collector
@@ -317,7 +317,7 @@ def test_an_owner_that_lost_the_job_does_not_open_it_again(monkeypatch: pytest.M
 
     async def scenario() -> None:
         queue = MemoryQueue()
-        collector = Collector(PLAN, 1, queue, "default", MemoryStore())
+        collector = Collector(PLAN, 1, queue, MemoryStore())
         running = asyncio.create_task(collector.run(somebody_elses))
         await collector.expect(expected(PLAN))
         queue.wipe()

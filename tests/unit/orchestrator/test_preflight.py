@@ -1,10 +1,11 @@
 """The condition that says that sampler and learner drift apart."""
 
+from quatrain.joblog.compact import MetricRow
 from quatrain.orchestrator.preflight import drift
 
 
-def rows(*means: float | None) -> list[dict[str, float | None]]:
-    return [{"step": step, "sampler/mismatch_mean": mean} for step, mean in enumerate(means, 1)]
+def rows(*means: float | None) -> list[MetricRow]:
+    return [MetricRow(step, 1, {"sampler/mismatch_mean": mean}) for step, mean in enumerate(means, 1)]
 
 
 def test_it_is_said_after_three_steps_in_a_row() -> None:
@@ -27,4 +28,4 @@ def test_the_tolerance_is_that_of_the_dtype() -> None:
 
 
 def test_a_step_without_the_metric_says_nothing() -> None:
-    assert drift([{"step": 1}], "float32", None) is None
+    assert drift([MetricRow(1, 1, {})], "float32", None) is None

@@ -5,9 +5,11 @@ import threading
 import time
 
 import pytest
+from tests.unit.orchestrator.scenery import make_plan
 
 from quatrain.errors import Unavailable
 from quatrain.joblog import Event, JobLog, JobView, create_job
+from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator.api.reading import LOOKS_AT_ONCE, JobReader
 from quatrain.rpc.access import LOCAL, set_caller
 from quatrain.storage.memory import MemoryStore
@@ -42,9 +44,9 @@ class WatchedStore(MemoryStore):
 def store_with(*names: str) -> WatchedStore:
     store = WatchedStore()
     for minute, job in enumerate(names):
-        document = {"spec": {"name": job}, "owner": "local", "create_time": f"2026-01-01T00:{minute:02d}:00+00:00"}
-        create_job(store, job, document)
-        JobLog(store, job).append(Event("owner_taken", {"owner": "o", "address": ""}, "o", epoch=1))
+        document = make_plan(job).document.to_json()
+        create_job(store, job, document | {"create_time": f"2026-01-01T00:{minute:02d}:00+00:00"})
+        JobLog(store, job).append(Event(payload_from("owner_taken", {"owner": "o", "address": ""}), "o", epoch=1))
     return store
 
 
@@ -87,13 +89,13 @@ def test_what_is_kept_to_show_a_job_does_not_grow_with_its_steps() -> None:
     store = store_with("a")
     log = JobLog(store, "a")
     log.refresh()
-    log.append(Event("learner_opened", {"stage": "ppo"}, "o", epoch=1, attempt=1))
+    log.append(Event(payload_from("learner_opened", {"stage": "ppo"}), "o", epoch=1, attempt=1))
     for step in range(1, 41):
         place = {"stage": "ppo", "step": step}
         ref = {"key": f"k{step}", "sha256": "0", "size": 1}
-        log.append(Event("batch_sealed", {**place, **ref}, "o", epoch=1, attempt=1))
+        log.append(Event(payload_from("batch_sealed", {**place, **ref}), "o", epoch=1, attempt=1))
         data = {**place, "metrics": {"loss": float(step)}, "tokens": ref, "policy": None}
-        log.append(Event("step_completed", data, "o", epoch=1, attempt=1))
+        log.append(Event(payload_from("step_completed", data), "o", epoch=1, attempt=1))
 
     async def views() -> tuple[JobView, JobView]:
         set_caller(LOCAL)

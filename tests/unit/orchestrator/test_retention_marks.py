@@ -1,16 +1,18 @@
 """What is garbage, by name and log: never what an event can still name, or what the job began with."""
 
-import itertools
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.orchestrator.scenery import make_plan, with_pinned
 
 from quatrain.joblog import Event, JobView, fold
+from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator.retention.marks import Marks, marks
+from quatrain.refs import ModelRef
 
-DOCUMENT = {"spec": {"start": {"uri": "store:jobs/j/ppo/policy/5-0", "digest": "0"}}, "pinned": ["jobs/k/spec.json"]}
+PLAN = with_pinned(make_plan("j"), reference=ModelRef("store:jobs/j/ppo/policy/5-0", "0"))
 
 
 def folder(kind: str, number: int, by: int, stage: str = "ppo") -> str:
@@ -19,7 +21,7 @@ def folder(kind: str, number: int, by: int, stage: str = "ppo") -> str:
 
 def saved(number: int, by: int, stage: str = "ppo") -> Event:
     key = folder("checkpoints", number, by, stage) + "/manifest.json"
-    return Event("checkpoint", {"stage": stage, "step": number, "key": key}, "o", 1, by)
+    return Event(payload_from("checkpoint", {"stage": stage, "step": number, "key": key, "sha256": "0"}), "o", 1, by)
 
 
 def completed(step: int, by: int) -> Event:
@@ -27,30 +29,44 @@ def completed(step: int, by: int) -> Event:
         "stage": "ppo",
         "step": step,
         "metrics": {},
-        "tokens": {"key": f"jobs/j/ppo/tokens/{step}-{by}.parquet"},
-        "policy": {"uri": f"store:{folder('policy', step, by)}", "policy_version": step},
+        "tokens": {"key": f"jobs/j/ppo/tokens/{step}-{by}.parquet", "sha256": "0"},
+        "policy": {"uri": f"store:{folder('policy', step, by)}", "digest": "0", "policy_version": step},
     }
-    return Event("step_completed", data, "o", 1, by)
+    return Event(payload_from("step_completed", data), "o", 1, by)
 
 
 def view(*more: Event) -> JobView:
     """A job in its third attempt and second epoch, which has saved and completed a few steps."""
     opened = {"learner_id": "", "address": "", "stage": "ppo", "from_step": 0}
     story = [
-        Event("owner_taken", {"owner": "a"}, "a", 1),
-        *(Event("learner_opened", opened, "o", 1, attempt) for attempt in (1, 2)),
+        Event(payload_from("owner_taken", {"owner": "a"}), "a", 1),
+        *(Event(payload_from("learner_opened", opened), "o", 1, attempt) for attempt in (1, 2)),
         saved(2, 1, "sft"),
         *(
-            Event("batch_sealed", {"step": step, "key": f"jobs/j/ppo/batches/{step}-1-aa.parquet"}, "o", 1, 2)
+            Event(
+                payload_from(
+                    "batch_sealed", {"step": step, "key": f"jobs/j/ppo/batches/{step}-1-aa.parquet", "sha256": "0"}
+                ),
+                "o",
+                1,
+                2,
+            )
             for step in (1, 2)
         ),
         completed(1, 2),
         completed(2, 2),
         saved(1, 2),
         saved(2, 2),
-        Event("evaluated", {"step": 2, "key": "jobs/j/ppo/evals/2-1-aa.parquet", "metrics": {}}, "o", 1, 2),
-        Event("owner_taken", {"owner": "b"}, "b", 2),
-        Event("learner_opened", opened, "o", 2, 3),
+        Event(
+            payload_from(
+                "evaluated", {"step": 2, "key": "jobs/j/ppo/evals/2-1-aa.parquet", "sha256": "0", "metrics": {}}
+            ),
+            "o",
+            1,
+            2,
+        ),
+        Event(payload_from("owner_taken", {"owner": "b"}), "b", 2),
+        Event(payload_from("learner_opened", opened), "o", 2, 3),
         *more,
     ]
     return fold("j", [event.at(place) for place, event in enumerate(story, 1)])
@@ -58,11 +74,11 @@ def view(*more: Event) -> JobView:
 
 def released(number: int, by: int) -> Event:
     key = folder("checkpoints", number, by) + "/manifest.json"
-    return Event("checkpoint_released", {"stage": "ppo", "step": number, "key": key}, "o", 2)
+    return Event(payload_from("checkpoint_released", {"stage": "ppo", "step": number, "key": key}), "o", 2)
 
 
-FINISHED = Event("job_finished", {"state": "FAILED", "error": None}, "o", 2)
-DELETED = Event("job_deleted", {}, "o")
+FINISHED = Event(payload_from("job_finished", {"state": "FAILED", "error": None}), "o", 2)
+DELETED = Event(payload_from("job_deleted", {}), "o")
 LIVE = [
     folder("checkpoints", 2, 2) + "/manifest.json",
     folder("checkpoints", 2, 2) + "/a/b",
@@ -102,26 +118,26 @@ LOG = ["jobs/j/spec.json", "jobs/j/events/0000000001", "jobs/j/snapshots/0000000
 
 @pytest.mark.parametrize("key", [*LIVE, *PENDING, *SUPERSEDED_TABLES, *UNKNOWN, *LOG])
 def test_a_running_job_loses_nothing_that_is_named_or_may_be(key: str) -> None:
-    assert not marks(view(), DOCUMENT).is_garbage(key)
+    assert not marks(view(), PLAN).is_garbage(key)
 
 
 @pytest.mark.parametrize("key", SUPERSEDED)
 def test_what_older_attempts_left_unnamed_goes(key: str) -> None:
-    assert marks(view(), DOCUMENT).is_garbage(key)
+    assert marks(view(), PLAN).is_garbage(key)
 
 
 @pytest.mark.parametrize("key", [*PENDING, *SUPERSEDED, *SUPERSEDED_TABLES])
 def test_after_the_end_what_is_not_named_goes(key: str) -> None:
-    assert marks(view(FINISHED), DOCUMENT).is_garbage(key)
+    assert marks(view(FINISHED), PLAN).is_garbage(key)
 
 
 @pytest.mark.parametrize("key", [*LIVE, *UNKNOWN, *LOG])
 def test_after_the_end_what_is_named_stays(key: str) -> None:
-    assert not marks(view(FINISHED), DOCUMENT).is_garbage(key)
+    assert not marks(view(FINISHED), PLAN).is_garbage(key)
 
 
 def test_what_was_released_goes_in_every_copy() -> None:
-    found = marks(view(released(1, 2), Event("policies_released", {"versions": [1, 5]}, "o", 2)), DOCUMENT)
+    found = marks(view(released(1, 2), Event(payload_from("policies_released", {"versions": [1, 5]}), "o", 2)), PLAN)
 
     for key in (folder("checkpoints", 1, 2), folder("policy", 1, 2), folder("policy", 1, 3), folder("policy", 5, 0)):
         assert found.is_garbage(key + "/manifest.json")
@@ -130,7 +146,7 @@ def test_what_was_released_goes_in_every_copy() -> None:
 
 
 def test_of_a_deleted_job_spec_and_log_stay() -> None:
-    found = marks(view(FINISHED, DELETED), DOCUMENT)
+    found = marks(view(FINISHED, DELETED), PLAN)
 
     assert [key for key in (*LIVE, *PENDING, *SUPERSEDED, *UNKNOWN, *LOG) if not found.is_garbage(key)] == LOG
     assert found.folders() == ("jobs/j/",)
@@ -138,22 +154,24 @@ def test_of_a_deleted_job_spec_and_log_stay() -> None:
 
 def test_a_reward_model_that_is_being_measured_stays_until_its_stage_is_done() -> None:
     key = folder("policy", 4, 1, "reward") + "/model.safetensors"
-    done = Event("stage_completed", {"stage": "reward", "model": {}}, "o", 2, 3)
+    done = Event(
+        payload_from("stage_completed", {"stage": "reward", "model": {"uri": "sha256:0", "digest": "0"}}), "o", 2, 3
+    )
 
-    assert not marks(view(), DOCUMENT).is_garbage(key)
-    assert marks(view(done), DOCUMENT).is_garbage(key)
+    assert not marks(view(), PLAN).is_garbage(key)
+    assert marks(view(done), PLAN).is_garbage(key)
 
 
 def test_running_jobs_are_not_searched_for_small_things() -> None:
-    assert not any("batches" in prefix for prefix in marks(view(), DOCUMENT).folders())
-    assert not any("batches" in name or "tokens" in name for name in marks(view(), DOCUMENT).named)
-    assert "jobs/j/ppo/batches/" in marks(view(FINISHED), DOCUMENT).folders()
+    assert not any("batches" in prefix for prefix in marks(view(), PLAN).folders())
+    assert not any("batches" in name or "tokens" in name for name in marks(view(), PLAN).named)
+    assert "jobs/j/ppo/batches/" in marks(view(FINISHED), PLAN).folders()
 
 
 def named_by(found: JobView) -> set[str]:
-    refs = itertools.chain(found.sealed.values(), found.tokens.values(), found.evaluations.values())
-    keys = {ref["key"] for ref in refs} | {ref["key"] for ref in found.checkpoints}
-    return keys | {str(ref["uri"]).removeprefix("store:") + "/manifest.json" for ref in found.policies.values()}
+    tables = (found.sealed, found.tokens, found.evaluations)
+    keys = {said.key for table in tables for said in table.values()} | {each.key for each in found.checkpoints}
+    return keys | {policy.uri.removeprefix("store:") + "/manifest.json" for policy in found.policies.values()}
 
 
 @given(
@@ -167,7 +185,7 @@ def test_no_log_names_garbage(actions: list[tuple[str, int]], end: bool) -> None
         if action == "open":
             attempt += 1
             opened: dict[str, Any] = {"learner_id": "", "address": "", "stage": "ppo", "from_step": 0}
-            events.append(Event("learner_opened", opened, "o", 1, attempt))
+            events.append(Event(payload_from("learner_opened", opened), "o", 1, attempt))
         elif action == "step":
             events.append(completed(number, attempt))
         elif action == "save":
@@ -176,10 +194,10 @@ def test_no_log_names_garbage(actions: list[tuple[str, int]], end: bool) -> None
         elif action == "release" and saves:
             events.append(released(*saves.pop(number % len(saves))))
         elif action == "drop":
-            events.append(Event("policies_released", {"versions": [number]}, "o", 1))
+            events.append(Event(payload_from("policies_released", {"versions": [number]}), "o", 1))
     events += [FINISHED] * end
     found = fold("j", [event.at(place) for place, event in enumerate(events, 1)])
-    mark: Marks = marks(found, {})
+    mark: Marks = marks(found, make_plan("j"))
 
     dropped = {f"jobs/j/ppo/policy/{version}-" for version in found.released_policies}
     for key in named_by(found):

@@ -5,30 +5,33 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.orchestrator.scenery import make_plan
 
 from quatrain.joblog import Event, JobView, apply
+from quatrain.joblog.payloads import payload_from
+from quatrain.jobspec import CheckpointSpec, JobSpec
 from quatrain.orchestrator.retention.rule import KeepRule, kept_checkpoints, needed_versions, next_release
 
+PPO_FIELDS = ("steps", "staleness", "eval_prompts", "eval_every")
 
-def spec(**fields: Any) -> dict[str, Any]:
-    checkpoint = {"every_steps": 2, "keep_last": 3, "keep_every": None, "keep_best": None}
-    ppo = {"steps": 100, "staleness": 0, "eval_prompts": None, "eval_every": 20}
-    return {
-        "checkpoint": checkpoint | {name: value for name, value in fields.items() if name in checkpoint},
-        "ppo": ppo | {name: value for name, value in fields.items() if name in ppo},
-    }
+
+def spec(**fields: Any) -> JobSpec:
+    plan = make_plan(**{"steps": 100} | {name: value for name, value in fields.items() if name in PPO_FIELDS})
+    rule = {name: value for name, value in fields.items() if name not in PPO_FIELDS}
+    checkpoint = CheckpointSpec(**{"every_steps": 2, **rule})
+    return plan.spec.model_copy(update={"checkpoint": checkpoint})
 
 
 class Story:
     """A log that grows by what really happens in jobs: steps, checkpoints, losses, pins, evaluations."""
 
-    def __init__(self, resolved: dict[str, Any]) -> None:
+    def __init__(self, resolved: JobSpec) -> None:
         self.spec = resolved
         self.view = JobView("j")
         self.add("policy_published", {"stage": "ppo", "step": 0, "model": self.model(0, "sha256:0")})
 
     def add(self, kind: str, data: dict[str, Any]) -> None:
-        apply(self.view, Event(kind, data, "x", attempt=1, revision=self.view.revision + 1))
+        apply(self.view, Event(payload_from(kind, data), "x", attempt=1, revision=self.view.revision + 1))
 
     @staticmethod
     def model(version: int, uri: str = "") -> dict[str, Any]:
@@ -36,7 +39,7 @@ class Story:
 
     def seal(self) -> None:
         step = max(self.view.sealed, default=0) + 1
-        self.add("batch_sealed", {"stage": "ppo", "step": step, "key": f"b{step}"})
+        self.add("batch_sealed", {"stage": "ppo", "step": step, "key": f"b{step}", "sha256": "0"})
 
     def step(self, score: float | None = 0.0) -> int:
         """Seals, where it is not sealed yet, and completes the next step."""
@@ -50,14 +53,14 @@ class Story:
     def checkpoint(self, stage: str = "ppo", step: int | None = None) -> None:
         step = step or self.view.completed["ppo"]
         key = f"jobs/j/{stage}/checkpoints/{step}-1/manifest.json"
-        self.add("checkpoint", {"stage": stage, "step": step, "key": key})
+        self.add("checkpoint", {"stage": stage, "step": step, "key": key, "sha256": "0"})
 
     def pin(self, step: int, *, pinned: bool = True) -> None:
-        (key,) = (ref["key"] for ref in self.view.checkpoints if ref["step"] == step and ref["stage"] == "ppo")
+        (key,) = (ref.key for ref in self.view.checkpoints if ref.step == step and ref.stage == "ppo")
         self.add("checkpoint_pinned", {"stage": "ppo", "step": step, "key": key, "pinned": pinned})
 
     def evaluate(self, step: int, score: float = 0.0) -> None:
-        self.add("evaluated", {"step": step, "metrics": {"eval/score_mean": score}})
+        self.add("evaluated", {"step": step, "key": f"e{step}", "sha256": "0", "metrics": {"eval/score_mean": score}})
 
     def finish(self) -> None:
         self.add("job_finished", {"state": "FAILED", "error": None})
@@ -66,13 +69,13 @@ class Story:
         """Releases all that can go; the types of the events."""
         kinds = []
         while (release := next_release(self.view, self.spec)) is not None:
-            kinds.append(release.type)
-            self.add(release.type, release.data)
+            kinds.append(release.TYPE)
+            self.add(release.TYPE, release.to_json())
         return kinds
 
     @property
     def steps(self) -> list[int]:
-        return [ref["step"] for ref in self.view.checkpoints if ref["stage"] == "ppo"]
+        return [ref.step for ref in self.view.checkpoints if ref.stage == "ppo"]
 
 
 def run_to(story: Story, steps: int, scores: dict[int, float] | None = None) -> Story:
@@ -153,7 +156,7 @@ def test_stages_are_counted_apart() -> None:
         story.checkpoint("sft", step)
         story.checkpoint("reward", step)
     run_to(story, 4)
-    assert [(ref["stage"], ref["step"]) for ref in story.view.checkpoints] == [("sft", 4), ("reward", 4), ("ppo", 4)]
+    assert [(ref.stage, ref.step) for ref in story.view.checkpoints] == [("sft", 4), ("reward", 4), ("ppo", 4)]
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 3])
@@ -216,7 +219,7 @@ def act(story: Story, action: str, value: Any) -> None:
     ahead = max(view.sealed, default=0) - view.completed.get("ppo", 0)
     if action == "step":
         story.step(value)
-    elif action == "seal" and ahead <= story.spec["ppo"]["staleness"]:
+    elif action == "seal" and ahead <= story.spec.ppo.staleness:
         story.seal()
     elif action == "checkpoint" and view.completed.get("ppo", 0) > max(steps, default=0):
         story.checkpoint()
@@ -242,24 +245,25 @@ def test_whatever_happens_what_is_needed_stays(actions: list[Any], rule: dict[st
         assert pinned == view.pinned
         assert view.newest_checkpoint("ppo") == newest
         assert view.checkpoints[-rule["keep_last"] :] == before[-rule["keep_last"] :]
-        assert {ref["key"] for ref in view.checkpoints} == kept_checkpoints(view, KeepRule.from_spec(story.spec))
+        assert {ref.key for ref in view.checkpoints} == kept_checkpoints(view, KeepRule.from_spec(story.spec))
         # A learner that is lost now starts at the newest checkpoint, and needs these versions on its way.
-        completed, start = view.completed.get("ppo", 0), newest["step"] if newest else 0
+        completed, start = view.completed.get("ppo", 0), newest.step if newest else 0
         wanted = set(range(start, completed + 1))
         for step in range(completed + 1, min(100, completed + 2 + rule["staleness"]) + 1):
             if step not in view.sealed:
                 wanted.add(max(0, step - 1 - rule["staleness"]))
         assert {version for version in wanted if version <= view.policy_version} <= set(view.policies)
-        assert {ref["step"] for ref in view.checkpoints} <= set(view.policies)
+        assert {ref.step for ref in view.checkpoints} <= set(view.policies)
         assert needed_versions(view, story.spec) >= {view.policy_version}
         if rule["keep_best"] == "score":
-            best |= {row["step"]: row["score"] for row in view.metrics.get("ppo", []) if row.get("score") is not None}
-            saved = {step: best[step] for step in {ref["step"] for ref in before}}
+            scores = {row.step: row.values.get("score") for row in view.metrics.get("ppo", [])}
+            best |= {step: score for step, score in scores.items() if score is not None}
+            saved = {step: best[step] for step in {ref.step for ref in before}}
             if saved:
                 assert max(saved, key=lambda step: (saved[step], -step)) in story.steps
     if end:
-        kept = [ref["key"] for ref in story.view.checkpoints]
+        kept = [ref.key for ref in story.view.checkpoints]
         story.finish()
         story.settle()
-        assert [ref["key"] for ref in story.view.checkpoints] == kept
+        assert [ref.key for ref in story.view.checkpoints] == kept
         assert set(story.view.policies) == {0, story.view.policy_version, *story.steps}

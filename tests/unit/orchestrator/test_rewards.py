@@ -1,8 +1,7 @@
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from tests.unit.orchestrator.scenery import DIGEST, make_plan
+from tests.unit.orchestrator.scenery import DIGEST, make_plan, with_pinned
 
 from quatrain.errors import InvalidSpec
 from quatrain.joblog import JobLog
@@ -14,7 +13,7 @@ from quatrain.storage.memory import MemoryStore
 
 
 def test_the_value_model_starts_with_all_that_is_subtracted_from_the_score() -> None:
-    plan = replace(make_plan(), reward_is_local_model=True)
+    plan = with_pinned(make_plan(), reward_is_local_model=True)
     nothing = cast(Any, None)
     run = JobRun(plan, nothing, JobLog(MemoryStore(), plan.job), 1, nothing)
     model = ModelSource(uri="store:r", digest=DIGEST, offset=2.5)

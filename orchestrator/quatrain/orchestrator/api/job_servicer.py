@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 
 from quatrain.errors import InvalidInput, NotFound
-from quatrain.joblog import Event, read_events
+from quatrain.joblog import read_events
 from quatrain.joblog.compact import MetricRows
+from quatrain.joblog.payloads import CancelRequested, PauseRequested, ResumeRequested
 from quatrain.jobspec import spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
 from quatrain.orchestrator.api.lifecycle import ask_cancel, ask_pause, ask_resume
@@ -22,20 +23,21 @@ from quatrain.orchestrator.api.messages import (
     rollout_message,
 )
 from quatrain.orchestrator.api.reading import JobReader, JobRecord
-from quatrain.orchestrator.api.retention import ON_REQUEST, delete_job, pin, policy_of_step, release
+from quatrain.orchestrator.api.retention import Request, delete_job, pin, policy_of_step, release
 from quatrain.orchestrator.api.watching import watch
 from quatrain.orchestrator.submission.fork import Fork, fork_job
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.refs import ModelRef
 from quatrain.rpc.access import caller
+from quatrain.stages import POLICY_STAGE, STAGES
 from quatrain.storage import ObjectStore
-from quatrain.v1 import common_pb2, job_pb2, job_pb2_grpc
+from quatrain.v1 import job_pb2, job_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
 EVENTS_PAGE = 1000
 JOBS_PAGE = 100
 MOST_ON_A_PAGE = 1000
-STAGE_OF = {"model": "ppo", "": "ppo", "reward_model": "reward", "sft_model": "sft"}
+STAGE_OF = {"": POLICY_STAGE} | {stage.result_field: stage for stage in STAGES}
 
 
 @dataclass
@@ -60,10 +62,10 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             request_id=request.request_id,
             validate_only=request.validate_only,
         )
-        job, document = await self.submitter.submit(submission)
-        if not job:
-            return job_pb2.CreateJobResponse(job=preview_message(document))
-        return job_pb2.CreateJobResponse(job=await self._job(job))
+        plan = await self.submitter.submit(submission)
+        if not plan.job:
+            return job_pb2.CreateJobResponse(job=preview_message(plan))
+        return job_pb2.CreateJobResponse(job=await self._job(plan.job))
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.GetJobResponse:
         """See the proto."""
@@ -76,8 +78,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         start = int(request.page_token or 0)
         size = _page_size(request.page_size, JOBS_PAGE)
         messages = [
-            job_message(record.job, record.document, record.log.view, with_spec=False)
-            for record in await self.reader.list_all()
+            job_message(record.plan, record.log.view, with_spec=False) for record in await self.reader.list_all()
         ]
         if request.states:
             messages = [message for message in messages if message.state in request.states]
@@ -98,28 +99,25 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:
         """See the proto."""
-        event = Event("cancel_requested", {"now": request.now, "reason": request.reason}, caller().name)
-        await ask_cancel(self.reader, request.job_id, event)
+        intent = CancelRequested(now=request.now, reason=request.reason)
+        await ask_cancel(self.reader, request.job_id, intent, caller().name)
         return job_pb2.CancelJobResponse(job=await self._job(request.job_id))
 
     async def PauseJob(self, request: job_pb2.PauseJobRequest, context: Context) -> job_pb2.PauseJobResponse:
         """See the proto."""
-        event = Event("pause_requested", {"reason": request.reason}, caller().name)
-        await ask_pause(self.reader, request.job_id, event)
+        await ask_pause(self.reader, request.job_id, PauseRequested(reason=request.reason), caller().name)
         return job_pb2.PauseJobResponse(job=await self._job(request.job_id))
 
     async def ResumeJob(self, request: job_pb2.ResumeJobRequest, context: Context) -> job_pb2.ResumeJobResponse:
         """See the proto."""
-        event = Event("resume_requested", {"reason": request.reason}, caller().name)
-        await ask_resume(self.reader, request.job_id, event)
+        await ask_resume(self.reader, request.job_id, ResumeRequested(reason=request.reason), caller().name)
         return job_pb2.ResumeJobResponse(job=await self._job(request.job_id))
 
     async def ForkJob(self, request: job_pb2.ForkJobRequest, context: Context) -> job_pb2.ForkJobResponse:
         """See the proto."""
         source = await self.reader.read(request.job_id, deleted_too=True)
         fork = Fork(
-            source=source.job,
-            document=source.document,
+            source=source.plan,
             view=source.log.view,
             step=request.step if request.HasField("step") else None,
             overrides=dict(request.overrides),
@@ -142,12 +140,12 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     ) -> job_pb2.QueryMetricsResponse:
         """See the proto. The evaluation before the first step is step 0, sent only when from_step is negative."""
         record = await self.reader.read_steps(request.job_id)
-        stage = request.stage or "ppo"
+        stage = request.stage or POLICY_STAGE.name
         first = request.from_step or 1
         last = request.to_step or 2**62
         rows = record.log.view.metrics.get(stage, MetricRows()).between(first, last, request.names)
         steps = [
-            job_pb2.StepMetrics(stage=stage, step=row["step"], attempt=row["attempt"], values=named_values(row))
+            job_pb2.StepMetrics(stage=stage, step=row.step, attempt=row.attempt, values=named_values(row.values))
             for row in rows
         ]
         return job_pb2.QueryMetricsResponse(steps=steps)
@@ -174,18 +172,17 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         """See the proto."""
         view = (await self.reader.read(request.job_id)).log.view
         messages = []
-        for ref in view.checkpoints:
-            manifest = common_pb2.ObjectRef(key=ref["key"], sha256=ref["sha256"], size=ref.get("size", 0))
-            policy = view.policies.get(ref["step"]) if ref["stage"] == "ppo" else None
+        for each in view.checkpoints:
+            policy = view.policies.get(each.step) if each.stage == POLICY_STAGE.name else None
             messages.append(
                 job_pb2.Checkpoint(
-                    stage=ref["stage"],
-                    step=ref["step"],
-                    attempt=ref["attempt"],
-                    manifest=manifest,
-                    revision=ref["revision"],
-                    pinned=ref["key"] in view.pinned,
-                    policy=None if policy is None else ModelRef.from_json(policy).at_version(ref["step"]).to_proto(),
+                    stage=each.stage,
+                    step=each.step,
+                    attempt=each.attempt,
+                    manifest=each.manifest.to_proto(),
+                    revision=each.revision,
+                    pinned=each.key in view.pinned,
+                    policy=None if policy is None else policy.at_version(each.step).to_proto(),
                 )
             )
         return job_pb2.ListCheckpointsResponse(checkpoints=messages)
@@ -194,22 +191,21 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         self, request: job_pb2.PinCheckpointRequest, context: Context
     ) -> job_pb2.PinCheckpointResponse:
         """See the proto."""
-        event = Event("checkpoint_pinned", {"pinned": request.pinned, "reason": request.reason}, caller().name)
-        await pin(self.reader, self.store, request.job_id, request.step, event)
+        change = Request(request.job_id, caller().name, request.reason)
+        await pin(self.reader, self.store, change, request.step, pinned=request.pinned)
         return job_pb2.PinCheckpointResponse()
 
     async def DeleteCheckpoint(
         self, request: job_pb2.DeleteCheckpointRequest, context: Context
     ) -> job_pb2.DeleteCheckpointResponse:
         """See the proto."""
-        event = Event("checkpoint_released", {"reason": request.reason or ON_REQUEST}, caller().name)
-        await release(self.reader, self.store, request.job_id, request.step, event)
+        change = Request(request.job_id, caller().name, request.reason)
+        await release(self.reader, self.store, change, request.step)
         return job_pb2.DeleteCheckpointResponse()
 
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> job_pb2.DeleteJobResponse:
         """See the proto."""
-        event = Event("job_deleted", {"reason": request.reason}, caller().name)
-        await delete_job(self.reader, self.store, request.job_id, event)
+        await delete_job(self.reader, self.store, Request(request.job_id, caller().name, request.reason))
         return job_pb2.DeleteJobResponse()
 
     async def DownloadCheckpoint(
@@ -228,7 +224,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def _job(self, job: str) -> job_pb2.Job:
         record = await self.reader.read(job)
-        message = job_message(job, record.document, record.log.view, with_spec=True)
+        message = job_message(record.plan, record.log.view, with_spec=True)
         self._explain(message)
         return message
 
@@ -251,7 +247,7 @@ def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRe
         return policy_of_step(view, request.step if request.HasField("step") else None)
     if request.what not in STAGE_OF:
         raise InvalidInput(f"what {request.what!r}: use {', '.join(name for name in STAGE_OF if name)} or checkpoint")
-    result = view.stage_results.get(STAGE_OF[request.what])
+    result = view.stage_results.get(STAGE_OF[request.what].name)
     if result is None:
         raise NotFound(f"job {record.job!r} has no finished {request.what or 'model'} (state {view.state})")
-    return ModelRef.from_json(result["model"])
+    return result.model

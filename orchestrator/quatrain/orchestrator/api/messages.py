@@ -1,25 +1,27 @@
 """Views, events and rows as messages of the API."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
 
 from quatrain.batches import BatchRow
 from quatrain.digests import canonical_json
 from quatrain.joblog import Event, JobView
-from quatrain.jobspec import parse_spec, spec_to_proto
+from quatrain.jobspec import spec_to_proto
+from quatrain.jobspec.stored_spec import open_spec
+from quatrain.orchestrator.plan import Plan
+from quatrain.stages import POLICY_STAGE, STAGES
 from quatrain.v1 import common_pb2, job_pb2
 
-NOT_METRICS = frozenset({"stage", "step", "attempt"})
 FINISH_REASONS = {"stop": common_pb2.FINISH_REASON_STOP, "length": common_pb2.FINISH_REASON_LENGTH}
 
 
-def job_message(job: str, document: dict[str, Any], view: JobView, *, with_spec: bool) -> job_pb2.Job:
+def job_message(plan: Plan, view: JobView, *, with_spec: bool) -> job_pb2.Job:
     """A job as clients see it. An accepted job that no owner has taken yet is QUEUED."""
-    state = "QUEUED" if view.state == "VALIDATING" else view.state
+    state, document = "QUEUED" if view.state == "VALIDATING" else view.state, plan.document
     message = job_pb2.Job(
-        id=job,
-        name=document["spec"]["name"],
-        owner=document["owner"],
+        id=plan.job,
+        name=plan.spec.name,
+        owner=document.owner,
         state=f"JOB_STATE_{state}",
         stage=view.stage,
         phase=view.reason,
@@ -28,48 +30,47 @@ def job_message(job: str, document: dict[str, Any], view: JobView, *, with_spec:
         attempt=view.attempt,
         policy_version=view.policy_version,
         revision=view.revision,
-        metrics=named_values(view.latest_metrics),
-        create_time=document["create_time"],
-        update_time=view.update_time or document["create_time"],
+        metrics=[] if view.latest_metrics is None else named_values(view.latest_metrics.values),
+        create_time=document.create_time,
+        update_time=view.update_time or document.create_time,
         conditions=view.conditions,
-        warnings=document["warnings"],
+        warnings=document.warnings,
     )
-    if document.get("forked_from") is not None:
-        forked = document["forked_from"]
-        message.forked_from.CopyFrom(job_pb2.ForkedFrom(job_id=forked["job"], step=forked["step"]))
+    if plan.forked_from is not None:
+        message.forked_from.CopyFrom(job_pb2.ForkedFrom(job_id=plan.forked_from.job, step=plan.forked_from.step))
     if view.error is not None:
-        message.error.CopyFrom(job_pb2.JobError(reason=view.error["reason"], message=view.error["message"]))
+        message.error.CopyFrom(job_pb2.JobError(reason=view.error.reason, message=view.error.message))
     _set_models(message, view)
     if with_spec:
-        message.spec.CopyFrom(spec_to_proto(parse_spec(document["request"])))
-        message.resolved_spec_json = canonical_json(document["spec"]).decode()
+        message.spec.CopyFrom(spec_to_proto(open_spec(document.request)))
+        message.resolved_spec_json = canonical_json(document.spec).decode()
     return message
 
 
 def _set_models(message: job_pb2.Job, view: JobView) -> None:
-    fields = {"ppo": message.model, "reward": message.reward_model, "sft": message.sft_model}
-    for stage, field in fields.items():
-        if stage in view.stage_results:
-            model = view.stage_results[stage]["model"]
-            field.CopyFrom(common_pb2.ModelRef(uri=model["uri"], digest=model["digest"]))
-    if "ppo" in view.stage_results:
-        message.weights_sha256 = view.stage_results["ppo"]["weights_sha256"]
+    for stage in STAGES:
+        result = view.stage_results.get(stage.name)
+        if result is not None:
+            getattr(message, stage.result_field).CopyFrom(result.model.to_proto())
+        if result is not None and stage is POLICY_STAGE:
+            message.weights_sha256 = result.weights_sha256
 
 
-def preview_message(document: dict[str, Any]) -> job_pb2.Job:
+def preview_message(plan: Plan) -> job_pb2.Job:
     """A job that was only checked: no id, no state."""
+    document = plan.document
     return job_pb2.Job(
-        name=document["spec"]["name"],
-        owner=document["owner"],
-        resolved_spec_json=canonical_json(document["spec"]).decode(),
-        warnings=document["warnings"],
-        spec=spec_to_proto(parse_spec(document["request"])),
+        name=plan.spec.name,
+        owner=document.owner,
+        resolved_spec_json=canonical_json(document.spec).decode(),
+        warnings=document.warnings,
+        spec=spec_to_proto(open_spec(document.request)),
     )
 
 
-def named_values(row: dict[str, Any]) -> list[common_pb2.NamedValue]:
+def named_values(values: Mapping[str, float | None]) -> list[common_pb2.NamedValue]:
     """Metrics of one step in the order of their names."""
-    return [common_pb2.NamedValue(name=name, value=row[name]) for name in sorted(row) if name not in NOT_METRICS]
+    return [common_pb2.NamedValue(name=name, value=values[name]) for name in sorted(values)]
 
 
 def event_message(event: Event) -> job_pb2.JobEvent:

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from quatrain.batches import BatchRow, read_batch
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import Event, JobLog, JobView, jobs
 from quatrain.joblog.jobs import check_kept
-from quatrain.orchestrator.api.access import check_changeable, check_visible, owner_of
+from quatrain.joblog.payloads import BatchSealed, Evaluated
+from quatrain.orchestrator.api.access import check_changeable, check_visible
+from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.orchestrator.side_by_side import some_at_a_time
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
@@ -30,11 +31,15 @@ LOOKS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job's document and its log, folded up to now."""
+    """A job's plan and its log, folded up to now."""
 
-    job: str
-    document: dict[str, Any]
+    plan: Plan
     log: JobLog
+
+    @property
+    def job(self) -> str:
+        """Id of the job."""
+        return self.plan.job
 
 
 class JobReader:
@@ -48,21 +53,21 @@ class JobReader:
     async def read(self, job: str, *, deleted_too: bool = False) -> JobRecord:
         """A job that the caller may read, as it is now, without its steps. Raises NotFound, Unavailable."""
         record = await self._known(job)
-        check_visible(job, record.document)
+        check_visible(record.plan)
         return await _refreshed(record, deleted_too=deleted_too)
 
     async def read_steps(self, job: str) -> JobRecord:
         """As `read`, with what the log says of every step."""
-        document = (await self._known(job)).document
-        check_visible(job, document)
-        record = self._with_steps.setdefault(job, JobRecord(job, document, JobLog(self._store, job)))
+        plan = (await self._known(job)).plan
+        check_visible(plan)
+        record = self._with_steps.setdefault(job, JobRecord(plan, JobLog(self._store, job)))
         _keep_newest(self._with_steps, job, JOBS_KEPT_WITH_STEPS)
         return await _refreshed(record, deleted_too=False)
 
     async def read_to_change(self, job: str, *, deleted_too: bool = False) -> JobRecord:
         """A job that the caller may change, as it is now. Raises NotFound, PermissionRefused, Unavailable."""
         record = await self._known(job)
-        check_changeable(job, record.document)
+        check_changeable(record.plan)
         return await _refreshed(record, deleted_too=deleted_too)
 
     async def append_decided(
@@ -78,9 +83,9 @@ class JobReader:
     async def _known(self, job: str) -> JobRecord:
         record = self._records.get(job)
         if record is None:
-            document = await asyncio.to_thread(jobs.read_spec, self._store, job)
+            plan = read_plan(job, await asyncio.to_thread(jobs.read_spec, self._store, job))
             without_steps = JobLog(self._store, job, keep_steps=False)
-            record = self._records.setdefault(job, JobRecord(job, document, without_steps))
+            record = self._records.setdefault(job, JobRecord(plan, without_steps))
         _keep_newest(self._records, job, JOBS_KEPT)
         return record
 
@@ -89,13 +94,13 @@ class JobReader:
         names = await asyncio.to_thread(jobs.list_jobs, self._store)
         found = await some_at_a_time([partial(self._readable, name) for name in names], LOOKS_AT_ONCE)
         records = [record for record in found if record is not None]
-        return sorted(records, key=lambda record: (record.document["create_time"], record.job), reverse=True)
+        return sorted(records, key=lambda record: (record.plan.document.create_time, record.job), reverse=True)
 
     async def _readable(self, job: str) -> JobRecord | None:
         """One damaged job must not hide the others."""
         try:
             record = await self._known(job)
-            if not caller().may_read(owner_of(record.document)):
+            if not caller().may_read(record.plan.document.owner):
                 return None
             await _refreshed(record, deleted_too=True)
             return record if record.log.view.deleted is None else None
@@ -109,14 +114,14 @@ class JobReader:
         Raises NotFound naming what there is.
         """
         view = record.log.view
-        refs = view.evaluations if evaluation else view.sealed
+        sealed: Mapping[int, Evaluated | BatchSealed] = view.evaluations if evaluation else view.sealed
         what = "evaluation" if evaluation else "sealed batch"
-        wanted = max(refs, default=None) if step is None else step
-        if wanted is None or wanted not in refs:
-            there = f"steps {min(refs)} to {max(refs)}" if refs else "none yet"
+        wanted = max(sealed, default=None) if step is None else step
+        if wanted is None or wanted not in sealed:
+            there = f"steps {min(sealed)} to {max(sealed)}" if sealed else "none yet"
             raise NotFound(f"job {record.job!r} has no {what} of step {wanted}; there: {there}")
-        ref = refs[wanted]
-        data = await asyncio.to_thread(read_object, self._store, ref["key"], ref["sha256"])
+        ref = sealed[wanted].batch
+        data = await asyncio.to_thread(read_object, self._store, ref.key, ref.sha256)
         return wanted, await asyncio.to_thread(read_batch, data)
 
 

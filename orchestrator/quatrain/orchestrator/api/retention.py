@@ -1,63 +1,85 @@
 """Pins, manual releases and the deletion of jobs: each is an event, decided on the newest view; data go after it."""
 
+from dataclasses import dataclass
+
 from quatrain.errors import NotFound, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobView, jobs
-from quatrain.joblog.compact import Ref
+from quatrain.joblog.payloads import CheckpointPinned, CheckpointReleased, JobDeleted
+from quatrain.joblog.view import Checkpoint
 from quatrain.orchestrator.api.reading import JobReader
 from quatrain.refs import ModelRef
+from quatrain.stages import POLICY_STAGE
 from quatrain.storage import ObjectStore
 
 ON_REQUEST = "deleted on request"
 
 
-async def pin(reader: JobReader, store: ObjectStore, job: str, step: int, event: Event) -> None:
-    """Appends the pin, or its end, of the PPO checkpoint of `step`, unless it stands like that already.
+@dataclass(frozen=True)
+class Request:
+    """A change of what a job keeps: of which job, by whom and why."""
 
-    `event` has `pinned` and `reason` in its data. Raises NotFound, PermissionRefused, Unavailable.
+    job: str
+    actor: str
+    reason: str
+
+
+async def pin(reader: JobReader, store: ObjectStore, request: Request, step: int, *, pinned: bool) -> None:
+    """Append the pin, or its end, of the PPO checkpoint of `step`, unless it stands like that already.
+
+    Raises NotFound, PermissionRefused, Unavailable.
     """
 
     def decide(view: JobView) -> Event | None:
-        ref = _checkpoint(view, step)
-        if (ref["key"] in view.pinned) == event.data["pinned"]:
+        found = _checkpoint(view, step)
+        if (found.key in view.pinned) == pinned:
             return None
-        if not event.data["pinned"]:  # What the pin alone has kept goes.
-            store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
-        return _about(ref, event)
+        if not pinned:  # What the pin alone has kept goes.
+            store.put(jobs.cleanup_key(request.job, view.revision + 1), b"{}")
+        change = CheckpointPinned(
+            stage=found.stage, step=found.step, key=found.key, pinned=pinned, reason=request.reason
+        )
+        return Event(change, request.actor)
 
-    await reader.append_decided(job, decide)
+    await reader.append_decided(request.job, decide)
 
 
-async def release(reader: JobReader, store: ObjectStore, job: str, step: int, event: Event) -> None:
-    """Gives the PPO checkpoint of `step` up; `event` has `reason` in its data.
+async def release(reader: JobReader, store: ObjectStore, request: Request, step: int) -> None:
+    """Give the PPO checkpoint of `step` up.
 
     Raises WrongState when it is pinned or a running job may need it; NotFound, PermissionRefused, Unavailable.
     """
 
+    job = request.job
+
     def decide(view: JobView) -> Event | None:
-        if any((ref["stage"], ref["step"]) == ("ppo", step) for ref in view.released.values()):
+        if any((each.stage, each.step) == (POLICY_STAGE.name, step) for each in view.released.values()):
             return None
-        ref = _checkpoint(view, step)
-        if ref["key"] in view.pinned:
+        found = _checkpoint(view, step)
+        if found.key in view.pinned:
             command = f"quatrain checkpoint pin {job} --step {step} --off"
             raise WrongState(f"the checkpoint of step {step} is pinned: lift the pin first with `{command}`")
-        if not view.finished and ref == view.newest_checkpoint("ppo"):
+        if not view.finished and found == view.newest_checkpoint(POLICY_STAGE.name):
             raise WrongState(
                 f"job {job!r} is {view.state} and would start again from the checkpoint of step {step}, its newest one"
             )
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
         fault_point("delete.before_event")
-        return _about(ref, event)
+        reason = request.reason or ON_REQUEST
+        released = CheckpointReleased(stage=found.stage, step=found.step, key=found.key, reason=reason)
+        return Event(released, request.actor)
 
     await reader.append_decided(job, decide)
     fault_point("delete.after_event")
 
 
-async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Event) -> None:
-    """Writes the tombstone of a finished job.
+async def delete_job(reader: JobReader, store: ObjectStore, request: Request) -> None:
+    """Write the tombstone of a finished job.
 
     Raises WrongState while it runs; NotFound, PermissionRefused, Unavailable.
     """
+
+    job = request.job
 
     def decide(view: JobView) -> Event | None:
         if view.deleted is not None:
@@ -68,7 +90,7 @@ async def delete_job(reader: JobReader, store: ObjectStore, job: str, event: Eve
             )
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
         fault_point("delete.before_event")
-        return Event(event.type, event.data, event.actor)
+        return Event(JobDeleted(reason=request.reason), request.actor)
 
     await reader.append_decided(job, decide, deleted_too=True)
     fault_point("delete.after_event")
@@ -78,7 +100,7 @@ def policy_of_step(view: JobView, step: int | None) -> ModelRef:
     """The published policy of a step (None: the newest). Raises NotFound saying what became of it."""
     wanted = view.policy_version if step is None else step
     if wanted in view.policies:
-        return ModelRef.from_json(view.policies[wanted])
+        return view.policies[wanted]
     if wanted in view.released_policies:
         raise NotFound(
             f"the policy of step {wanted} of job {view.job!r} was released and deleted; kept are those of steps "
@@ -88,24 +110,20 @@ def policy_of_step(view: JobView, step: int | None) -> ModelRef:
     raise NotFound(f"job {view.job!r} has no policy of step {wanted}; the newest is {view.policy_version}")
 
 
-def _checkpoint(view: JobView, step: int) -> Ref:
+def _checkpoint(view: JobView, step: int) -> Checkpoint:
     """The PPO checkpoint of a step. Raises NotFound saying what became of it."""
-    for ref in view.checkpoints:
-        if (ref["stage"], ref["step"]) == ("ppo", step):
-            return ref
-    there = _steps([ref["step"] for ref in view.checkpoints if ref["stage"] == "ppo"])
+    of_stage = [each for each in view.checkpoints if each.stage == POLICY_STAGE.name]
+    for each in of_stage:
+        if each.step == step:
+            return each
+    there = _steps([each.step for each in of_stage])
     for released in view.released.values():
-        if (released["stage"], released["step"]) == ("ppo", step):
+        if (released.stage, released.step) == (POLICY_STAGE.name, step):
             raise NotFound(
-                f"the checkpoint of step {step} of job {view.job!r} was released on {released['time']} by "
-                f"{released['actor']} ({released['reason']}); there are those of steps {there}"
+                f"the checkpoint of step {step} of job {view.job!r} was released on {released.time} by "
+                f"{released.actor} ({released.reason}); there are those of steps {there}"
             )
     raise NotFound(f"job {view.job!r} has no PPO checkpoint of step {step}; there are those of steps {there}")
-
-
-def _about(ref: Ref, event: Event) -> Event:
-    """A new event like `event` about a checkpoint: each try has a nonce of its own."""
-    return Event(event.type, {**{name: ref[name] for name in ("stage", "step", "key")}, **event.data}, event.actor)
 
 
 def _steps(steps: list[int]) -> str:

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 from quatrain.errors import Unavailable
-from quatrain.joblog import JobLog, JobView, apply, jobs
+from quatrain.joblog import Event, JobLog, JobView, apply, jobs
 from quatrain.joblog.jobs import check_kept
 from quatrain.orchestrator.api.access import check_visible
 from quatrain.orchestrator.api.messages import event_message, job_message
+from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.storage import ObjectStore
 from quatrain.v1 import job_pb2
 
@@ -23,19 +23,19 @@ async def watch(
 
     Raises Unavailable once `stopping` is set: the watcher goes on at another replica, or at the next process.
     """
-    document = await asyncio.to_thread(jobs.read_spec, store, job)
-    check_visible(job, document)
+    plan = read_plan(job, await asyncio.to_thread(jobs.read_spec, store, job))
+    check_visible(plan)
     log = JobLog(store, job, keep_steps=False)
     view = JobView(job)
     events = await asyncio.to_thread(log.refresh)
     check_kept(job, log.view)
     if after == 0:
-        snapshot = job_message(job, document, log.view, with_spec=True)
+        snapshot = job_message(plan, log.view, with_spec=True)
         after = log.view.revision
         yield job_pb2.WatchJobResponse(snapshot=snapshot, revision=after)
     spoken = time.monotonic()
     while True:
-        for message in _deltas(job, document, view, events, after):
+        for message in _deltas(plan, view, events, after):
             spoken = time.monotonic()
             yield message
         if view.finished:
@@ -49,9 +49,7 @@ async def watch(
         events = await asyncio.to_thread(log.refresh)
 
 
-def _deltas(
-    job: str, document: dict[str, Any], view: JobView, events: list[Any], after: int
-) -> list[job_pb2.WatchJobResponse]:
+def _deltas(plan: Plan, view: JobView, events: Sequence[Event], after: int) -> list[job_pb2.WatchJobResponse]:
     """Folds the events one by one, so that each message carries the job as it was right after its event."""
     messages = []
     for event in events:
@@ -63,7 +61,7 @@ def _deltas(
             messages.append(
                 job_pb2.WatchJobResponse(
                     event=event_message(event),
-                    job=job_message(job, document, view, with_spec=False),
+                    job=job_message(plan, view, with_spec=False),
                     revision=event.revision,
                 )
             )

@@ -4,7 +4,7 @@ import asyncio
 
 from quatrain.errors import Unavailable
 from quatrain.faults import fault_point
-from quatrain.joblog import Event, JobView, jobs
+from quatrain.joblog import Event, JobView
 from quatrain.orchestrator.retention.marks import marks
 from quatrain.orchestrator.retention.rule import next_release
 from quatrain.orchestrator.retention.sweep import sweep_beside
@@ -24,7 +24,7 @@ async def release_needless(run: JobRun) -> None:
         release = next_release(view, run.plan.spec)
         if release is None:
             return None
-        return Event(release.type, release.data, run.around.name, epoch=run.epoch, attempt=view.attempt)
+        return Event(release, run.around.name, epoch=run.epoch, attempt=view.attempt)
 
     released = False
     try:
@@ -47,9 +47,8 @@ async def keep_clean(run: JobRun) -> None:
     while True:
         run.released.clear()
         try:
-            document = await asyncio.to_thread(jobs.read_spec, store, job)
             async with run.pen:  # Nobody folds meanwhile.
-                found = marks(run.view, document)
+                found = marks(run.view, run.plan)
             await sweep_beside(store, found)
         except Unavailable as error:
             log.warning("object store is away, data are deleted later", job=job, error=error.message)

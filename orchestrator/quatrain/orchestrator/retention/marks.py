@@ -6,15 +6,15 @@ does not know by name is no garbage.
 """
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
-from typing import Any
 
 from quatrain.joblog import JobView
 from quatrain.joblog.jobs import spec_key
+from quatrain.orchestrator.plan import Plan
+from quatrain.stages import POLICY_STAGE, STAGES
 
 MANIFEST = "/manifest.json"
-STAGES = ("sft", "reward", "ppo")
 FOLDER = re.compile(
     r"^(?P<unit>jobs/[^/]+/(?P<stage>[^/]+)/(?P<kind>policy|checkpoints)/(?P<number>\d+)-(?P<by>\d+))/."
 )
@@ -66,22 +66,23 @@ class Marks:
             return False
         if unit in self.released:
             return True
-        if (folder["stage"], folder["kind"]) == ("ppo", "policy") and int(folder["number"]) in self.released_versions:
+        is_version = (folder["stage"], folder["kind"]) == (POLICY_STAGE.name, "policy")
+        if is_version and int(folder["number"]) in self.released_versions:
             return True
         if unit in self.promised:
             return False
         # Tasks that measure a reward model name it by its folder, though no event does.
-        needed = folder["kind"] == "policy" and folder["stage"] not in ("ppo", *self.stages_done)
+        needed = folder["kind"] == "policy" and folder["stage"] not in (POLICY_STAGE.name, *self.stages_done)
         # Attempt 0 is nobody's: what came with the job's creation.
         return self.finished or (0 < by < self.attempt and not needed)
 
 
-def marks(view: JobView, document: dict[str, Any]) -> Marks:
+def marks(view: JobView, plan: Plan) -> Marks:
     """What the folded log and spec.json of a job say. A pure function."""
-    named = {_unit(ref["key"]) for ref in view.checkpoints}
-    named |= {_unit(ref["uri"]) for ref in view.policies.values()}
+    named = {_unit(checkpoint.key) for checkpoint in view.checkpoints}
+    named |= {_unit(policy.uri) for policy in view.policies.values()}
     if view.finished:
-        named |= {ref["key"] for refs in (view.sealed, view.tokens, view.evaluations) for ref in refs.values()}
+        named |= {said.key for table in (view.sealed, view.tokens, view.evaluations) for said in table.values()}
     return Marks(
         job=view.job,
         attempt=view.attempt,
@@ -91,22 +92,10 @@ def marks(view: JobView, document: dict[str, Any]) -> Marks:
         released=frozenset(_unit(key) for key in view.released),
         released_versions=view.released_policies.copy(),
         stages_done=frozenset(view.stage_results),
-        promised=frozenset(_unit(text) for text in _texts(document) if f"jobs/{view.job}/" in text),
+        promised=frozenset(map(_unit, re.findall(rf"(?:store:)?jobs/{re.escape(view.job)}/[^\"]*", plan.texts))),
     )
 
 
 def _unit(name: str) -> str:
     """The folder that a uri or the key of a manifest means."""
     return name.removeprefix("store:").removesuffix(MANIFEST)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All strings of a JSON document."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)

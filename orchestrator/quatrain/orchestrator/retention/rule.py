@@ -6,10 +6,13 @@ as long as a kept checkpoint, an unsealed step, a replay or an evaluation may ne
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from quatrain.joblog import JobView
 from quatrain.joblog.compact import MetricRows
+from quatrain.joblog.payloads import CheckpointReleased, PoliciesReleased
+from quatrain.jobspec import JobSpec, PpoSpec
+from quatrain.refs import ModelRef
+from quatrain.stages import POLICY_STAGE
 
 RETENTION = "retention"
 """The reason that `checkpoint_released` gives when nobody asked for it."""
@@ -24,45 +27,36 @@ class KeepRule:
     best: str | None = None
 
     @staticmethod
-    def from_spec(spec: dict[str, Any]) -> "KeepRule":
+    def from_spec(spec: JobSpec) -> "KeepRule":
         """The rule of a resolved spec."""
-        section = spec["checkpoint"]
-        return KeepRule(int(section["keep_last"]), section["keep_every"], section["keep_best"])
+        section = spec.checkpoint
+        return KeepRule(section.keep_last, section.keep_every, section.keep_best)
 
 
-@dataclass(frozen=True)
-class Release:
-    """An event that gives something up."""
-
-    type: str
-    data: dict[str, Any]
-
-
-def next_release(view: JobView, spec: dict[str, Any]) -> Release | None:
+def next_release(view: JobView, spec: JobSpec) -> CheckpointReleased | PoliciesReleased | None:
     """What the job can give up next; None when it needs all that it has. Folding the answer brings the one after it.
 
     Checkpoints come one by one, oldest first, then all policy versions together.
     """
     kept = kept_checkpoints(view, KeepRule.from_spec(spec))
-    for ref in view.checkpoints:
-        if ref["key"] not in kept:
-            named = {name: ref[name] for name in ("stage", "step", "key")}
-            return Release("checkpoint_released", {**named, "reason": RETENTION})
+    for each in view.checkpoints:
+        if each.key not in kept:
+            return CheckpointReleased(stage=each.stage, step=each.step, key=each.key, reason=RETENTION)
     needed = needed_versions(view, spec)
-    versions = [version for version, ref in view.policies.items() if version not in needed and _own(view, ref)]
-    return Release("policies_released", {"versions": sorted(versions)}) if versions else None
+    versions = [version for version, model in view.policies.items() if version not in needed and _own(view, model)]
+    return PoliciesReleased(versions=tuple(sorted(versions))) if versions else None
 
 
 def kept_checkpoints(view: JobView, rule: KeepRule) -> set[str]:
     """Keys of the checkpoints that stay. The newest of every stage is always among them."""
-    kept = {ref["key"] for ref in view.checkpoints if ref["key"] in view.pinned}
-    for stage in {ref["stage"] for ref in view.checkpoints}:
-        refs = [ref for ref in view.checkpoints if ref["stage"] == stage]
-        kept |= {ref["key"] for ref in refs[-rule.last :]}
+    kept = {each.key for each in view.checkpoints if each.key in view.pinned}
+    for stage in {each.stage for each in view.checkpoints}:
+        of_stage = [each for each in view.checkpoints if each.stage == stage]
+        kept |= {each.key for each in of_stage[-rule.last :]}
         if rule.every is not None:
-            kept |= {ref["key"] for ref in refs if ref["step"] % rule.every == 0}
+            kept |= {each.key for each in of_stage if each.step % rule.every == 0}
         if rule.best is not None:
-            kept |= _best(view, stage, {ref["step"] for ref in refs}, rule.best)
+            kept |= _best(view, stage, {each.step for each in of_stage}, rule.best)
     return kept
 
 
@@ -74,42 +68,43 @@ def _best(view: JobView, stage: str, steps: set[int], metric: str) -> set[str]:
     sign = -1.0 if metric.startswith("-") else 1.0
     name = metric.removeprefix("-")
     rows = view.metrics.get(stage, MetricRows()).between(min(steps), max(steps), (name,))
-    values = {row["step"]: sign * row[name] for row in rows if row["step"] in steps and row[name] is not None}
+    measured = {row.step: row.values[name] for row in rows if row.step in steps}
+    values = {step: sign * value for step, value in measured.items() if value is not None}
     if not values:
         return set()
     best = max(values, key=lambda step: (values[step], -step))
-    return {ref["key"] for ref in view.checkpoints if ref["stage"] == stage and ref["step"] == best}
+    return {each.key for each in view.checkpoints if each.stage == stage and each.step == best}
 
 
-def needed_versions(view: JobView, spec: dict[str, Any]) -> set[int]:
+def needed_versions(view: JobView, spec: JobSpec) -> set[int]:
     """The policy versions that stay: those of the checkpoints, the newest, and all that a running job may come back to.
 
     A running job may sample from the pinned version of any unsealed step, train again what came after its newest
     checkpoint, and evaluate what it has not evaluated.
     """
-    ppo = spec["ppo"]
-    checkpoints = [ref["step"] for ref in view.checkpoints if ref["stage"] == "ppo"]
+    ppo = spec.ppo
+    checkpoints = [each.step for each in view.checkpoints if each.stage == POLICY_STAGE.name]
     needed = {view.policy_version, *checkpoints}
     if view.finished:
         return needed
-    completed = view.completed.get("ppo", 0)
+    completed = view.completed.get(POLICY_STAGE.name, 0)
     first = min(completed, max(checkpoints, default=0))
     unsealed = completed + 1
     while unsealed in view.sealed:
         unsealed += 1
-    if unsealed <= int(ppo["steps"]):
-        first = min(first, unsealed - 1 - int(ppo["staleness"]))
+    if unsealed <= ppo.steps:
+        first = min(first, unsealed - 1 - ppo.staleness)
     needed |= {version for version in view.policies if version >= first}
-    if ppo["eval_prompts"] is not None:
+    if ppo.eval_prompts is not None:
         needed |= {version for version in view.policies if version not in view.evaluations and _evaluated(version, ppo)}
     return needed
 
 
-def _evaluated(version: int, ppo: dict[str, Any]) -> bool:
+def _evaluated(version: int, ppo: PpoSpec) -> bool:
     """Whether the spec wants an evaluation of this version."""
-    return version % int(ppo["eval_every"]) == 0 or version == int(ppo["steps"])
+    return version % ppo.eval_every == 0 or version == ppo.steps
 
 
-def _own(view: JobView, ref: dict[str, Any]) -> bool:
+def _own(view: JobView, model: ModelRef) -> bool:
     """Whether the model lies with the job: version 0 may be a model of its own, which is not ours to give up."""
-    return str(ref["uri"]).startswith(f"store:jobs/{view.job}/")
+    return model.uri.startswith(f"store:jobs/{view.job}/")

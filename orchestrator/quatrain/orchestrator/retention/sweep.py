@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from quatrain.errors import Corrupt, NotFound, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, JobView, jobs
+from quatrain.orchestrator.plan import read_plan
 from quatrain.orchestrator.retention.marks import MANIFEST, Marks, marks
 from quatrain.orchestrator.retention.rule import next_release
 from quatrain.storage import ObjectStore
@@ -106,18 +107,18 @@ class Sweeper:
 
     def _clean(self, job: str) -> int:
         """Releases and deletes what a job does not need; the revision that this was decided at."""
-        document = jobs.read_spec(self.store, job)
+        plan = read_plan(job, jobs.read_spec(self.store, job))
         job_log = JobLog(self.store, job)
         job_log.refresh()
         revision = job_log.view.revision
 
         def decide(view: JobView) -> Event | None:
-            release = next_release(view, document["spec"]) if view.finished and view.deleted is None else None
-            return None if release is None else Event(release.type, release.data, self.name)
+            release = next_release(view, plan.spec) if view.finished and view.deleted is None else None
+            return None if release is None else Event(release, self.name)
 
         while job_log.append_decided(decide) is not None:
             continue
-        sweep(self.store, marks(job_log.view, document), self._stop)
+        sweep(self.store, marks(job_log.view, plan), self._stop)
         return revision
 
     def _is_only_copied(self, job: str) -> bool:

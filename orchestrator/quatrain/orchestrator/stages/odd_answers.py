@@ -23,15 +23,15 @@ async def odd_answers(
     Above 0 the reward model likes them better than what the SFT model says: PPO will find that out. None where the
     tokenizer has no end of sequence to end them with, or none of them was scored.
     """
-    plan = run.plan
+    plan, ends = run.plan, run.plan.pinned.eos_token_ids
     names = ("reward_model/empty_above_sft", "reward_model/repeated_above_sft")
-    if not plan.eos_token_ids:
+    if not ends:
         return dict.fromkeys(names)
-    table = await run.prompts(plan.prompts)
-    end = plan.eos_token_ids[0]
+    table = await run.prompts(plan.pinned.prompts)
+    end = ends[0]
     probed = results[:PROBED]
     empty = [_sample(table, result, [end]) for result in probed]
-    repeated = [_sample(table, result, [*_answer(plan.eos_token_ids, result) * REPEATS, end]) for result in probed]
+    repeated = [_sample(table, result, [*_answer(ends, result) * REPEATS, end]) for result in probed]
     medians = [await _median(run, section, samples) for samples in (empty, repeated)]
     return {name: None if value is None else value - median for name, value in zip(names, medians, strict=True)}
 
@@ -61,7 +61,7 @@ async def _median(run: JobRun, section: RewardSection, samples: list[reward_pb2.
         samples=samples,
         reward_json=section.to_text(),
         trainer_state_json="{}",
-        tokenizer=run.plan.model.to_proto(),
+        tokenizer=run.plan.pinned.model.to_proto(),
     )
     response = await run.patiently(lambda: run.around.services.score(request, SCORE_TIMEOUT_SECONDS))
     scores = [score.score for score in response.scores if score.outcome == reward_pb2.SampleScore.OUTCOME_SCORED]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from quatrain.digests import canonical_json
 from quatrain.errors import RunFailed
 from quatrain.faults import fault_point
+from quatrain.joblog.payloads import OffsetMeasured, StageReport
 from quatrain.jobspec.reward_section import ModelSource, RewardSection
 from quatrain.orchestrator.learners import LearnerSession
 from quatrain.orchestrator.model_card import card_files
@@ -14,6 +15,8 @@ from quatrain.orchestrator.sampling import ExpectedBatch, offset_rows, scoring, 
 from quatrain.orchestrator.stages.odd_answers import odd_answers
 from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
 from quatrain.orchestrator.waiting import collected
+from quatrain.stages import REWARD
+from quatrain.text.model_folder import OFFSET_FILE
 from quatrain.v1 import rollout_pb2
 
 HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
@@ -21,19 +24,18 @@ HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
 
 async def run_reward(run: JobRun) -> None:
     """Trains what is left to train, centres, exports. Raises JobFailed when the held-out accuracy is too low."""
-    plan = run.plan
-    await begin_stage(run, "reward")
-    section = plan.spec["reward"]
-    opening = Opening("reward", run.sft_model(), section, data=plan.reward_data, held_out=plan.reward_held_out)
+    plan, section = run.plan, run.plan.spec.reward
+    await begin_stage(run, REWARD)
+    opening = Opening(REWARD, run.sft_model(), data=plan.pinned.reward_data, held_out=plan.pinned.reward_held_out)
     session = await open_learner(run, opening)
-    metrics = await train_rows(run, session, "reward")
-    _check_accuracy(metrics.get(HELD_OUT_ACCURACY), float(section["min_accuracy"]))
-    offset = await _offset(run, session) if section["center"] else 0.0
+    metrics = await train_rows(run, session, REWARD)
+    _check_accuracy(metrics.get(HELD_OUT_ACCURACY), section.min_accuracy)
+    offset = await _offset(run, session) if section.center else 0.0
     if run.view.offset is not None:
-        metrics = {**metrics, **run.view.offset.get("report", {})}
-    files = card_files(plan, "reward", metrics)
-    files["quatrain.json"] = canonical_json({"offset": offset})
-    await export(run, session, "reward", files, {"metrics": metrics, "offset": offset})
+        metrics = {**metrics, **run.view.offset.report}
+    files = card_files(plan, REWARD, metrics)
+    files[OFFSET_FILE] = canonical_json({"offset": offset})
+    await export(run, session, REWARD, files, StageReport(metrics=metrics, offset=offset))
 
 
 def _check_accuracy(accuracy: float | None, least: float) -> None:
@@ -48,15 +50,14 @@ def _check_accuracy(accuracy: float | None, least: float) -> None:
 async def _offset(run: JobRun, session: LearnerSession) -> float:
     """Mean raw score of completions that the SFT model samples for training prompts; measured once, kept in the log."""
     if run.view.offset is not None:
-        return float(run.view.offset["offset"])
+        return run.view.offset.offset
     model = await run.patiently(lambda: session.publish(session.step))
     source = ModelSource(uri=model.uri, digest=model.digest, offset=0.0, dtype=run.plan.dtype)
     section = RewardSection(models=(source,))
     measured = await measure_offset(run, section)
     report = await odd_answers(run, section, measured.results, statistics.median(measured.scores))
-    data = {"offset": measured.offset, "samples": len(measured.scores), "report": report}
     fault_point("owner.after_offset")
-    await run.append("offset_measured", data)
+    await run.append(OffsetMeasured(offset=measured.offset, samples=len(measured.scores), report=report))
     return measured.offset
 
 
@@ -82,7 +83,7 @@ async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
         rows=offset_rows(plan),
         policy=run.sft_model(),
         policy_version=0,
-        prompts=plan.prompts,
+        prompts=plan.pinned.prompts,
         scorings=(scoring("score", section, 0.0),),
         reference=None,
         trainer_state=trainer_state(plan, 0),

@@ -1,14 +1,15 @@
 """Supervised fine-tuning: from the base model to the SFT model."""
 
+from quatrain.joblog.payloads import StageReport
 from quatrain.orchestrator.model_card import card_files
 from quatrain.orchestrator.run import JobRun
 from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
+from quatrain.stages import SFT
 
 
 async def run_sft(run: JobRun) -> None:
     """Trains what is left to train and exports the SFT model. Raises LearnerLost and whatever ends the job."""
-    await begin_stage(run, "sft")
-    opening = Opening("sft", run.plan.model, run.plan.spec["sft"], data=run.plan.sft_data)
-    session = await open_learner(run, opening)
-    metrics = await train_rows(run, session, "sft")
-    await export(run, session, "sft", card_files(run.plan, "sft", metrics), {"metrics": metrics})
+    await begin_stage(run, SFT)
+    session = await open_learner(run, Opening(SFT, run.plan.pinned.model, data=run.plan.pinned.sft_data))
+    metrics = await train_rows(run, session, SFT)
+    await export(run, session, SFT, card_files(run.plan, SFT, metrics), StageReport(metrics=metrics))

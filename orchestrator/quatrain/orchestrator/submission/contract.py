@@ -5,11 +5,12 @@ the services compute the same from them, is probed before the first step (`prefl
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from quatrain.data.tables import PromptTable, read_pairs, read_sft
 from quatrain.errors import FieldViolation, InvalidSpec
+from quatrain.jobspec import PpoSpec
 from quatrain.orchestrator.submission.models import PinnedModel
+from quatrain.stages import SFT, Stage
 
 
 def check_policy(policy: PinnedModel) -> list[str]:
@@ -52,13 +53,13 @@ def check_reward_model(policy: PinnedModel, reward: PinnedModel, field: str) -> 
     return [f"{field}: {differences}: it is given the text of prompt and completion, not the policy's tokens"]
 
 
-def check_lengths(ppo: dict[str, Any], tables: Sequence[PromptTable], readers: dict[str, PinnedModel]) -> None:
+def check_lengths(ppo: PpoSpec, tables: Sequence[PromptTable], readers: dict[str, PinnedModel]) -> None:
     """The longest prompt and a completion together must fit into every model that reads them, named by its field.
 
     Raises InvalidSpec.
     """
     prompt = max(len(ids) for table in tables for ids in table.prompt_ids)
-    completion = int(ppo["generation"]["max_new_tokens"])
+    completion = ppo.generation.max_new_tokens
     for field, model in readers.items():
         positions = model.facts.max_positions
         if positions is not None and prompt + completion > positions:
@@ -69,9 +70,9 @@ def check_lengths(ppo: dict[str, Any], tables: Sequence[PromptTable], readers: d
             raise InvalidSpec(text, [FieldViolation("ppo.generation.max_new_tokens", text)])
 
 
-def check_rows(stage: str, data: bytes, policy: PinnedModel) -> None:
+def check_rows(stage: Stage, data: bytes, policy: PinnedModel) -> None:
     """The longest row of a prepared table of `sft` or `reward` must fit into the trained model. Raises InvalidSpec."""
-    if stage == "sft":
+    if stage is SFT:
         rows = read_sft(data)
         pairs = zip(rows.prompt_ids, rows.completion_ids, strict=True)
         longest = max(len(prompt) + len(completion) for prompt, completion in pairs)

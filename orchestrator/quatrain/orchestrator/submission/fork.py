@@ -8,20 +8,23 @@ that is written: the source may be deleted afterwards.
 import asyncio
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import AlreadyExists, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.joblog import JobView
 from quatrain.joblog.jobs import check_kept, cleanup_key
-from quatrain.jobspec import resolved_document
+from quatrain.joblog.payloads import Forked
+from quatrain.joblog.view import Checkpoint
+from quatrain.jobspec import JobSpec, resolved_document
+from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.submission.fork_pins import ForkResolver
 from quatrain.orchestrator.submission.fork_spec import forked_spec, same_reward
-from quatrain.orchestrator.submission.submit import Submitter, new_job_id
-from quatrain.refs import ModelRef
+from quatrain.orchestrator.submission.submit import Request, Resolved, Submitter, new_job_id
+from quatrain.refs import ModelRef, ObjectRef
+from quatrain.stages import POLICY_STAGE, REWARD, SFT
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, is_folder, manifest_bytes, read_manifest
 from quatrain.storage.listing import pages
@@ -34,8 +37,7 @@ ATTEMPT = 0
 class Fork:
     """What a client asked for, and the source as it is now. `step` None: the newest checkpoint."""
 
-    source: str
-    document: dict[str, Any]
+    source: Plan
     view: JobView
     step: int | None
     overrides: Mapping[str, str]
@@ -51,45 +53,46 @@ async def fork_job(submitter: Submitter, fork: Fork) -> str:
     one of that step or when the source was deleted, AlreadyExists (the id is another request's), Unavailable.
     """
     job = new_job_id(fork.job_id, fork.owner, fork.request_id)
-    asked = [fork.owner, fork.request_id, "fork", fork.source, fork.step, dict(fork.overrides)]
+    asked = [fork.owner, fork.request_id, "fork", fork.source.job, fork.step, dict(fork.overrides)]
     fingerprint = sha256_hex(canonical_json(asked))
     if await submitter.existing(job, fingerprint) is not None:
         return job  # Whatever has become of the source since.
-    check_kept(fork.source, fork.view)
+    check_kept(fork.source.job, fork.view)
     checkpoint = _checkpoint(fork)
-    step = int(checkpoint["step"])
-    spec = forked_spec(fork.document, fork.overrides, step)
+    spec = forked_spec(fork.source, fork.overrides, checkpoint.step)
     known = {each.name: getattr(submitter, each.name) for each in fields(submitter)}
-    document = await ForkResolver(**known, before=fork.document).resolve(spec)
-    document["spec"]["ppo"]["value_init"] = fork.document["spec"]["ppo"]["value_init"]
+    resolved = _with_value_init(await ForkResolver(**known, source=fork.source).resolve(spec), fork.source)
     fault_point("fork.before_copy")
     # Whoever asks may never ask again if we die: the sweeper looks after what has no job.
     await asyncio.to_thread(submitter.store.put, cleanup_key(job, 0), b"{}")
-    copied = await asyncio.to_thread(_copy, submitter.store, fork.source, checkpoint, _prefix(job, step))
+    copied = await asyncio.to_thread(_copy, submitter.store, fork.source.job, checkpoint, _prefix(job, checkpoint.step))
     fault_point("fork.after_copy")
-    document |= {
-        "request": resolved_document(spec),
-        "fingerprint": fingerprint,
-        "owner": fork.owner,
-        "forked_from": _origin(fork, document["spec"], copied, step),
-    }
-    await submitter.create(job, document)
+    request = Request(resolved_document(spec), fingerprint, fork.owner)
+    await submitter.create(job, resolved.document(request, _origin(fork, resolved.spec, copied, checkpoint.step)))
     return job
 
 
-def _checkpoint(fork: Fork) -> dict[str, Any]:
+def _with_value_init(resolved: Resolved, source: Plan) -> Resolved:
+    """Where the value model once began, which a fork cannot change."""
+    ppo = resolved.spec.ppo.model_copy(update={"value_init": source.spec.ppo.value_init})
+    return replace(resolved, spec=resolved.spec.model_copy(update={"ppo": ppo}))
+
+
+def _checkpoint(fork: Fork) -> Checkpoint:
     """The newest PPO checkpoint, or the newest one of the step."""
-    found = {int(ref["step"]): ref for ref in fork.view.checkpoints if ref["stage"] == "ppo"}
+    found = {each.step: each for each in fork.view.checkpoints if each.stage == POLICY_STAGE.name}
     if not found:
-        every = fork.document["spec"]["checkpoint"]["every_steps"]
+        every = fork.source.spec.checkpoint.every_steps
         raise WrongState(
-            f"job {fork.source!r} has no PPO checkpoint to start from; one is made every {every} PPO steps "
+            f"job {fork.source.job!r} has no PPO checkpoint to start from; one is made every {every} PPO steps "
             "(checkpoint.every_steps) and at a pause"
         )
     step = max(found) if fork.step is None else fork.step
     if step not in found:
         there = ", ".join(map(str, sorted(found)))
-        raise NotFound(f"job {fork.source!r} has no PPO checkpoint of step {step}; there are those of steps {there}")
+        raise NotFound(
+            f"job {fork.source.job!r} has no PPO checkpoint of step {step}; there are those of steps {there}"
+        )
     return found[step]
 
 
@@ -97,12 +100,12 @@ def _prefix(job: str, step: int) -> str:
     return f"jobs/{job}/ppo/checkpoints/{step}-{ATTEMPT}"
 
 
-def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: str) -> dict[str, Any]:
+def _copy(store: ObjectStore, source: str, checkpoint: Checkpoint, prefix: str) -> ObjectRef:
     """Copies a checkpoint, file by file, each checked against the manifest, which comes last. Its new reference."""
-    old = str(checkpoint["key"]).removesuffix(f"/{MANIFEST}")
+    old, digest = checkpoint.key.removesuffix(f"/{MANIFEST}"), checkpoint.manifest.sha256
     key = f"{prefix}/{MANIFEST}"
     try:
-        files = read_manifest(store, old, checkpoint["sha256"])
+        files = read_manifest(store, old, digest)
         manifest = manifest_bytes(files)
         if store.stat(key) is None:  # Else an earlier try of the request has made it.
             with tempfile.TemporaryDirectory(prefix="quatrain-fork-") as folder:
@@ -118,10 +121,10 @@ def _copy(store: ObjectStore, source: str, checkpoint: dict[str, Any], prefix: s
             store.put_if_absent(key, manifest)
     except NotFound as error:
         _discard(store, prefix, key)
-        raise NotFound(f"checkpoint {checkpoint['step']} of job {source!r} was deleted meanwhile") from error
-    if not is_folder(store, prefix, checkpoint["sha256"]):
+        raise NotFound(f"checkpoint {checkpoint.step} of job {source!r} was deleted meanwhile") from error
+    if not is_folder(store, prefix, digest):
         raise AlreadyExists(f"{prefix} holds another job's checkpoint: choose another new_job_id")
-    return {"key": key, "sha256": checkpoint["sha256"], "size": len(manifest)}
+    return ObjectRef(key, digest, len(manifest))
 
 
 def _discard(store: ObjectStore, prefix: str, manifest: str) -> None:
@@ -130,27 +133,29 @@ def _discard(store: ObjectStore, prefix: str, manifest: str) -> None:
         delete_prefix(store, f"{prefix}/")
 
 
-def _origin(fork: Fork, spec: dict[str, Any], checkpoint: dict[str, Any], step: int) -> dict[str, Any]:
-    """Data of the event `forked`: all that the fork takes over of its source's history."""
-    view, kept = fork.view, same_reward(spec["reward"], fork.document["spec"]["reward"])
-    stages = ("sft", "reward") if kept else ("sft",)
-    return {
-        "job": fork.source,
-        "step": step,
-        "checkpoint": checkpoint,
-        "stage_results": {stage: view.stage_results[stage] for stage in stages if stage in view.stage_results},
-        "offset": view.offset if kept else None,
-        "value_model": _value_model(fork),
-    }
+def _origin(fork: Fork, spec: JobSpec, checkpoint: ObjectRef, step: int) -> Forked:
+    """All that the fork takes over of its source's history."""
+    view, kept = fork.view, same_reward(spec.reward, fork.source.spec.reward)
+    stages = (SFT, REWARD) if kept else (SFT,)
+    results = {stage.name: view.stage_results[stage.name] for stage in stages if stage.name in view.stage_results}
+    return Forked(
+        job=fork.source.job,
+        step=step,
+        checkpoint=checkpoint,
+        stage_results=results,
+        offset=view.offset if kept else None,
+        value_model=_value_model(fork),
+    )
 
 
-def _value_model(fork: Fork) -> dict[str, str] | None:
+def _value_model(fork: Fork) -> ModelRef | None:
     """The model whose architecture the checkpoint's value model has; None: the SFT model's."""
-    document, trained = fork.document, fork.view.stage_results.get("reward")
-    if document.get("forked_from") is not None:
-        inherited: dict[str, str] | None = document["forked_from"]["value_model"]
-        return inherited
-    if document["spec"]["ppo"]["value_init"] != "reward":
+    source, trained = fork.source, fork.view.stage_results.get(REWARD.name)
+    if source.forked_from is not None:
+        return source.forked_from.value_model
+    if source.spec.ppo.value_init != "reward":
         return None
-    model = document["pinned"]["reward"]["models"][0] if trained is None else trained["model"]
-    return ModelRef.from_json(model).to_json()
+    if trained is not None:
+        return trained.model
+    assert source.pinned.reward is not None, "a job without reward stage names its reward"
+    return source.pinned.reward.models[0].ref

@@ -1,55 +1,64 @@
 """Pins of a fork: what its source has pinned and the fork has not changed is taken over, not read again."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from quatrain.jobspec import DataSpec, JobSpec, PpoSpec, RewardSpec, SftSpec
+from quatrain.jobspec.reward_section import RewardSection
+from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.submission.fork_spec import same_reward
 from quatrain.orchestrator.submission.models import PinnedModel
-from quatrain.orchestrator.submission.submit import Submitter, Trial
+from quatrain.orchestrator.submission.submit import PinnedReward, Submitter, Trial
 from quatrain.orchestrator.submission.tables import DataPinner
 from quatrain.refs import TableRef
 
-REWARD = ("reward", "reward_data", "reward_held_out", "reward_is_local_model")
+PROMPTS = "ppo.prompts"
 TABLE_FIELDS = ("max_prompt_length", "truncate_prompt")
 
 
 @dataclass
 class _ForkData(DataPinner):
-    """`before` is the source's spec.json."""
+    """Takes over the tables of `source`."""
 
-    before: dict[str, Any] = field(default_factory=dict)
+    source: Plan = field(kw_only=True)
 
-    async def sft(self, section: dict[str, Any]) -> TableRef:
-        """A fork cannot change it."""
-        return TableRef.from_json(self.before["pinned"]["sft_data"])
+    async def sft(self, section: SftSpec) -> TableRef:
+        """Return the source's table: a fork cannot change it."""
+        assert self.source.pinned.sft_data is not None, "a fork has the source's SFT section"
+        return self.source.pinned.sft_data
 
-    async def prompts(self, name: str, data: dict[str, Any], ppo: dict[str, Any]) -> TableRef:
-        """The source's table, unless the fork names other prompts or prepares them otherwise."""
-        old, key = self.before["spec"]["ppo"], name.removeprefix("ppo.")
-        if old[key] == data and all(old[each] == ppo[each] for each in TABLE_FIELDS):
-            return TableRef.from_json(self.before["pinned"][key])
+    async def prompts(self, name: str, data: DataSpec, ppo: PpoSpec) -> TableRef:
+        """Return the source's table, unless the fork names other prompts or prepares them otherwise."""
+        pinned, old = self.source.pinned, self.source.spec.ppo
+        table, before = (pinned.prompts, old.prompts) if name == PROMPTS else (pinned.eval_prompts, old.eval_prompts)
+        if (
+            table is not None
+            and before == data
+            and all(getattr(old, each) == getattr(ppo, each) for each in TABLE_FIELDS)
+        ):
+            return table
         return await super().prompts(name, data, ppo)
 
 
 @dataclass(frozen=True)
 class ForkResolver(Submitter):
-    """Resolves the spec of a fork; `before` is the source's spec.json."""
+    """Resolves the spec of a fork of `source`."""
 
-    before: dict[str, Any] = field(default_factory=dict)
+    source: Plan = field(kw_only=True)
 
     def data_pinner(self, policy: PinnedModel) -> DataPinner:
-        """See `Submitter.data_pinner`."""
-        return _ForkData(self.store, policy.tokenizer, self.sources, self.local_files, before=self.before)
+        """Return what reads the data sets that the fork has changed."""
+        return _ForkData(self.store, policy.tokenizer, self.sources, self.local_files, source=self.source)
 
-    async def pin_reward(self, resolved: dict[str, Any], data: DataPinner, trial: Trial) -> dict[str, Any]:
-        """The source's entries, unless the fork names another reward."""
-        if same_reward(resolved["reward"], self.before["spec"]["reward"]):
-            return {name: self.before["pinned"][name] for name in REWARD}
-        return await super().pin_reward(resolved, data, trial)
+    async def pin_reward(self, spec: JobSpec, data: DataPinner, trial: Trial) -> PinnedReward:
+        """Return the source's reward, unless the fork names another one."""
+        if same_reward(spec.reward, self.source.spec.reward):
+            pinned = self.source.pinned
+            return PinnedReward(pinned.reward, pinned.reward_data, pinned.reward_held_out, pinned.reward_is_local_model)
+        return await super().pin_reward(spec, data, trial)
 
-    async def pin_gold(self, section: dict[str, Any], trial: Trial) -> dict[str, Any]:
-        """The source's entry, unless the fork names another one."""
-        if section == self.before["spec"]["ppo"]["eval_gold"]:
-            gold: dict[str, Any] = self.before["pinned"]["eval_gold"]
+    async def pin_gold(self, section: RewardSpec, trial: Trial) -> RewardSection:
+        """Return the source's gold reward, unless the fork names another one."""
+        gold = self.source.pinned.eval_gold
+        if gold is not None and section == self.source.spec.ppo.eval_gold:
             return gold
         return await super().pin_gold(section, trial)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quatrain.errors import FieldViolation
-from quatrain.jobspec import JobSpec, apply_overrides, parse_spec, resolved_document
+from quatrain.jobspec import JobSpec, RewardSpec, apply_overrides, parse_spec, resolved_document
 from quatrain.jobspec.parsing import invalid_spec
+from quatrain.orchestrator.plan import Plan
 
 FIXED = {
     "model": "the checkpoint holds this model",
@@ -16,19 +17,19 @@ FIXED = {
 }
 """Fields, or sections, that a fork takes over as they are, and why."""
 
-SCORE_FIELDS = frozenset({"scale", "clip", "timeout"})
+SCORE_FIELDS = {"scale", "clip", "timeout"}
 """Fields of a reward section that say what is done with scores, not where they come from."""
 
 
-def forked_spec(document: dict[str, Any], overrides: Mapping[str, str], step: int) -> JobSpec:
-    """The spec of a fork from the checkpoint of `step`; `document` is the source's spec.json.
+def forked_spec(source: Plan, overrides: Mapping[str, str], step: int) -> JobSpec:
+    """Return the spec of a fork from the checkpoint of `step`.
 
     Raises InvalidSpec with one violation for each field that is wrong or cannot change.
     """
-    before = document["spec"]
+    before = resolved_document(source.spec)
     changed = copy.deepcopy(before)
-    if document["pinned"]["reference"] is not None:
-        changed["reference"]["model"] = document["pinned"]["reference"]["uri"]
+    if source.pinned.reference is not None:
+        changed["reference"]["model"] = source.pinned.reference.uri
     changed = apply_overrides(changed, [f"{path}={overrides[path]}" for path in sorted(overrides)])
     value_init = before["ppo"]["value_init"]
     if isinstance(changed.get("ppo"), dict):
@@ -37,15 +38,15 @@ def forked_spec(document: dict[str, Any], overrides: Mapping[str, str], step: in
     spec = parse_spec(changed)
     after = resolved_document(spec)
     after["ppo"]["value_init"] = value_init
-    found = [*_fixed(before, after), *_trained_reward(before["reward"], after["reward"]), *_ppo(before, after, step)]
+    found = [*_fixed(before, after), *_trained_reward(source.spec.reward, spec.reward), *_ppo(source.spec, spec, step)]
     if found:
         raise invalid_spec(found)
     return spec
 
 
-def same_reward(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def same_reward(one: RewardSpec, other: RewardSpec) -> bool:
     """Whether two resolved reward sections take their raw scores from the same source."""
-    return all(one.get(name) == other.get(name) for name in (one.keys() | other.keys()) - SCORE_FIELDS)
+    return one.model_dump(exclude=SCORE_FIELDS) == other.model_dump(exclude=SCORE_FIELDS)
 
 
 def _fixed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldViolation]:
@@ -57,23 +58,23 @@ def _fixed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldViola
                 )
 
 
-def _trained_reward(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldViolation]:
+def _trained_reward(before: RewardSpec, after: RewardSpec) -> Iterator[FieldViolation]:
     """A reward model that the source has trained is taken over as it is, or replaced by another source of scores."""
-    if after["data"] is None or same_reward(before, after):
+    if after.data is None or same_reward(before, after):
         return
-    for path, _, new in _changes(before, after, "reward."):
+    for path, _, new in _changes(before.model_dump(mode="json"), after.model_dump(mode="json"), "reward."):
         if path.removeprefix("reward.") not in SCORE_FIELDS:
             text = "no reward model is trained in a fork; leave it, or set `reward` to a model, functions or a service"
             yield FieldViolation(path, f"{new!r}: {text}")
 
 
-def _ppo(before: dict[str, Any], after: dict[str, Any], step: int) -> Iterator[FieldViolation]:
-    steps, old, new = after["ppo"]["steps"], before["ppo"]["kl"], after["ppo"]["kl"]
+def _ppo(before: JobSpec, after: JobSpec, step: int) -> Iterator[FieldViolation]:
+    steps, old, new = after.ppo.steps, before.ppo.kl, after.ppo.kl
     if steps <= step:
         text = f"{steps}: step numbers go on, and the checkpoint is of step {step} already; give more than {step}"
         yield FieldViolation("ppo.steps", text)
-    if new["controller"] == "adaptive" and new["coef"] != old["coef"]:
-        text = f"{new['coef']!r}: the adaptive controller goes on with the coefficient of the checkpoint; leave it out"
+    if new.controller == "adaptive" and new.coef != old.coef:
+        text = f"{new.coef!r}: the adaptive controller goes on with the coefficient of the checkpoint; leave it out"
         yield FieldViolation("ppo.kl.coef", text)
 
 

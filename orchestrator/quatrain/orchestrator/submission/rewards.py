@@ -3,10 +3,11 @@
 import asyncio
 import json
 import re
-from typing import Any
+from typing import Literal
 
 from quatrain.data.tables import PromptTable
 from quatrain.errors import DeadlineExpired, FieldViolation, InvalidSpec, Overloaded, QuatrainError, Unavailable
+from quatrain.jobspec import RewardFunctionSpec, RewardSpec
 from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection
 from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, offset_of
@@ -17,16 +18,17 @@ from quatrain.v1 import common_pb2, reward_pb2
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TRIAL_ROWS = 4
 TRIAL_TOKENS = 16
+ValueInit = Literal["reward", "sft"]
 CLASSIFIER = "ForSequenceClassification"
 
 
 async def pin_reward(
-    section: dict[str, Any], field: str, pinner: ModelPinner, folders: FolderCache, store: ObjectStore
+    section: RewardSpec, field: str, pinner: ModelPinner, folders: FolderCache, store: ObjectStore
 ) -> tuple[RewardSection, PinnedModel | None]:
     """The reward section by content, and the model if it is one. Raises InvalidSpec or InvalidData naming the field."""
     model, models = None, list[ModelSource]()
-    if section["model"] is not None:
-        model = await pinner.pin(section["model"], f"{field}.model")
+    if section.model is not None:
+        model = await pinner.pin(section.model, f"{field}.model")
         if not any(CLASSIFIER in name for name in model.facts.architectures):
             text = f"the model is a {'/'.join(model.facts.architectures)}, not a reward model (...{CLASSIFIER})"
             raise InvalidSpec(f"{field}.model: {text}", [FieldViolation(f"{field}.model", text)])
@@ -34,21 +36,21 @@ async def pin_reward(
         models.append(ModelSource(uri=model.ref.uri, digest=model.ref.digest, offset=offset, name="reward_model"))
     functions = [
         await asyncio.to_thread(_function, function, f"{field}.functions.{index}", store)
-        for index, function in enumerate(section["functions"])
+        for index, function in enumerate(section.functions)
     ]
     pinned = RewardSection(
         models=tuple(models),
         functions=tuple(functions),
-        service=section["service"],
-        scale=section["scale"],
-        clip=section["clip"],
-        timeout=section["timeout"],
+        service=section.service,
+        scale=section.scale,
+        clip=section.clip,
+        timeout=section.timeout,
     )
     return pinned, model
 
 
-def _function(function: dict[str, Any], field: str, store: ObjectStore) -> FunctionSource:
-    path, digest = function["path"], function["code_digest"]
+def _function(function: RewardFunctionSpec, field: str, store: ObjectStore) -> FunctionSource:
+    path, digest = function.path, function.code_digest
     file = path.rpartition(":")[0]
     if file.endswith(".py") and digest is None:
         text = f"{path!r} is a file: the client uploads it and sends its digest; give code_digest, or a module"
@@ -56,7 +58,7 @@ def _function(function: dict[str, Any], field: str, store: ObjectStore) -> Funct
     if digest is not None and not (DIGEST.fullmatch(digest) and store.stat(f"data/sha256/{digest}") is not None):
         text = f"no file with digest {digest[:80]!r} was uploaded"
         raise InvalidSpec(f"{field}.code_digest: {text}", [FieldViolation(f"{field}.code_digest", text)])
-    return FunctionSource(path=path, code_digest=digest or "", weight=function["weight"], name=function["name"] or "")
+    return FunctionSource(path=path, code_digest=digest or "", weight=function.weight, name=function.term)
 
 
 async def try_reward(
@@ -94,7 +96,7 @@ async def try_reward(
         raise _refusal(f"the trial on {count} rows gave no usable score: {refused[0]}", field, "REWARD_FUNCTION_FAILED")
 
 
-def value_init(chosen: str | None, local: bool) -> str:
+def value_init(chosen: ValueInit | None, local: bool) -> ValueInit:
     """Where the value model starts; `local`: the reward is one model with the policy's tokenizer.
 
     Raises InvalidSpec when the spec wants to start from a reward model that reads other tokens.

@@ -4,13 +4,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from quatrain.algorithms.permutation import permutation
 from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
 from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
+from quatrain.jobspec import DataSpec, PpoSpec, RewardSpec, SftSpec
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import TableRef
 from quatrain.storage import ObjectStore
@@ -30,49 +31,47 @@ class DataPinner:
     local_files: bool
     warnings: list[str] = field(default_factory=list)
 
-    async def sft(self, section: dict[str, Any]) -> TableRef:
+    async def sft(self, section: SftSpec) -> TableRef:
         """The prepared rows of sft.data."""
 
         def prepare(path: Path) -> TableRef:
-            records, report = load_sft(
-                path, format=section["data"]["format"], columns=section["data"]["columns"] or None
-            )
+            records, report = load_sft(path, format=section.data.format, columns=section.data.columns or None)
             self._note("sft.data", report)
-            return self._put(prepare_sft(records, self.tokenizer, int(section["max_length"])), "sft.data")
+            return self._put(prepare_sft(records, self.tokenizer, section.max_length), "sft.data")
 
-        return await self._with_file("sft.data", section["data"], prepare)
+        return await self._with_file("sft.data", section.data, prepare)
 
-    async def pairs(self, section: dict[str, Any], seed: int) -> tuple[TableRef, TableRef | None]:
+    async def pairs(self, section: RewardSpec, seed: int) -> tuple[TableRef, TableRef | None]:
         """The prepared training and held-out pairs of reward.data; the split is a function of the seed."""
+        data = section.data
+        assert data is not None, "a reward model is trained from data"
 
         def prepare(path: Path) -> tuple[TableRef, TableRef | None]:
-            records, report = load_pairs(
-                path, format=section["data"]["format"], columns=section["data"]["columns"] or None
-            )
+            records, report = load_pairs(path, format=data.format, columns=data.columns or None)
             self._note("reward.data", report)
-            train, held_out = _split(records, float(section["held_out_share"]), seed)
-            longest = int(section["max_length"])
+            train, held_out = _split(records, section.held_out_share, seed)
+            longest = section.max_length
             table = self._put(prepare_pairs(train, self.tokenizer, longest), "reward.data")
             if not held_out:
                 return table, None
             return table, self._put(prepare_pairs(held_out, self.tokenizer, longest), "reward.data")
 
-        return await self._with_file("reward.data", section["data"], prepare)
+        return await self._with_file("reward.data", data, prepare)
 
-    async def prompts(self, name: str, data: dict[str, Any], ppo: dict[str, Any]) -> TableRef:
+    async def prompts(self, name: str, data: DataSpec, ppo: PpoSpec) -> TableRef:
         """A prepared prompt table."""
 
         def prepare(path: Path) -> TableRef:
-            records, report = load_prompts(path, format=data["format"], columns=data["columns"] or None)
+            records, report = load_prompts(path, format=data.format, columns=data.columns or None)
             self._note(name, report)
-            prepared = prepare_prompts(records, self.tokenizer, int(ppo["max_prompt_length"]), ppo["truncate_prompt"])
+            prepared = prepare_prompts(records, self.tokenizer, ppo.max_prompt_length, ppo.truncate_prompt)
             return self._put(prepared, name)
 
         return await self._with_file(name, data, prepare)
 
-    async def _with_file(self, name: str, data: dict[str, Any], prepare: Callable[[Path], T]) -> T:
+    async def _with_file(self, name: str, data: DataSpec, prepare: Callable[[Path], T]) -> T:
         try:
-            return await self.sources.in_thread(data["uri"], lambda uri: self._read(uri, data["format"], prepare))
+            return await self.sources.in_thread(data.uri, lambda uri: self._read(uri, data.format, prepare))
         except (InvalidInput, NotFound, Corrupt) as error:
             violations = [FieldViolation(name, error.message)]
             raise InvalidData(f"{name}: {error.message}", violations) from error

@@ -1,0 +1,39 @@
+"""Base of what is stored as JSON for a long time, and the form that references have in it.
+
+What was stored by another version has to open: unknown keys are passed over, absent ones have defaults.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from quatrain.refs import ModelRef, ObjectRef, TableRef
+
+
+class Stored(BaseModel):
+    """A frozen value with finite numbers; the string below a field is its description."""
+
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, arbitrary_types_allowed=True
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return self.model_dump(mode="json")
+
+
+def _model(value: Any) -> Any:
+    return ModelRef.from_json(value) if isinstance(value, dict) else value
+
+
+def _object(value: Any) -> Any:
+    return ObjectRef.from_json(value) if isinstance(value, dict) else value
+
+
+def _table(value: Any) -> Any:
+    return TableRef.from_json(value) if isinstance(value, dict) else value
+
+
+StoredModel = Annotated[ModelRef, BeforeValidator(_model), PlainSerializer(ModelRef.to_json)]
+StoredObject = Annotated[ObjectRef, BeforeValidator(_object), PlainSerializer(ObjectRef.to_json)]
+StoredTable = Annotated[TableRef, BeforeValidator(_table), PlainSerializer(TableRef.to_json)]
