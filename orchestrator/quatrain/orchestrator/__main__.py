@@ -12,12 +12,12 @@ from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
 from quatrain.orchestrator.api.job_servicer import JobServicer
 from quatrain.orchestrator.api.reading import JobReader
 from quatrain.orchestrator.api.uploads import Uploads
-from quatrain.orchestrator.learners import LearnerPool
-from quatrain.orchestrator.pool_metrics import PoolMetrics
+from quatrain.orchestrator.job.run import Surroundings
+from quatrain.orchestrator.ownership.pool_metrics import PoolMetrics
+from quatrain.orchestrator.ownership.scheduler import Scheduler
+from quatrain.orchestrator.peers.learners import LearnerPool
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.orchestrator.retention.sweep import Sweeper
-from quatrain.orchestrator.run import Surroundings
-from quatrain.orchestrator.scheduler import Scheduler
-from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.submit import Submitter
 from quatrain.queue import open_queue

@@ -5,16 +5,16 @@ from importlib import import_module
 import pytest
 
 QUICK = {
-    "collector": {"READ_BLOCK_SECONDS": 0.05, "SENTINEL_SECONDS": 0.05, "QUEUE_RETRY_SECONDS": 0.05},
-    "owner": {
+    "rollout.collector": {"READ_BLOCK_SECONDS": 0.05, "SENTINEL_SECONDS": 0.05, "QUEUE_RETRY_SECONDS": 0.05},
+    "ownership.owner": {
         "HOLD_SECONDS": 0.1,
         "HOLD_TTL_SECONDS": 0.6,
         "STORE_RETRY_SECONDS": 0.05,
         "RECOVERY_SECONDS": 0.01,
     },
-    "wishes": {"LOOK_SECONDS": 0.05, "RETRY_SECONDS": 0.05},
-    "run": {"STORE_RETRY_SECONDS": 0.05, "PEER_RETRY_SECONDS": 0.05},
-    "training": {"LEARNER_WAIT_SECONDS": 0.05},
+    "ownership.intents": {"LOOK_SECONDS": 0.05, "RETRY_SECONDS": 0.05},
+    "job.run": {"STORE_RETRY_SECONDS": 0.05, "PEER_RETRY_SECONDS": 0.05},
+    "stages.training": {"LEARNER_WAIT_SECONDS": 0.05},
     "rollout.worker": {"LEASE_BLOCK_SECONDS": 0.1, "RETRY_SECONDS": 0.02, "QUEUE_RETRY_SECONDS": 0.05},
 }
 

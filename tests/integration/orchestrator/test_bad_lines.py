@@ -8,7 +8,7 @@ from tests.integration.orchestrator.world import deployment, run
 
 from quatrain.joblog import Event
 from quatrain.joblog.payloads import payload_from
-from quatrain.orchestrator import run as job_run
+from quatrain.orchestrator.job import run as job_run
 from quatrain.storage import rereading
 
 

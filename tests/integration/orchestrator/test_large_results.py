@@ -180,7 +180,7 @@ def test_a_lost_object_is_a_chunk_made_again(tmp_path: Path, to_object: str, tim
 def test_objects_that_are_lost_for_ever_are_made_again_at_a_slow_pace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quatrain.orchestrator.collector.STALLED_SECONDS", 0.5)
+    monkeypatch.setattr("quatrain.orchestrator.rollout.collector.STALLED_SECONDS", 0.5)
 
     async def scenario() -> None:
         store, queue = WatchedStore("deleted", times=6), WatchedQueue()

@@ -5,8 +5,8 @@ from pathlib import Path
 from tests.integration.orchestrator.faults import FlakyQueue, soon
 from tests.integration.orchestrator.world import deployment, run
 
-from quatrain.orchestrator.line import Standing
-from quatrain.orchestrator.pool_metrics import PoolMetrics
+from quatrain.orchestrator.ownership.admission import Standing
+from quatrain.orchestrator.ownership.pool_metrics import PoolMetrics
 from quatrain.telemetry.metrics import REGISTRY
 
 

@@ -14,9 +14,9 @@ from tests.integration.orchestrator.world import World, deployment, run
 
 from quatrain.errors import Overloaded, RewardFunctionError, RunFailed
 from quatrain.joblog import jobs
-from quatrain.orchestrator.collector import Collector
 from quatrain.orchestrator.plan import Plan, read_plan
-from quatrain.orchestrator.sampling import ExpectedBatch, make_tasks, rollout_rows, scoring
+from quatrain.orchestrator.rollout.collector import Collector
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, make_tasks, rollout_rows, scoring
 from quatrain.v1 import generation_pb2, rollout_pb2
 
 

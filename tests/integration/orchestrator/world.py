@@ -28,11 +28,11 @@ from quatrain.joblog.payloads import payload_from
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
-from quatrain.orchestrator.learners import LearnerPool
+from quatrain.orchestrator.job.run import Surroundings
+from quatrain.orchestrator.ownership.scheduler import Scheduler
+from quatrain.orchestrator.peers.learners import LearnerPool
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.orchestrator.rollout.worker import RolloutWorker
-from quatrain.orchestrator.run import Surroundings
-from quatrain.orchestrator.scheduler import Scheduler
-from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.queue.memory import MemoryQueue

@@ -16,8 +16,8 @@ from quatrain.client import AsyncClient, WaitTimedOut, asynchronous, downloads
 from quatrain.client.connection import Connection
 from quatrain.errors import DeadlineExpired, Unavailable
 from quatrain.jobspec.reward_section import ServiceSource
-from quatrain.orchestrator import learners
-from quatrain.orchestrator.learners import LearnerLost, LearnerPool, LearnerSession
+from quatrain.orchestrator.peers import learners
+from quatrain.orchestrator.peers.learners import LearnerLost, LearnerPool, LearnerSession
 from quatrain.queue import redis
 from quatrain.queue.protocol import Lease
 from quatrain.queue.redis import RedisQueue

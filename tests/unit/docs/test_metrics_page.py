@@ -13,8 +13,8 @@ from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer
 from quatrain.learner.plans import Stage
 from quatrain.orchestrator import __main__ as orchestrator  # registers what it tells Prometheus
-from quatrain.orchestrator.evaluation import eval_metrics
-from quatrain.orchestrator.step_metrics import StepClock, collected_metrics
+from quatrain.orchestrator.stages.evaluation import eval_metrics
+from quatrain.orchestrator.stages.step_metrics import StepClock, collected_metrics
 from quatrain.telemetry.metrics import REGISTRY
 from quatrain.v1 import common_pb2, rollout_pb2
 
@@ -26,7 +26,7 @@ def documented(heading: str) -> set[str]:
 
 
 def added_by_train_rows() -> set[str]:
-    return set(re.findall(r'metrics\["([^"]+)"\] =', (ORCHESTRATOR / "training.py").read_text(encoding="utf-8")))
+    return set(re.findall(r'metrics\["([^"]+)"\] =', (ORCHESTRATOR / "stages" / "training.py").read_text(encoding="utf-8")))
 
 
 def test_ppo_names_are_those_of_learner_and_owner(tmp_path: Path) -> None:

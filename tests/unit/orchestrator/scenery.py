@@ -8,7 +8,7 @@ import numpy as np
 from quatrain.jobspec import parse_spec, resolved_document
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.plan import Plan, read_plan
-from quatrain.orchestrator.sampling import PURPOSES, ExpectedBatch, rollout_rows, scoring
+from quatrain.orchestrator.rollout.sampling import PURPOSES, ExpectedBatch, rollout_rows, scoring
 from quatrain.refs import ModelRef, TableRef
 from quatrain.v1 import common_pb2, rollout_pb2
 

@@ -8,9 +8,9 @@ from tests.unit.orchestrator.scenery import expected, make_plan, result_of, resu
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import Fenced, RunFailed
-from quatrain.orchestrator.collector import Collector
+from quatrain.orchestrator.rollout.collector import Collector
 from quatrain.orchestrator.rollout.large_results import pack, write_objects
-from quatrain.orchestrator.sampling import ExpectedBatch
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.queue import Lease
 from quatrain.queue.memory import MemoryQueue
 from quatrain.storage.memory import MemoryStore
@@ -287,7 +287,7 @@ def test_an_entry_cannot_make_the_owner_read_or_delete_anything_else() -> None:
 
 
 def test_a_closed_job_is_not_opened_again_and_one_that_the_queue_forgot_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quatrain.orchestrator.collector.SENTINEL_SECONDS", 0.02)
+    monkeypatch.setattr("quatrain.orchestrator.rollout.collector.SENTINEL_SECONDS", 0.02)
 
     async def scenario() -> None:
         queue = MemoryQueue()
@@ -310,7 +310,7 @@ def test_a_closed_job_is_not_opened_again_and_one_that_the_queue_forgot_is(monke
 
 
 def test_an_owner_that_lost_the_job_does_not_open_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quatrain.orchestrator.collector.SENTINEL_SECONDS", 0.02)
+    monkeypatch.setattr("quatrain.orchestrator.rollout.collector.SENTINEL_SECONDS", 0.02)
 
     async def somebody_elses() -> None:
         raise Fenced("job job-1 has a newer owner")

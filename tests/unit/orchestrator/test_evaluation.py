@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quatrain.batches import BatchRow
-from quatrain.orchestrator.evaluation import eval_metrics
+from quatrain.orchestrator.stages.evaluation import eval_metrics
 
 
 def row(score: float | None, gold: float | None) -> BatchRow:

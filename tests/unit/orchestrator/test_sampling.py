@@ -1,7 +1,7 @@
 from tests.unit.orchestrator.scenery import expected, make_plan
 
 from quatrain.digests import sample_seed
-from quatrain.orchestrator.sampling import chunks, make_tasks, rollout_rows, trainer_state
+from quatrain.orchestrator.rollout.sampling import chunks, make_tasks, rollout_rows, trainer_state
 from quatrain.reward.runner.calling import TrainerState
 
 

@@ -2,7 +2,7 @@ import math
 
 from tests.unit.orchestrator.scenery import expected, make_plan, result_of
 
-from quatrain.orchestrator.step_metrics import collected_metrics, scale_warning
+from quatrain.orchestrator.stages.step_metrics import collected_metrics, scale_warning
 from quatrain.v1 import common_pb2
 
 

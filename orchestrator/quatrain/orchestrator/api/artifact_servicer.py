@@ -11,9 +11,9 @@ import grpc
 
 from quatrain.errors import InvalidData, InvalidInput, NotFound
 from quatrain.faults import fault_point
-from quatrain.orchestrator import names
 from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
+from quatrain.orchestrator.submission import model_names
 from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import ModelRef
@@ -79,7 +79,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         number = 0
         fault_point("import.before_name")
         if request.name:
-            entry = await asyncio.to_thread(names.register, self.store, request.name, model.digest, caller())
+            entry = await asyncio.to_thread(model_names.register, self.store, request.name, model.digest, caller())
             number = entry.number
         fault_point("import.after_name")
         return artifact_pb2.ImportModelResponse(model=model.to_proto(), number=number)
@@ -88,7 +88,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         self, request: artifact_pb2.ListModelsRequest, context: Context
     ) -> artifact_pb2.ListModelsResponse:
         """See the proto."""
-        entries = await asyncio.to_thread(names.list_models, self.store)
+        entries = await asyncio.to_thread(model_names.list_models, self.store)
         return artifact_pb2.ListModelsResponse(
             models=[
                 artifact_pb2.NamedModel(
@@ -114,7 +114,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             chunks = stream_object(self.store, data_key(digest), first)
         else:
             if uri.startswith("models://"):
-                digest = await asyncio.to_thread(names.resolve_name, self.store, uri)
+                digest = await asyncio.to_thread(model_names.resolve_name, self.store, uri)
             else:
                 digest = uri.removeprefix("sha256:")
             chunks = stream_folder(self.store, ModelRef.by_digest(digest), request.received)

@@ -12,8 +12,8 @@ from quatrain.joblog import Event, JobLog, JobView, jobs
 from quatrain.joblog.jobs import check_kept
 from quatrain.joblog.payloads import BatchSealed, Evaluated
 from quatrain.orchestrator.api.access import check_changeable, check_visible
+from quatrain.orchestrator.concurrency import some_at_a_time
 from quatrain.orchestrator.plan import Plan, read_plan
-from quatrain.orchestrator.side_by_side import some_at_a_time
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object

@@ -10,8 +10,8 @@ from quatrain.errors import Corrupt, NotFound, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, JobView, jobs
 from quatrain.orchestrator.plan import read_plan
-from quatrain.orchestrator.retention.marks import MANIFEST, Marks, marks
-from quatrain.orchestrator.retention.rule import next_release
+from quatrain.orchestrator.retention.garbage import MANIFEST, Marks, marks
+from quatrain.orchestrator.retention.policy import next_release
 from quatrain.storage import ObjectStore
 from quatrain.storage.listing import pages
 from quatrain.telemetry.logging import get_logger

@@ -5,8 +5,8 @@ import asyncio
 import grpc
 
 from quatrain.config import ProcessConfig
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.orchestrator.rollout.worker import RolloutWorker
-from quatrain.orchestrator.services import Services
 from quatrain.queue import open_queue
 from quatrain.rpc.process import run_process
 from quatrain.rpc.security import channel_tls

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt
-from quatrain.orchestrator.sampling import PURPOSE_NAMES
+from quatrain.orchestrator.rollout.sampling import PURPOSE_NAMES
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
 from quatrain.storage.rereading import SHORT_PAUSES

@@ -9,7 +9,7 @@ import numpy as np
 
 from quatrain.data.tables import PromptTable
 from quatrain.errors import InvalidInput, RunFailed
-from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.v1 import generation_pb2, reference_pb2, reward_pb2, rollout_pb2
 

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import DeadlineExpired, Overloaded, QuatrainError, Unavailable
 from quatrain.faults import fault_point
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.orchestrator.rollout.large_results import (
     Packed,
     discard_objects,
@@ -17,7 +18,6 @@ from quatrain.orchestrator.rollout.large_results import (
     write_objects,
 )
 from quatrain.orchestrator.rollout.task import run_task
-from quatrain.orchestrator.services import Services
 from quatrain.queue import Lease, RolloutQueue
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object

@@ -7,16 +7,16 @@ from quatrain.batches import BatchRow
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import BatchSealed, Metrics, Payload, PolicyPublished, StageReport, StepCompleted
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.orchestrator.evaluation import evaluate, evaluation_due
-from quatrain.orchestrator.learners import LearnerSession
-from quatrain.orchestrator.model_card import card_files
-from quatrain.orchestrator.preflight import DRIFTED, drift, probe_logprobs, sampler_mismatch
-from quatrain.orchestrator.rewards import value_opening, working_reward
-from quatrain.orchestrator.run import JobFailed, JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch, rollout_rows, scoring, trainer_state
-from quatrain.orchestrator.sealing import seal
-from quatrain.orchestrator.step_metrics import StepClock, collected_metrics, scale_warning
-from quatrain.orchestrator.training import (
+from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.run import JobFailed, JobRun
+from quatrain.orchestrator.job.sealing import seal
+from quatrain.orchestrator.peers.learners import LearnerSession
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, rollout_rows, scoring, trainer_state
+from quatrain.orchestrator.stages.evaluation import evaluate, evaluation_due
+from quatrain.orchestrator.stages.logprob_probe import DRIFTED, drift, probe_logprobs, sampler_mismatch
+from quatrain.orchestrator.stages.model_card import card_files
+from quatrain.orchestrator.stages.step_metrics import StepClock, collected_metrics, scale_warning
+from quatrain.orchestrator.stages.training import (
     begin_stage,
     checkpoint_due,
     export,
@@ -24,7 +24,7 @@ from quatrain.orchestrator.training import (
     open_learner,
     save_checkpoint,
 )
-from quatrain.orchestrator.waiting import collected
+from quatrain.orchestrator.stages.working_reward import value_opening, working_reward
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.stages import PPO
 from quatrain.telemetry.logging import get_logger

@@ -8,13 +8,13 @@ from quatrain.errors import RunFailed
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import OffsetMeasured, StageReport
 from quatrain.jobspec.reward_section import ModelSource, RewardSection
-from quatrain.orchestrator.learners import LearnerSession
-from quatrain.orchestrator.model_card import card_files
-from quatrain.orchestrator.run import JobFailed, JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch, offset_rows, scoring, trainer_state
-from quatrain.orchestrator.stages.odd_answers import odd_answers
-from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
-from quatrain.orchestrator.waiting import collected
+from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.run import JobFailed, JobRun
+from quatrain.orchestrator.peers.learners import LearnerSession
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, offset_rows, scoring, trainer_state
+from quatrain.orchestrator.stages.degenerate_answers import odd_answers
+from quatrain.orchestrator.stages.model_card import card_files
+from quatrain.orchestrator.stages.training import Opening, begin_stage, export, open_learner, train_rows
 from quatrain.stages import REWARD
 from quatrain.text.model_folder import OFFSET_FILE
 from quatrain.v1 import rollout_pb2

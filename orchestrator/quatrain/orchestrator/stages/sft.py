@@ -1,9 +1,9 @@
 """Supervised fine-tuning: from the base model to the SFT model."""
 
 from quatrain.joblog.payloads import StageReport
-from quatrain.orchestrator.model_card import card_files
-from quatrain.orchestrator.run import JobRun
-from quatrain.orchestrator.training import Opening, begin_stage, export, open_learner, train_rows
+from quatrain.orchestrator.job.run import JobRun
+from quatrain.orchestrator.stages.model_card import card_files
+from quatrain.orchestrator.stages.training import Opening, begin_stage, export, open_learner, train_rows
 from quatrain.stages import SFT
 
 

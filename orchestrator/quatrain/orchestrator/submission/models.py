@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, InvalidSpec, NotFound, QuatrainError
-from quatrain.orchestrator.names import resolve_name
+from quatrain.orchestrator.submission.model_names import resolve_name
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import ModelRef
 from quatrain.storage import ObjectStore

@@ -9,7 +9,7 @@ from quatrain.data.tables import PromptTable
 from quatrain.errors import DeadlineExpired, FieldViolation, InvalidSpec, Overloaded, QuatrainError, Unavailable
 from quatrain.jobspec import RewardFunctionSpec, RewardSpec
 from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection
-from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, offset_of
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache

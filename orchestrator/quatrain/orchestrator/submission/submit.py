@@ -16,8 +16,8 @@ from quatrain.joblog import jobs
 from quatrain.joblog.payloads import Forked
 from quatrain.jobspec import JobSpec, RewardSpec, parse_spec, resolved_document
 from quatrain.jobspec.reward_section import RewardSection
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.orchestrator.plan import JobDocument, Pinned, Plan, read_plan
-from quatrain.orchestrator.services import Services
 from quatrain.orchestrator.submission.contract import (
     check_lengths,
     check_policy,

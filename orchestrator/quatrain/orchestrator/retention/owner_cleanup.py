@@ -5,10 +5,10 @@ import asyncio
 from quatrain.errors import Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobView
-from quatrain.orchestrator.retention.marks import marks
-from quatrain.orchestrator.retention.rule import next_release
+from quatrain.orchestrator.job.run import JobRun, to_the_end
+from quatrain.orchestrator.retention.garbage import marks
+from quatrain.orchestrator.retention.policy import next_release
 from quatrain.orchestrator.retention.sweep import sweep_beside
-from quatrain.orchestrator.run import JobRun, to_the_end
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("retention")

@@ -2,9 +2,9 @@
 
 from quatrain.joblog.payloads import OffsetMeasured
 from quatrain.jobspec.reward_section import ModelSource, RewardSection
-from quatrain.orchestrator.run import JobRun
+from quatrain.orchestrator.job.run import JobRun
 from quatrain.orchestrator.stages.reward import measure_offset
-from quatrain.orchestrator.training import Opening
+from quatrain.orchestrator.stages.training import Opening
 from quatrain.stages import PPO, REWARD
 
 

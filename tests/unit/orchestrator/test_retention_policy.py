@@ -10,7 +10,7 @@ from tests.unit.orchestrator.scenery import make_plan
 from quatrain.joblog import Event, JobView, apply
 from quatrain.joblog.payloads import payload_from
 from quatrain.jobspec import CheckpointSpec, JobSpec
-from quatrain.orchestrator.retention.rule import KeepRule, kept_checkpoints, needed_versions, next_release
+from quatrain.orchestrator.retention.policy import KeepRule, kept_checkpoints, needed_versions, next_release
 
 PPO_FIELDS = ("steps", "staleness", "eval_prompts", "eval_every")
 

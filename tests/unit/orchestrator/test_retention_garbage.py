@@ -9,7 +9,7 @@ from tests.unit.orchestrator.scenery import make_plan, with_pinned
 
 from quatrain.joblog import Event, JobView, fold
 from quatrain.joblog.payloads import payload_from
-from quatrain.orchestrator.retention.marks import Marks, marks
+from quatrain.orchestrator.retention.garbage import Marks, marks
 from quatrain.refs import ModelRef
 
 PLAN = with_pinned(make_plan("j"), reference=ModelRef("store:jobs/j/ppo/policy/5-0", "0"))

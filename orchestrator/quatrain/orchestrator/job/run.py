@@ -10,10 +10,10 @@ from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import Corrupt, DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.joblog.payloads import ConditionChanged, LearnerOpened, Payload, StateChanged
-from quatrain.orchestrator.collector import Collector
-from quatrain.orchestrator.learners import LearnerPool, LearnerSession
+from quatrain.orchestrator.peers.learners import LearnerPool, LearnerSession
+from quatrain.orchestrator.peers.service_clients import Services
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.services import Services
+from quatrain.orchestrator.rollout.collector import Collector
 from quatrain.queue import RolloutQueue
 from quatrain.refs import ModelRef, TableRef
 from quatrain.stages import SFT

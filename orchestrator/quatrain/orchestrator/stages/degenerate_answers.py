@@ -7,7 +7,7 @@ import numpy as np
 
 from quatrain.data.tables import PromptTable
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.orchestrator.run import JobRun
+from quatrain.orchestrator.job.run import JobRun
 from quatrain.v1 import common_pb2, reward_pb2, rollout_pb2
 
 PROBED = 32

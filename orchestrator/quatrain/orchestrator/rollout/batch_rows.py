@@ -10,7 +10,7 @@ from quatrain.batches import BatchRow
 from quatrain.data.tables import PromptTable
 from quatrain.digests import canonical_json
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.sampling import ExpectedBatch
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.text import Tokenizer
 from quatrain.v1 import common_pb2, rollout_pb2
 

@@ -6,9 +6,9 @@ import contextlib
 from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import StateChanged
-from quatrain.orchestrator.run import AWAY, JobFailed, JobPaused, JobRun
-from quatrain.orchestrator.training import save_checkpoint
-from quatrain.orchestrator.waiting import ROLLOUTS
+from quatrain.orchestrator.job.await_rollouts import ROLLOUTS
+from quatrain.orchestrator.job.run import AWAY, JobFailed, JobPaused, JobRun
+from quatrain.orchestrator.stages.training import save_checkpoint
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("wishes")

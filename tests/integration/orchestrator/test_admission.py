@@ -15,8 +15,8 @@ from tests.integration.orchestrator.world import World, deployment, run
 from quatrain.errors import LearnerBusy
 from quatrain.joblog import Event, JobLog, jobs
 from quatrain.joblog.payloads import payload_from
-from quatrain.orchestrator import learners
-from quatrain.orchestrator import scheduler as scheduling
+from quatrain.orchestrator.ownership import scheduler as scheduling
+from quatrain.orchestrator.peers import learners
 from quatrain.orchestrator.submission.submit import Submission
 from quatrain.storage import ObjectStore
 from quatrain.v1 import common_pb2, job_pb2, learner_pb2

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from quatrain.batches import BatchRow, write_batch
 from quatrain.digests import sha256_hex
 from quatrain.joblog.payloads import Payload
-from quatrain.orchestrator.batch_rows import batch_rows
-from quatrain.orchestrator.run import JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch
+from quatrain.orchestrator.job.run import JobRun
+from quatrain.orchestrator.rollout.batch_rows import batch_rows
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.refs import ObjectRef
 from quatrain.v1 import rollout_pb2
 

@@ -10,9 +10,9 @@ from tests.unit.text.folders import symbol_tokenizer, write_folder
 from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.data.tables import PromptTable
 from quatrain.errors import Corrupt, InvalidInput, NotFound, PermissionRefused
-from quatrain.orchestrator import names
-from quatrain.orchestrator.batch_rows import batch_rows
-from quatrain.orchestrator.step_metrics import collected_metrics
+from quatrain.orchestrator.rollout.batch_rows import batch_rows
+from quatrain.orchestrator.stages.step_metrics import collected_metrics
+from quatrain.orchestrator.submission import model_names
 from quatrain.rpc.access import LOCAL, Principal, Role
 from quatrain.storage.memory import MemoryStore
 from quatrain.text import Tokenizer
@@ -116,34 +116,34 @@ def test_collected_metrics_count_each_chunk_once() -> None:
 def test_names_are_a_series_of_which_the_newest_is_meant() -> None:
     store = MemoryStore()
     for digest, number in (("a", 1), ("b", 2), ("b", 2), ("a", 3)):
-        assert names.register(store, "mine", digest, LOCAL).number == number
+        assert model_names.register(store, "mine", digest, LOCAL).number == number
 
-    assert names.resolve_name(store, "models://mine") == "a"
-    assert names.resolve_name(store, "models://mine@2") == "b"
-    assert [(entry.number, entry.digest) for entry in names.list_models(store)] == [(1, "a"), (2, "b"), (3, "a")]
+    assert model_names.resolve_name(store, "models://mine") == "a"
+    assert model_names.resolve_name(store, "models://mine@2") == "b"
+    assert [(entry.number, entry.digest) for entry in model_names.list_models(store)] == [(1, "a"), (2, "b"), (3, "a")]
     for unknown in ("models://mine@4", "models://other", "models://", "models://../x"):
         with pytest.raises(NotFound, match="known names: mine"):
-            names.resolve_name(store, unknown)
+            model_names.resolve_name(store, unknown)
 
 
 def test_a_name_is_its_makers_to_add_to() -> None:
     store = MemoryStore()
     ana, eve = (Principal(name, Role.SUBMITTER, frozenset({"ana"})) for name in ("ana", "eve"))
-    names.register(store, "base", "good", ana)
+    model_names.register(store, "base", "good", ana)
 
     with pytest.raises(PermissionRefused, match="belongs to 'ana'"):
-        names.register(store, "base", "evil", eve)
-    assert names.register(store, "base", "good", eve).number == 1
-    assert names.register(store, "base", "better", ana).number == 2
-    assert names.register(store, "base", "best", LOCAL).owner == "local"
-    assert names.register(store, "base", "last", ana).number == 4
+        model_names.register(store, "base", "evil", eve)
+    assert model_names.register(store, "base", "good", eve).number == 1
+    assert model_names.register(store, "base", "better", ana).number == 2
+    assert model_names.register(store, "base", "best", LOCAL).owner == "local"
+    assert model_names.register(store, "base", "last", ana).number == 4
 
 
 def test_bad_names_are_refused_and_damaged_entries_told() -> None:
     store = MemoryStore()
     for name in ("", "Mine", "a/b", "..", "a..b", "-a", "a-", "a" * 64, "a\n"):
         with pytest.raises(InvalidInput, match="model name"):
-            names.register(store, name, "a", LOCAL)
+            model_names.register(store, name, "a", LOCAL)
     store.put("model-names/mine/0000000001.json", b"{}")
     with pytest.raises(Corrupt, match="mine/0000000001"):
-        names.list_models(store)
+        model_names.list_models(store)

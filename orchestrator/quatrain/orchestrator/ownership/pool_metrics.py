@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from prometheus_client import Gauge
 
 from quatrain.errors import QuatrainError
-from quatrain.orchestrator.line import Standing
-from quatrain.orchestrator.scheduler import Scheduler
+from quatrain.orchestrator.ownership.admission import Standing
+from quatrain.orchestrator.ownership.scheduler import Scheduler
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import get_logger
 

@@ -1,7 +1,7 @@
 """The condition that says that sampler and learner drift apart."""
 
 from quatrain.joblog.compact import MetricRow
-from quatrain.orchestrator.preflight import drift
+from quatrain.orchestrator.stages.logprob_probe import drift
 
 
 def rows(*means: float | None) -> list[MetricRow]:

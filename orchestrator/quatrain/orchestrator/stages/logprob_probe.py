@@ -9,10 +9,10 @@ import numpy as np
 
 from quatrain.digests import sample_seed
 from quatrain.joblog.compact import MetricRow
-from quatrain.orchestrator.learners import LearnerSession
+from quatrain.orchestrator.job.run import JobFailed, JobRun
+from quatrain.orchestrator.peers.learners import LearnerSession
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.run import JobFailed, JobRun
-from quatrain.orchestrator.sampling import sampling_params
+from quatrain.orchestrator.rollout.sampling import sampling_params
 from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.telemetry.logging import get_logger

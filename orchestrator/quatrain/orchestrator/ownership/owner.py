@@ -8,17 +8,17 @@ from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.joblog.payloads import AttemptFailed, JobError, JobFinished, OwnerTaken
-from quatrain.orchestrator.collector import Collector
-from quatrain.orchestrator.failures import failure, last_attempt
-from quatrain.orchestrator.learners import LearnerLost
+from quatrain.orchestrator.concurrency import until_one_ends
+from quatrain.orchestrator.job.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
+from quatrain.orchestrator.ownership.failures import failure, last_attempt
+from quatrain.orchestrator.ownership.intents import CancelNow, keep_progress, rest, watch_wishes
+from quatrain.orchestrator.peers.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.retention.keeping import keep_clean
-from quatrain.orchestrator.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
-from quatrain.orchestrator.side_by_side import until_one_ends
+from quatrain.orchestrator.retention.owner_cleanup import keep_clean
+from quatrain.orchestrator.rollout.collector import Collector
 from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
 from quatrain.orchestrator.stages.sft import run_sft
-from quatrain.orchestrator.wishes import CancelNow, keep_progress, rest, watch_wishes
 from quatrain.stages import PPO, REWARD, SFT, Stage
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import get_logger

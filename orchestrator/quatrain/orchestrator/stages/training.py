@@ -18,9 +18,9 @@ from quatrain.joblog.payloads import (
     StepCompleted,
 )
 from quatrain.joblog.view import Checkpoint
-from quatrain.orchestrator.learners import LearnerSession
-from quatrain.orchestrator.retention.keeping import release_needless
-from quatrain.orchestrator.run import AWAY, PASSING, JobRun
+from quatrain.orchestrator.job.run import AWAY, PASSING, JobRun
+from quatrain.orchestrator.peers.learners import LearnerSession
+from quatrain.orchestrator.retention.owner_cleanup import release_needless
 from quatrain.refs import ModelRef, TableRef
 from quatrain.stages import Stage
 from quatrain.telemetry.logging import get_logger

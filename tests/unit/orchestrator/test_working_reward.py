@@ -6,8 +6,8 @@ from tests.unit.orchestrator.scenery import DIGEST, make_plan, with_pinned
 from quatrain.errors import InvalidSpec
 from quatrain.joblog import JobLog
 from quatrain.jobspec.reward_section import ModelSource, RewardSection
-from quatrain.orchestrator.rewards import value_opening
-from quatrain.orchestrator.run import JobRun
+from quatrain.orchestrator.job.run import JobRun
+from quatrain.orchestrator.stages.working_reward import value_opening
 from quatrain.orchestrator.submission.rewards import value_init
 from quatrain.storage.memory import MemoryStore
 

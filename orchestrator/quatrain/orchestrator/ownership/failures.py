@@ -2,9 +2,9 @@
 
 from quatrain.errors import OutOfMemory, QuatrainError
 from quatrain.joblog.payloads import JobError
-from quatrain.orchestrator.learners import LearnerLost
+from quatrain.orchestrator.job.run import JobFailed, JobRun
+from quatrain.orchestrator.peers.learners import LearnerLost
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.run import JobFailed, JobRun
 from quatrain.stages import Stage, stage_named
 
 ADVICE = {

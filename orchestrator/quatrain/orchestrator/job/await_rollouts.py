@@ -2,8 +2,8 @@
 
 import asyncio
 
-from quatrain.orchestrator.run import AWAY, JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch
+from quatrain.orchestrator.job.run import AWAY, JobRun
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.v1 import rollout_pb2
 
 ROLLOUTS = "rollouts"

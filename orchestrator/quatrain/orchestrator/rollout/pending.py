@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from quatrain.errors import QuatrainError, RunFailed
-from quatrain.orchestrator.sampling import ExpectedBatch
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import rollout_pb2
 

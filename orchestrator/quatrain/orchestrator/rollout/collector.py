@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from quatrain.faults import fault_point
-from quatrain.orchestrator.pending import PendingBatch
+from quatrain.orchestrator.concurrency import until_one_ends
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.rollout.large_results import (
     batch_prefix,
@@ -17,8 +17,8 @@ from quatrain.orchestrator.rollout.large_results import (
     read_result,
     results_prefix,
 )
-from quatrain.orchestrator.sampling import PURPOSE_NAMES, ExpectedBatch, chunks, make_tasks
-from quatrain.orchestrator.side_by_side import until_one_ends
+from quatrain.orchestrator.rollout.pending import PendingBatch
+from quatrain.orchestrator.rollout.sampling import PURPOSE_NAMES, ExpectedBatch, chunks, make_tasks
 from quatrain.queue import RolloutQueue
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import delete_prefix

@@ -18,11 +18,11 @@ from functools import partial
 from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
 from quatrain.joblog.jobs import Mark
-from quatrain.orchestrator import owner
-from quatrain.orchestrator.line import Places, Standing, UnownedJob
+from quatrain.orchestrator.job.run import Surroundings
+from quatrain.orchestrator.ownership import owner
+from quatrain.orchestrator.ownership.admission import Places, Standing, UnownedJob
 from quatrain.orchestrator.plan import Rank, read_plan
 from quatrain.orchestrator.rollout.large_results import results_prefix
-from quatrain.orchestrator.run import Surroundings
 from quatrain.queue.names import check_name
 from quatrain.storage.folders import delete_prefix
 from quatrain.telemetry.logging import get_logger

@@ -8,10 +8,10 @@ from quatrain.batches import BatchRow, read_batch
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import Evaluated, Payload
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.orchestrator.run import JobRun
-from quatrain.orchestrator.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
-from quatrain.orchestrator.sealing import seal
-from quatrain.orchestrator.waiting import collected
+from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.run import JobRun
+from quatrain.orchestrator.job.sealing import seal
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
 from quatrain.refs import ObjectRef
 from quatrain.storage.folders import read_object
 

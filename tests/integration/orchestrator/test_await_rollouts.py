@@ -6,13 +6,13 @@ import pytest
 from tests.integration.orchestrator.faults import FlakyQueue
 from tests.integration.orchestrator.world import deployment, run
 
-from quatrain.orchestrator import waiting
+from quatrain.orchestrator.job import await_rollouts
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(waiting, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(await_rollouts, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(await_rollouts, "SILENT_SECONDS", 0.5)
 
 
 def test_a_job_says_that_no_rollout_comes_until_one_does(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The services that a job calls: clients of the stateless ones, sessions of learners."""
