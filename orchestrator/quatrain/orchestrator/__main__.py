@@ -16,7 +16,7 @@ from quatrain.orchestrator.job.run import Surroundings
 from quatrain.orchestrator.ownership.pool_metrics import PoolMetrics
 from quatrain.orchestrator.ownership.scheduler import Scheduler
 from quatrain.orchestrator.peers.learners import LearnerPool
-from quatrain.orchestrator.peers.service_clients import Services
+from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.submit import Submitter
@@ -44,7 +44,7 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
     await asyncio.to_thread(probe_store, store)
     queue = open_queue(config.queue)
     await queue.check()
-    services = Services(
+    services = ServiceClients(
         generation=TargetPool(section.generation, service="quatrain.v1.GenerationService", options=pools),
         reward=TargetPool(section.reward, service="quatrain.v1.RewardService", options=pools),
         reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService", options=pools),

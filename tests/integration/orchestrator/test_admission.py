@@ -10,16 +10,17 @@ from typing import Any, cast
 import pytest
 from tests.integration.orchestrator.faults import FlakyQueue, soon
 from tests.integration.orchestrator.test_api import serving
-from tests.integration.orchestrator.world import World, deployment, run
+from tests.integration.orchestrator.world import World, deployment, open_call, run
 
 from quatrain.errors import LearnerBusy
 from quatrain.joblog import Event, JobLog, jobs
 from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator.ownership import scheduler as scheduling
 from quatrain.orchestrator.peers import learners
+from quatrain.orchestrator.peers.learner_session import OpenCall
 from quatrain.orchestrator.submission.submit import Submission
 from quatrain.storage import ObjectStore
-from quatrain.v1 import common_pb2, job_pb2, learner_pb2
+from quatrain.v1 import job_pb2
 
 
 def small(world: World, **fields: Any) -> dict[str, Any]:
@@ -103,17 +104,16 @@ def test_who_is_later_in_the_line_gets_a_learner_where_enough_are_free(
 ) -> None:
     busy_for = {"a", "b"}
 
-    async def opened(address: str, request: learner_pb2.OpenRequest, tls: Any) -> str:
-        if request.token.job in busy_for:
+    async def opened(address: str, call: OpenCall, tls: Any) -> str:
+        if call.token.job in busy_for:
             raise LearnerBusy("taken by another orchestrator's job meanwhile")
-        return request.token.job
+        return call.token.job
 
     monkeypatch.setattr(learners, "_open_at", opened)
 
     async def ask(pool: learners.LearnerPool, job: str) -> str:
-        request = learner_pb2.OpenRequest(token=common_pb2.OwnerToken(job=job, epoch=1, attempt=1))
         try:
-            return cast(str, await pool.open(request, (0, "", job)))
+            return cast(str, await pool.open(open_call(job), (0, "", job)))
         except LearnerBusy as error:
             return error.message
 

@@ -17,12 +17,12 @@ from tests.servers.s3 import S3Server
 
 from quatrain.errors import Overloaded
 from quatrain.joblog import Event
+from quatrain.orchestrator.peers.service_clients import GenerateCall, Generated
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.queue import Lease
 from quatrain.queue.redis import RedisQueue
 from quatrain.storage.folders import upload_model_folder
 from quatrain.storage.memory import MemoryStore
-from quatrain.v1 import generation_pb2
 
 ROLLOUTS = "jobs/job-1/ppo/rollouts/"
 EVERYTHING = 0
@@ -256,11 +256,11 @@ async def half_a_step(world: World) -> RolloutWorker:
     generate = services.generate
     calls: list[int] = []
 
-    async def once(request: Any, timeout: float) -> generation_pb2.GenerateResponse:
+    async def once(call: GenerateCall, timeout: float) -> Generated:
         calls.append(1)
         if len(calls) > 1:
             raise Overloaded("busy", retry_after=0.01)
-        return await generate(request, timeout)
+        return await generate(call, timeout)
 
     object.__setattr__(services, "generate", once)
     worker = world.start_worker("busy", services=services, inline_bytes=EVERYTHING, idle=0.3)

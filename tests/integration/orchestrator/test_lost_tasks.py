@@ -11,10 +11,11 @@ from tests.servers.redis import RedisServer
 from tests.unit.orchestrator.scenery import expected, make_plan, results_of
 
 from quatrain.orchestrator.rollout.collector import Collector
+from quatrain.orchestrator.rollout.samples import RolloutTask
+from quatrain.orchestrator.rollout.wire import decode_task
 from quatrain.queue import Lease
 from quatrain.queue.redis import RedisQueue
 from quatrain.storage.memory import MemoryStore
-from quatrain.v1 import rollout_pb2
 
 PLAN = make_plan()
 TASKS = "quatrain:tasks:default"
@@ -24,11 +25,11 @@ async def ours() -> None:
     """The job has no other owner."""
 
 
-async def leased(queue: RedisQueue, count: int) -> list[tuple[Lease, rollout_pb2.RolloutTask]]:
+async def leased(queue: RedisQueue, count: int) -> list[tuple[Lease, RolloutTask]]:
     leases: list[Lease] = []
     while len(leases) < count:
         leases += await queue.lease("default", "w", count=count, block=1.0)
-    return [(lease, rollout_pb2.RolloutTask.FromString(lease.payload)) for lease in leases]
+    return [(lease, decode_task(lease.payload)) for lease in leases]
 
 
 def test_tasks_that_the_queue_lost_are_enqueued_again(
@@ -47,10 +48,10 @@ def test_tasks_that_the_queue_lost_are_enqueued_again(
             with Redis.from_url(valkey_server.url) as server:
                 server.xdel(TASKS, lost[0].entry_id)
             (again,) = await leased(queue, 1)
-            assert (again[1].chunk, list(again[1].rows)) == (lost[1].chunk, list(lost[1].rows))
+            assert (again[1].chunk, again[1].samples) == (lost[1].chunk, lost[1].samples)
             for lease, task in (again, kept):
                 assert await queue.complete(lease, results_of(task, batch))
-            assert len(await collector.collect(batch)) == len(batch.rows)
+            assert len(await collector.collect(batch)) == len(batch.samples)
             assert (await queue.backlog("default")).waiting == 0, "what was completed is not made again"
         finally:
             running.cancel()

@@ -16,7 +16,8 @@ from quatrain.errors import Overloaded, RewardFunctionError, RunFailed
 from quatrain.joblog import jobs
 from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.orchestrator.rollout.collector import Collector
-from quatrain.orchestrator.rollout.sampling import ExpectedBatch, make_tasks, rollout_rows, scoring
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, make_task, rollout_samples, scoring
+from quatrain.orchestrator.rollout.wire import encode_task
 from quatrain.v1 import generation_pb2, rollout_pb2
 
 
@@ -26,7 +27,7 @@ def batch_of(plan: Plan) -> ExpectedBatch:
     return ExpectedBatch(
         purpose="rollout",
         step=1,
-        rows=rollout_rows(plan, 1),
+        samples=rollout_samples(plan, 1),
         policy=pinned.model,
         policy_version=0,
         prompts=pinned.prompts,
@@ -43,8 +44,9 @@ async def tasks(root: Path, count: int = 1, deadline: float = 10.0) -> AsyncIter
         await world.submit(world.spec(prompts_per_step=2 * count))
         plan = read_plan("job-1", jobs.read_spec(world.store, "job-1"))
         await queue.open_job("job-1")
-        for task in make_tasks(plan, batch_of(plan), 1, range(count), deadline):
-            await queue.add_task("default", "job-1", task.SerializeToString())
+        for chunk in range(count):
+            task = make_task(plan, batch_of(plan), 1, chunk, deadline)
+            await queue.add_task("default", "job-1", encode_task(task))
         yield world, queue
 
 
@@ -119,14 +121,15 @@ def test_an_answer_with_too_few_samples_is_a_failure_that_names_the_service(tmp_
     async def scenario() -> None:
         async with tasks(tmp_path) as (world, queue):
             services = world.services()
-            generate = services.generate
+            pool: Any = services.generation
+            call = pool.call
 
-            async def short(request: Any, timeout: float) -> generation_pb2.GenerateResponse:
-                answer = await generate(request, timeout)
+            async def short(*arguments: Any, **options: Any) -> generation_pb2.GenerateResponse:
+                answer: generation_pb2.GenerateResponse = await call(*arguments, **options)
                 del answer.finish_reasons[-1]
                 return answer
 
-            object.__setattr__(services, "generate", short)
+            pool.call = short
             world.start_worker(services=services)
             (failure,) = await results(queue, 1)
             assert failure.error_message == "generation answered 1 samples of the 2 that it was asked for"
@@ -313,6 +316,6 @@ def test_what_a_worker_makes_is_what_the_collector_takes(tmp_path: Path) -> None
             world.start_worker()
             batch = batch_of(plan)
             collected = await asyncio.wait_for(collector.collect(batch), 10.0)
-            assert [result.row.rollout_id for result in collected] == [row.rollout_id for row in batch.rows]
+            assert [made.rollout.sample.rollout_id for made in collected] == [each.rollout_id for each in batch.samples]
 
     run(scenario)

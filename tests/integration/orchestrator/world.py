@@ -30,19 +30,22 @@ from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.orchestrator.job.run import Surroundings
 from quatrain.orchestrator.ownership.scheduler import Scheduler
+from quatrain.orchestrator.peers.learner_session import OpenCall, OwnerToken
 from quatrain.orchestrator.peers.learners import LearnerPool
-from quatrain.orchestrator.peers.service_clients import Services
+from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.queue.memory import MemoryQueue
 from quatrain.reference.service import ReferenceService
 from quatrain.reference.servicer import ReferenceServicer
+from quatrain.refs import ModelRef
 from quatrain.reward.service import Backends, RewardService
 from quatrain.reward.servicer import RewardServicer
 from quatrain.rpc.server import RpcServer
 from quatrain.rpc.targets import TargetPool
 from quatrain.rpc.worker import ModelThread
+from quatrain.stages import PPO
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.memory import MemoryStore
@@ -80,6 +83,14 @@ def put_rows(store: ObjectStore, rows: list[dict[str, Any]]) -> str:
     digest = sha256_hex(data)
     store.put_if_absent(f"data/sha256/{digest}", data)
     return f"sha256:{digest}"
+
+
+def open_call(job: str) -> OpenCall:
+    """What an owner asks a learner for that will refuse it, or never hear it."""
+    base = ModelRef("sha256:0", "0")
+    return OpenCall(
+        OwnerToken(job, 1, 1), PPO, "{}", base, base, 1, 1, "float32", True, exact_logprobs=True, temperature=1.0
+    )
 
 
 @dataclass
@@ -158,8 +169,8 @@ class World:
     def folders(self, name: str) -> FolderCache:
         return FolderCache(self.store, self.root / "folders" / name, 2**30)
 
-    def services(self) -> Services:
-        services = Services(
+    def services(self) -> ServiceClients:
+        services = ServiceClients(
             *(
                 TargetPool(self.addresses[name], service=f"quatrain.v1.{name.title()}Service")
                 for name in ("generation", "reward", "reference")
@@ -172,7 +183,7 @@ class World:
         self,
         name: str = "worker",
         *,
-        services: Services | None = None,
+        services: ServiceClients | None = None,
         idle: float = 6.0,
         inline_bytes: int = INLINE_BYTES,
     ) -> RolloutWorker:

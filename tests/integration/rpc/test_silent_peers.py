@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.orchestrator.world import open_call
 from tests.integration.rpc.servers import run
 from tests.integration.rpc.silent import black_hole, stalling, stalling_rpc
 from urllib3 import Retry
@@ -16,8 +17,9 @@ from quatrain.client import AsyncClient, WaitTimedOut, asynchronous, downloads
 from quatrain.client.connection import Connection
 from quatrain.errors import DeadlineExpired, Unavailable
 from quatrain.jobspec.reward_section import ServiceSource
-from quatrain.orchestrator.peers import learners
-from quatrain.orchestrator.peers.learners import LearnerLost, LearnerPool, LearnerSession
+from quatrain.orchestrator.peers import learner_session
+from quatrain.orchestrator.peers.learner_session import LearnerLost, LearnerSession
+from quatrain.orchestrator.peers.learners import LearnerPool
 from quatrain.queue import redis
 from quatrain.queue.protocol import Lease
 from quatrain.queue.redis import RedisQueue
@@ -28,7 +30,7 @@ from quatrain.rpc.targets import PoolOptions, TargetPool
 from quatrain.stages import PPO
 from quatrain.storage import s3, s3_transport
 from quatrain.storage.s3 import S3Address, S3Store
-from quatrain.v1 import common_pb2, generation_pb2, generation_pb2_grpc, learner_pb2
+from quatrain.v1 import generation_pb2, generation_pb2_grpc, learner_pb2
 
 LIMIT = 45.0
 """Of a whole test; each path is bounded by tenths of a second here."""
@@ -89,27 +91,25 @@ def test_calls_of_the_services(kind: str) -> None:
 @KINDS
 def test_calls_of_a_learner(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPEN_TIMEOUT_SECONDS", "LOGPROBS_TIMEOUT_SECONDS", "STATUS_TIMEOUT_SECONDS", "LOST_AFTER_SECONDS"):
-        monkeypatch.setattr(learners, name, 0.25)
+        monkeypatch.setattr(learner_session, name, 0.25)
 
     async def scenario() -> None:
         async with peer(kind) as address:
-            token = common_pb2.OwnerToken(job="job", epoch=1, attempt=1)
-            session = LearnerSession(address, token)
-            await all_end(
-                {"open": session.open(learner_pb2.OpenRequest(token=token, stage=PPO.proto))}, *AWAY, naming=address
-            )
+            call = open_call("job")
+            session = LearnerSession(address, call.token)
+            await all_end({"open": session.open(call)}, *AWAY, naming=address)
             session.stage = PPO
             calls = {
                 "train": session.train(1, None),
                 "publish": session.publish(1),
                 "save": session.save(1),
                 "export": session.export({}),
-                "logprobs": session.logprobs(learner_pb2.ComputePolicyLogprobsRequest(token=token)),
+                "logprobs": session.logprobs([], [], 1.0),
             }
             await all_end(calls, LearnerLost, naming=f"learner {address} lost at ppo ")
             await session.close()
             pool = LearnerPool([address])
-            opening = pool.open(learner_pb2.OpenRequest(token=token), (0, "", "job"))
+            opening = pool.open(call, (0, "", "job"))
             await all_end({"pool": opening}, Unavailable, naming=address)
             await pool.free("job")
 
@@ -119,14 +119,14 @@ def test_calls_of_a_learner(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @KINDS
 def test_a_learner_that_opens_for_long_has_to_live(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOST_AFTER_SECONDS", "STATUS_TIMEOUT_SECONDS", "SIGN_OF_LIFE_SECONDS", "LIFE_LOOK_SECONDS"):
-        monkeypatch.setattr(learners, name, 0.2)
+        monkeypatch.setattr(learner_session, name, 0.2)
 
     async def scenario() -> None:
         async with peer(kind) as address:
-            token = common_pb2.OwnerToken(job="job", epoch=1, attempt=1)
-            session = LearnerSession(address, token)
+            call = open_call("job")
+            session = LearnerSession(address, call.token)
             with pytest.raises(Unavailable, match=r"no sign of life for 0.2 s|cannot be reached"):
-                await session.open(learner_pb2.OpenRequest(token=token, stage=PPO.proto))
+                await session.open(call)
             await session.abandon()
 
     run(scenario, limit=LIMIT)

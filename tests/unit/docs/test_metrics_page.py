@@ -6,6 +6,7 @@ import torch
 from tests.unit.docs.pages import ROOT, names, rows, section
 from tests.unit.learner import stages
 from tests.unit.models.tiny_models import save_tiny_model
+from tests.unit.orchestrator.scenery import expected, made_of, make_plan
 
 from quatrain.jobspec.sections import RewardSpec, SftSpec
 from quatrain.learner.backends import Inputs
@@ -16,7 +17,7 @@ from quatrain.orchestrator import __main__ as orchestrator  # registers what it 
 from quatrain.orchestrator.stages.evaluation import eval_metrics
 from quatrain.orchestrator.stages.step_metrics import StepClock, collected_metrics
 from quatrain.telemetry.metrics import REGISTRY
-from quatrain.v1 import common_pb2, rollout_pb2
+from quatrain.v1 import common_pb2
 
 ORCHESTRATOR = ROOT / "orchestrator" / "quatrain" / "orchestrator"
 
@@ -26,14 +27,17 @@ def documented(heading: str) -> set[str]:
 
 
 def added_by_train_rows() -> set[str]:
-    return set(re.findall(r'metrics\["([^"]+)"\] =', (ORCHESTRATOR / "stages" / "training.py").read_text(encoding="utf-8")))
+    return set(
+        re.findall(r'metrics\["([^"]+)"\] =', (ORCHESTRATOR / "stages" / "training.py").read_text(encoding="utf-8"))
+    )
 
 
 def test_ppo_names_are_those_of_learner_and_owner(tmp_path: Path) -> None:
     trainer = stages.ppo_trainer(tmp_path)
     trained = trainer.train(1, stages.sealed(1), stages.never).metrics
-    result = rollout_pb2.RolloutResult(reward_metrics=[common_pb2.NamedValue(name="politeness", value=1.0)])
-    collected = collected_metrics([result])
+    batch = expected(make_plan())
+    logged = [common_pb2.NamedValue(name="politeness", value=1.0)]
+    collected = collected_metrics([made_of(batch, batch.samples[0], 0, reward_metrics=logged)])
     produced = {*trained, *collected, *StepClock().metrics(dict(collected), 0.0)}
 
     # The batch has one reward term, `helpful`.

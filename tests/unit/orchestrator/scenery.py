@@ -8,11 +8,19 @@ import numpy as np
 from quatrain.jobspec import parse_spec, resolved_document
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.plan import Plan, read_plan
-from quatrain.orchestrator.rollout.sampling import PURPOSES, ExpectedBatch, rollout_rows, scoring
+from quatrain.orchestrator.rollout.samples import ExpectedSample, Made, RolloutTask
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, rollout_samples, scoring
+from quatrain.orchestrator.rollout.wire import decode_result
 from quatrain.refs import ModelRef, TableRef
 from quatrain.v1 import common_pb2, rollout_pb2
 
 DIGEST = "d" * 64
+
+PURPOSES = {
+    "rollout": rollout_pb2.PURPOSE_ROLLOUT,
+    "eval": rollout_pb2.PURPOSE_EVAL,
+    "offset": rollout_pb2.PURPOSE_OFFSET,
+}
 
 
 def make_plan(job: str = "job-1", prompts: int = 10, owner: str = "local", **ppo: Any) -> Plan:
@@ -59,7 +67,7 @@ def expected(plan: Plan, step: int = 1, version: int = 0) -> ExpectedBatch:
     return ExpectedBatch(
         purpose="rollout",
         step=step,
-        rows=rollout_rows(plan, step),
+        samples=rollout_samples(plan, step),
         policy=ModelRef("store:p", DIGEST),
         policy_version=version,
         prompts=TableRef("data/p", DIGEST, 1, 10),
@@ -68,14 +76,20 @@ def expected(plan: Plan, step: int = 1, version: int = 0) -> ExpectedBatch:
     )
 
 
-def result_of(batch: ExpectedBatch, row: rollout_pb2.TaskRow, chunk: int, **changes: Any) -> rollout_pb2.RolloutResult:
+def result_of(batch: ExpectedBatch, sample: ExpectedSample, chunk: int, **changes: Any) -> rollout_pb2.RolloutResult:
+    """What a worker may send, sound or not."""
     ids = np.array([2, 3, 1], dtype="<i4")
     fields: dict[str, Any] = {
         "job": "job-1",
         "purpose": PURPOSES[batch.purpose],
         "step": batch.step,
         "chunk": chunk,
-        "row": row,
+        "row": rollout_pb2.TaskRow(
+            rollout_id=sample.rollout_id,
+            prompt_index=sample.prompt_index,
+            sample_index=sample.sample_index,
+            seed=sample.seed,
+        ),
         "policy": batch.policy.at_version(batch.policy_version).to_proto(),
         "completion_ids": ids.tobytes(),
         "logprobs": np.full(3, -0.5, dtype="<f4").tobytes(),
@@ -87,5 +101,12 @@ def result_of(batch: ExpectedBatch, row: rollout_pb2.TaskRow, chunk: int, **chan
     return rollout_pb2.RolloutResult(**(fields | changes))
 
 
-def results_of(task: rollout_pb2.RolloutTask, batch: ExpectedBatch) -> list[bytes]:
-    return [result_of(batch, row, task.chunk).SerializeToString() for row in task.rows]
+def made_of(batch: ExpectedBatch, sample: ExpectedSample, chunk: int, **changes: Any) -> Made:
+    """The same as the owner reads it."""
+    made = decode_result(result_of(batch, sample, chunk, **changes).SerializeToString())
+    assert isinstance(made, Made)
+    return made
+
+
+def results_of(task: RolloutTask, batch: ExpectedBatch) -> list[bytes]:
+    return [result_of(batch, sample, task.chunk).SerializeToString() for sample in task.samples]

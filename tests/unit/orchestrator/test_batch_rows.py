@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.orchestrator.scenery import DIGEST, expected, make_plan, result_of
+from tests.unit.orchestrator.scenery import DIGEST, expected, made_of, make_plan
 from tests.unit.text.folders import symbol_tokenizer, write_folder
 
 from quatrain.batches import BatchRow, read_batch, write_batch
 from quatrain.data.tables import PromptTable
 from quatrain.errors import Corrupt, InvalidInput, NotFound, PermissionRefused
 from quatrain.orchestrator.rollout.batch_rows import batch_rows
+from quatrain.orchestrator.rollout.samples import ExpectedSample
 from quatrain.orchestrator.stages.step_metrics import collected_metrics
 from quatrain.orchestrator.submission import model_names
 from quatrain.rpc.access import LOCAL, Principal, Role
@@ -35,11 +36,11 @@ def table() -> PromptTable:
 
 def sealed(tokenizer: Tokenizer, **changes: Any) -> BatchRow:
     batch = expected(PLAN)
-    results = [result_of(batch, row, 0) for row in batch.rows]
-    results[0] = result_of(batch, changes.pop("told", batch.rows[0]), 0, **changes)
-    rows = batch_rows(PLAN, batch, results, table(), tokenizer)
+    made = [made_of(batch, sample, 0) for sample in batch.samples]
+    made[0] = made_of(batch, changes.pop("told", batch.samples[0]), 0, **changes)
+    rows = batch_rows(PLAN, batch, made, table(), tokenizer)
     assert [row.status for row in rows[1:]] == ["rollout"] * 5
-    assert [row.rollout_id for row in read_batch(write_batch(rows))] == [row.rollout_id for row in batch.rows]
+    assert [row.rollout_id for row in read_batch(write_batch(rows))] == [sample.rollout_id for sample in batch.samples]
     return rows[0]
 
 
@@ -87,8 +88,8 @@ def test_a_skipped_sample_has_no_score_and_a_term_that_is_no_number_is_null(toke
 
 
 def test_a_rollout_is_what_was_expected_whatever_the_worker_says_of_it(tokenizer: Tokenizer) -> None:
-    wrong = rollout_pb2.TaskRow(rollout_id="other", prompt_index=77, sample_index=5, seed=1)
-    expected_row = expected(PLAN).rows[0]
+    wrong = ExpectedSample(rollout_id="other", prompt_index=77, sample_index=5, seed=1)
+    expected_row = expected(PLAN).samples[0]
 
     row = sealed(tokenizer, told=wrong, **outcome(status="rollout", score=1.5))
 
@@ -103,9 +104,9 @@ def test_a_rollout_is_what_was_expected_whatever_the_worker_says_of_it(tokenizer
 def test_collected_metrics_count_each_chunk_once() -> None:
     batch = expected(PLAN)
     logged = [common_pb2.NamedValue(name="words", value=2.0), common_pb2.NamedValue(name="empty")]
-    results = [result_of(batch, row, index // 4, reward_metrics=logged) for index, row in enumerate(batch.rows)]
+    made = [made_of(batch, each, index // 4, reward_metrics=logged) for index, each in enumerate(batch.samples)]
 
-    metrics = collected_metrics(results)
+    metrics = collected_metrics(made)
 
     assert metrics["time/generate"] == 1.0
     assert metrics["completions/tokens"] == 18.0

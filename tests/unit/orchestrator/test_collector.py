@@ -4,17 +4,19 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tests.unit.orchestrator.scenery import expected, make_plan, result_of, results_of
+from tests.unit.orchestrator.scenery import expected, made_of, make_plan, result_of, results_of
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import Fenced, RunFailed
 from quatrain.orchestrator.rollout.collector import Collector
 from quatrain.orchestrator.rollout.large_results import pack, write_objects
+from quatrain.orchestrator.rollout.samples import ExpectedSample, RolloutTask
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
+from quatrain.orchestrator.rollout.wire import decode_task
 from quatrain.queue import Lease
 from quatrain.queue.memory import MemoryQueue
 from quatrain.storage.memory import MemoryStore
-from quatrain.v1 import common_pb2, rollout_pb2
+from quatrain.v1 import common_pb2
 
 PLAN = make_plan()
 
@@ -34,11 +36,11 @@ async def collecting(queue: MemoryQueue, store: MemoryStore | None = None) -> As
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def leased(queue: MemoryQueue, count: int) -> list[tuple[Lease, rollout_pb2.RolloutTask]]:
+async def leased(queue: MemoryQueue, count: int) -> list[tuple[Lease, RolloutTask]]:
     leases: list[Lease] = []
     while len(leases) < count:
         leases += await queue.lease("default", "w", count=count, block=1.0)
-    return [(lease, rollout_pb2.RolloutTask.FromString(lease.payload)) for lease in leases]
+    return [(lease, decode_task(lease.payload)) for lease in leases]
 
 
 def test_results_come_back_in_the_order_of_the_rows() -> None:
@@ -49,9 +51,9 @@ def test_results_come_back_in_the_order_of_the_rows() -> None:
             await collector.expect(batch)
             for lease, task in reversed(await leased(queue, 2)):
                 assert await queue.complete(lease, results_of(task, batch))
-            return [result.row.rollout_id for result in await asyncio.wait_for(collector.collect(batch), 5)]
+            return [made.rollout.sample.rollout_id for made in await asyncio.wait_for(collector.collect(batch), 5)]
 
-    assert asyncio.run(scenario()) == [row.rollout_id for row in expected(PLAN).rows]
+    assert asyncio.run(scenario()) == [sample.rollout_id for sample in expected(PLAN).samples]
 
 
 def test_a_batch_is_enqueued_once_though_the_reading_loop_looks_at_it_while_it_is_being_enqueued() -> None:
@@ -80,7 +82,7 @@ def test_the_first_result_of_an_id_wins_and_another_version_does_not_count() -> 
     async def scenario() -> list[float]:
         queue = MemoryQueue()
         batch = expected(PLAN)
-        row = batch.rows[0]
+        row = batch.samples[0]
         stale = result_of(batch, row, 0, policy=batch.policy.at_version(7).to_proto(), generate_seconds=9.0)
         late = result_of(batch, row, 0, generate_seconds=8.0)
         async with collecting(queue) as collector:
@@ -90,7 +92,7 @@ def test_the_first_result_of_an_id_wins_and_another_version_does_not_count() -> 
                 first, [stale.SerializeToString(), *results_of(task, batch), late.SerializeToString()]
             )
             assert await queue.complete(second, results_of(other, batch))
-            return [result.generate_seconds for result in await asyncio.wait_for(collector.collect(batch), 5)]
+            return [made.work.generate_seconds for made in await asyncio.wait_for(collector.collect(batch), 5)]
 
     assert asyncio.run(scenario()) == [0.5] * 6
 
@@ -118,7 +120,7 @@ def test_a_failed_task_ends_the_wait_with_its_reason() -> None:
         queue = MemoryQueue()
         batch = expected(PLAN)
         failure = result_of(
-            batch, batch.rows[0], 0, error_reason="REWARD_FUNCTION_FAILED", error_message="count raised"
+            batch, batch.samples[0], 0, error_reason="REWARD_FUNCTION_FAILED", error_message="count raised"
         )
         async with collecting(queue) as collector:
             await collector.expect(batch)
@@ -183,7 +185,7 @@ def test_a_late_failure_of_a_task_that_another_worker_did_changes_nothing() -> N
     async def scenario() -> int:
         queue = MemoryQueue()
         batch = expected(PLAN)
-        failure = result_of(batch, batch.rows[0], 0, error_reason="NOT_FOUND", error_message="late")
+        failure = result_of(batch, batch.samples[0], 0, error_reason="NOT_FOUND", error_message="late")
         async with collecting(queue) as collector:
             await collector.expect(batch)
             (lease, task), (other, second) = await leased(queue, 2)
@@ -194,9 +196,9 @@ def test_a_late_failure_of_a_task_that_another_worker_did_changes_nothing() -> N
     assert asyncio.run(scenario()) == 6
 
 
-def stored(store: MemoryStore, task: rollout_pb2.RolloutTask, batch: ExpectedBatch, **changes: Any) -> list[bytes]:
+def stored(store: MemoryStore, task: RolloutTask, batch: ExpectedBatch, **changes: Any) -> list[bytes]:
     """Results of a task as entries that name objects, which are in the store."""
-    packed = pack([result_of(batch, row, task.chunk, **changes) for row in task.rows], inline_bytes=0)
+    packed = pack([made_of(batch, sample, task.chunk, **changes) for sample in task.samples], inline_bytes=0)
     write_objects(store, packed)
     return list(packed.entries)
 
@@ -250,7 +252,7 @@ def test_an_object_of_another_version_does_not_stand_for_the_one_that_is_missing
                 stale = stored(store, task, batch, policy=batch.policy.at_version(7).to_proto())
                 assert await queue.complete(lease, stale + stored(store, task, batch))
             results = await asyncio.wait_for(collector.collect(batch), 5)
-            return len([result for result in results if result.policy.policy_version == 0])
+            return len([made for made in results if made.place.policy.policy_version == 0])
 
     assert asyncio.run(scenario()) == 6
 
@@ -264,14 +266,14 @@ def test_an_entry_cannot_make_the_owner_read_or_delete_anything_else() -> None:
             store.put(key, b"precious")
         keys = [*others, "jobs/job-1/ppo/rollouts/../../spec.json"]
 
-        def forged(row: rollout_pb2.TaskRow, key: str) -> bytes:
+        def forged(row: ExpectedSample, key: str) -> bytes:
             place = common_pb2.ObjectRef(key=key, sha256=sha256_hex(b"precious"))
             return result_of(batch, row, 0, object=place).SerializeToString()
 
         async with collecting(queue, store) as collector:
             await collector.expect(batch)
             (lease, task), (other, second) = await leased(queue, 2)
-            assert await queue.complete(lease, [forged(row, key) for row, key in zip(task.rows, keys, strict=True)])
+            assert await queue.complete(lease, [forged(row, key) for row, key in zip(task.samples, keys, strict=True)])
             (again, task) = (await leased(queue, 1))[0]
             assert await queue.complete(again, results_of(task, batch))
             assert await queue.complete(other, results_of(second, batch))
@@ -279,7 +281,7 @@ def test_an_entry_cannot_make_the_owner_read_or_delete_anything_else() -> None:
             await collector.forget("rollout", 1)
             await queue.add_task("default", "job-1", lease.payload)
             (late, task) = (await leased(queue, 1))[0]
-            assert await queue.complete(late, [forged(row, key) for row, key in zip(task.rows, keys, strict=True)])
+            assert await queue.complete(late, [forged(row, key) for row, key in zip(task.samples, keys, strict=True)])
             await asyncio.sleep(0.2)
         return objects(store)
 

@@ -1,6 +1,6 @@
 import math
 
-from tests.unit.orchestrator.scenery import expected, make_plan, result_of
+from tests.unit.orchestrator.scenery import expected, made_of, make_plan
 
 from quatrain.orchestrator.stages.step_metrics import collected_metrics, scale_warning
 from quatrain.v1 import common_pb2
@@ -14,8 +14,8 @@ def test_logged_values_that_are_not_finite_stay_out_of_the_log() -> None:
 
     metrics = collected_metrics(
         [
-            result_of(batch, batch.rows[0], 0, reward_metrics=first),
-            result_of(batch, batch.rows[1], 1, reward_metrics=second),
+            made_of(batch, batch.samples[0], 0, reward_metrics=first),
+            made_of(batch, batch.samples[1], 1, reward_metrics=second),
         ]
     )
 

@@ -3,8 +3,8 @@
 import asyncio
 
 from quatrain.orchestrator.job.run import AWAY, JobRun
+from quatrain.orchestrator.rollout.samples import Made
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
-from quatrain.v1 import rollout_pb2
 
 ROLLOUTS = "rollouts"
 """Name of the condition that says that no result comes."""
@@ -12,7 +12,7 @@ LOOK_SECONDS = 2.0
 SILENT_SECONDS = 60.0
 
 
-async def collected(run: JobRun, batch: ExpectedBatch) -> list[rollout_pb2.RolloutResult]:
+async def collected(run: JobRun, batch: ExpectedBatch) -> list[Made]:
     """As `Collector.collect`, with the conditions of the job."""
     work = asyncio.create_task(run.collector.collect(batch))
     try:

@@ -10,8 +10,9 @@ from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import Corrupt, DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.joblog.payloads import ConditionChanged, LearnerOpened, Payload, StateChanged
-from quatrain.orchestrator.peers.learners import LearnerPool, LearnerSession
-from quatrain.orchestrator.peers.service_clients import Services
+from quatrain.orchestrator.peers.learner_session import LearnerSession, OwnerToken
+from quatrain.orchestrator.peers.learners import LearnerPool
+from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.rollout.collector import Collector
 from quatrain.queue import RolloutQueue
@@ -22,7 +23,6 @@ from quatrain.storage.folders import FolderCache, read_object
 from quatrain.storage.rereading import PAUSES
 from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer
-from quatrain.v1 import common_pb2
 
 T = TypeVar("T")
 log = get_logger("run")
@@ -60,7 +60,7 @@ class Surroundings:
     name: str
     store: ObjectStore
     queue: RolloutQueue
-    services: Services
+    services: ServiceClients
     learners: LearnerPool
     folders: FolderCache
 
@@ -251,9 +251,9 @@ class JobRun:
             await self.around.learners.free(self.plan.job)
         self.session, self.learner_left = None, False
 
-    def token(self) -> common_pb2.OwnerToken:
+    def token(self) -> OwnerToken:
         """Proof of ownership for the learner."""
-        return common_pb2.OwnerToken(job=self.plan.job, epoch=self.epoch, attempt=self.attempt)
+        return OwnerToken(job=self.plan.job, epoch=self.epoch, attempt=self.attempt)
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

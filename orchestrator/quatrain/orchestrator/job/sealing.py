@@ -13,9 +13,9 @@ from quatrain.digests import sha256_hex
 from quatrain.joblog.payloads import Payload
 from quatrain.orchestrator.job.run import JobRun
 from quatrain.orchestrator.rollout.batch_rows import batch_rows
+from quatrain.orchestrator.rollout.samples import Made
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.refs import ObjectRef
-from quatrain.v1 import rollout_pb2
 
 FOLDERS = {"rollout": "batches", "eval": "evals"}
 """Below the stage's folder, by the purpose of the batch."""
@@ -24,16 +24,14 @@ Describe = Callable[[Sequence[BatchRow], ObjectRef], Awaitable[Payload]]
 """Makes the event of the rows and of the object that holds them, which is written already."""
 
 
-async def seal(
-    run: JobRun, batch: ExpectedBatch, results: Sequence[rollout_pb2.RolloutResult], describe: Describe
-) -> list[BatchRow]:
+async def seal(run: JobRun, batch: ExpectedBatch, made: Sequence[Made], describe: Describe) -> list[BatchRow]:
     """Write the collected samples of a batch as one object and fix it by an event. Return its rows.
 
     Each expected sample is a row: a rollout, a skip or a refusal with its reason. Raises Fenced when the job has a
     newer owner, and what asks the job to stop while the store is away.
     """
     prompts = await run.prompts(batch.prompts)
-    rows = await asyncio.to_thread(batch_rows, run.plan, batch, results, prompts, await run.tokenizer())
+    rows = await asyncio.to_thread(batch_rows, run.plan, batch, made, prompts, await run.tokenizer())
     data = await asyncio.to_thread(write_batch, rows)
     name = f"{batch.step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
     ref = ObjectRef(f"jobs/{run.plan.job}/ppo/{FOLDERS[batch.purpose]}/{name}", sha256_hex(data), len(data))

@@ -3,7 +3,7 @@
 from quatrain.errors import OutOfMemory, QuatrainError
 from quatrain.joblog.payloads import JobError
 from quatrain.orchestrator.job.run import JobFailed, JobRun
-from quatrain.orchestrator.peers.learners import LearnerLost
+from quatrain.orchestrator.peers.learner_session import LearnerLost
 from quatrain.orchestrator.plan import Plan
 from quatrain.stages import Stage, stage_named
 

@@ -12,7 +12,7 @@ from quatrain.orchestrator.concurrency import until_one_ends
 from quatrain.orchestrator.job.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
 from quatrain.orchestrator.ownership.failures import failure, last_attempt
 from quatrain.orchestrator.ownership.intents import CancelNow, keep_progress, rest, watch_wishes
-from quatrain.orchestrator.peers.learners import LearnerLost
+from quatrain.orchestrator.peers.learner_session import LearnerLost
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.retention.owner_cleanup import keep_clean
 from quatrain.orchestrator.rollout.collector import Collector

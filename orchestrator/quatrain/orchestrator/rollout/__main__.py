@@ -5,7 +5,7 @@ import asyncio
 import grpc
 
 from quatrain.config import ProcessConfig
-from quatrain.orchestrator.peers.service_clients import Services
+from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.queue import open_queue
 from quatrain.rpc.process import run_process
@@ -21,7 +21,7 @@ async def serve(config: ProcessConfig) -> None:
     pools = PoolOptions(tls=channel_tls(config))
     queue = open_queue(config.queue)
     await queue.check()
-    services = Services(
+    services = ServiceClients(
         generation=TargetPool(section.generation, service="quatrain.v1.GenerationService", options=pools),
         reward=TargetPool(section.reward, service="quatrain.v1.RewardService", options=pools),
         reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService", options=pools),

@@ -5,8 +5,6 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from google.protobuf.message import DecodeError
-
 from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from quatrain.faults import fault_point
 from quatrain.orchestrator.concurrency import until_one_ends
@@ -18,18 +16,20 @@ from quatrain.orchestrator.rollout.large_results import (
     results_prefix,
 )
 from quatrain.orchestrator.rollout.pending import PendingBatch
-from quatrain.orchestrator.rollout.sampling import PURPOSE_NAMES, ExpectedBatch, chunks, make_tasks
+from quatrain.orchestrator.rollout.samples import Made, Purpose, Result, Stored
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, make_task
+from quatrain.orchestrator.rollout.wire import decode_result, encode_task
 from quatrain.queue import RolloutQueue
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import delete_prefix
 from quatrain.telemetry.logging import get_logger
-from quatrain.v1 import rollout_pb2
 
 log = get_logger("collector")
 
 TASK_DEADLINE_SECONDS = 600.0
 STALLED_SECONDS = TASK_DEADLINE_SECONDS + 60.0
-READ_COUNT = 256
+READ_COUNT = 64
+"""Entries read at a time. Each may hold 64 KiB, and nothing else happens in the event loop while they are parsed."""
 READ_BLOCK_SECONDS = 0.5
 SENTINEL_SECONDS = 1.0
 LOSS_LOOK_SECONDS = 5.0
@@ -46,9 +46,9 @@ class Collector:
         self._queue = queue
         self._pool = plan.spec.pool
         self._store = store
-        self._pending: dict[tuple[str, int], PendingBatch] = {}
-        self._loose: dict[tuple[str, int], list[tuple[str, rollout_pb2.RolloutResult]]] = {}
-        self._forgotten: dict[str, int] = {}
+        self._pending: dict[tuple[Purpose, int], PendingBatch] = {}
+        self._loose: dict[tuple[Purpose, int], list[tuple[str, Result]]] = {}
+        self._forgotten: dict[Purpose, int] = {}
         """The highest step of each purpose that is sealed for good."""
         self._after = "0"
         self._sentinel = ""
@@ -112,8 +112,7 @@ class Collector:
         await self._drained.wait()
         if batch.key in self._pending:
             return
-        chunk_of = {row.rollout_id: number for number, rows in enumerate(chunks(self._plan, batch)) for row in rows}
-        pending = PendingBatch(batch, chunk_of)
+        pending = await asyncio.to_thread(PendingBatch.of, batch, self._plan.spec.ppo.chunk_size)
         self._pending[batch.key] = pending
         for entry, result in self._loose.pop(batch.key, []):
             pending.take(entry, result)
@@ -124,20 +123,20 @@ class Collector:
             log.warning("queue is away, tasks are enqueued later", job=self._plan.job, error=error.message)
         fault_point("owner.after_enqueue")
 
-    async def collect(self, batch: ExpectedBatch) -> list[rollout_pb2.RolloutResult]:
-        """Results in the order of the batch's rows. Raises RunFailed when a task failed for good."""
+    async def collect(self, batch: ExpectedBatch) -> list[Made]:
+        """Results in the order of the batch's samples. Raises RunFailed when a task failed for good."""
         await self.expect(batch)
         pending = self._pending[batch.key]
         await pending.done.wait()
         if pending.error is not None:
             raise pending.error
-        return [pending.results[row.rollout_id] for row in batch.rows]
+        return [pending.results[sample.rollout_id] for sample in batch.samples]
 
     def pending(self, batch: ExpectedBatch) -> PendingBatch | None:
         """How far a batch is that is expected."""
         return self._pending.get(batch.key)
 
-    async def forget(self, purpose: str, step: int) -> None:
+    async def forget(self, purpose: Purpose, step: int) -> None:
         """Deletes the results of a batch that is sealed for good, and of those before it that a former owner left."""
         self._forgotten[purpose] = max(step, self._forgotten.get(purpose, step))
         pending = self._pending.pop((purpose, step), None)
@@ -146,7 +145,7 @@ class Collector:
         for key in [key for key in self._loose if key[0] == purpose and key[1] <= step]:
             for entry, result in self._loose.pop(key):
                 entries.append(entry)
-                if result.HasField("object"):
+                if isinstance(result, Stored):
                     with_objects.add(key[1])
         for each in with_objects:  # All of the batch: also what no entry names, because its worker was too late.
             prefix = batch_prefix(self._plan.job, purpose, each)
@@ -205,21 +204,21 @@ class Collector:
         for entry, payload in entries:
             self._after = entry
             try:
-                result = rollout_pb2.RolloutResult.FromString(payload)
-            except DecodeError:
+                result = decode_result(payload)
+            except Corrupt:
                 log.error("an entry that is no result was dropped", job=self._plan.job, entry=entry)
                 done.append(entry)
                 continue
-            key = (PURPOSE_NAMES.get(result.purpose, ""), result.step)
-            pending = self._pending.get(key)
+            place = result.place
+            pending = self._pending.get(place.batch)
             if pending is not None:
                 pending.take(entry, result)
-            elif result.step <= self._forgotten.get(key[0], -1):
+            elif place.step <= self._forgotten.get(place.purpose, -1):
                 done.append(entry)
-                if result.HasField("object"):
+                if isinstance(result, Stored):
                     self._rubbish.put_nowait(partial(delete_object, self._store, self._plan.job, result.object.key))
             else:  # Not ours to delete: a newer owner may be ahead of us, and not have told us yet.
-                self._loose.setdefault(key, []).append((entry, result))
+                self._loose.setdefault(place.batch, []).append((entry, result))
         if done:
             await self._queue.delete_results(self._plan.job, done)
         if not entries:
@@ -232,18 +231,18 @@ class Collector:
             some = dict(list(pending.unread.items())[:OBJECTS_AT_ONCE])
             found = await asyncio.gather(*(asyncio.to_thread(self._read_object, entry) for entry in some.values()))
             for rollout, result in zip(some, found, strict=True):
-                pending.unread.pop(rollout, None)
                 if result is not None:
                     pending.accept(result)
                 else:
                     pending.lose(rollout)
 
-    def _read_object(self, entry: rollout_pb2.RolloutResult) -> rollout_pb2.RolloutResult | None:
+    def _read_object(self, entry: Stored) -> Made | None:
         """None when the object is gone or damaged."""
         try:
             return read_result(self._store, self._plan.job, entry)
         except (NotFound, Corrupt, InvalidInput) as error:
-            log.warning("a result is lost", job=self._plan.job, step=entry.step, chunk=entry.chunk, error=error.message)
+            place = entry.place
+            log.warning("a result is lost", job=place.job, step=place.step, chunk=place.chunk, error=error.message)
             return None
 
     async def _delete_rubbish(self) -> None:
@@ -268,8 +267,8 @@ class Collector:
             return
         async with self._sending:
             pending.progress = time.monotonic()
-            for task in make_tasks(self._plan, pending.batch, self._epoch, pending.unsent, TASK_DEADLINE_SECONDS):
-                if task.chunk in pending.unsent:
-                    entry = await self._queue.add_task(self._pool, self._plan.job, task.SerializeToString())
-                    pending.tasks[task.chunk] = entry
-                    pending.unsent.discard(task.chunk)
+            for chunk in sorted(pending.unsent):
+                if chunk in pending.unsent:
+                    task = make_task(self._plan, pending.batch, self._epoch, chunk, TASK_DEADLINE_SECONDS)
+                    pending.tasks[chunk] = await self._queue.add_task(self._pool, task.job, encode_task(task))
+                    pending.unsent.discard(chunk)

@@ -1,4 +1,16 @@
-"""A batch that is being collected: what is expected of it, what has come, what is missing."""
+"""A batch that is being collected: what is expected of it, what has come, what is missing.
+
+Each expected sample is in exactly one of three places:
+
+| place | how it got there | how it leaves |
+|---|---|---|
+| missing | at first; `lose`, when its object cannot be had | `take` |
+| `unread` | an entry named the object that holds it | `accept`, `lose` |
+| `results` | an entry, or its object, held it | never: the first result of a rollout id wins |
+
+`missing_of[chunk]` counts the samples of a chunk that are missing, so the chunks that have to be made are those with a
+count above 0. Whatever is told of a batch may be told twice, in any order.
+"""
 
 import asyncio
 import time
@@ -6,25 +18,26 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from quatrain.errors import QuatrainError, RunFailed
+from quatrain.orchestrator.rollout.samples import Failed, Made, Result, Stored
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.telemetry.logging import get_logger
-from quatrain.v1 import rollout_pb2
 
 log = get_logger("collector")
 
-MOST_LOSSES = 3
+MAX_LOSSES = 3
 """Times that a chunk is enqueued again at once because its task, or an object of its results, is gone or damaged."""
 
 
 @dataclass
 class PendingBatch:
-    """The state of one batch. Whatever is told of it may be told twice, in any order."""
+    """The state of one batch. See the module."""
 
     batch: ExpectedBatch
     chunk_of: dict[str, int]
     """The chunk of each expected rollout id."""
-    results: dict[str, rollout_pb2.RolloutResult] = field(default_factory=dict)
-    unread: dict[str, rollout_pb2.RolloutResult] = field(default_factory=dict)
+    missing_of: Counter[int]
+    results: dict[str, Made] = field(default_factory=dict)
+    unread: dict[str, Stored] = field(default_factory=dict)
     """By rollout id, the entries whose result lies in an object that has yet to be read."""
     entries: list[str] = field(default_factory=list)
     """All entries of the queue that were of this batch."""
@@ -41,37 +54,45 @@ class PendingBatch:
     heard: float = field(default_factory=time.monotonic)
     """When a result last came (monotonic); at first when the batch was made."""
 
+    @staticmethod
+    def of(batch: ExpectedBatch, chunk_size: int) -> "PendingBatch":
+        """Return a batch of which nothing has come. For a thread: it walks over every sample."""
+        chunk_of = {sample.rollout_id: index // chunk_size for index, sample in enumerate(batch.samples)}
+        return PendingBatch(batch, chunk_of, Counter(chunk_of.values()))
+
     def silent_seconds(self) -> float:
-        """Seconds since a result last came."""
+        """Return the seconds since a result last came."""
         return time.monotonic() - self.heard
 
     def missing_chunks(self) -> set[int]:
-        """Chunks of which a sample is neither here nor in an object."""
-        have = self.results.keys() | self.unread.keys()
-        return {chunk for rollout, chunk in self.chunk_of.items() if rollout not in have}
+        """Return the chunks of which a sample is neither here nor in an object."""
+        return {chunk for chunk, count in self.missing_of.items() if count > 0}
 
-    def take(self, entry_id: str, entry: rollout_pb2.RolloutResult) -> None:
-        """An entry of the queue; it holds a result or names the object that does. Another version's is not ours."""
+    def take(self, entry_id: str, result: Result) -> None:
+        """Take an entry of the queue. One of another version than the batch's is not ours."""
         self.entries.append(entry_id)
-        self.has_objects |= entry.HasField("object")
-        version = (self.batch.policy.digest, self.batch.policy_version)
-        if (entry.policy.digest, entry.policy.policy_version) != version:
+        self.has_objects |= isinstance(result, Stored)
+        policy = result.place.policy
+        if (policy.digest, policy.policy_version) != (self.batch.policy.digest, self.batch.policy_version):
             return
-        rollout = entry.row.rollout_id
-        if not entry.HasField("object"):
-            self.accept(entry)
-        elif rollout in self.chunk_of and rollout not in self.results:
-            self.unread.setdefault(rollout, entry)
-
-    def accept(self, result: rollout_pb2.RolloutResult) -> None:
-        """A whole result. The first one of a rollout id wins."""
-        if result.error_reason:
+        if isinstance(result, Failed):
             self._fail(result)
-            return
-        rollout = result.row.rollout_id
+        elif isinstance(result, Stored):
+            rollout = result.sample.rollout_id
+            if rollout in self.chunk_of and rollout not in self.results and rollout not in self.unread:
+                self.unread[rollout] = result
+                self.missing_of[self.chunk_of[rollout]] -= 1
+        else:
+            self.accept(result)
+
+    def accept(self, made: Made) -> None:
+        """Take a whole result."""
+        rollout = made.rollout.sample.rollout_id
         if rollout not in self.chunk_of or rollout in self.results:
             return
-        self.results[rollout] = result
+        if self.unread.pop(rollout, None) is None:
+            self.missing_of[self.chunk_of[rollout]] -= 1
+        self.results[rollout] = made
         self.progress = self.heard = time.monotonic()
         if len(self.results) == len(self.chunk_of):
             self.done.set()
@@ -81,7 +102,8 @@ class PendingBatch:
 
         At once for a few times; after that when the batch counts as stalled.
         """
-        if rollout not in self.results:
+        if self.unread.pop(rollout, None) is not None:
+            self.missing_of[self.chunk_of[rollout]] += 1
             self.lose_chunk(self.chunk_of[rollout])
 
     def lose_chunk(self, chunk: int) -> None:
@@ -91,18 +113,18 @@ class PendingBatch:
             return
         self.losses[chunk] += 1
         where = {"purpose": self.batch.purpose, "step": self.batch.step, "chunk": chunk, "losses": self.losses[chunk]}
-        if self.losses[chunk] > MOST_LOSSES:
+        if self.losses[chunk] > MAX_LOSSES:
             log.error("a chunk is lost again and again: it waits until the batch has stalled", **where)
             return
         log.warning("a chunk is lost: it is enqueued again", **where)
         self.unsent.add(chunk)
 
-    def _fail(self, failure: rollout_pb2.RolloutResult) -> None:
-        if failure.chunk not in self.missing_chunks():
+    def _fail(self, failure: Failed) -> None:
+        if self.missing_of[failure.place.chunk] <= 0:
             return  # Another worker has done the task meanwhile.
         self.error = RunFailed(
             f"{self.batch.purpose} of step {self.batch.step} with policy version {self.batch.policy_version} failed: "
-            f"{failure.error_message}",
-            reason=failure.error_reason,
+            f"{failure.message}",
+            reason=failure.reason,
         )
         self.done.set()

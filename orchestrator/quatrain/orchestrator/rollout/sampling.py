@@ -1,92 +1,116 @@
-"""Which samples a step expects, and the tasks that make them. Pure functions of the plan."""
+"""Which samples a step expects, and the tasks that make them. Pure functions of the plan.
+
+A step may have tens of thousands of samples: what makes all of them at once belongs into a thread.
+"""
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from quatrain.algorithms.permutation import permutation
 from quatrain.digests import canonical_json, rollout_id, sample_seed
 from quatrain.jobspec.reward_section import RewardSection
+from quatrain.orchestrator.peers.service_clients import Sampling
 from quatrain.orchestrator.plan import Plan
-from quatrain.refs import ModelRef, TableRef
+from quatrain.orchestrator.rollout.samples import ExpectedSample, Purpose, RolloutTask, Scoring
+from quatrain.refs import ModelRef, ObjectRef, TableRef
 from quatrain.stages import POLICY_STAGE
-from quatrain.v1 import generation_pb2, rollout_pb2
 
-PURPOSES = {
-    "rollout": rollout_pb2.PURPOSE_ROLLOUT,
-    "eval": rollout_pb2.PURPOSE_EVAL,
-    "offset": rollout_pb2.PURPOSE_OFFSET,
-}
-PURPOSE_NAMES = {value: name for name, value in PURPOSES.items()}
-OFFSET_SAMPLES = 512
-"""Completions that the reward model's offset is the mean score of (algorithms: at least 512)."""
+
+@dataclass(frozen=True)
+class TrainerState:
+    """What reward functions may know about the training; step 0 is before the first one."""
+
+    job: str = ""
+    step: int = 0
+    total_steps: int = 0
+
+    def to_text(self) -> str:
+        """Return it as JSON."""
+        state = {"job": self.job, "step": self.step, "total_steps": self.total_steps}
+        return canonical_json(state).decode()
 
 
 @dataclass(frozen=True)
 class ExpectedBatch:
     """The samples of one step, evaluation or offset measurement, in (prompt, sample) order, and how to make them."""
 
-    purpose: str
+    purpose: Purpose
     step: int
-    rows: tuple[rollout_pb2.TaskRow, ...]
+    samples: tuple[ExpectedSample, ...]
     policy: ModelRef
     policy_version: int
     prompts: TableRef
-    scorings: tuple[rollout_pb2.Scoring, ...]
+    scorings: tuple[Scoring, ...]
     reference: ModelRef | None
-    trainer_state: dict[str, Any] = field(default_factory=dict)
+    trainer_state: TrainerState = field(default_factory=TrainerState)
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> tuple[Purpose, int]:
         """What tells this batch from the others of the job."""
         return self.purpose, self.step
 
+    def chunks(self, size: int) -> int:
+        """Return how many chunks of `size` samples the batch has; the last one may be smaller."""
+        return -(-len(self.samples) // size)
 
-def rollout_rows(plan: Plan, step: int) -> tuple[rollout_pb2.TaskRow, ...]:
-    """Samples of a PPO step: the next prompts of a seeded order that is reshuffled at each pass over the prompts.
+
+def rollout_samples(plan: Plan, step: int) -> tuple[ExpectedSample, ...]:
+    """Return the samples of a PPO step: the next prompts of a seeded order, reshuffled at each pass over the prompts.
 
     A prompt that a step meets twice (fewer prompts than the step needs) continues its sample indices.
     """
-    wanted = plan.spec.ppo.prompts_per_step
-    start = (step - 1) * wanted
-    prompts = [_nth_prompt(plan.seed, position, plan.pinned.prompts.rows) for position in range(start, start + wanted)]
-    return _rows(plan, "rollout", step, prompts, plan.spec.ppo.samples_per_prompt)
+    ppo = plan.spec.ppo
+    prompts = _next_prompts(plan, (step - 1) * ppo.prompts_per_step, ppo.prompts_per_step)
+    return _samples(plan, "rollout", step, prompts, ppo.samples_per_prompt)
 
 
-def eval_rows(plan: Plan) -> tuple[rollout_pb2.TaskRow, ...]:
-    """One sample for each held-out prompt; the seeds are the same at every evaluation, so that they pair."""
+def eval_samples(plan: Plan) -> tuple[ExpectedSample, ...]:
+    """Return one sample for each held-out prompt; the seeds are the same at every evaluation, so that they pair."""
     assert plan.pinned.eval_prompts is not None, "no evaluation without eval_prompts"
-    return _rows(plan, "eval", 0, list(range(plan.pinned.eval_prompts.rows)), 1)
+    return _samples(plan, "eval", 0, range(plan.pinned.eval_prompts.rows), 1)
 
 
-def offset_rows(plan: Plan) -> tuple[rollout_pb2.TaskRow, ...]:
-    """Samples of the SFT model on training prompts that centre the reward model."""
-    prompts = [_nth_prompt(plan.seed, position, plan.pinned.prompts.rows) for position in range(OFFSET_SAMPLES)]
-    return _rows(plan, "offset", 0, prompts, 1)
+def offset_samples(plan: Plan) -> tuple[ExpectedSample, ...]:
+    """Return the samples of the SFT model on training prompts that centre the reward model."""
+    return _samples(plan, "offset", 0, _next_prompts(plan, 0, OFFSET_SAMPLES), 1)
 
 
-def _nth_prompt(seed: int, position: int, count: int) -> int:
-    passes, place = divmod(position, count)
-    return _order(seed, passes, count)[place]
+OFFSET_SAMPLES = 512
+"""Completions that the reward model's offset is the mean score of (algorithms: at least 512)."""
+
+
+def _next_prompts(plan: Plan, start: int, count: int) -> list[int]:
+    """Prompt indices at the positions from `start` on of the endless order."""
+    rows = plan.pinned.prompts.rows
+    found: list[int] = []
+    while len(found) < count:
+        passes, place = divmod(start + len(found), rows)
+        found += _order(plan.seed, passes, rows)[place : place + count - len(found)]
+    return found
 
 
 _ORDERS: dict[tuple[int, int, int], list[int]] = {}
-"""The last few shuffled orders: a step asks for many neighbouring positions of one."""
+"""The last few shuffled orders: one step goes on in the order of the step before."""
 
 
 def _order(seed: int, passes: int, count: int) -> list[int]:
     key = (seed, passes, count)
-    if key not in _ORDERS:
+    order = _ORDERS.get(key)
+    if order is None:
         order = permutation(count, "prompts", seed, passes)
-        while len(_ORDERS) >= 8:
-            _ORDERS.pop(next(iter(_ORDERS)))
-        _ORDERS[key] = order
-    return _ORDERS[key]
+        # Replaced as one: several threads may be at it.
+        kept = dict(list(_ORDERS.items())[-7:])
+        kept[key] = order
+        _ORDERS.clear()
+        _ORDERS.update(kept)
+    return order
 
 
-def _rows(plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: int) -> tuple[rollout_pb2.TaskRow, ...]:
+def _samples(
+    plan: Plan, purpose: Purpose, step: int, prompts: Sequence[int], samples: int
+) -> tuple[ExpectedSample, ...]:
     met: Counter[int] = Counter()
     pairs: list[tuple[int, int]] = []
     for prompt in prompts:
@@ -94,7 +118,7 @@ def _rows(plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: 
         met[prompt] += samples
     stage = POLICY_STAGE.name if purpose == "rollout" else purpose
     return tuple(
-        rollout_pb2.TaskRow(
+        ExpectedSample(
             rollout_id=rollout_id(plan.job, purpose, step, prompt, sample),
             prompt_index=prompt,
             sample_index=sample,
@@ -104,20 +128,20 @@ def _rows(plan: Plan, purpose: str, step: int, prompts: Sequence[int], samples: 
     )
 
 
-def trainer_state(plan: Plan, step: int) -> dict[str, Any]:
-    """What reward functions may know about the training; 0 is before the first step."""
-    return {"job": plan.job, "step": step, "total_steps": plan.spec.ppo.steps}
+def trainer_state(plan: Plan, step: int) -> TrainerState:
+    """Return what reward functions may know at a step."""
+    return TrainerState(plan.job, step, plan.spec.ppo.steps)
 
 
-def scoring(name: str, reward: RewardSection, missing_eos_penalty: float) -> rollout_pb2.Scoring:
-    """One way to score the samples of a batch."""
-    return rollout_pb2.Scoring(name=name, reward_json=reward.to_text(), missing_eos_penalty=missing_eos_penalty)
+def scoring(name: str, reward: RewardSection, missing_eos_penalty: float) -> Scoring:
+    """Return one way to score the samples of a batch."""
+    return Scoring(name, reward.to_text(), missing_eos_penalty)
 
 
-def sampling_params(plan: Plan) -> generation_pb2.SamplingParams:
-    """How rollouts are sampled."""
+def sampling_params(plan: Plan) -> Sampling:
+    """Return how rollouts are sampled."""
     section = plan.spec.ppo.generation
-    return generation_pb2.SamplingParams(
+    return Sampling(
         max_new_tokens=section.max_new_tokens,
         temperature=section.temperature,
         ignore_eos=section.ignore_eos,
@@ -125,36 +149,27 @@ def sampling_params(plan: Plan) -> generation_pb2.SamplingParams:
     )
 
 
-def chunks(plan: Plan, batch: ExpectedBatch) -> list[tuple[rollout_pb2.TaskRow, ...]]:
-    """The batch cut into runs of `chunk_size` rows: results depend on the cut, so it is fixed by the spec alone."""
-    size = plan.spec.ppo.chunk_size
-    return [batch.rows[start : start + size] for start in range(0, len(batch.rows), size)]
+def make_task(plan: Plan, batch: ExpectedBatch, epoch: int, chunk: int, deadline: float) -> RolloutTask:
+    """Return the task for one chunk: a run of `chunk_size` samples.
 
-
-def make_tasks(
-    plan: Plan, batch: ExpectedBatch, epoch: int, missing: Iterable[int], deadline: float
-) -> list[rollout_pb2.RolloutTask]:
-    """Tasks for the chunks whose numbers are in `missing`."""
-    cut = chunks(plan, batch)
-    reference = None if batch.reference is None else batch.reference.to_proto()
-    return [
-        rollout_pb2.RolloutTask(
-            job=plan.job,
-            purpose=PURPOSES[batch.purpose],
-            step=batch.step,
-            chunk=number,
-            epoch=epoch,
-            nonce=uuid.uuid4().hex,
-            policy=batch.policy.at_version(batch.policy_version).to_proto(),
-            sampling=sampling_params(plan),
-            dtype=plan.dtype,
-            prompts=batch.prompts.to_proto(),
-            rows=cut[number],
-            reference=reference,
-            scorings=batch.scorings,
-            trainer_state_json=canonical_json(batch.trainer_state).decode(),
-            tokenizer=plan.pinned.model.to_proto(),
-            deadline_seconds=deadline,
-        )
-        for number in sorted(missing)
-    ]
+    Results depend on how a batch is cut, so the cut is fixed by the spec alone.
+    """
+    size, prompts = plan.spec.ppo.chunk_size, batch.prompts
+    return RolloutTask(
+        job=plan.job,
+        purpose=batch.purpose,
+        step=batch.step,
+        chunk=chunk,
+        epoch=epoch,
+        nonce=uuid.uuid4().hex,
+        policy=batch.policy.at_version(batch.policy_version),
+        sampling=sampling_params(plan),
+        dtype=plan.dtype,
+        prompts=ObjectRef(prompts.key, prompts.sha256, prompts.size),
+        samples=batch.samples[chunk * size : (chunk + 1) * size],
+        reference=batch.reference,
+        scorings=batch.scorings,
+        trainer_state_json=batch.trainer_state.to_text(),
+        tokenizer=plan.pinned.model,
+        deadline_seconds=deadline,
+    )

@@ -3,36 +3,37 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 
-from google.protobuf.message import DecodeError
-
 from quatrain.data.tables import PromptTable, read_prompts
-from quatrain.errors import DeadlineExpired, Overloaded, QuatrainError, Unavailable
+from quatrain.errors import Corrupt, DeadlineExpired, Overloaded, QuatrainError, Unavailable
 from quatrain.faults import fault_point
-from quatrain.orchestrator.peers.service_clients import Services
+from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.rollout.large_results import (
     Packed,
     discard_objects,
     pack,
     write_objects,
 )
+from quatrain.orchestrator.rollout.samples import Failed, Place, Result, RolloutTask
 from quatrain.orchestrator.rollout.task import run_task
+from quatrain.orchestrator.rollout.wire import decode_task
 from quatrain.queue import Lease, RolloutQueue
+from quatrain.refs import ObjectRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger
-from quatrain.v1 import common_pb2, rollout_pb2
 
 log = get_logger("rollout")
 
 PASSING = (Unavailable, Overloaded, DeadlineExpired)
 """Errors that say nothing about the task: it is tried again for as long as its deadline allows."""
 
-MOST_REFUSALS = 2
+MAX_REFUSALS = 2
 """Tries after which any other error is the task's result; the owner decides what that means for the job."""
 
-MOST_MESSAGE = 4000
+MAX_MESSAGE = 4000
 """Characters of an error's message that the owner is told."""
 
 TABLES_KEPT = 8
@@ -58,7 +59,7 @@ class RolloutWorker:
         idle: float,
         store: ObjectStore,
         queue: RolloutQueue,
-        services: Services,
+        services: ServiceClients,
         inline_bytes: int,
     ) -> None:
         self._name = name
@@ -75,7 +76,7 @@ class RolloutWorker:
     def stop(self) -> None:
         """No new task is leased; `run` returns when the running ones are done, or cannot be done now."""
         self._stopping.set()
-        self._services.wait_no_more()
+        self._services.stop_waiting()
 
     async def run(self) -> None:
         """Works until `stop`."""
@@ -117,8 +118,8 @@ class RolloutWorker:
     async def _work(self, lease: Lease, worker: str) -> None:
         """Does a task for as long as the lease is ours."""
         try:
-            task = rollout_pb2.RolloutTask.FromString(lease.payload)
-        except DecodeError:
+            task = decode_task(lease.payload)
+        except Corrupt:
             log.error("an entry that is no task was dropped", job=lease.job, entry=lease.entry_id)
             with suppress(Unavailable):  # Then it is leased again, and dropped again.
                 await self._queue.complete(lease, [])
@@ -136,14 +137,14 @@ class RolloutWorker:
                 each.cancel()
             await asyncio.gather(renewal, work, return_exceptions=True)
 
-    async def _do(self, lease: Lease, task: rollout_pb2.RolloutTask, worker: str) -> None:
+    async def _do(self, lease: Lease, task: RolloutTask, worker: str) -> None:
         fault_point("rollout.after_lease")
         packed = Packed()
         if await self._is_wanted(lease):
             results = await self._results(task, worker)
             if results is None:
                 return
-            packed = pack(results, self._inline_bytes)
+            packed = await asyncio.to_thread(pack, results, self._inline_bytes)
         fault_point("rollout.before_complete")
         await self._hand_over(lease, packed)
         fault_point("rollout.after_complete")
@@ -162,7 +163,7 @@ class RolloutWorker:
             log.info("task dropped: its job has ended", job=lease.job)
         return wanted
 
-    async def _results(self, task: rollout_pb2.RolloutTask, worker: str) -> list[rollout_pb2.RolloutResult] | None:
+    async def _results(self, task: RolloutTask, worker: str) -> Sequence[Result] | None:
         """The task's results, or its failure; None when it should be left to be leased again."""
         deadline = time.monotonic() + task.deadline_seconds
         refusals = 0
@@ -179,7 +180,7 @@ class RolloutWorker:
             except QuatrainError as error:
                 refusals += 1
                 log.warning("task failed", job=task.job, step=task.step, chunk=task.chunk, error=error.message)
-                if refusals >= MOST_REFUSALS:
+                if refusals >= MAX_REFUSALS:
                     return [_failure(task, error, worker)]
 
     async def _hand_over(self, lease: Lease, packed: Packed) -> None:
@@ -199,7 +200,7 @@ class RolloutWorker:
                 log.warning("queue or object store is away, result kept", job=lease.job, error=error.message)
                 await asyncio.sleep(QUEUE_RETRY_SECONDS)
 
-    async def _keep(self, lease: Lease, task: rollout_pb2.RolloutTask) -> None:
+    async def _keep(self, lease: Lease, task: RolloutTask) -> None:
         """Renews the lease; ends when it is lost or the task's total deadline has passed."""
         give_up = time.monotonic() + task.deadline_seconds + self._idle
         while time.monotonic() < give_up:
@@ -210,7 +211,7 @@ class RolloutWorker:
             except Unavailable:
                 continue
 
-    async def _prompt_table(self, ref: common_pb2.ObjectRef) -> PromptTable:
+    async def _prompt_table(self, ref: ObjectRef) -> PromptTable:
         table = self._tables.get(ref.sha256)
         if table is None:
             data = await asyncio.to_thread(read_object, self._store, ref.key, ref.sha256)
@@ -222,17 +223,6 @@ class RolloutWorker:
         return table
 
 
-def _failure(task: rollout_pb2.RolloutTask, error: QuatrainError, worker: str) -> rollout_pb2.RolloutResult:
-    return rollout_pb2.RolloutResult(
-        job=task.job,
-        purpose=task.purpose,
-        step=task.step,
-        chunk=task.chunk,
-        policy=task.policy,
-        error_reason=error.code_reason,
-        error_message=error.message[:MOST_MESSAGE],
-        made_by=worker,
-    )
-
-
-__all__ = ["RolloutWorker"]
+def _failure(task: RolloutTask, error: QuatrainError, worker: str) -> Failed:
+    place = Place(task.job, task.purpose, task.step, task.chunk, task.policy)
+    return Failed(place, error.code_reason, error.message[:MAX_MESSAGE], worker)

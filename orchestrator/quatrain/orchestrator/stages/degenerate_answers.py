@@ -3,12 +3,11 @@
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
-
 from quatrain.data.tables import PromptTable
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.job.run import JobRun
-from quatrain.v1 import common_pb2, reward_pb2, rollout_pb2
+from quatrain.orchestrator.peers.service_clients import ScoreCall, ScoreSample
+from quatrain.orchestrator.rollout.samples import Rollout
 
 PROBED = 32
 REPEATS = 3
@@ -16,7 +15,7 @@ SCORE_TIMEOUT_SECONDS = 300.0
 
 
 async def odd_answers(
-    run: JobRun, section: RewardSection, results: Sequence[rollout_pb2.RolloutResult], median: float
+    run: JobRun, section: RewardSection, rollouts: Sequence[Rollout], median: float
 ) -> dict[str, float | None]:
     """Median score of empty and of repeated answers minus the SFT model's median, under a raw reward section.
 
@@ -29,40 +28,32 @@ async def odd_answers(
         return dict.fromkeys(names)
     table = await run.prompts(plan.pinned.prompts)
     end = ends[0]
-    probed = results[:PROBED]
-    empty = [_sample(table, result, [end]) for result in probed]
-    repeated = [_sample(table, result, [*_answer(ends, result) * REPEATS, end]) for result in probed]
+    probed = rollouts[:PROBED]
+    empty = [_sample(table, rollout, [end]) for rollout in probed]
+    repeated = [_sample(table, rollout, [*_answer(ends, rollout) * REPEATS, end]) for rollout in probed]
     medians = [await _median(run, section, samples) for samples in (empty, repeated)]
     return {name: None if value is None else value - median for name, value in zip(names, medians, strict=True)}
 
 
-def _answer(eos_token_ids: Sequence[int], result: rollout_pb2.RolloutResult) -> list[int]:
+def _answer(eos_token_ids: Sequence[int], rollout: Rollout) -> list[int]:
     """The completion without its end of sequence."""
-    ids: list[int] = np.frombuffer(result.completion_ids, dtype="<i4").tolist()
+    ids: list[int] = rollout.completion_ids.tolist()
     return ids[:-1] if ids[-1] in eos_token_ids else ids
 
 
-def _sample(
-    table: PromptTable, result: rollout_pb2.RolloutResult, completion_ids: Sequence[int]
-) -> reward_pb2.ScoreSample:
-    index = result.row.prompt_index
-    return reward_pb2.ScoreSample(
-        prompt_ids=table.prompt_ids[index].tolist(),
+def _sample(table: PromptTable, rollout: Rollout, completion_ids: Sequence[int]) -> ScoreSample:
+    index = rollout.sample.prompt_index
+    return ScoreSample(
+        prompt_ids=table.prompt_ids[index],
         completion_ids=completion_ids,
         prompt_json=table.prompt_json[index],
-        finish_reason=common_pb2.FINISH_REASON_STOP,
+        finish_reason="stop",
         extra_json=table.extra_json[index],
     )
 
 
-async def _median(run: JobRun, section: RewardSection, samples: list[reward_pb2.ScoreSample]) -> float | None:
-    request = reward_pb2.ScoreRequest(
-        job=run.plan.job,
-        samples=samples,
-        reward_json=section.to_text(),
-        trainer_state_json="{}",
-        tokenizer=run.plan.pinned.model.to_proto(),
-    )
-    response = await run.patiently(lambda: run.around.services.score(request, SCORE_TIMEOUT_SECONDS))
-    scores = [score.score for score in response.scores if score.outcome == reward_pb2.SampleScore.OUTCOME_SCORED]
+async def _median(run: JobRun, section: RewardSection, samples: list[ScoreSample]) -> float | None:
+    call = ScoreCall(run.plan.job, samples, section.to_text(), run.plan.pinned.model)
+    said = await run.patiently(lambda: run.around.services.score(call, SCORE_TIMEOUT_SECONDS))
+    scores = [each.score for each in said.samples if each.score is not None]
     return statistics.median(scores) if scores else None

@@ -11,7 +11,7 @@ from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.job.await_rollouts import collected
 from quatrain.orchestrator.job.run import JobRun
 from quatrain.orchestrator.job.sealing import seal
-from quatrain.orchestrator.rollout.sampling import ExpectedBatch, eval_rows, scoring, trainer_state
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, eval_samples, scoring, trainer_state
 from quatrain.refs import ObjectRef
 from quatrain.storage.folders import read_object
 
@@ -34,7 +34,7 @@ async def evaluate(run: JobRun, step: int, reward: RewardSection) -> None:
     batch = ExpectedBatch(
         purpose="eval",
         step=step,
-        rows=eval_rows(plan),
+        samples=await asyncio.to_thread(eval_samples, plan),
         policy=run.view.policies[step],
         policy_version=step,
         prompts=pinned.eval_prompts,
@@ -42,15 +42,15 @@ async def evaluate(run: JobRun, step: int, reward: RewardSection) -> None:
         reference=None,
         trainer_state=trainer_state(plan, step),
     )
-    results = await run.unless_stopped(collected(run, batch))
+    made = await run.unless_stopped(collected(run, batch))
 
     async def describe(rows: Sequence[BatchRow], ref: ObjectRef) -> Payload:
         first = await _first_rows(run) if run.view.evaluations else rows
         fault_point("owner.after_evaluation")
-        metrics = eval_metrics(rows, first)
+        metrics = await asyncio.to_thread(eval_metrics, rows, first)
         return Evaluated(step=step, key=ref.key, sha256=ref.sha256, size=ref.size, metrics=metrics)
 
-    await seal(run, batch, results, describe)
+    await seal(run, batch, made, describe)
     fault_point("owner.after_evaluated")
     await run.collector.forget("eval", step)
 

@@ -9,16 +9,16 @@ import numpy as np
 
 from quatrain.digests import sample_seed
 from quatrain.joblog.compact import MetricRow
+from quatrain.joblog.payloads import Metrics
 from quatrain.orchestrator.job.run import JobFailed, JobRun
-from quatrain.orchestrator.peers.learners import LearnerSession
+from quatrain.orchestrator.peers.learner_session import LearnerSession
+from quatrain.orchestrator.peers.service_clients import GenerateCall, Generated, Ints, ReferenceCall
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.rollout.sampling import sampling_params
 from quatrain.refs import ModelRef
-from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.telemetry.logging import get_logger
-from quatrain.v1 import common_pb2, generation_pb2, learner_pb2, reference_pb2
 
-log = get_logger("preflight")
+log = get_logger("logprob_probe")
 
 T = TypeVar("T")
 
@@ -37,13 +37,13 @@ class Probe:
     """A few completions of one policy version, made by generation itself: no task, no seal."""
 
     policy: ModelRef
-    prompt_ids: common_pb2.RaggedInts
-    generated: generation_pb2.GenerateResponse
+    prompts: Sequence[Ints]
+    generated: Generated
 
     @property
     def logprobs(self) -> np.ndarray:
         """What the sampler says, all tokens one after the other."""
-        return np.concatenate(from_ragged_floats(self.generated.logprobs))
+        return np.concatenate(self.generated.logprobs)
 
 
 async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
@@ -63,14 +63,14 @@ async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
 
 async def sampler_mismatch(
     run: JobRun, session: LearnerSession, version: int, rollouts: Awaitable[T]
-) -> tuple[T, dict[str, float | None]]:
+) -> tuple[T, Metrics]:
     """sampler/mismatch_* of a probe by the version that the learner holds: rollouts of a stale version cannot tell.
 
     The probe is sampled while `rollouts` are waited for, so it costs a step next to nothing.
     """
     awaited, probe = await asyncio.gather(rollouts, _sample(run, version))
     difference = np.abs(probe.logprobs.astype(np.float64) - await _learner(run, session, probe))
-    metrics: dict[str, float | None] = {
+    metrics: Metrics = {
         "sampler/mismatch_mean": float(difference.mean()),
         "sampler/mismatch_max": float(difference.max()),
     }
@@ -100,48 +100,40 @@ def drift(rows: Sequence[MetricRow], dtype: str, standing: str | None) -> str | 
 async def _sample(run: JobRun, version: int) -> Probe:
     plan = run.plan
     table = await run.prompts(plan.pinned.prompts)
-    prompt_ids = to_ragged_ints(table.prompt_ids[:PROBE_PROMPTS])
-    count = min(PROBE_PROMPTS, plan.pinned.prompts.rows)
+    prompts = table.prompt_ids[:PROBE_PROMPTS]
     policy = run.view.policies[version]
-    request = generation_pb2.GenerateRequest(
+    call = GenerateCall(
         job=plan.job,
-        policy=policy.at_version(version).to_proto(),
-        prompt_ids=prompt_ids,
-        seeds=[sample_seed(plan.seed, "probe", version, index, 0) for index in range(count)],
+        policy=policy.at_version(version),
+        prompts=prompts,
+        seeds=[sample_seed(plan.seed, "probe", version, index, 0) for index in range(len(prompts))],
         sampling=sampling_params(plan),
         dtype=plan.dtype,
     )
     services = run.around.services
-    generated = await run.patiently(lambda: services.generate(request, PROBE_TIMEOUT_SECONDS))
-    return Probe(policy, prompt_ids, generated)
+    return Probe(policy, prompts, await run.patiently(lambda: services.generate(call, PROBE_TIMEOUT_SECONDS)))
 
 
 async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.ndarray:
     """Logprobs of the probe under the policy in training."""
-    request = learner_pb2.ComputePolicyLogprobsRequest(
-        token=session.token,
-        prompt_ids=probe.prompt_ids,
-        completion_ids=probe.generated.completion_ids,
-        temperature=run.plan.spec.ppo.generation.temperature,
-    )
-    response = await run.patiently(lambda: session.logprobs(request))
-    return np.concatenate(from_ragged_floats(response.logprobs))
+    temperature, completions = run.plan.spec.ppo.generation.temperature, probe.generated.completions
+    return np.concatenate(await run.patiently(lambda: session.logprobs(probe.prompts, completions, temperature)))
 
 
 async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
     """Logprobs of the version that was probed under the reference service."""
     model = probe.policy if run.plan.pinned.reference is None else run.plan.pinned.reference
-    request = reference_pb2.ComputeReferenceLogprobsRequest(
+    call = ReferenceCall(
         job=run.plan.job,
-        model=model.to_proto(),
-        prompt_ids=probe.prompt_ids,
-        completion_ids=probe.generated.completion_ids,
+        model=model,
+        prompts=probe.prompts,
+        completions=probe.generated.completions,
         temperature=run.plan.spec.ppo.generation.temperature,
         dtype=run.plan.dtype,
     )
     services = run.around.services
-    response = await run.patiently(lambda: services.reference_logprobs(request, PROBE_TIMEOUT_SECONDS))
-    return np.concatenate(from_ragged_floats(response.logprobs))
+    answer = await run.patiently(lambda: services.reference_logprobs(call, PROBE_TIMEOUT_SECONDS))
+    return np.concatenate(answer.rows)
 
 
 def _check_sampled(plan: Plan, probe: Probe) -> None:
@@ -149,9 +141,8 @@ def _check_sampled(plan: Plan, probe: Probe) -> None:
     sampling = sampling_params(plan)
     ends, most, vocabulary = set(sampling.eos_token_ids), sampling.max_new_tokens, plan.pinned.vocab_size
     problems = []
-    completions = from_ragged_ints(probe.generated.completion_ids, "completion_ids")
-    for ids, finish in zip(completions, probe.generated.finish_reasons, strict=True):
-        stops = finish == common_pb2.FINISH_REASON_STOP
+    for ids, finish in zip(probe.generated.completions, probe.generated.finish_reasons, strict=True):
+        stops = finish == "stop"
         if len(ids) > most or (len(ids) < most and not stops):
             problems.append(f"{len(ids)} tokens where ppo.generation.max_new_tokens is {most}")
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:

@@ -1,5 +1,6 @@
 """PPO: expect, collect, seal, train, publish, checkpoint; a replay takes the sealed batches that the log names."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,8 +11,9 @@ from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.job.await_rollouts import collected
 from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.job.sealing import seal
-from quatrain.orchestrator.peers.learners import LearnerSession
-from quatrain.orchestrator.rollout.sampling import ExpectedBatch, rollout_rows, scoring, trainer_state
+from quatrain.orchestrator.peers.learner_session import LearnerSession
+from quatrain.orchestrator.rollout.samples import ExpectedSample
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, rollout_samples, scoring, trainer_state
 from quatrain.orchestrator.stages.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.stages.logprob_probe import DRIFTED, drift, probe_logprobs, sampler_mismatch
 from quatrain.orchestrator.stages.model_card import card_files
@@ -20,7 +22,6 @@ from quatrain.orchestrator.stages.training import (
     begin_stage,
     checkpoint_due,
     export,
-    metrics_of,
     open_learner,
     save_checkpoint,
 )
@@ -100,7 +101,7 @@ class PpoStage:
             with clock.phase("publish"):
                 policy = await run.patiently(lambda: self._session.publish(step))
             fault_point("owner.after_publish")
-            metrics = metrics_of(result) | sums
+            metrics = result.metrics | sums
             clock.add("train_compute", result.compute_seconds)
             metrics |= clock.metrics(metrics, self._checkpoint_seconds)
             await run.append(
@@ -109,7 +110,7 @@ class PpoStage:
                     step=step,
                     metrics=metrics,
                     elapsed=run.elapsed(),
-                    tokens=ObjectRef.from_proto(result.tokens) if result.tokens.key else None,
+                    tokens=result.tokens,
                     policy=policy,
                     learner=self._session.learner_id,
                 )
@@ -151,19 +152,20 @@ class PpoStage:
             policy = run.view.policies.get(version)
             if policy is None:
                 break
-            batch = self._batch(wanted, version, policy)
+            samples = await asyncio.to_thread(rollout_samples, run.plan, wanted)
+            batch = self._batch(wanted, samples, policy.at_version(version))
             self._expected[wanted] = batch
             await run.unless_stopped(run.collector.expect(batch))
 
-    def _batch(self, step: int, version: int, policy: ModelRef) -> ExpectedBatch:
+    def _batch(self, step: int, samples: tuple[ExpectedSample, ...], policy: ModelRef) -> ExpectedBatch:
         plan = self._run.plan
         penalty = plan.spec.ppo.generation.missing_eos_penalty
         return ExpectedBatch(
             purpose="rollout",
             step=step,
-            rows=rollout_rows(plan, step),
+            samples=samples,
             policy=policy,
-            policy_version=version,
+            policy_version=policy.policy_version or 0,
             prompts=plan.pinned.prompts,
             scorings=(scoring("score", self._reward, penalty),),
             reference=plan.pinned.reference or self._run.sft_model(),
@@ -175,9 +177,9 @@ class PpoStage:
         run = self._run
         batch = self._expected[step]
         with clock.phase("collect"):
-            results = await run.unless_stopped(collected(run, batch))
+            made = await run.unless_stopped(collected(run, batch))
         fault_point("owner.after_collect")
-        metrics = collected_metrics(results)
+        metrics = await asyncio.to_thread(collected_metrics, made)
 
         async def describe(rows: Sequence[BatchRow], ref: ObjectRef) -> Payload:
             fault_point("owner.after_batch")
@@ -196,7 +198,7 @@ class PpoStage:
             )
 
         with clock.phase("seal"):
-            rows = await seal(run, batch, results, describe)
+            rows = await seal(run, batch, made, describe)
         self._first_refusal = next((row.reason for row in rows if row.status == "refused"), "")
         return metrics
 

@@ -1,5 +1,6 @@
 """Reward model: trains it, measures the offset that centres it, and refuses one that is too weak."""
 
+import asyncio
 import statistics
 from dataclasses import dataclass
 
@@ -10,14 +11,14 @@ from quatrain.joblog.payloads import OffsetMeasured, StageReport
 from quatrain.jobspec.reward_section import ModelSource, RewardSection
 from quatrain.orchestrator.job.await_rollouts import collected
 from quatrain.orchestrator.job.run import JobFailed, JobRun
-from quatrain.orchestrator.peers.learners import LearnerSession
-from quatrain.orchestrator.rollout.sampling import ExpectedBatch, offset_rows, scoring, trainer_state
+from quatrain.orchestrator.peers.learner_session import LearnerSession
+from quatrain.orchestrator.rollout.samples import Rollout
+from quatrain.orchestrator.rollout.sampling import ExpectedBatch, offset_samples, scoring, trainer_state
 from quatrain.orchestrator.stages.degenerate_answers import odd_answers
 from quatrain.orchestrator.stages.model_card import card_files
 from quatrain.orchestrator.stages.training import Opening, begin_stage, export, open_learner, train_rows
 from quatrain.stages import REWARD
 from quatrain.text.model_folder import OFFSET_FILE
-from quatrain.v1 import rollout_pb2
 
 HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
 
@@ -55,7 +56,7 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     source = ModelSource(uri=model.uri, digest=model.digest, offset=0.0, dtype=run.plan.dtype)
     section = RewardSection(models=(source,))
     measured = await measure_offset(run, section)
-    report = await odd_answers(run, section, measured.results, statistics.median(measured.scores))
+    report = await odd_answers(run, section, measured.rollouts, statistics.median(measured.scores))
     fault_point("owner.after_offset")
     await run.append(OffsetMeasured(offset=measured.offset, samples=len(measured.scores), report=report))
     return measured.offset
@@ -65,7 +66,7 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
 class Measured:
     """Samples of the SFT model and the scores of those that have one; the offset is their mean."""
 
-    results: list[rollout_pb2.RolloutResult]
+    rollouts: list[Rollout]
     scores: list[float]
 
     @property
@@ -80,7 +81,7 @@ async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
     batch = ExpectedBatch(
         purpose="offset",
         step=0,
-        rows=offset_rows(plan),
+        samples=await asyncio.to_thread(offset_samples, plan),
         policy=run.sft_model(),
         policy_version=0,
         prompts=plan.pinned.prompts,
@@ -88,9 +89,10 @@ async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
         reference=None,
         trainer_state=trainer_state(plan, 0),
     )
-    results = await run.unless_stopped(collected(run, batch))
+    made = await run.unless_stopped(collected(run, batch))
     await run.collector.forget("offset", 0)
-    scores = [outcome.score for result in results for outcome in result.scores if outcome.HasField("score")]
+    rollouts = [each.rollout for each in made]
+    scores = [said.score for rollout in rollouts for said in rollout.scores if said.score is not None]
     if not scores:
         raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
-    return Measured(results, scores)
+    return Measured(rollouts, scores)

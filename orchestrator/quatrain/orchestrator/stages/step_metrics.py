@@ -5,7 +5,8 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 
-from quatrain.v1 import rollout_pb2
+from quatrain.joblog.payloads import Metrics
+from quatrain.orchestrator.rollout.samples import Made
 
 SCORE_STD_RANGE = (0.05, 5.0)
 
@@ -30,7 +31,7 @@ class StepClock:
         """Adds seconds to a phase."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
-    def metrics(self, known: dict[str, float | None], checkpoint_seconds: float) -> dict[str, float | None]:
+    def metrics(self, known: Metrics, checkpoint_seconds: float) -> Metrics:
         """The time/* and throughput/* metrics. `time/checkpoint`: the checkpoint before this step."""
         step = time.monotonic() - self._started + checkpoint_seconds
         tokens = known.get("completions/tokens")
@@ -45,23 +46,23 @@ class StepClock:
         }
 
 
-def collected_metrics(results: Sequence[rollout_pb2.RolloutResult]) -> dict[str, float | None]:
-    """Compute seconds of the three services, summed over chunks; completion tokens; logged metrics.
+def collected_metrics(made: Sequence[Made]) -> Metrics:
+    """Return compute seconds of the three services, summed over chunks; completion tokens; logged metrics.
 
     A logged value that is not finite is left out: the log takes no NaN.
     """
-    chunks = {result.chunk: result for result in results}
-    metrics: dict[str, float | None] = {
-        "time/generate": sum(result.generate_seconds for result in chunks.values()),
-        "time/score": sum(result.score_seconds for result in chunks.values()),
-        "time/reference": sum(result.reference_seconds for result in chunks.values()),
-        "completions/tokens": float(sum(len(result.completion_ids) // 4 for result in results)),
+    chunks = {each.place.chunk: each.work for each in made}
+    metrics: Metrics = {
+        "time/generate": sum(work.generate_seconds for work in chunks.values()),
+        "time/score": sum(work.score_seconds for work in chunks.values()),
+        "time/reference": sum(work.reference_seconds for work in chunks.values()),
+        "completions/tokens": float(sum(len(each.rollout.completion_ids) for each in made)),
     }
     logged: dict[str, list[float]] = {}
-    for result in chunks.values():
-        for value in result.reward_metrics:
-            if value.HasField("value") and math.isfinite(value.value):
-                logged.setdefault(f"reward/logged/{value.name}", []).append(value.value)
+    for work in chunks.values():
+        for name, value in work.reward_metrics:
+            if value is not None and math.isfinite(value):
+                logged.setdefault(f"reward/logged/{name}", []).append(value)
     return metrics | {name: sum(values) / len(values) for name, values in logged.items()}
 
 

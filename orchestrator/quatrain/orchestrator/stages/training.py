@@ -19,12 +19,11 @@ from quatrain.joblog.payloads import (
 )
 from quatrain.joblog.view import Checkpoint
 from quatrain.orchestrator.job.run import AWAY, PASSING, JobRun
-from quatrain.orchestrator.peers.learners import LearnerSession
+from quatrain.orchestrator.peers.learner_session import LearnerSession, OpenCall, TrainedStep
 from quatrain.orchestrator.retention.owner_cleanup import release_needless
 from quatrain.refs import ModelRef, TableRef
 from quatrain.stages import Stage
 from quatrain.telemetry.logging import get_logger
-from quatrain.v1 import learner_pb2
 
 log = get_logger("training")
 
@@ -58,7 +57,7 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
     from_step = checkpoint.step if checkpoint else 0
     await run.append(LearnerOpened(stage=opening.stage.name, from_step=from_step))
     fault_point("owner.before_open")
-    run.session = await run.unless_stopped(_wait_for_learner(run, _open_request(run, opening, checkpoint)))
+    run.session = await run.unless_stopped(_wait_for_learner(run, _open_call(run, opening, checkpoint)))
     run.learner_left = False
     fault_point("owner.after_open")
     for condition in ("learner", AWAY):
@@ -68,12 +67,12 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
     return run.session
 
 
-async def _wait_for_learner(run: JobRun, request: learner_pb2.OpenRequest) -> LearnerSession:
+async def _wait_for_learner(run: JobRun, call: OpenCall) -> LearnerSession:
     """Asks until a learner takes the job: by priority, then by age, among the jobs of this orchestrator."""
     try:
         while True:
             try:
-                return await run.around.learners.open(request, run.plan.rank)
+                return await run.around.learners.open(call, run.plan.rank)
             except (LearnerBusy, *PASSING) as error:
                 await run.set_state("QUEUED", error.message)
                 await run.condition("learner", error.message)
@@ -84,32 +83,27 @@ async def _wait_for_learner(run: JobRun, request: learner_pb2.OpenRequest) -> Le
         run.around.learners.leave(run.plan.job)
 
 
-def _open_request(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> learner_pb2.OpenRequest:
+def _open_call(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> OpenCall:
     plan = run.plan
-    request = learner_pb2.OpenRequest(
+    return OpenCall(
         token=run.token(),
-        stage=opening.stage.proto,
-        config_json=canonical_json(plan.section_json(opening.stage)).decode(),
-        model=opening.model.to_proto(),
-        value_scale=opening.value_scale,
-        value_offset=opening.value_offset,
+        stage=opening.stage,
+        section_json=canonical_json(plan.section_json(opening.stage)).decode(),
+        model=opening.model,
+        tokenizer=plan.pinned.model,
         total_steps=plan.total_steps(opening.stage),
         seed=plan.seed,
         dtype=plan.dtype,
         deterministic=plan.spec.deterministic,
-        tokenizer=plan.pinned.model.to_proto(),
         exact_logprobs=run.exact_logprobs,
         temperature=plan.spec.ppo.generation.temperature,
+        data=opening.data,
+        held_out=opening.held_out,
+        checkpoint=None if checkpoint is None else checkpoint.manifest,
+        value_model=opening.value_model,
+        value_scale=opening.value_scale,
+        value_offset=opening.value_offset,
     )
-    if opening.value_model is not None:
-        request.value_model.CopyFrom(opening.value_model.to_proto())
-    if opening.data is not None:
-        request.data.CopyFrom(opening.data.to_proto())
-    if opening.held_out is not None:
-        request.held_out.CopyFrom(opening.held_out.to_proto())
-    if checkpoint is not None:
-        request.checkpoint.CopyFrom(checkpoint.manifest.to_proto())
-    return request
 
 
 async def save_checkpoint(run: JobRun, session: LearnerSession, stage: Stage, step: int) -> float:
@@ -133,11 +127,6 @@ def checkpoint_due(run: JobRun, stage: Stage, step: int) -> bool:
     return step % run.plan.spec.checkpoint.every_steps == 0 or step == run.plan.total_steps(stage)
 
 
-def metrics_of(result: learner_pb2.StepResult) -> Metrics:
-    """Metrics as they stand in events."""
-    return {value.name: value.value if value.HasField("value") else None for value in result.metrics}
-
-
 async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metrics:
     """All remaining steps of sft or reward: batches are a function of data, seed and step, so only the step is kept.
 
@@ -147,7 +136,7 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metr
         run.obey()
         started = time.monotonic()
         result = await _train(run, session, step)
-        metrics = metrics_of(result)
+        metrics = dict(result.metrics)
         metrics["time/train"] = result.compute_seconds
         metrics["time/step"] = time.monotonic() - started
         if step > run.view.completed.get(stage.name, 0):
@@ -165,7 +154,7 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metr
     return dict(run.view.metrics[stage.name][-1].values)
 
 
-async def _train(run: JobRun, session: LearnerSession, step: int) -> learner_pb2.StepResult:
+async def _train(run: JobRun, session: LearnerSession, step: int) -> TrainedStep:
     return await run.patiently(lambda: session.train(step, None))
 
 
@@ -175,7 +164,6 @@ async def export(
     """Writes the finished model and ends the stage."""
     exported = await run.patiently(lambda: session.export(extra_files))
     fault_point("owner.after_export")
-    model = ModelRef.by_digest(exported.model.digest)
-    weights = exported.weights_sha256
+    model, weights = exported.model, exported.weights_sha256
     await run.append(StageCompleted(stage=stage.name, model=model, weights_sha256=weights, report=report))
     fault_point("owner.after_stage")

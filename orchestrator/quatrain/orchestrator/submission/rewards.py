@@ -9,11 +9,10 @@ from quatrain.data.tables import PromptTable
 from quatrain.errors import DeadlineExpired, FieldViolation, InvalidSpec, Overloaded, QuatrainError, Unavailable
 from quatrain.jobspec import RewardFunctionSpec, RewardSpec
 from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection
-from quatrain.orchestrator.peers.service_clients import Services
+from quatrain.orchestrator.peers.service_clients import ScoreCall, ScoreSample, ServiceClients
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, offset_of
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache
-from quatrain.v1 import common_pb2, reward_pb2
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TRIAL_ROWS = 4
@@ -62,36 +61,40 @@ def _function(function: RewardFunctionSpec, field: str, store: ObjectStore) -> F
 
 
 async def try_reward(
-    reward: RewardSection, field: str, prompts: PromptTable, policy: PinnedModel, services: Services, timeout: float
+    reward: RewardSection,
+    field: str,
+    prompts: PromptTable,
+    policy: PinnedModel,
+    services: ServiceClients,
+    timeout: float,
 ) -> None:
     """Scores four prompts with made-up completions. Raises InvalidSpec naming the field when the reward is wrong."""
     count = min(TRIAL_ROWS, len(prompts.prompt_ids))
     samples = []
     for index in range(count):
-        completion = prompts.prompt_ids[(index + 1) % count][:TRIAL_TOKENS]
         samples.append(
-            reward_pb2.ScoreSample(
-                prompt_ids=prompts.prompt_ids[index].tolist(),
-                completion_ids=completion.tolist(),
+            ScoreSample(
+                prompt_ids=prompts.prompt_ids[index],
+                completion_ids=prompts.prompt_ids[(index + 1) % count][:TRIAL_TOKENS],
                 prompt_json=prompts.prompt_json[index],
-                finish_reason=common_pb2.FINISH_REASON_LENGTH,
+                finish_reason="length",
                 extra_json=prompts.extra_json[index],
             )
         )
-    request = reward_pb2.ScoreRequest(
+    call = ScoreCall(
         job="trial",
         samples=samples,
         reward_json=reward.to_text(),
+        tokenizer=policy.ref,
         trainer_state_json=json.dumps({"job": "trial", "step": 0, "total_steps": 0}),
-        tokenizer=policy.ref.to_proto(),
     )
     try:
-        response = await services.score(request, timeout)
+        scores = await services.score(call, timeout)
     except (Unavailable, Overloaded, DeadlineExpired):
         raise  # It says nothing about the spec.
     except QuatrainError as error:
         raise _refusal(error.message, field, error.code_reason) from error
-    refused = [score.reason for score in response.scores if score.outcome == reward_pb2.SampleScore.OUTCOME_REFUSED]
+    refused = [score.reason for score in scores.samples if score.outcome == "refused"]
     if refused:
         raise _refusal(f"the trial on {count} rows gave no usable score: {refused[0]}", field, "REWARD_FUNCTION_FAILED")
 

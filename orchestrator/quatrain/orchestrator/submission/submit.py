@@ -16,7 +16,7 @@ from quatrain.joblog import jobs
 from quatrain.joblog.payloads import Forked
 from quatrain.jobspec import JobSpec, RewardSpec, parse_spec, resolved_document
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.orchestrator.peers.service_clients import Services
+from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.plan import JobDocument, Pinned, Plan, read_plan
 from quatrain.orchestrator.submission.contract import (
     check_lengths,
@@ -109,7 +109,7 @@ class Submitter:
 
     store: ObjectStore
     folders: FolderCache
-    services: Services
+    services: ServiceClients
     sources: Sources
     local_files: bool
     pool: str = "default"
