@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from quatrain.errors import FieldViolation, InvalidInput
-from quatrain.generation.engines.base import Chunk, Completion, Engine, LoadedPolicy
+import numpy as np
+
+from quatrain.generation.engines.base import Chunk, Completion, Engine
 from quatrain.generation.slots import PolicySlots
 from quatrain.models.references import WeightsKey
+from quatrain.models.request_checks import ModelLimits, RequestCheck
 from quatrain.refs import ModelRef
 from quatrain.rpc.worker import ModelThread
-
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -95,73 +95,46 @@ class GenerationService:
 
     def _compute(self, request: Request) -> Result:
         policy = self._slots.policy(request.job, request.policy, request.dtype)
-        check_against_policy(request.chunk, policy)
+        check_against_policy(request.chunk, policy.limits)
         started = time.monotonic()
         completions = policy.generate(request.chunk)
         return Result(completions, time.monotonic() - started)
 
 
 def check_request(request: Request) -> None:
-    """Raises InvalidInput that names every field that is wrong whatever the policy."""
+    """Raise InvalidInput that names every field that is wrong whatever the policy."""
     chunk, sampling = request.chunk, request.chunk.sampling
-    wrong: list[FieldViolation] = []
-
-    def require(holds: bool, field: str, text: str) -> None:
-        if not holds:
-            wrong.append(FieldViolation(field, text))
-
-    require(bool(request.job), "job", "must name the job")
-    require(bool(request.policy.uri), "policy.uri", "must name the policy")
-    require(bool(chunk.prompts), "prompt_ids", "must hold at least one prompt")
-    require(all(len(prompt) > 0 for prompt in chunk.prompts), "prompt_ids", "every prompt needs at least one token")
-    require(
+    check = RequestCheck("Generation", model="policy")
+    check.require_basics(request.job, request.dtype, chunk.prompts)
+    check.require(bool(request.policy.uri), "policy.uri", "must name the policy")
+    check.require(
         len(chunk.seeds) == len(chunk.prompts),
         "seeds",
         f"{len(chunk.seeds)} seeds for {len(chunk.prompts)} prompts; give one for each",
     )
-    require(sampling.max_new_tokens >= 1, "sampling.max_new_tokens", "must be 1 or more")
-    require(
-        math.isfinite(sampling.temperature) and sampling.temperature > 0,
-        "sampling.temperature",
-        f"must be a number above 0, not {sampling.temperature}",
-    )
-    require(
+    check.require(sampling.max_new_tokens >= 1, "sampling.max_new_tokens", "must be 1 or more")
+    check.require_temperature(sampling.temperature, "sampling.temperature")
+    check.require(
         sampling.ignore_eos or bool(sampling.eos_token_ids),
         "sampling.eos_token_ids",
         "must name an end-of-sequence id unless ignore_eos is set",
     )
-    require(request.dtype in DTYPES, "dtype", f"must be one of {', '.join(DTYPES)}, not {request.dtype!r}")
-    _refuse(wrong)
+    check.raise_if_wrong()
 
 
-def check_against_policy(chunk: Chunk, policy: LoadedPolicy) -> None:
-    """Raises InvalidInput for token ids outside the policy's vocabulary and prompts that leave no room to answer."""
-    wrong: list[FieldViolation] = []
-    vocabulary, positions = policy.vocabulary, policy.max_positions
+def check_against_policy(chunk: Chunk, limits: ModelLimits) -> None:
+    """Raise InvalidInput for token ids outside the policy's vocabulary and prompts that leave no room to answer."""
+    check = RequestCheck("Generation", model="policy")
+    new_tokens = chunk.sampling.max_new_tokens
     for row, prompt in enumerate(chunk.prompts):
-        if prompt.min() < 0 or (vocabulary is not None and prompt.max() >= vocabulary):
-            bad = int(prompt.min() if prompt.min() < 0 else prompt.max())
-            wrong.append(
-                FieldViolation("prompt_ids", f"row {row} holds id {bad}, outside the policy's 0 .. {vocabulary} - 1")
-            )
-        length = len(prompt) + chunk.sampling.max_new_tokens
-        if positions is not None and length > positions:
-            wrong.append(
-                FieldViolation(
-                    "prompt_ids",
-                    f"row {row}: {len(prompt)} prompt tokens and {chunk.sampling.max_new_tokens} new ones exceed the "
-                    f"policy's {positions} positions",
-                )
-            )
-    for token in () if chunk.sampling.ignore_eos else chunk.sampling.eos_token_ids:
-        if token < 0 or (vocabulary is not None and token >= vocabulary):
-            wrong.append(
-                FieldViolation("sampling.eos_token_ids", f"id {token} is outside the policy's 0 .. {vocabulary} - 1")
-            )
-    _refuse(wrong)
-
-
-def _refuse(violations: list[FieldViolation]) -> None:
-    if violations:
-        shown = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:5])
-        raise InvalidInput(f"Generation request refused. {shown}", violations)
+        check.require_known(prompt, limits, "prompt_ids", f"row {row}")
+        check.require(
+            limits.has_room(len(prompt) + new_tokens),
+            "prompt_ids",
+            f"row {row}: {len(prompt)} prompt tokens and {new_tokens} new ones exceed the policy's {limits.positions} "
+            "positions",
+        )
+    if not chunk.sampling.ignore_eos:
+        ends = np.array(chunk.sampling.eos_token_ids, np.int32)
+        check.require_known(ends, limits, "sampling.eos_token_ids", "it")
+    check.raise_if_wrong()

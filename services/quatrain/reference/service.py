@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quatrain.errors import FieldViolation, InvalidInput, RunFailed
+from quatrain.errors import RunFailed
 from quatrain.models.references import WeightsKey
-from quatrain.reference.backends.base import Backend, LoadedModel
+from quatrain.models.request_checks import ModelLimits, RequestCheck
+from quatrain.reference.backends.base import Backend
 from quatrain.reference.models import LoadedModels
 from quatrain.refs import ModelRef
 from quatrain.rpc.worker import ModelThread
-
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class ReferenceService:
 
     def _compute(self, request: Request) -> Result:
         model = self._models.model(request.model, request.dtype)
-        check_against_model(request, model)
+        check_against_model(request, model.limits)
         started = time.monotonic()
         logprobs = model.logprobs(request.prompts, request.completions, request.temperature)
         seconds = time.monotonic() - started
@@ -93,51 +92,29 @@ class ReferenceService:
 
 
 def check_request(request: Request) -> None:
-    """Raises InvalidInput that names every field that is wrong whatever the model."""
-    wrong: list[FieldViolation] = []
-
-    def require(holds: bool, field: str, text: str) -> None:
-        if not holds:
-            wrong.append(FieldViolation(field, text))
-
-    require(bool(request.job), "job", "must name the job")
-    require(bool(request.model.uri), "model.uri", "must name the reference model")
-    require(bool(request.prompts), "prompt_ids", "must hold at least one row")
-    require(all(len(prompt) > 0 for prompt in request.prompts), "prompt_ids", "every prompt needs at least one token")
-    require(
+    """Raise InvalidInput that names every field that is wrong whatever the model."""
+    check = RequestCheck("Reference", model="model")
+    check.require_basics(request.job, request.dtype, request.prompts)
+    check.require(bool(request.model.uri), "model.uri", "must name the reference model")
+    check.require(
         len(request.completions) == len(request.prompts),
         "completion_ids",
         f"{len(request.completions)} completions for {len(request.prompts)} prompts; give one for each",
     )
-    require(
-        math.isfinite(request.temperature) and request.temperature > 0,
-        "temperature",
-        f"must be a number above 0, not {request.temperature}",
-    )
-    require(request.dtype in DTYPES, "dtype", f"must be one of {', '.join(DTYPES)}, not {request.dtype!r}")
-    _refuse(wrong)
+    check.require_temperature(request.temperature, "temperature")
+    check.raise_if_wrong()
 
 
-def check_against_model(request: Request, model: LoadedModel) -> None:
-    """Raises InvalidInput for token ids outside the model's vocabulary and rows longer than its positions."""
-    wrong: list[FieldViolation] = []
-    vocabulary, positions = model.vocabulary, model.max_positions
+def check_against_model(request: Request, limits: ModelLimits) -> None:
+    """Raise InvalidInput for token ids outside the model's vocabulary and rows longer than its positions."""
+    check = RequestCheck("Reference", model="model")
     for row, (prompt, completion) in enumerate(zip(request.prompts, request.completions, strict=True)):
-        for field, ids in (("prompt_ids", prompt), ("completion_ids", completion)):
-            outside = ids[(ids < 0) | (ids >= vocabulary)] if vocabulary is not None else ids[ids < 0]
-            if len(outside):
-                wrong.append(
-                    FieldViolation(field, f"row {row} holds id {outside[0]}, outside the model's 0 .. {vocabulary} - 1")
-                )
+        check.require_known(prompt, limits, "prompt_ids", f"row {row}")
+        check.require_known(completion, limits, "completion_ids", f"row {row}")
         length = len(prompt) + len(completion)
-        if positions is not None and length > positions:
-            wrong.append(
-                FieldViolation("completion_ids", f"row {row} has {length} tokens, the model {positions} positions")
-            )
-    _refuse(wrong)
-
-
-def _refuse(violations: list[FieldViolation]) -> None:
-    if violations:
-        shown = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:5])
-        raise InvalidInput(f"Reference request refused. {shown}", violations)
+        check.require(
+            limits.has_room(length),
+            "completion_ids",
+            f"row {row} has {length} tokens, but the model has {limits.positions} positions",
+        )
+    check.raise_if_wrong()

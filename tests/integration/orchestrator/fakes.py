@@ -13,6 +13,7 @@ from quatrain.generation.engines.fake import FakeEngine
 from quatrain.jobspec.reward_section import Source
 from quatrain.learner.service import LearnerService
 from quatrain.learner.servicer import LearnerServicer
+from quatrain.models.request_checks import ModelLimits
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.fake import FakeBackend as FakeRewardBackend
 from quatrain.reward.samples import Batch
@@ -34,8 +35,7 @@ class AgreeingEngine(FakeEngine):
 class _AgreeingPolicy:
     inner: LoadedPolicy
     engine: AgreeingEngine
-    vocabulary: int | None = None
-    max_positions: int | None = None
+    limits = ModelLimits()
 
     def generate(self, chunk: Chunk) -> list[Completion]:
         self.engine.before()
@@ -46,8 +46,7 @@ class AgreeingReference:
     """A reference backend and its only model."""
 
     needs_weights = False
-    vocabulary = None
-    max_positions = None
+    limits = ModelLimits()
     size_bytes = 0
 
     def load(self, folder: Path | None, dtype: str) -> "AgreeingReference":

@@ -107,7 +107,7 @@ def test_a_sliding_window_bounds_the_positions(tmp_path: Path) -> None:
     )  # fmt: skip
     MistralForCausalLM(config).save_pretrained(tmp_path / "m")
 
-    assert engine_of("transformers").load(tmp_path / "m", "float32", None).max_positions == 8
+    assert engine_of("transformers").load(tmp_path / "m", "float32", None).limits.positions == 8
 
 
 def test_a_model_that_keeps_more_than_keys_and_values_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy, Sa
 from quatrain.generation.engines.fake import FakeEngine
 from quatrain.generation.service import GenerationService, Request
 from quatrain.generation.slots import PolicySlots
+from quatrain.models.request_checks import ModelLimits
 from quatrain.refs import ModelRef
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.memory import MemoryStore
@@ -34,8 +35,7 @@ REQUEST = Request("job", ModelRef("store:p/1", "d1", 1), CHUNK, "float32")
 @dataclass
 class NamedPolicy:
     digest: str
-    vocabulary: int | None = None
-    max_positions: int | None = None
+    limits = ModelLimits()
 
     def generate(self, chunk: Chunk) -> list[Completion]:
         return []

@@ -12,6 +12,7 @@ import torch
 from tests.unit.models.tiny_models import save_tiny_model, tiny_model
 
 from quatrain.errors import Corrupt, InvalidInput, RunFailed
+from quatrain.models.request_checks import ModelLimits
 from quatrain.reference.backends.base import Backend, LoadedModel
 from quatrain.reference.backends.fake import FakeBackend
 from quatrain.reference.backends.transformers import TransformersBackend
@@ -106,8 +107,7 @@ def test_weights_that_are_not_finite_fail_clearly(tmp_path: Path) -> None:
 class SizedModel:
     name: str
     size_bytes: int = 100
-    vocabulary: int | None = None
-    max_positions: int | None = None
+    limits = ModelLimits()
 
     def logprobs(
         self, prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray], temperature: float

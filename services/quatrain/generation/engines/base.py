@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from quatrain.models.request_checks import ModelLimits
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -46,13 +48,8 @@ class LoadedPolicy(Protocol):
     """One policy version, ready to sample. Used by one thread."""
 
     @property
-    def vocabulary(self) -> int | None:
-        """Number of token ids, None if any id will do."""
-        ...
-
-    @property
-    def max_positions(self) -> int | None:
-        """Most tokens of prompt and completion together, None without a bound."""
+    def limits(self) -> ModelLimits:
+        """What it can read."""
         ...
 
     def generate(self, chunk: Chunk) -> list[Completion]:

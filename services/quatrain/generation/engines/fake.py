@@ -11,6 +11,7 @@ import numpy as np
 
 from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy, Sampling
 from quatrain.generation.engines.uniforms import uniforms
+from quatrain.models.request_checks import ModelLimits
 
 _EOS_PROBABILITY = 1 / 8
 
@@ -32,8 +33,7 @@ class FakeEngine:
 
 
 class _FakePolicy:
-    vocabulary = None
-    max_positions = None
+    limits = ModelLimits()
 
     def __init__(self, latency: float) -> None:
         self._latency = latency

@@ -13,6 +13,7 @@ from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy, Sa
 from quatrain.models.device import pick_device, set_threads
 from quatrain.models.loading import copy_weights, load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs
+from quatrain.models.request_checks import ModelLimits
 
 
 class TransformersEngine:
@@ -51,20 +52,15 @@ class TransformersPolicy:
     built_as: tuple[bytes, str]
 
     @property
-    def vocabulary(self) -> int:
-        """Number of token ids."""
-        return vocabulary_and_positions(self.model)[0]
-
-    @property
-    def max_positions(self) -> int:
-        """Most tokens of prompt and completion together.
+    def limits(self) -> ModelLimits:
+        """What it can read.
 
         Attention with a sliding window is the same as full attention as long as the window holds everything; decoding
         beyond it is not supported.
         """
-        positions = vocabulary_and_positions(self.model)[1]
+        vocabulary, positions = vocabulary_and_positions(self.model)
         window = sliding_window(self.model)
-        return positions if window is None else min(positions, window)
+        return ModelLimits(vocabulary, positions if window is None else min(positions, window))
 
     def generate(self, chunk: Chunk) -> list[Completion]:
         """Samples the chunk."""

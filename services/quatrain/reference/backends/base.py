@@ -7,18 +7,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from quatrain.models.request_checks import ModelLimits
+
 
 class LoadedModel(Protocol):
     """One frozen model, ready. Used by one thread."""
 
     @property
-    def vocabulary(self) -> int | None:
-        """Number of token ids, None if any id will do."""
-        ...
-
-    @property
-    def max_positions(self) -> int | None:
-        """Most tokens of prompt and completion together, None without a bound."""
+    def limits(self) -> ModelLimits:
+        """What it can read."""
         ...
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quatrain.models.request_checks import ModelLimits
 from quatrain.reference.backends.base import LoadedModel
 
 _SYMBOLS = 256
@@ -22,8 +23,7 @@ class FakeBackend:
 
 
 class _UniformModel:
-    vocabulary = None
-    max_positions = None
+    limits = ModelLimits()
     size_bytes = 0
 
     def logprobs(

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from quatrain.models.device import pick_device, set_threads
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs
+from quatrain.models.request_checks import ModelLimits
 from quatrain.reference.backends.base import LoadedModel
 
 # Padded tokens of one forward pass. Beyond about a thousand, two CPU cores gain nothing and pad more; a GPU wants more.
@@ -38,12 +39,8 @@ class _Model:
     token_budget: int
 
     @property
-    def vocabulary(self) -> int:
-        return vocabulary_and_positions(self.model)[0]
-
-    @property
-    def max_positions(self) -> int:
-        return vocabulary_and_positions(self.model)[1]
+    def limits(self) -> ModelLimits:
+        return ModelLimits(*vocabulary_and_positions(self.model))
 
     @property
     def size_bytes(self) -> int:
