@@ -16,11 +16,10 @@ def _fake_engine() -> None:
     from tests.integration.orchestrator.fakes import AgreeingEngine
 
     from quatrain.generation import engines
+    from quatrain.generation.engines import fake
 
-    def make_engine(*_: Any, fake_latency: float = 0.0, **__: Any) -> AgreeingEngine:
-        return AgreeingEngine(fake_latency)
-
-    engines.make_engine = make_engine
+    fake.FakeEngine = AgreeingEngine  # type: ignore[misc]
+    engines.make_engine = fake.make
 
 
 def _fake_reward_models() -> None:

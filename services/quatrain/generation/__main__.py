@@ -22,19 +22,7 @@ async def serve(config: ProcessConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="generation-", ignore_cleanup_errors=True) as temporary:
         store = await asyncio.to_thread(open_store, config.storage)
         cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
-        engine = make_engine(
-            config.generation.engine,
-            device=config.compute.device,
-            threads=config.compute.threads,
-            fake_latency=config.generation.fake_latency,
-        )
-        service = GenerationService(
-            engine,
-            cache.fetch,
-            job_slots=config.generation.job_slots,
-            queue_size=config.generation.queue_size,
-            stuck_after=config.compute.stuck_after,
-        )
+        service = GenerationService(make_engine(config, cache.fetch))
 
         def register(server: grpc.aio.Server) -> list[str]:
             add_GenerationServiceServicer_to_server(GenerationServicer(service), server)
@@ -48,7 +36,7 @@ async def serve(config: ProcessConfig) -> None:
             await run_server(config, "generation", register, on_ready=reach_store, working=watch)
         finally:
             watch.cancel()
-            service.close()
+            await service.close()
 
 
 if __name__ == "__main__":

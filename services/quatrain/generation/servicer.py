@@ -5,8 +5,8 @@ from typing import Any
 import grpc.aio
 
 from quatrain.faults import fault_point
-from quatrain.generation.engines.base import Chunk, Completion, Sampling
-from quatrain.generation.service import GenerationService, Request
+from quatrain.generation.engines.base import Chunk, Completion, Request, Sampling
+from quatrain.generation.service import GenerationService
 from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats, to_ragged_ints
 from quatrain.v1 import common_pb2, generation_pb2, generation_pb2_grpc
@@ -59,7 +59,7 @@ def _request_of(message: generation_pb2.GenerateRequest) -> Request:
     return Request(
         job=message.job,
         policy=ModelRef.from_proto(message.policy),
-        chunk=Chunk(from_ragged_ints(message.prompt_ids, "prompt_ids"), list(message.seeds), sampling),
+        unchecked=Chunk(from_ragged_ints(message.prompt_ids, "prompt_ids"), list(message.seeds), sampling),
         dtype=message.dtype or "float32",
     )
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from quatrain.models.references import WeightsKey
+from quatrain.models.model_runner import WeightsKey
 from quatrain.reference.backends.base import Backend, LoadedModel
 from quatrain.refs import ModelRef
 from quatrain.telemetry.logging import get_logger

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quatrain.errors import RunFailed
-from quatrain.models.references import WeightsKey
+from quatrain.models.model_runner import WeightsKey
 from quatrain.models.request_checks import ModelLimits, RequestCheck
 from quatrain.reference.backends.base import Backend
 from quatrain.reference.models import LoadedModels

@@ -14,7 +14,7 @@ from tests.unit.models.tiny_models import save_tiny_model
 
 from quatrain.config import ProcessConfig
 from quatrain.generation.__main__ import serve
-from quatrain.generation.engines import make_engine
+from quatrain.generation.engines.transformers import TransformersEngine
 from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import SERVICE, GenerationServicer
 from quatrain.models.loading import load_causal_lm
@@ -32,8 +32,8 @@ Test = Callable[[GenerationServiceStub, health_pb2_grpc.HealthStub], Awaitable[N
 
 def run(store: LocalStore, cache: Path, test: Test) -> None:
     """Runs `test` against a server in this process."""
-    engine = make_engine("transformers", device="cpu", threads=1, fake_latency=0.0)
-    service = GenerationService(engine, FolderCache(store, cache, 1 << 30).fetch, job_slots=1, queue_size=4)
+    engine = TransformersEngine(FolderCache(store, cache, 1 << 30).fetch, device="cpu", threads=1, queue_size=4)
+    service = GenerationService(engine)
 
     def register(server: grpc.aio.Server) -> list[str]:
         add_GenerationServiceServicer_to_server(GenerationServicer(service), server)
@@ -51,7 +51,7 @@ def run(store: LocalStore, cache: Path, test: Test) -> None:
                 await test(GenerationServiceStub(channel), health)
         finally:
             await server.stop()
-            service.close()
+            await service.close()
 
     asyncio.run(scenario())
 

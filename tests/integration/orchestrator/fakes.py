@@ -1,14 +1,14 @@
 """Models that are none, and a learner that dies when it is told to."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from quatrain.errors import QuatrainError, Unavailable
-from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy
+from quatrain.generation.engines.base import Chunk, Completion
 from quatrain.generation.engines.fake import FakeEngine
 from quatrain.jobspec.reward_section import Source
 from quatrain.learner.service import LearnerService
@@ -23,23 +23,13 @@ from quatrain.v1 import learner_pb2
 class AgreeingEngine(FakeEngine):
     """The fake engine, sure of every token to the same degree as the other fakes."""
 
-    def __init__(self, latency: float = 0.0) -> None:
-        super().__init__(latency)
+    def __init__(self, latency: float = 0.0, *, queue_size: int = 32, **settings: Any) -> None:
+        super().__init__(latency, queue_size=queue_size, **settings)
         self.before: Callable[[], None] = lambda: None
 
-    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-        return _AgreeingPolicy(super().load(folder, dtype, recycle), self)
-
-
-@dataclass
-class _AgreeingPolicy:
-    inner: LoadedPolicy
-    engine: AgreeingEngine
-    limits = ModelLimits()
-
-    def generate(self, chunk: Chunk) -> list[Completion]:
-        self.engine.before()
-        return [replace(done, logprobs=np.full_like(done.logprobs, -1.0)) for done in self.inner.generate(chunk)]
+    def sample(self, chunk: Chunk) -> list[Completion]:
+        self.before()
+        return [replace(done, logprobs=np.full_like(done.logprobs, -1.0)) for done in super().sample(chunk)]
 
 
 class AgreeingReference:
