@@ -35,8 +35,8 @@ def _fake_reward_models() -> None:
 def _fake_reference() -> None:
     from tests.integration.orchestrator.fakes import AgreeingReference
 
-    def make_backend(*_: Any, **__: Any) -> AgreeingReference:
-        return AgreeingReference()
+    def make_backend(*_: Any, queue_size: int, stuck_after: float, **__: Any) -> AgreeingReference:
+        return AgreeingReference(queue_size=queue_size, stuck_after=stuck_after)
 
     transformers = ModuleType("quatrain.reference.backends.transformers")
     transformers.TransformersBackend = make_backend  # type: ignore[attr-defined]

@@ -22,13 +22,15 @@ async def serve(config: ProcessConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="reference-", ignore_cleanup_errors=True) as temporary:
         store = await asyncio.to_thread(open_store, config.storage)
         cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
-        service = ReferenceService(
-            TransformersBackend(config.compute.device, threads=config.compute.threads),
+        backend = TransformersBackend(
             cache.fetch,
+            device=config.compute.device,
+            threads=config.compute.threads,
             memory_bytes=config.reference.memory_bytes,
             queue_size=config.reference.queue_size,
             stuck_after=config.compute.stuck_after,
         )
+        service = ReferenceService(backend)
 
         def register(server: grpc.aio.Server) -> list[str]:
             add_ReferenceServiceServicer_to_server(ReferenceServicer(service), server)
@@ -42,7 +44,7 @@ async def serve(config: ProcessConfig) -> None:
             await run_server(config, "reference", register, on_ready=reach_store, working=watch)
         finally:
             watch.cancel()
-            service.close()
+            await service.close()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from typing import Any
 import grpc.aio
 
 from quatrain.faults import fault_point
-from quatrain.reference.service import ReferenceService, Request
+from quatrain.reference.backends.base import Request, Rows
+from quatrain.reference.service import ReferenceService
 from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
 from quatrain.v1 import reference_pb2, reference_pb2_grpc
@@ -34,11 +35,12 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
 
 
 def _request_of(message: reference_pb2.ComputeReferenceLogprobsRequest) -> Request:
+    prompts = from_ragged_ints(message.prompt_ids, "prompt_ids")
+    completions = from_ragged_ints(message.completion_ids, "completion_ids")
     return Request(
         job=message.job,
         model=ModelRef.from_proto(message.model),
-        prompts=from_ragged_ints(message.prompt_ids, "prompt_ids"),
-        completions=from_ragged_ints(message.completion_ids, "completion_ids"),
+        unchecked=Rows(prompts, completions),
         temperature=message.temperature,
         dtype=message.dtype or "float32",
     )

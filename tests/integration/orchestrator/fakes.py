@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from quatrain.generation.engines.fake import FakeEngine
 from quatrain.jobspec.reward_section import Source
 from quatrain.learner.service import LearnerService
 from quatrain.learner.servicer import LearnerServicer
-from quatrain.models.request_checks import ModelLimits
+from quatrain.reference.backends.fake import FakeBackend as FakeReferenceBackend
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.fake import FakeBackend as FakeRewardBackend
 from quatrain.reward.samples import Batch
@@ -32,15 +31,11 @@ class AgreeingEngine(FakeEngine):
         return [replace(done, logprobs=np.full_like(done.logprobs, -1.0)) for done in super().sample(chunk)]
 
 
-class AgreeingReference:
-    """A reference backend and its only model."""
+class AgreeingReference(FakeReferenceBackend):
+    """A reference that is as sure of every token as the other fakes."""
 
-    needs_weights = False
-    limits = ModelLimits()
-    size_bytes = 0
-
-    def load(self, folder: Path | None, dtype: str) -> "AgreeingReference":
-        return self
+    def __init__(self, *, queue_size: int = 32, **settings: Any) -> None:
+        super().__init__(queue_size=queue_size, **settings)
 
     def logprobs(self, prompts: Any, completions: Any, temperature: float) -> list[Any]:
         return [np.full(len(row), -1.0, dtype=np.float32) for row in completions]

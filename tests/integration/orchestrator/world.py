@@ -103,10 +103,8 @@ class World:
         self.engine.job_slots = job_slots
         generation = GenerationService(self.engine)
         self._stack.push_async_callback(generation.close)
-        reference = ReferenceService(
-            AgreeingReference(), self.folders("reference").fetch, memory_bytes=1, queue_size=32
-        )
-        self._stack.callback(reference.close)
+        reference = ReferenceService(AgreeingReference())
+        self._stack.push_async_callback(reference.close)
         reward = RewardService(self.folders("reward"), Backends(self.reward, self.reward, self.reward))
         self.addresses["generation"] = await self.serve(
             "GenerationService",
