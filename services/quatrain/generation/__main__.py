@@ -22,21 +22,22 @@ async def serve(config: ProcessConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="generation-", ignore_cleanup_errors=True) as temporary:
         store = await asyncio.to_thread(open_store, config.storage)
         cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
-        service = GenerationService(make_engine(config, cache.fetch))
+        engine = make_engine(config, cache.fetch)
+        servicer = GenerationServicer(GenerationService(engine))
 
         def register(server: grpc.aio.Server) -> list[str]:
-            add_GenerationServiceServicer_to_server(GenerationServicer(service), server)
+            add_GenerationServiceServicer_to_server(servicer, server)
             return [SERVICE]
 
         async def reach_store() -> None:
             await asyncio.to_thread(store.list, "models/", limit=1)
 
-        watch = asyncio.create_task(service.watch())
+        watch = asyncio.create_task(engine.watch())
         try:
             await run_server(config, "generation", register, on_ready=reach_store, working=watch)
         finally:
             watch.cancel()
-            await service.close()
+            await engine.close()
 
 
 if __name__ == "__main__":

@@ -19,14 +19,6 @@ class GenerationService:
         check_request(request)
         return await self._engine.generate(request)
 
-    async def watch(self) -> None:
-        """Raise Unavailable as soon as the engine hangs; never return."""
-        await self._engine.watch()
-
-    async def close(self) -> None:
-        """Take no more requests."""
-        await self._engine.close()
-
 
 def check_request(request: Request) -> None:
     """Raise InvalidInput that names every field that is wrong whatever the policy."""

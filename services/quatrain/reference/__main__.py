@@ -30,21 +30,21 @@ async def serve(config: ProcessConfig) -> None:
             queue_size=config.reference.queue_size,
             stuck_after=config.compute.stuck_after,
         )
-        service = ReferenceService(backend)
+        servicer = ReferenceServicer(ReferenceService(backend))
 
         def register(server: grpc.aio.Server) -> list[str]:
-            add_ReferenceServiceServicer_to_server(ReferenceServicer(service), server)
+            add_ReferenceServiceServicer_to_server(servicer, server)
             return [SERVICE]
 
         async def reach_store() -> None:
             await asyncio.to_thread(store.list, "models/", limit=1)
 
-        watch = asyncio.create_task(service.watch())
+        watch = asyncio.create_task(backend.watch())
         try:
             await run_server(config, "reference", register, on_ready=reach_store, working=watch)
         finally:
             watch.cancel()
-            await service.close()
+            await backend.close()
 
 
 if __name__ == "__main__":

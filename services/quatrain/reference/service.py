@@ -24,14 +24,6 @@ class ReferenceService:
             raise RunFailed("The reference model gives logits that are not finite; its weights hold NaN or infinity.")
         return result
 
-    async def watch(self) -> None:
-        """Raise Unavailable as soon as the backend hangs; never return."""
-        await self._backend.watch()
-
-    async def close(self) -> None:
-        """Take no more requests."""
-        await self._backend.close()
-
 
 def check_request(request: Request) -> None:
     """Raise InvalidInput that names every field that is wrong whatever the model."""

@@ -40,7 +40,7 @@ def run(engine: Engine, test: Test) -> None:
                 await test(GenerationServiceStub(channel), health)
         finally:
             await server.stop()
-            await service.close()
+            await engine.close()
 
     asyncio.run(scenario())
 

@@ -102,9 +102,10 @@ class World:
         self.model_uri = f"sha256:{folder.digest}"
         self.engine.job_slots = job_slots
         generation = GenerationService(self.engine)
-        self._stack.push_async_callback(generation.close)
-        reference = ReferenceService(AgreeingReference())
-        self._stack.push_async_callback(reference.close)
+        self._stack.push_async_callback(self.engine.close)
+        backend = AgreeingReference()
+        reference = ReferenceService(backend)
+        self._stack.push_async_callback(backend.close)
         reward = RewardService(self.folders("reward"), Backends(self.reward, self.reward, self.reward))
         self.addresses["generation"] = await self.serve(
             "GenerationService",
