@@ -18,7 +18,7 @@ from quatrain.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_ser
 
 
 async def serve(config: ProcessConfig) -> None:
-    """Serves until it is told to stop; ready when the store answers and the engine is there."""
+    """Serve until told to stop; ready when the store answers. Raises InvalidInput, Unavailable."""
     with tempfile.TemporaryDirectory(prefix="generation-", ignore_cleanup_errors=True) as temporary:
         store = await asyncio.to_thread(open_store, config.storage)
         cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc.aio
+from typing_extensions import override
 
 from quatrain.faults import fault_point
 from quatrain.generation.engines.base import Chunk, Completion, Request, Sampling
@@ -27,19 +28,19 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     def __init__(self, service: GenerationService) -> None:
         self._service = service
 
+    @override
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> generation_pb2.GenerateResponse:
-        """See the proto."""
         fault_point("generation.before")
         result = await self._service.generate(_request_of(request))
         fault_point("generation.after")
         return _response_of(result.completions, result.compute_seconds, request.policy)
 
+    @override
     async def GetGenerationCapabilities(
         self, request: generation_pb2.GetGenerationCapabilitiesRequest, context: Context
     ) -> generation_pb2.GetGenerationCapabilitiesResponse:
-        """See the proto."""
         found = self._service.capabilities()
         return generation_pb2.GetGenerationCapabilitiesResponse(
             engine=found.engine,

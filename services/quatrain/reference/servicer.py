@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc.aio
+from typing_extensions import override
 
 from quatrain.faults import fault_point
 from quatrain.reference.backends.base import Request, Rows
@@ -22,10 +23,10 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
     def __init__(self, service: ReferenceService) -> None:
         self._service = service
 
+    @override
     async def ComputeReferenceLogprobs(
         self, request: reference_pb2.ComputeReferenceLogprobsRequest, context: Context
     ) -> reference_pb2.ComputeReferenceLogprobsResponse:
-        """See the proto."""
         fault_point("reference.before")
         result = await self._service.compute(_request_of(request))
         fault_point("reference.after")

@@ -1,4 +1,4 @@
-"""An engine without a model: deterministic, exact about its own distribution, as slow as it is told to be.
+"""An engine without a model: deterministic, exact about its own distribution, as slow as configured.
 
 Each completion draws its symbols from the ids of its own prompt, so whatever it says lies in every vocabulary that the
 prompt lies in. Where end-of-sequence counts, each token is one with probability 1/8.

@@ -96,7 +96,7 @@ class TransformersPolicy:
 
     @property
     def limits(self) -> ModelLimits:
-        """What it can read.
+        """Return what the model can read.
 
         Attention with a sliding window is the same as full attention as long as the window holds everything; decoding
         beyond it is not supported.
@@ -106,7 +106,7 @@ class TransformersPolicy:
         return ModelLimits(vocabulary, positions if window is None else min(positions, window))
 
     def generate(self, chunk: Chunk) -> list[Completion]:
-        """Samples the chunk."""
+        """Sample the chunk."""
         return decoding.generate(self.model, chunk)
 
 
@@ -117,7 +117,7 @@ def _compute(request: Request, policy: TransformersPolicy) -> Result:
 
 
 def sliding_window(model: PreTrainedModel) -> int | None:
-    """Width of the model's attention window in tokens, None where every layer sees everything."""
+    """Return the width of the model's attention window in tokens, None where every layer sees everything."""
     config = model.config.get_text_config()
     layer_types = getattr(config, "layer_types", None)
     if layer_types is not None and "sliding_attention" not in layer_types:
@@ -129,8 +129,11 @@ def sliding_window(model: PreTrainedModel) -> int | None:
 
 
 def _check_decoding(model: PreTrainedModel, folder: Path) -> None:
-    """Decodes a few tokens and compares with a plain forward pass: an architecture that keeps more state than keys and
-    values, or that reads the mask otherwise, must not be sampled from silently."""
+    """Raise InvalidData if a few decoded tokens differ from a plain forward pass.
+
+    An architecture that keeps more state than keys and values, or that reads the mask in another way, must not be
+    sampled from silently.
+    """
     prompts = [np.array([0, 1], np.int32), np.array([1], np.int32)]
     sampling = Sampling(max_new_tokens=2, temperature=1.0, ignore_eos=True, eos_token_ids=())
     try:
