@@ -28,7 +28,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Prompts that are computed together and with nothing else: one row of token ids and one 64-bit seed for each."""
+    """Prompts of one request: one row of token ids and one 64-bit seed for each."""
 
     prompts: list[npt.NDArray[np.int32]]
     seeds: list[int]
@@ -51,6 +51,7 @@ class Request:
     job: str
     policy: ModelRef
     unchecked: Chunk
+    """The chunk before it is known to fit the policy; engines read it through `chunk_within`."""
     dtype: str
 
     def chunk_within(self, limits: ModelLimits) -> Chunk:
@@ -99,24 +100,24 @@ class Capabilities:
 
 
 class Engine(Protocol):
-    """Samples completions from policy versions. How is its own affair: one chunk after the other, or many together.
+    """Samples completions from policy versions. It alone decides how: one chunk after the other, or many together.
 
         engine = make_engine(config, cache.fetch)
         result = await engine.generate(Request("job-1", policy, chunk, "float32"))
         await engine.close()
 
-    The methods are called from one event loop, which none of them may block. An engine gets its policies by itself, and
-    knows which of them are in memory. For each chunk:
+    The methods are called from one event loop, which none of them may block. An engine fetches its policies itself and
+    decides which of them stay in memory.
 
-    - Many chunks may be in flight at once, of several jobs and policies. A chunk that an engine cannot take now is
-      refused at once with Overloaded; its caller tries again.
-    - Each sample follows from its prompt, its seed and the policy. A deterministic engine computes a chunk alone, so
+    - Many chunks may be in flight at once, of several jobs and policies. A chunk that the engine cannot take now is
+      refused at once with Overloaded, and its caller tries again.
+    - A sample depends on its prompt, its seed and the policy. A deterministic engine computes each chunk alone, so that
       the same request gives the same bits on the same machine.
-    - The tokens come from `Request.chunk_within`, which asks for the limits of the policy: so no engine can sample from
-      a policy with ids or lengths that it does not know.
-    - A policy that cannot be had fails the chunks that name it and no others.
-    - Cancelling the task that awaits `generate` abandons the chunk: it is not begun, or it ends unheard. Other chunks
-      do not notice.
+    - The tokens come from `Request.chunk_within`, which asks for the limits of the policy. No engine can therefore give
+      a policy ids or lengths that the policy does not know.
+    - A policy that cannot be fetched or loaded fails the chunks that name it, and no others.
+    - Cancelling the task that awaits `generate` abandons the chunk: it is never begun, or its result is dropped. Other
+      chunks are not affected.
     """
 
     def capabilities(self) -> Capabilities:

@@ -25,6 +25,7 @@ class Request:
     job: str
     model: ModelRef
     unchecked: Rows
+    """The rows before they are known to fit the model; backends read them through `rows_within`."""
     temperature: float
     dtype: str
 
@@ -57,13 +58,13 @@ class Result:
 
 
 class Backend(Protocol):
-    """Computes logprobs under frozen models, which it gets by itself.
+    """Computes logprobs under frozen models, which it fetches itself.
 
         result = await backend.compute(Request("job-1", model, Rows(prompts, completions), 1.0, "float32"))
 
     The methods are called from one event loop, which none of them may block; many requests may be in flight at once.
     The rows come from `Request.rows_within`, so that no model reads ids or lengths that it does not know. Cancelling
-    the task that awaits `compute` abandons the request: it is not begun, or it ends unheard.
+    the task that awaits `compute` abandons the request: it is never begun, or its result is dropped.
     """
 
     async def compute(self, request: Request) -> Result:
