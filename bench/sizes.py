@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config
 
-from quatrain.generation.slots import VERSIONS_OF_A_JOB
+from quatrain.generation.engines.slots import VERSIONS_OF_A_JOB
 from quatrain.jobspec.sections import PpoSpec
 
 CONTEXTS = (1024, 4096, 16384)

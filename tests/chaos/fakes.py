@@ -16,11 +16,10 @@ def _fake_engine() -> None:
     from tests.integration.orchestrator.fakes import AgreeingEngine
 
     from quatrain.generation import engines
+    from quatrain.generation.engines import fake
 
-    def make_engine(*_: Any, fake_latency: float = 0.0, **__: Any) -> AgreeingEngine:
-        return AgreeingEngine(fake_latency)
-
-    engines.make_engine = make_engine
+    fake.FakeEngine = AgreeingEngine  # type: ignore[misc]
+    engines.make_engine = fake.make
 
 
 def _fake_reward_models() -> None:
@@ -36,8 +35,8 @@ def _fake_reward_models() -> None:
 def _fake_reference() -> None:
     from tests.integration.orchestrator.fakes import AgreeingReference
 
-    def make_backend(*_: Any, **__: Any) -> AgreeingReference:
-        return AgreeingReference()
+    def make_backend(*_: Any, queue_size: int, stuck_after: float, **__: Any) -> AgreeingReference:
+        return AgreeingReference(queue_size=queue_size, stuck_after=stuck_after)
 
     transformers = ModuleType("quatrain.reference.backends.transformers")
     transformers.TransformersBackend = make_backend  # type: ignore[attr-defined]

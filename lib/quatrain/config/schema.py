@@ -192,6 +192,7 @@ class ComputeConfig(Section):
 class GenerationConfig(Section):
     """The generation service."""
 
+    # The table of engines: each name is a module of quatrain.generation.engines.
     engine: Literal["transformers", "fake"] = Field(default="transformers", description="inference engine")
     job_slots: int = Field(default=1, ge=1, description="jobs whose policies fit at the same time; so many run")
     fake_latency: float = Field(default=0.0, ge=0, description="seconds that the fake engine takes for a call")

@@ -1,7 +1,8 @@
 """One thread that owns a model: gRPC's event loop never computes, and a model is never touched by two threads.
 
-A computation that hangs, on a GPU that does not answer any more, cannot be ended from outside. So it has to say
-`made_progress` now and then; a process whose model thread is silent for too long takes no more calls and ends.
+A computation that hangs, for example on a GPU that does not answer any more, cannot be ended from outside. Computations
+therefore call `made_progress` as they go; a process whose model thread is silent for too long takes no more calls and
+ends.
 """
 
 import asyncio
@@ -23,16 +24,16 @@ T = TypeVar("T")
 _Job = Callable[[], None]
 _log = get_logger(__name__)
 
-LEAST_LOOK_SECONDS = 0.05
+MIN_POLL_SECONDS = 0.05
 EXIT_STUCK = 70
 EXIT_AFTER_SECONDS = 60.0
-"""For a process that ends because its model thread hangs; a device that does not answer can hold up its exit too."""
+"""Until a process whose model thread hangs is ended by force: the device can hold up its exit, too."""
 
 _here = threading.local()
 
 
 def made_progress() -> None:
-    """The computation of this thread gets on; between its tokens, batches or files. Does nothing in other threads."""
+    """Note that the computation of this model thread gets on. Does nothing in other threads."""
     thread: ModelThread | None = getattr(_here, "model_thread", None)
     if thread is not None:
         thread.made_progress()
@@ -42,8 +43,8 @@ class ModelThread:
     """Runs functions one after the other in its own thread, behind a bounded queue.
 
     `queue_size` calls may wait besides the one that runs; the next is refused with Overloaded at once. A call whose
-    awaiting task is cancelled before it began never runs; one that runs goes on to its end. After `stuck_after` seconds
-    in which the running call neither ends nor makes progress the thread counts as stuck.
+    awaiting task is cancelled before the call began never runs; one that runs goes on to its end. The thread counts as
+    stuck when the running call has neither ended nor made progress for `stuck_after` seconds.
     """
 
     def __init__(self, queue_size: int, name: str = "model", *, stuck_after: float = math.inf) -> None:
@@ -61,20 +62,20 @@ class ModelThread:
 
     @property
     def busy_since(self) -> float | None:
-        """Monotonic time at which the running call began; None when idle."""
+        """Return the monotonic time at which the running call began; None when idle."""
         return self._busy_since
 
     @property
     def waiting(self) -> int:
-        """Calls that wait behind the running one."""
+        """Return the number of calls that wait behind the running one."""
         return self._jobs.qsize()
 
     def made_progress(self) -> None:
-        """The running call gets on. For threads that work on its behalf; others call the function of this name."""
+        """Note that the running call gets on. For threads that work for it; others call the function of this name."""
         self._progress = time.monotonic()
 
     def check_progress(self) -> None:
-        """Raises Unavailable when the thread is stuck."""
+        """Raise Unavailable when the thread is stuck."""
         busy_since = self._busy_since
         if busy_since is None:
             return
@@ -87,12 +88,13 @@ class ModelThread:
             )
 
     async def watch(self) -> None:
-        """Raises Unavailable as soon as the thread is stuck, else never ends.
+        """Raise Unavailable as soon as the thread is stuck; never return.
 
-        The stacks of all threads go to stderr, and should the process still be there a minute later, it is ended.
+        Before that, the stacks of all threads are written to stderr. A process that is still there a minute later is
+        ended by force.
         """
         while True:
-            await asyncio.sleep(max(min(1.0, self._stuck_after / 4), LEAST_LOOK_SECONDS))
+            await asyncio.sleep(max(min(1.0, self._stuck_after / 4), MIN_POLL_SECONDS))
             try:
                 self.check_progress()
             except Unavailable as error:
@@ -104,14 +106,14 @@ class ModelThread:
                 raise
 
     async def run(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Result of `function(*args, **kwargs)` run in the thread.
+        """Run `function(*args, **kwargs)` in the thread and return its result.
 
         Raises Overloaded when the queue is full, Unavailable after `close`, and whatever the function raises.
         """
         return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
 
     def submit(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> "Future[T]":
-        """As `run`, for callers outside an event loop or that keep the future."""
+        """Do as `run`, for callers that have no event loop or that keep the future."""
         if self._closed:
             raise Unavailable("the process is stopping")
         if not self._slots.acquire(blocking=False):
@@ -129,7 +131,7 @@ class ModelThread:
         return future
 
     def close(self, wait: float = 0.0) -> None:
-        """Takes no more calls; the running and the waiting ones are finished, for which it waits `wait` seconds."""
+        """Take no more calls, and wait up to `wait` seconds for those that run or wait: all of them are finished."""
         self._closed = True
         self._jobs.put(None)
         if wait:
@@ -160,7 +162,7 @@ class ModelThread:
 
 
 def told(error: BaseException) -> BaseException:
-    """The error for the caller. Lack of memory is one of ours, without the traceback: its frames hold the tensors."""
+    """Return the caller's error: OutOfMemory without the traceback, whose frames hold the tensors; else `error`."""
     text = str(error)
     # By name and text, because most processes never import torch.
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -18,37 +18,26 @@ from quatrain.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_ser
 
 
 async def serve(config: ProcessConfig) -> None:
-    """Serves until it is told to stop; ready when the store answers and the engine is there."""
+    """Serve until told to stop; ready when the store answers. Raises InvalidInput, Unavailable."""
     with tempfile.TemporaryDirectory(prefix="generation-", ignore_cleanup_errors=True) as temporary:
         store = await asyncio.to_thread(open_store, config.storage)
         cache = FolderCache(store, config.compute.cache_dir or Path(temporary), config.compute.cache_bytes)
-        engine = make_engine(
-            config.generation.engine,
-            device=config.compute.device,
-            threads=config.compute.threads,
-            fake_latency=config.generation.fake_latency,
-        )
-        service = GenerationService(
-            engine,
-            cache.fetch,
-            job_slots=config.generation.job_slots,
-            queue_size=config.generation.queue_size,
-            stuck_after=config.compute.stuck_after,
-        )
+        engine = make_engine(config, cache.fetch)
+        servicer = GenerationServicer(GenerationService(engine))
 
         def register(server: grpc.aio.Server) -> list[str]:
-            add_GenerationServiceServicer_to_server(GenerationServicer(service), server)
+            add_GenerationServiceServicer_to_server(servicer, server)
             return [SERVICE]
 
         async def reach_store() -> None:
             await asyncio.to_thread(store.list, "models/", limit=1)
 
-        watch = asyncio.create_task(service.watch())
+        watch = asyncio.create_task(engine.watch())
         try:
             await run_server(config, "generation", register, on_ready=reach_store, working=watch)
         finally:
             watch.cancel()
-            service.close()
+            await engine.close()
 
 
 if __name__ == "__main__":

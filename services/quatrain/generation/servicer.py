@@ -3,10 +3,11 @@
 from typing import Any
 
 import grpc.aio
+from typing_extensions import override
 
 from quatrain.faults import fault_point
-from quatrain.generation.engines.base import Chunk, Completion, Sampling
-from quatrain.generation.service import GenerationService, Request
+from quatrain.generation.engines.base import Chunk, Completion, Request, Sampling
+from quatrain.generation.service import GenerationService
 from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats, to_ragged_ints
 from quatrain.v1 import common_pb2, generation_pb2, generation_pb2_grpc
@@ -27,19 +28,19 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
     def __init__(self, service: GenerationService) -> None:
         self._service = service
 
+    @override
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> generation_pb2.GenerateResponse:
-        """See the proto."""
         fault_point("generation.before")
         result = await self._service.generate(_request_of(request))
         fault_point("generation.after")
         return _response_of(result.completions, result.compute_seconds, request.policy)
 
+    @override
     async def GetGenerationCapabilities(
         self, request: generation_pb2.GetGenerationCapabilitiesRequest, context: Context
     ) -> generation_pb2.GetGenerationCapabilitiesResponse:
-        """See the proto."""
         found = self._service.capabilities()
         return generation_pb2.GetGenerationCapabilitiesResponse(
             engine=found.engine,
@@ -59,7 +60,7 @@ def _request_of(message: generation_pb2.GenerateRequest) -> Request:
     return Request(
         job=message.job,
         policy=ModelRef.from_proto(message.policy),
-        chunk=Chunk(from_ragged_ints(message.prompt_ids, "prompt_ids"), list(message.seeds), sampling),
+        unchecked=Chunk(from_ragged_ints(message.prompt_ids, "prompt_ids"), list(message.seeds), sampling),
         dtype=message.dtype or "float32",
     )
 

@@ -1,143 +1,40 @@
-"""Reference logprobs without gRPC: checks a request, has its model pulled and loaded, and has the rows computed.
-
-Fetching runs in worker threads; loading and computing run in the model thread, one request at a time and alone.
-"""
-
-import asyncio
-import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+"""Reference logprobs without gRPC: checks a request whatever its model, and has the backend compute it."""
 
 import numpy as np
-import numpy.typing as npt
 
-from quatrain.errors import FieldViolation, InvalidInput, RunFailed
-from quatrain.models.references import WeightsKey
-from quatrain.reference.backends.base import Backend, LoadedModel
-from quatrain.reference.models import LoadedModels
-from quatrain.refs import ModelRef
-from quatrain.rpc.worker import ModelThread
-
-DTYPES = ("float32", "bfloat16")
-
-
-@dataclass(frozen=True)
-class Request:
-    """Rows of prompt and completion token ids; `dtype` is float32 or bfloat16."""
-
-    job: str
-    model: ModelRef
-    prompts: list[npt.NDArray[np.int32]]
-    completions: list[npt.NDArray[np.int32]]
-    temperature: float
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """One logprob for each completion token, row by row, and the seconds that the model computed."""
-
-    logprobs: list[npt.NDArray[np.float32]]
-    compute_seconds: float
+from quatrain.errors import RunFailed
+from quatrain.models.request_checks import RequestCheck
+from quatrain.reference.backends.base import Backend, Request, Result
 
 
 class ReferenceService:
-    """One replica: its models in memory and its model thread."""
+    """One replica: the requests that a backend gets."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        fetch: Callable[[str, str], Path],
-        *,
-        memory_bytes: int,
-        queue_size: int,
-        stuck_after: float = math.inf,
-    ) -> None:
-        """`fetch` gives a verified local folder for a model's URI and digest (`FolderCache.fetch`)."""
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._fetch = fetch
-        self._models = LoadedModels(backend, fetch, memory_bytes)
-        self._thread = ModelThread(queue_size, stuck_after=stuck_after)
 
     async def compute(self, request: Request) -> Result:
-        """Logprobs of every completion token.
+        """Return the logprob of every completion token.
 
-        Raises InvalidInput (the request), NotFound, Corrupt, Unavailable (its model), InvalidData (a model that cannot
-        be loaded), Overloaded (queue full), RunFailed (logits that are not finite).
+        Raises InvalidInput, RunFailed (logits that are not finite), and what `Backend.compute` raises.
         """
         check_request(request)
-        ref = request.model
-        if self._backend.needs_weights and not self._models.holds(WeightsKey.of(ref, request.dtype)):
-            await asyncio.to_thread(self._fetch, ref.uri, ref.digest)
-        return await self._thread.run(self._compute, request)
-
-    async def watch(self) -> None:
-        """Raises Unavailable as soon as the model thread is stuck, else never ends."""
-        await self._thread.watch()
-
-    def close(self) -> None:
-        """Takes no more requests."""
-        self._thread.close()
-
-    def _compute(self, request: Request) -> Result:
-        model = self._models.model(request.model, request.dtype)
-        check_against_model(request, model)
-        started = time.monotonic()
-        logprobs = model.logprobs(request.prompts, request.completions, request.temperature)
-        seconds = time.monotonic() - started
-        if not all(np.isfinite(row).all() for row in logprobs):
+        result = await self._backend.compute(request)
+        if not all(np.isfinite(row).all() for row in result.logprobs):
             raise RunFailed("The reference model gives logits that are not finite; its weights hold NaN or infinity.")
-        return Result(logprobs, seconds)
+        return result
 
 
 def check_request(request: Request) -> None:
-    """Raises InvalidInput that names every field that is wrong whatever the model."""
-    wrong: list[FieldViolation] = []
-
-    def require(holds: bool, field: str, text: str) -> None:
-        if not holds:
-            wrong.append(FieldViolation(field, text))
-
-    require(bool(request.job), "job", "must name the job")
-    require(bool(request.model.uri), "model.uri", "must name the reference model")
-    require(bool(request.prompts), "prompt_ids", "must hold at least one row")
-    require(all(len(prompt) > 0 for prompt in request.prompts), "prompt_ids", "every prompt needs at least one token")
-    require(
-        len(request.completions) == len(request.prompts),
+    """Raise InvalidInput that names every field that is wrong whatever the model."""
+    rows = request.unchecked
+    check = RequestCheck("Reference", model="model")
+    check.require_basics(request.job, request.dtype, rows.prompts)
+    check.require(bool(request.model.uri), "model.uri", "must name the reference model")
+    check.require(
+        len(rows.completions) == len(rows.prompts),
         "completion_ids",
-        f"{len(request.completions)} completions for {len(request.prompts)} prompts; give one for each",
+        f"{len(rows.completions)} completions for {len(rows.prompts)} prompts; give one for each",
     )
-    require(
-        math.isfinite(request.temperature) and request.temperature > 0,
-        "temperature",
-        f"must be a number above 0, not {request.temperature}",
-    )
-    require(request.dtype in DTYPES, "dtype", f"must be one of {', '.join(DTYPES)}, not {request.dtype!r}")
-    _refuse(wrong)
-
-
-def check_against_model(request: Request, model: LoadedModel) -> None:
-    """Raises InvalidInput for token ids outside the model's vocabulary and rows longer than its positions."""
-    wrong: list[FieldViolation] = []
-    vocabulary, positions = model.vocabulary, model.max_positions
-    for row, (prompt, completion) in enumerate(zip(request.prompts, request.completions, strict=True)):
-        for field, ids in (("prompt_ids", prompt), ("completion_ids", completion)):
-            outside = ids[(ids < 0) | (ids >= vocabulary)] if vocabulary is not None else ids[ids < 0]
-            if len(outside):
-                wrong.append(
-                    FieldViolation(field, f"row {row} holds id {outside[0]}, outside the model's 0 .. {vocabulary} - 1")
-                )
-        length = len(prompt) + len(completion)
-        if positions is not None and length > positions:
-            wrong.append(
-                FieldViolation("completion_ids", f"row {row} has {length} tokens, the model {positions} positions")
-            )
-    _refuse(wrong)
-
-
-def _refuse(violations: list[FieldViolation]) -> None:
-    if violations:
-        shown = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:5])
-        raise InvalidInput(f"Reference request refused. {shown}", violations)
+    check.require_temperature(request.temperature, "temperature")
+    check.raise_if_wrong()

@@ -3,9 +3,11 @@
 from typing import Any
 
 import grpc.aio
+from typing_extensions import override
 
 from quatrain.faults import fault_point
-from quatrain.reference.service import ReferenceService, Request
+from quatrain.reference.backends.base import Request, Rows
+from quatrain.reference.service import ReferenceService
 from quatrain.refs import ModelRef
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
 from quatrain.v1 import reference_pb2, reference_pb2_grpc
@@ -21,10 +23,10 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
     def __init__(self, service: ReferenceService) -> None:
         self._service = service
 
+    @override
     async def ComputeReferenceLogprobs(
         self, request: reference_pb2.ComputeReferenceLogprobsRequest, context: Context
     ) -> reference_pb2.ComputeReferenceLogprobsResponse:
-        """See the proto."""
         fault_point("reference.before")
         result = await self._service.compute(_request_of(request))
         fault_point("reference.after")
@@ -34,11 +36,12 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
 
 
 def _request_of(message: reference_pb2.ComputeReferenceLogprobsRequest) -> Request:
+    prompts = from_ragged_ints(message.prompt_ids, "prompt_ids")
+    completions = from_ragged_ints(message.completion_ids, "completion_ids")
     return Request(
         job=message.job,
         model=ModelRef.from_proto(message.model),
-        prompts=from_ragged_ints(message.prompt_ids, "prompt_ids"),
-        completions=from_ragged_ints(message.completion_ids, "completion_ids"),
+        unchecked=Rows(prompts, completions),
         temperature=message.temperature,
         dtype=message.dtype or "float32",
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
@@ -10,62 +9,25 @@ import grpc.aio
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.integration.generation.serving import PROMPTS, request_for, run
 from tests.unit.models.tiny_models import save_tiny_model
 
 from quatrain.config import ProcessConfig
 from quatrain.generation.__main__ import serve
-from quatrain.generation.engines import make_engine
-from quatrain.generation.service import GenerationService
-from quatrain.generation.servicer import SERVICE, GenerationServicer
+from quatrain.generation.engines.base import Engine
+from quatrain.generation.engines.transformers import TransformersEngine
+from quatrain.generation.servicer import SERVICE
 from quatrain.models.loading import load_causal_lm
 from quatrain.models.logprobs import completion_logprobs
-from quatrain.rpc.server import RpcServer
-from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
+from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.local import LocalStore
 from quatrain.v1 import common_pb2, generation_pb2
-from quatrain.v1.generation_pb2_grpc import GenerationServiceStub, add_GenerationServiceServicer_to_server
-
-PROMPTS = [np.array([1, 2, 9], np.int32), np.array([4], np.int32), np.array([7, 7], np.int32)]
-Test = Callable[[GenerationServiceStub, health_pb2_grpc.HealthStub], Awaitable[None]]
+from quatrain.v1.generation_pb2_grpc import GenerationServiceStub
 
 
-def run(store: LocalStore, cache: Path, test: Test) -> None:
-    """Runs `test` against a server in this process."""
-    engine = make_engine("transformers", device="cpu", threads=1, fake_latency=0.0)
-    service = GenerationService(engine, FolderCache(store, cache, 1 << 30).fetch, job_slots=1, queue_size=4)
-
-    def register(server: grpc.aio.Server) -> list[str]:
-        add_GenerationServiceServicer_to_server(GenerationServicer(service), server)
-        return [SERVICE]
-
-    async def scenario() -> None:
-        server = RpcServer(ProcessConfig().server, "generation", register)
-        await server.start()
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.ports.port}") as channel:
-                health = health_pb2_grpc.HealthStub(channel)
-                early = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
-                assert early.status == health_pb2.HealthCheckResponse.NOT_SERVING
-                await server.serve()
-                await test(GenerationServiceStub(channel), health)
-        finally:
-            await server.stop()
-            service.close()
-
-    asyncio.run(scenario())
-
-
-def request_for(
-    digest: str, *, version: int = 1, prompts: list[np.ndarray] = PROMPTS
-) -> generation_pb2.GenerateRequest:
-    return generation_pb2.GenerateRequest(
-        job="job",
-        policy=common_pb2.ModelRef(uri=f"store:policy/{version}", digest=digest, policy_version=version),
-        prompt_ids=to_ragged_ints(prompts),
-        seeds=[2**64 - 1, 5, 6][: len(prompts)],
-        sampling=generation_pb2.SamplingParams(max_new_tokens=8, temperature=0.9, eos_token_ids=[3, 5]),
-    )
+def engine_of(store: LocalStore, cache: Path) -> Engine:
+    return TransformersEngine(FolderCache(store, cache, 1 << 30).fetch, device="cpu", threads=1, queue_size=4)
 
 
 def test_versions_are_pulled_used_and_named_in_the_answer(tmp_path: Path) -> None:
@@ -95,7 +57,7 @@ def test_versions_are_pulled_used_and_named_in_the_answer(tmp_path: Path) -> Non
                 assert answers[number].logprobs == answer.logprobs
             answers[number] = answer
 
-    run(store, tmp_path / "cache", test)
+    run(engine_of(store, tmp_path / "cache"), test)
 
 
 def test_failures_have_their_status(tmp_path: Path) -> None:
@@ -120,7 +82,7 @@ def test_failures_have_their_status(tmp_path: Path) -> None:
         assert await code_of(request_for(digest), timeout=None) == grpc.StatusCode.INVALID_ARGUMENT
         await stub.Generate(request_for(digest), timeout=30)
 
-    run(store, tmp_path / "cache", test)
+    run(engine_of(store, tmp_path / "cache"), test)
 
 
 def test_the_process_serves_from_its_configuration(tmp_path: Path) -> None:

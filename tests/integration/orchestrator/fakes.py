@@ -1,18 +1,18 @@
 """Models that are none, and a learner that dies when it is told to."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from quatrain.errors import QuatrainError, Unavailable
-from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy
+from quatrain.generation.engines.base import Chunk, Completion
 from quatrain.generation.engines.fake import FakeEngine
 from quatrain.jobspec.reward_section import Source
 from quatrain.learner.service import LearnerService
 from quatrain.learner.servicer import LearnerServicer
+from quatrain.reference.backends.fake import FakeBackend as FakeReferenceBackend
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.fake import FakeBackend as FakeRewardBackend
 from quatrain.reward.samples import Batch
@@ -22,36 +22,20 @@ from quatrain.v1 import learner_pb2
 class AgreeingEngine(FakeEngine):
     """The fake engine, sure of every token to the same degree as the other fakes."""
 
-    def __init__(self, latency: float = 0.0) -> None:
-        super().__init__(latency)
+    def __init__(self, latency: float = 0.0, *, queue_size: int = 32, **settings: Any) -> None:
+        super().__init__(latency, queue_size=queue_size, **settings)
         self.before: Callable[[], None] = lambda: None
 
-    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-        return _AgreeingPolicy(super().load(folder, dtype, recycle), self)
+    def sample(self, chunk: Chunk) -> list[Completion]:
+        self.before()
+        return [replace(done, logprobs=np.full_like(done.logprobs, -1.0)) for done in super().sample(chunk)]
 
 
-@dataclass
-class _AgreeingPolicy:
-    inner: LoadedPolicy
-    engine: AgreeingEngine
-    vocabulary: int | None = None
-    max_positions: int | None = None
+class AgreeingReference(FakeReferenceBackend):
+    """A reference that is as sure of every token as the other fakes."""
 
-    def generate(self, chunk: Chunk) -> list[Completion]:
-        self.engine.before()
-        return [replace(done, logprobs=np.full_like(done.logprobs, -1.0)) for done in self.inner.generate(chunk)]
-
-
-class AgreeingReference:
-    """A reference backend and its only model."""
-
-    needs_weights = False
-    vocabulary = None
-    max_positions = None
-    size_bytes = 0
-
-    def load(self, folder: Path | None, dtype: str) -> "AgreeingReference":
-        return self
+    def __init__(self, *, queue_size: int = 32, **settings: Any) -> None:
+        super().__init__(queue_size=queue_size, **settings)
 
     def logprobs(self, prompts: Any, completions: Any, temperature: float) -> list[Any]:
         return [np.full(len(row), -1.0, dtype=np.float32) for row in completions]

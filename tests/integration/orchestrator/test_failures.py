@@ -180,7 +180,7 @@ def test_generation_that_does_not_obey_its_settings_is_found_before_the_first_st
         ids = np.array([0, 5, 1], np.int32)  # 5 is the end token
         return [Completion(ids, np.full(3, -1.0, np.float32), "length") for _ in chunk.prompts]
 
-    monkeypatch.setattr("tests.integration.orchestrator.fakes._AgreeingPolicy.generate", ramble)
+    monkeypatch.setattr("tests.integration.orchestrator.fakes.AgreeingEngine.sample", ramble)
 
     async def scenario() -> None:
         async with deployment(tmp_path) as world:

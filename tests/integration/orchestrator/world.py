@@ -112,14 +112,12 @@ class World:
     async def start(self, learners: int, job_slots: int = 4) -> None:
         folder = await asyncio.to_thread(upload_model_folder, self.store, write_model(self.root / "base"))
         self.model_uri = f"sha256:{folder.digest}"
-        generation = GenerationService(
-            self.engine, self.folders("generation").fetch, job_slots=job_slots, queue_size=32
-        )
-        self._stack.callback(generation.close)
-        reference = ReferenceService(
-            AgreeingReference(), self.folders("reference").fetch, memory_bytes=1, queue_size=32
-        )
-        self._stack.callback(reference.close)
+        self.engine.job_slots = job_slots
+        generation = GenerationService(self.engine)
+        self._stack.push_async_callback(self.engine.close)
+        backend = AgreeingReference()
+        reference = ReferenceService(backend)
+        self._stack.push_async_callback(backend.close)
         reward = RewardService(self.folders("reward"), Backends(self.reward, self.reward, self.reward))
         self.addresses["generation"] = await self.serve(
             "GenerationService",

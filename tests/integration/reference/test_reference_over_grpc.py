@@ -43,7 +43,8 @@ def test_logprobs_over_the_wire_and_the_status_of_failures(tmp_path: Path) -> No
     model_folder = save_tiny_model(tmp_path / "m")
     digest = upload_model_folder(store, model_folder).digest
     cache = FolderCache(store, tmp_path / "cache", 1 << 30)
-    service = ReferenceService(TransformersBackend("cpu", threads=1), cache.fetch, memory_bytes=1 << 30, queue_size=4)
+    backend = TransformersBackend(cache.fetch, device="cpu", threads=1, queue_size=4)
+    service = ReferenceService(backend)
 
     def register(server: grpc.aio.Server) -> list[str]:
         add_ReferenceServiceServicer_to_server(ReferenceServicer(service), server)
@@ -79,6 +80,6 @@ def test_logprobs_over_the_wire_and_the_status_of_failures(tmp_path: Path) -> No
                     assert caught.value.code() == code
         finally:
             await server.stop()
-            service.close()
+            await backend.close()
 
     asyncio.run(scenario())

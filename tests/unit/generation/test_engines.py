@@ -1,9 +1,11 @@
 """What every engine does, and what is special about each."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,44 +13,83 @@ import torch
 from tests.unit.models.tiny_models import save_tiny_model
 from transformers import MistralConfig, MistralForCausalLM
 
-from quatrain.errors import InvalidData
+from quatrain.config import ProcessConfig
+from quatrain.config.schema import GenerationConfig
+from quatrain.errors import InvalidData, InvalidInput, Unavailable
 from quatrain.generation.engines import make_engine
-from quatrain.generation.engines.base import Chunk, Engine, Sampling
-from quatrain.generation.engines.transformers import TransformersPolicy
+from quatrain.generation.engines.base import Chunk, Completion, Engine, Request, Sampling
+from quatrain.generation.engines.transformers import TransformersEngine
+from quatrain.refs import ModelRef
 
 PROMPTS = [np.array([1, 2, 9], np.int32), np.array([4], np.int32), np.array([7, 7], np.int32)]
 ENDING = Sampling(10, 1.0, ignore_eos=False, eos_token_ids=(3, 9))
+NAMES = get_args(GenerationConfig.model_fields["engine"].annotation)
 
 
-def engine_of(name: str) -> Engine:
-    return make_engine(name, device="cpu", threads=0, fake_latency=0.0)
+def engine_of(name: str, folder: Path) -> Engine:
+    """The engine of this name, all of whose policies are a tiny model."""
+    config = {"compute": {"device": "cpu"}, "generation": {"engine": name, "job_slots": 3}}
+    save_tiny_model(folder)
+    return make_engine(ProcessConfig.model_validate(config), lambda uri, digest: folder)
 
 
-@pytest.mark.parametrize("name", ["fake", "transformers"])
+def request(chunk: Chunk) -> Request:
+    return Request("job", ModelRef("store:p/1", "d1", 1), chunk, "float32")
+
+
+def sample(engine: Engine, chunk: Chunk) -> list[Completion]:
+    return asyncio.run(engine.generate(request(chunk))).completions
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_engines_keep_the_contract(name: str, tmp_path: Path) -> None:
-    engine = engine_of(name)
-    policy = engine.load(save_tiny_model(tmp_path / "m") if engine.needs_weights else None, "float32", None)
+    engine = engine_of(name, tmp_path / "m")
     chunk = Chunk(PROMPTS * 20, list(range(60)), ENDING)
 
-    completions = policy.generate(chunk)
-    again = policy.generate(chunk)
+    completions = sample(engine, chunk)
+    again = sample(engine, chunk)
 
-    assert engine.name == name
-    assert engine.exact_logprobs
+    assert engine.capabilities().engine == name
+    assert engine.capabilities().exact_logprobs
+    assert engine.capabilities().job_slots == 3
     for row, twin in zip(completions, again, strict=True):
         assert np.array_equal(row.token_ids, twin.token_ids)
         assert len(row.token_ids) == len(row.logprobs) <= 10
         assert (row.logprobs <= 0).all()
         assert (row.finish_reason == "stop") == bool(row.token_ids[-1] in (3, 9))
     assert {row.finish_reason for row in completions} == {"stop", "length"}
-    ignoring = policy.generate(Chunk(PROMPTS, [1, 2, 3], Sampling(5, 1.0, ignore_eos=True, eos_token_ids=(9,))))
+    ignoring = sample(engine, Chunk(PROMPTS, [1, 2, 3], Sampling(5, 1.0, ignore_eos=True, eos_token_ids=(9,))))
     assert [len(row.token_ids) for row in ignoring] == [5, 5, 5]
 
 
-def test_the_fake_speaks_only_ids_of_its_prompt_and_is_exact_about_their_probability() -> None:
-    policy = engine_of("fake").load(None, "float32", None)
+@pytest.mark.parametrize("name", NAMES)
+def test_chunks_in_flight_together_do_not_notice_each_other(name: str, tmp_path: Path) -> None:
+    engine = engine_of(name, tmp_path / "m")
+    chunks = [Chunk(PROMPTS, [seed, seed + 1, seed + 2], ENDING) for seed in range(4)]
+    alone = [sample(engine, chunk) for chunk in chunks]
+    wrong = Chunk([np.array([-1], np.int32)], [1], ENDING)
+
+    async def scenario() -> None:
+        calls = [asyncio.ensure_future(engine.generate(request(chunk))) for chunk in (*chunks, chunks[0], wrong)]
+        await asyncio.sleep(0)
+        calls[4].cancel()
+        *results, cancelled, refused = await asyncio.gather(*calls, return_exceptions=True)
+        for result, expected in zip(results, alone, strict=True):
+            assert not isinstance(result, BaseException)
+            assert result.compute_seconds > 0
+            assert [row.token_ids.tolist() for row in result.completions] == [r.token_ids.tolist() for r in expected]
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert isinstance(refused, InvalidInput)
+        await engine.close()
+        with pytest.raises(Unavailable):
+            await engine.generate(request(chunks[0]))
+
+    asyncio.run(scenario())
+
+
+def test_the_fake_speaks_only_ids_of_its_prompt_and_is_exact_about_their_probability(tmp_path: Path) -> None:
     prompt = np.array([5, 6, 6], np.int32)
-    rows = policy.generate(Chunk([prompt] * 400, list(range(400)), Sampling(1, 1.0, False, (2,))))
+    rows = sample(engine_of("fake", tmp_path), Chunk([prompt] * 400, list(range(400)), Sampling(1, 1.0, False, (2,))))
 
     ended = sum(row.finish_reason == "stop" for row in rows)
 
@@ -69,8 +110,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
+def transformers_engine() -> TransformersEngine:
+    return TransformersEngine(lambda uri, digest: Path(), device="cpu")
+
+
 def test_new_weights_of_the_same_shape_go_into_the_old_module(tmp_path: Path) -> None:
-    engine = engine_of("transformers")
+    engine = transformers_engine()
     chunk = Chunk(PROMPTS, [1, 2, 3], ENDING)
     first = engine.load(save_tiny_model(tmp_path / "a", seed=1), "float32", None)
     before = first.generate(chunk)
@@ -88,13 +133,12 @@ def test_new_weights_of_the_same_shape_go_into_the_old_module(tmp_path: Path) ->
 
 
 def test_another_shape_or_dtype_is_loaded_anew(tmp_path: Path) -> None:
-    engine = engine_of("transformers")
+    engine = transformers_engine()
     first = engine.load(save_tiny_model(tmp_path / "a"), "float32", None)
 
     assert engine.load(save_tiny_model(tmp_path / "b", vocabulary=50), "float32", first) is not first
     brain = engine.load(tmp_path / "a", "bfloat16", first)
 
-    assert isinstance(brain, TransformersPolicy)
     assert brain.model.dtype == torch.bfloat16
     assert len(brain.generate(Chunk(PROMPTS, [1, 2, 3], ENDING))) == 3
 
@@ -107,7 +151,7 @@ def test_a_sliding_window_bounds_the_positions(tmp_path: Path) -> None:
     )  # fmt: skip
     MistralForCausalLM(config).save_pretrained(tmp_path / "m")
 
-    assert engine_of("transformers").load(tmp_path / "m", "float32", None).max_positions == 8
+    assert transformers_engine().load(tmp_path / "m", "float32", None).limits.positions == 8
 
 
 def test_a_model_that_keeps_more_than_keys_and_values_is_refused(tmp_path: Path) -> None:
@@ -118,4 +162,4 @@ def test_a_model_that_keeps_more_than_keys_and_values_is_refused(tmp_path: Path)
     MambaForCausalLM(config).save_pretrained(tmp_path / "m")
 
     with pytest.raises(InvalidData, match="Mamba"):
-        engine_of("transformers").load(tmp_path / "m", "float32", None)
+        transformers_engine().load(tmp_path / "m", "float32", None)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from tests.unit.models.tiny_models import save_tiny_model
 
+from quatrain.config import ProcessConfig
 from quatrain.errors import Corrupt, InvalidInput, NotFound, Overloaded
 from quatrain.generation.engines import make_engine
-from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy, Sampling
+from quatrain.generation.engines.base import Chunk, Completion, Request, Sampling
 from quatrain.generation.engines.fake import FakeEngine
-from quatrain.generation.service import GenerationService, Request
-from quatrain.generation.slots import PolicySlots
+from quatrain.generation.engines.slots import PolicySlots
+from quatrain.generation.engines.transformers import TransformersEngine
+from quatrain.generation.service import GenerationService
 from quatrain.refs import ModelRef
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.memory import MemoryStore
@@ -25,7 +27,7 @@ CHUNK = Chunk([np.array([1, 2], np.int32), np.array([5], np.int32)], [1, 2], SAM
 
 
 def sampling(**changes: Any) -> Request:
-    return replace(REQUEST, chunk=replace(CHUNK, sampling=replace(SAMPLING, **changes)))
+    return replace(REQUEST, unchecked=replace(CHUNK, sampling=replace(SAMPLING, **changes)))
 
 
 REQUEST = Request("job", ModelRef("store:p/1", "d1", 1), CHUNK, "float32")
@@ -34,26 +36,16 @@ REQUEST = Request("job", ModelRef("store:p/1", "d1", 1), CHUNK, "float32")
 @dataclass
 class NamedPolicy:
     digest: str
-    vocabulary: int | None = None
-    max_positions: int | None = None
-
-    def generate(self, chunk: Chunk) -> list[Completion]:
-        return []
 
 
 @dataclass
-class RecordingEngine:
-    """An engine whose policies are names; remembers what was loaded and what was recycled."""
+class Loading:
+    """Loads policies that are names; remembers what was loaded and what was recycled."""
 
-    name: str = "recording"
-    exact_logprobs: bool = True
-    device: str = "cpu"
-    needs_weights: bool = True
     loaded: list[tuple[str, str | None]] = field(default_factory=list)
 
-    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-        assert folder is not None
-        self.loaded.append((folder.name, recycle.digest if isinstance(recycle, NamedPolicy) else None))
+    def load(self, folder: Path, dtype: str, recycle: NamedPolicy | None) -> NamedPolicy:
+        self.loaded.append((folder.name, recycle.digest if recycle else None))
         return NamedPolicy(folder.name)
 
 
@@ -61,38 +53,38 @@ def version(number: int) -> ModelRef:
     return ModelRef(f"store:p/{number}", f"d{number}", number)
 
 
-def slots_of(engine: RecordingEngine, job_slots: int = 1) -> PolicySlots:
-    return PolicySlots(engine, lambda uri, digest: Path("/cache") / digest, job_slots)
+def slots_of(loading: Loading, job_slots: int = 1) -> PolicySlots[NamedPolicy]:
+    return PolicySlots(loading.load, lambda uri, digest: Path("/cache") / digest, job_slots)
 
 
 def test_two_versions_stay_and_the_third_takes_the_memory_of_the_oldest() -> None:
-    engine = RecordingEngine()
-    slots = slots_of(engine)
+    loading = Loading()
+    slots = slots_of(loading)
 
     for number in (1, 2, 1, 2, 3, 2, 1):
-        assert slots.policy("job", version(number), "float32") == NamedPolicy(f"d{number}")
+        assert slots.get("job", version(number), "float32") == NamedPolicy(f"d{number}")
 
-    assert engine.loaded == [("d1", None), ("d2", None), ("d3", "d1"), ("d1", "d3")]
+    assert loading.loaded == [("d1", None), ("d2", None), ("d3", "d1"), ("d1", "d3")]
 
 
 def test_jobs_beyond_the_slots_push_out_the_one_not_used_for_longest() -> None:
-    engine = RecordingEngine()
-    slots = slots_of(engine, job_slots=2)
+    loading = Loading()
+    slots = slots_of(loading, job_slots=2)
 
     for job in ("a", "b", "a", "c", "a", "b"):
-        slots.policy(job, version(1), "float32")
+        slots.get(job, version(1), "float32")
 
-    assert engine.loaded == [("d1", None), ("d1", None), ("d1", "d1"), ("d1", "d1")]
+    assert loading.loaded == [("d1", None), ("d1", None), ("d1", "d1"), ("d1", "d1")]
 
 
 def test_a_compute_dtype_is_a_policy_of_its_own() -> None:
-    engine = RecordingEngine()
-    slots = slots_of(engine)
+    loading = Loading()
+    slots = slots_of(loading)
 
-    slots.policy("job", version(1), "float32")
-    slots.policy("job", version(1), "bfloat16")
+    slots.get("job", version(1), "float32")
+    slots.get("job", version(1), "bfloat16")
 
-    assert len(engine.loaded) == 2
+    assert len(loading.loaded) == 2
 
 
 @pytest.mark.parametrize(
@@ -101,23 +93,22 @@ def test_a_compute_dtype_is_a_policy_of_its_own() -> None:
         (replace(REQUEST, job=""), "job"),
         (replace(REQUEST, dtype="float16"), "dtype"),
         (replace(REQUEST, policy=ModelRef("", "")), "policy.uri"),
-        (replace(REQUEST, chunk=replace(CHUNK, prompts=[], seeds=[])), "prompt_ids"),
-        (replace(REQUEST, chunk=replace(CHUNK, prompts=[np.array([], np.int32)] * 2)), "prompt_ids"),
-        (replace(REQUEST, chunk=replace(CHUNK, seeds=[1])), "seeds"),
+        (replace(REQUEST, unchecked=replace(CHUNK, prompts=[], seeds=[])), "prompt_ids"),
+        (replace(REQUEST, unchecked=replace(CHUNK, prompts=[np.array([], np.int32)] * 2)), "prompt_ids"),
+        (replace(REQUEST, unchecked=replace(CHUNK, seeds=[1])), "seeds"),
         (sampling(max_new_tokens=0), "sampling.max_new_tokens"),
         (sampling(temperature=0.0), "sampling.temperature"),
         (sampling(temperature=float("nan")), "sampling.temperature"),
         (sampling(eos_token_ids=()), "sampling.eos_token_ids"),
         (sampling(eos_token_ids=(40,)), "sampling.eos_token_ids"),
         (sampling(max_new_tokens=63), "prompt_ids"),
-        (replace(REQUEST, chunk=replace(CHUNK, prompts=[np.array([40], np.int32)] * 2)), "prompt_ids"),
-        (replace(REQUEST, chunk=replace(CHUNK, prompts=[np.array([-1], np.int32)] * 2)), "prompt_ids"),
+        (replace(REQUEST, unchecked=replace(CHUNK, prompts=[np.array([40], np.int32)] * 2)), "prompt_ids"),
+        (replace(REQUEST, unchecked=replace(CHUNK, prompts=[np.array([-1], np.int32)] * 2)), "prompt_ids"),
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_refused_by_the_name_of_its_field(tmp_path: Path, request_: Request, where: str) -> None:
     folder = save_tiny_model(tmp_path / "m")
-    engine = make_engine("transformers", device="cpu", threads=0, fake_latency=0.0)
-    service = GenerationService(engine, lambda uri, digest: folder, job_slots=1, queue_size=1)
+    service = GenerationService(TransformersEngine(lambda uri, digest: folder, device="cpu", queue_size=1))
 
     with pytest.raises(InvalidInput) as caught:
         asyncio.run(service.generate(request_))
@@ -128,9 +119,8 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(tmp_path: Path, req
 def test_a_policy_is_pulled_from_the_store_and_its_digest_is_checked(tmp_path: Path) -> None:
     store = MemoryStore()
     digest = upload_folder(store, "p/1", save_tiny_model(tmp_path / "m"))
-    engine = make_engine("transformers", device="cpu", threads=0, fake_latency=0.0)
     cache = FolderCache(store, tmp_path / "cache", 1 << 30)
-    service = GenerationService(engine, cache.fetch, job_slots=1, queue_size=1)
+    service = GenerationService(TransformersEngine(cache.fetch, device="cpu", queue_size=1))
 
     def asking_for(uri: str, digest: str) -> Request:
         return replace(REQUEST, policy=ModelRef(uri, digest, 1))
@@ -148,17 +138,13 @@ def test_a_policy_is_pulled_from_the_store_and_its_digest_is_checked(tmp_path: P
 def test_a_full_queue_refuses_at_once() -> None:
     release = threading.Event()
 
-    class BlockedPolicy(NamedPolicy):
-        def generate(self, chunk: Chunk) -> list[Completion]:
+    class BlockedEngine(FakeEngine):
+        def sample(self, chunk: Chunk) -> list[Completion]:
             assert release.wait(timeout=10)
             return []
 
-    class BlockedEngine(FakeEngine):
-        def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-            return BlockedPolicy("x")
-
     async def scenario() -> int:
-        service = GenerationService(BlockedEngine(), lambda uri, digest: Path(), job_slots=1, queue_size=1)
+        service = GenerationService(BlockedEngine(queue_size=1))
         calls = [asyncio.ensure_future(service.generate(REQUEST)) for _ in range(5)]
         await asyncio.sleep(0.05)
         release.set()
@@ -169,12 +155,12 @@ def test_a_full_queue_refuses_at_once() -> None:
 
 
 def test_the_fake_needs_no_store() -> None:
-    engine = make_engine("fake", device="cpu", threads=0, fake_latency=0.01)
+    config = ProcessConfig.model_validate({"generation": {"engine": "fake", "fake_latency": 0.01, "job_slots": 3}})
 
     def no_store(uri: str, digest: str) -> Path:
         raise AssertionError("the fake must not fetch")
 
-    service = GenerationService(engine, no_store, job_slots=3, queue_size=1)
+    service = GenerationService(make_engine(config, no_store))
     result = asyncio.run(service.generate(REQUEST))
 
     assert result.compute_seconds >= 0.01

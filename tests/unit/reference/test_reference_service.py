@@ -2,9 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +12,11 @@ import torch
 from tests.unit.models.tiny_models import save_tiny_model, tiny_model
 
 from quatrain.errors import Corrupt, InvalidInput, RunFailed
-from quatrain.reference.backends.base import Backend, LoadedModel
+from quatrain.reference.backends.base import Request, Rows
+from quatrain.reference.backends.budget import MemoryBudget
 from quatrain.reference.backends.fake import FakeBackend
 from quatrain.reference.backends.transformers import TransformersBackend
-from quatrain.reference.models import LoadedModels
-from quatrain.reference.service import ReferenceService, Request
+from quatrain.reference.service import ReferenceService
 from quatrain.refs import ModelRef
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.memory import MemoryStore
@@ -24,13 +24,16 @@ from quatrain.storage.memory import MemoryStore
 GENERATOR = np.random.default_rng(5)
 PROMPTS = [GENERATOR.integers(0, 40, size).astype(np.int32) for size in (3, 1, 8)]
 COMPLETIONS = [GENERATOR.integers(0, 40, size).astype(np.int32) for size in (2, 9, 1)]
-REQUEST = Request("job", ModelRef("store:m", "d"), PROMPTS, COMPLETIONS, 0.8, "float32")
+ROWS = Rows(PROMPTS, COMPLETIONS)
+REQUEST = Request("job", ModelRef("store:m", "d"), ROWS, 0.8, "float32")
 
 
-def service_of(folder: Path, backend: Backend | None = None) -> ReferenceService:
-    return ReferenceService(
-        backend or TransformersBackend("cpu"), lambda uri, digest: folder, memory_bytes=1 << 30, queue_size=2
-    )
+def rows(**changes: Any) -> Request:
+    return replace(REQUEST, unchecked=replace(ROWS, **changes))
+
+
+def service_of(folder: Path) -> ReferenceService:
+    return ReferenceService(TransformersBackend(lambda uri, digest: folder, device="cpu", queue_size=2))
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "gpt2"])
@@ -49,7 +52,7 @@ def test_logprobs_equal_a_plain_forward_pass(tmp_path: Path, kind: str) -> None:
 
 
 def test_the_fake_is_uniform_and_needs_no_store() -> None:
-    result = asyncio.run(service_of(Path("/nowhere"), FakeBackend()).compute(REQUEST))
+    result = asyncio.run(ReferenceService(FakeBackend()).compute(REQUEST))
 
     assert [len(row) for row in result.logprobs] == [2, 9, 1]
     np.testing.assert_allclose(np.concatenate(result.logprobs), -math.log(256), rtol=1e-6)
@@ -63,12 +66,12 @@ def test_the_fake_is_uniform_and_needs_no_store() -> None:
         (replace(REQUEST, dtype="int8"), "dtype"),
         (replace(REQUEST, temperature=0.0), "temperature"),
         (replace(REQUEST, temperature=math.inf), "temperature"),
-        (replace(REQUEST, prompts=[], completions=[]), "prompt_ids"),
-        (replace(REQUEST, completions=COMPLETIONS[:2]), "completion_ids"),
-        (replace(REQUEST, prompts=[np.array([], np.int32), *PROMPTS[1:]]), "prompt_ids"),
-        (replace(REQUEST, completions=[np.array([40], np.int32), *COMPLETIONS[1:]]), "completion_ids"),
-        (replace(REQUEST, prompts=[np.array([-3], np.int32), *PROMPTS[1:]]), "prompt_ids"),
-        (replace(REQUEST, completions=[np.zeros(62, np.int32), *COMPLETIONS[1:]]), "completion_ids"),
+        (rows(prompts=[], completions=[]), "prompt_ids"),
+        (rows(completions=COMPLETIONS[:2]), "completion_ids"),
+        (rows(prompts=[np.array([], np.int32), *PROMPTS[1:]]), "prompt_ids"),
+        (rows(completions=[np.array([40], np.int32), *COMPLETIONS[1:]]), "completion_ids"),
+        (rows(prompts=[np.array([-3], np.int32), *PROMPTS[1:]]), "prompt_ids"),
+        (rows(completions=[np.zeros(62, np.int32), *COMPLETIONS[1:]]), "completion_ids"),
     ],
 )
 def test_a_wrong_request_is_refused_by_the_name_of_its_field(tmp_path: Path, request_: Request, where: str) -> None:
@@ -84,7 +87,7 @@ def test_a_model_is_pulled_from_the_store_and_its_digest_is_checked(tmp_path: Pa
     store = MemoryStore()
     digest = upload_folder(store, "models/x", save_tiny_model(tmp_path / "m"))
     cache = FolderCache(store, tmp_path / "cache", 1 << 30)
-    service = ReferenceService(TransformersBackend("cpu"), cache.fetch, memory_bytes=1 << 30, queue_size=2)
+    service = ReferenceService(TransformersBackend(cache.fetch, device="cpu", queue_size=2))
 
     result = asyncio.run(service.compute(replace(REQUEST, model=ModelRef("store:models/x", digest))))
 
@@ -104,36 +107,28 @@ def test_weights_that_are_not_finite_fail_clearly(tmp_path: Path) -> None:
 
 @dataclass
 class SizedModel:
-    name: str
     size_bytes: int = 100
-    vocabulary: int | None = None
-    max_positions: int | None = None
-
-    def logprobs(
-        self, prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray], temperature: float
-    ) -> list[np.ndarray]:
-        return []
 
 
 @dataclass
-class RecordingBackend:
-    needs_weights: bool = True
+class Loading:
+    """Loads models of 100 bytes; remembers which."""
+
     loaded: list[str] = field(default_factory=list)
 
-    def load(self, folder: Path | None, dtype: str) -> LoadedModel:
-        assert folder is not None
+    def load(self, folder: Path, dtype: str) -> SizedModel:
         self.loaded.append(folder.name)
-        return SizedModel(folder.name)
+        return SizedModel()
 
 
 def test_models_stay_while_the_budget_lasts_and_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"x" * 100)
-    backend = RecordingBackend()
-    models = LoadedModels(backend, lambda uri, digest: tmp_path / digest, memory_bytes=250)
+    loading = Loading()
+    models = MemoryBudget(loading.load, lambda uri, digest: tmp_path / digest, memory_bytes=250)
 
     for name in ("a", "b", "a", "c", "a", "b"):
-        models.model(ModelRef("store:x", name), "float32")
+        models.get("job", ModelRef("store:x", name), "float32")
 
-    assert backend.loaded == ["a", "b", "c", "b"]
+    assert loading.loaded == ["a", "b", "c", "b"]

@@ -1,15 +1,16 @@
-"""Inference engines behind one small protocol, and how the configured one is made."""
+"""Inference engines behind one small protocol. `generation.engine` names a module of this folder, which has `make`."""
 
+from importlib import import_module
+
+from quatrain.config import ProcessConfig
 from quatrain.generation.engines.base import Engine
-from quatrain.generation.engines.fake import FakeEngine
+from quatrain.models.model_runner import Fetch
 
 __all__ = ["make_engine"]
 
 
-def make_engine(name: str, *, device: str, threads: int, fake_latency: float) -> Engine:
-    """The engine called `name` (`transformers` or `fake`). torch is imported only for the one that needs it."""
-    if name == "fake":
-        return FakeEngine(latency=fake_latency)
-    from quatrain.generation.engines.transformers import TransformersEngine
-
-    return TransformersEngine(device, threads=threads)
+def make_engine(config: ProcessConfig, fetch: Fetch) -> Engine:
+    """Return the configured engine. No other engine's module is imported: most of them need a library of their own."""
+    module = import_module(f"{__name__}.{config.generation.engine}")
+    engine: Engine = module.make(config, fetch)
+    return engine

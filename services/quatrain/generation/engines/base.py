@@ -1,11 +1,13 @@
 """What an inference engine is."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from quatrain.models.request_checks import ModelLimits, RequestCheck
+from quatrain.refs import ModelRef
 
 FinishReason = Literal["stop", "length"]
 
@@ -26,7 +28,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Prompts that are computed together and with nothing else: one row of token ids and one 64-bit seed for each."""
+    """Prompts of one request: one row of token ids and one 64-bit seed for each."""
 
     prompts: list[npt.NDArray[np.int32]]
     seeds: list[int]
@@ -42,54 +44,99 @@ class Completion:
     finish_reason: FinishReason
 
 
-class LoadedPolicy(Protocol):
-    """One policy version, ready to sample. Used by one thread."""
+@dataclass(frozen=True)
+class Request:
+    """One chunk for one policy; `dtype` is float32 or bfloat16."""
 
-    @property
-    def vocabulary(self) -> int | None:
-        """Number of token ids, None if any id will do."""
-        ...
+    job: str
+    policy: ModelRef
+    unchecked: Chunk
+    """The chunk before it is known to fit the policy; engines read it through `chunk_within`."""
+    dtype: str
 
-    @property
-    def max_positions(self) -> int | None:
-        """Most tokens of prompt and completion together, None without a bound."""
-        ...
+    def chunk_within(self, limits: ModelLimits) -> Chunk:
+        """Return the chunk, which is known to fit a policy with these limits.
 
-    def generate(self, chunk: Chunk) -> list[Completion]:
-        """Samples the chunk, in the order of its prompts; the same chunk gives the same completions.
-
-        A sample is drawn with its own seed only. Raises RunFailed when the policy's logits are not finite.
+        Raises InvalidInput for token ids outside the vocabulary and prompts that leave no room to answer.
         """
-        ...
+        chunk, new_tokens = self.unchecked, self.unchecked.sampling.max_new_tokens
+        check = RequestCheck("Generation", model="policy")
+        for row, prompt in enumerate(chunk.prompts):
+            check.require_known(prompt, limits, "prompt_ids", f"row {row}")
+            check.require(
+                limits.has_room(len(prompt) + new_tokens),
+                "prompt_ids",
+                f"row {row}: {len(prompt)} prompt tokens and {new_tokens} new ones exceed the policy's "
+                f"{limits.positions} positions",
+            )
+        if not chunk.sampling.ignore_eos:
+            ends = np.array(chunk.sampling.eos_token_ids, np.int32)
+            check.require_known(ends, limits, "sampling.eos_token_ids", "it")
+        check.raise_if_wrong()
+        return chunk
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a chunk."""
+
+    completions: list[Completion]
+    """In the order of the prompts."""
+    compute_seconds: float
+    """Seconds that the model computed for this chunk; chunks that are computed together count the same seconds."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a replica can do."""
+
+    engine: str
+    """The engine's name in the configuration."""
+    exact_logprobs: bool
+    """Whether logprobs equal the learner's to float32 accuracy."""
+    device: str
+    job_slots: int
+    """Jobs whose policies fit at the same time."""
 
 
 class Engine(Protocol):
-    """Makes loaded policies. Used by one thread, except for the properties."""
+    """Samples completions from policy versions. It alone decides how: one chunk after the other, or many together.
 
-    @property
-    def name(self) -> str:
-        """Name in the configuration and in capabilities."""
+        engine = make_engine(config, cache.fetch)
+        result = await engine.generate(Request("job-1", policy, chunk, "float32"))
+        await engine.close()
+
+    The methods are called from one event loop, which none of them may block. An engine fetches its policies itself and
+    decides which of them stay in memory.
+
+    - Many chunks may be in flight at once, of several jobs and policies. A chunk that the engine cannot take now is
+      refused at once with Overloaded, and its caller tries again.
+    - A sample depends on its prompt, its seed and the policy. A deterministic engine computes each chunk alone, so that
+      the same request gives the same bits on the same machine.
+    - The tokens come from `Request.chunk_within`, which asks for the limits of the policy. No engine can therefore give
+      a policy ids or lengths that the policy does not know.
+    - A policy that cannot be fetched or loaded fails the chunks that name it, and no others.
+    - Cancelling the task that awaits `generate` abandons the chunk: it is never begun, or its result is dropped. Other
+      chunks are not affected.
+    """
+
+    def capabilities(self) -> Capabilities:
+        """Return what this engine can do; the same as long as the process lives."""
         ...
 
-    @property
-    def exact_logprobs(self) -> bool:
-        """Whether logprobs equal the learner's to float32 accuracy."""
-        ...
+    async def generate(self, request: Request) -> Result:
+        """Return one completion for each prompt.
 
-    @property
-    def device(self) -> str:
-        """Device in words."""
-        ...
-
-    @property
-    def needs_weights(self) -> bool:
-        """Whether `load` reads a model folder."""
-        ...
-
-    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-        """The policy in `folder` (None where the engine needs no weights).
-
-        `recycle` is a policy of this engine that nobody will use again; its memory may become the new one's. Raises
-        InvalidInput, InvalidData, Corrupt.
+        Raises InvalidInput (the policy cannot read the chunk), NotFound, Corrupt, Unavailable (the policy cannot be
+        fetched), InvalidData (it cannot be loaded), Overloaded (too many chunks wait), RunFailed (its logits are not
+        finite).
         """
+        ...
+
+    async def watch(self) -> None:
+        """Raise Unavailable as soon as the engine hangs, which ends the process; never return."""
+        ...
+
+    async def close(self) -> None:
+        """Take no more chunks, and give back what the engine holds."""
         ...

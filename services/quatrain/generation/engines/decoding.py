@@ -24,7 +24,7 @@ from quatrain.rpc.worker import made_progress
 
 @torch.inference_mode()
 def generate(model: PreTrainedModel, chunk: Chunk) -> list[Completion]:
-    """Completions in the order of the prompts. Raises RunFailed when the logits are not finite."""
+    """Return the completions in the order of the prompts. Raises RunFailed when the logits are not finite."""
     run = _Run(model, chunk)
     hidden_BD = run.read_prompts()
     for step in range(chunk.sampling.max_new_tokens):
@@ -38,10 +38,10 @@ def generate(model: PreTrainedModel, chunk: Chunk) -> list[Completion]:
 
 
 def sample_tokens(logits_BV: torch.Tensor, uniforms_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row from softmax(logits) and its logprob, both [B].
+    """Return a token drawn from softmax(logits) for each row, and its logprob, both [B].
 
-    The token is the first id whose cumulated probability is above u. The cumulated probabilities are float64, so an id
-    of probability p is drawn for a share p of all u to 1e-12, and one of probability 0 never.
+    The token is the first id whose cumulated probability is above u. The cumulated probabilities are float64: the
+    share of all u that draws an id equals its probability to 1e-12, and an id of probability 0 is never drawn.
     """
     log_probabilities_BV = torch.log_softmax(logits_BV, dim=-1)
     cumulated_BV = log_probabilities_BV.exp().cumsum(dim=-1, dtype=torch.float64)
@@ -87,13 +87,13 @@ class _Run:
         self._stopped_after = np.zeros(count, dtype=np.int64)  # tokens at which a row sampled EOS, 0: it did not
 
     def _end_table(self, eos_token_ids: tuple[int, ...]) -> torch.Tensor:
-        """Whether an id ends a completion, [V]: one look-up a step instead of comparisons."""
+        """Return whether each id ends a completion, [V]: one look-up a step instead of comparisons."""
         table_V = torch.zeros(vocabulary_size(self._head), dtype=torch.bool, device=self._model.device)
         table_V[list(eos_token_ids)] = True
         return table_V
 
     def _padding_mask(self, lengths_B1: torch.Tensor) -> torch.Tensor | None:
-        """Additive mask [B, 1, 1, C], minus infinity on the padding behind each prompt; None where there is none."""
+        """Return the additive mask, [B, 1, 1, C]: minus infinity on padding behind prompts; None without padding."""
         if bool((lengths_B1 == self._longest).all()):
             return None
         columns = torch.arange(self._longest + self._sampling.max_new_tokens, device=lengths_B1.device)
@@ -102,13 +102,13 @@ class _Run:
         return mask_BC.masked_fill_(padding_BC, float("-inf"))[:, None, None, :]
 
     def read_prompts(self) -> torch.Tensor:
-        """Fills the cache with the prompts; hidden states [B, D] that predict the first tokens."""
+        """Fill the cache with the prompts and return the hidden states [B, D] that predict the first tokens."""
         output = self._model.base_model(input_ids=self._batch.input_ids_BT, past_key_values=self._cache, use_cache=True)
         hidden_BD: torch.Tensor = output.last_hidden_state[self._rows.prompt_B, self._batch.lengths_B - 1]
         return hidden_BD
 
     def read_tokens(self, tokens_B: torch.Tensor) -> torch.Tensor:
-        """Appends one token to every row; hidden states [B, D] that predict the next ones."""
+        """Append one token to every row and return the hidden states [B, D] that predict the next ones."""
         mask = self._rows.mask_B11C
         output = self._model.base_model(
             input_ids=tokens_B[:, None],
@@ -122,7 +122,7 @@ class _Run:
         return hidden_BD
 
     def sample(self, hidden_BD: torch.Tensor, step: int) -> torch.Tensor:
-        """Samples and records one token [B] for every row."""
+        """Sample one token for every row, record the tokens, and return them, [B]."""
         logits_BV = self._head(hidden_BD).float()
         if self._sampling.temperature != 1.0:
             logits_BV = logits_BV / self._sampling.temperature
@@ -133,7 +133,7 @@ class _Run:
         return tokens_B
 
     def drop_finished(self, tokens_B: torch.Tensor, step: int) -> torch.Tensor:
-        """Takes rows that sampled EOS out of the batch; the tokens of the others, in their new order."""
+        """Take rows that sampled EOS out of the batch and return the tokens of the others, in their new order."""
         if self._ends_V is None:
             return tokens_B
         done_B = self._ends_V[tokens_B]
@@ -151,7 +151,7 @@ class _Run:
         return tokens_B[index]
 
     def completions(self) -> list[Completion]:
-        """What was sampled."""
+        """Return what was sampled. Raises RunFailed when a logprob is not finite."""
         tokens, logprobs = self._tokens.int().cpu().numpy(), self._logprobs.cpu().numpy()
         if not np.isfinite(logprobs).all():
             raise RunFailed("The policy gives logits that are not finite; its weights hold NaN or infinity.")

@@ -1,49 +1,73 @@
-"""An engine without a model: deterministic, exact about its own distribution, as slow as it is told to be.
+"""An engine without a model: deterministic, exact about its own distribution, as slow as configured.
 
 Each completion draws its symbols from the ids of its own prompt, so whatever it says lies in every vocabulary that the
 prompt lies in. Where end-of-sequence counts, each token is one with probability 1/8.
 """
 
+import math
 import time
-from pathlib import Path
 
 import numpy as np
+from typing_extensions import override
 
-from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy, Sampling
+from quatrain.config import ProcessConfig
+from quatrain.generation.engines.base import Capabilities, Chunk, Completion, Engine, Request, Result, Sampling
 from quatrain.generation.engines.uniforms import uniforms
+from quatrain.models.model_runner import Fetch
+from quatrain.models.request_checks import ModelLimits
+from quatrain.rpc.worker import ModelThread
 
 _EOS_PROBABILITY = 1 / 8
 
 
-class FakeEngine:
-    """See the module; `latency` is seconds for each chunk."""
+class FakeEngine(Engine):
+    """Computes one chunk at a time, in a thread; `latency` is seconds for each chunk."""
 
-    name = "fake"
-    exact_logprobs = True
-    device = "cpu"
-    needs_weights = False
-
-    def __init__(self, latency: float = 0.0) -> None:
+    def __init__(
+        self, latency: float = 0.0, *, job_slots: int = 1, queue_size: int = 8, stuck_after: float = math.inf
+    ) -> None:
+        self.job_slots = job_slots
         self._latency = latency
+        self._thread = ModelThread(queue_size, stuck_after=stuck_after)
 
-    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-        """A policy that is the same whatever the version."""
-        return _FakePolicy(self._latency)
+    @override
+    def capabilities(self) -> Capabilities:
+        return Capabilities("fake", exact_logprobs=True, device="cpu", job_slots=self.job_slots)
 
+    @override
+    async def generate(self, request: Request) -> Result:
+        return await self._thread.run(self._compute, request.chunk_within(ModelLimits()))
 
-class _FakePolicy:
-    vocabulary = None
-    max_positions = None
+    @override
+    async def watch(self) -> None:
+        await self._thread.watch()
 
-    def __init__(self, latency: float) -> None:
-        self._latency = latency
+    @override
+    async def close(self) -> None:
+        self._thread.close()
 
-    def generate(self, chunk: Chunk) -> list[Completion]:
+    def sample(self, chunk: Chunk) -> list[Completion]:
+        """Return one completion for each prompt. Called in the thread."""
         if self._latency:
             time.sleep(self._latency)
         return [
             _complete(prompt, seed, chunk.sampling) for prompt, seed in zip(chunk.prompts, chunk.seeds, strict=True)
         ]
+
+    def _compute(self, chunk: Chunk) -> Result:
+        started = time.monotonic()
+        return Result(self.sample(chunk), time.monotonic() - started)
+
+
+def make(config: ProcessConfig, fetch: Fetch) -> FakeEngine:
+    """Return the engine as configured. It needs no weights."""
+    settings = config.generation
+    return FakeEngine(
+        settings.fake_latency,
+        job_slots=settings.job_slots,
+        queue_size=settings.queue_size,
+        stuck_after=config.compute.stuck_after,
+    )
 
 
 def _complete(prompt: np.ndarray, seed: int, sampling: Sampling) -> Completion:

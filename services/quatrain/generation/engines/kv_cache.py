@@ -23,7 +23,7 @@ class PreallocatedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.rows = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Makes the storage for the shapes of the first update."""
+        """Make the storage for the shapes of the first update."""
         rows, heads, _, width = key_states.shape
         self.keys = key_states.new_empty(rows, heads, self.capacity, width)
         self.values = value_states.new_empty(rows, heads, self.capacity, value_states.shape[-1])
@@ -33,7 +33,7 @@ class PreallocatedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Appends columns [rows, heads, new, width] and returns all columns in use."""
+        """Append columns [rows, heads, new, width] and return all columns in use."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None
@@ -45,7 +45,7 @@ class PreallocatedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return self.keys[: self.rows, :, :end], self.values[: self.rows, :, :end]
 
     def move_rows(self, sources: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
-        """Copies rows `sources` over rows `targets`, then uses only the first `rows` rows."""
+        """Copy rows `sources` over rows `targets`, and use only the first `rows` rows from then on."""
         assert self.keys is not None
         assert self.values is not None
         if len(sources):
@@ -54,15 +54,15 @@ class PreallocatedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.rows = rows
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Columns that a query of this length sees, and the first of them."""
+        """Return how many columns a query of this length sees, and the first of them."""
         return self.length + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Columns in use."""
+        """Return the number of columns in use."""
         return self.length
 
     def get_max_length(self) -> int:
-        """Capacity in columns."""
+        """Return the capacity in columns."""
         return self.capacity
 
 
@@ -75,10 +75,10 @@ class PreallocatedCache(Cache):
 
     @property
     def length(self) -> int:
-        """Columns in use."""
+        """Return the number of columns in use."""
         return self._own_layers[0].length
 
     def move_rows(self, sources: torch.Tensor, targets: torch.Tensor, rows: int) -> None:
-        """See `PreallocatedLayer.move_rows`."""
+        """Move the rows of every layer, as `PreallocatedLayer.move_rows` does."""
         for layer in self._own_layers:
             layer.move_rows(sources, targets, rows)

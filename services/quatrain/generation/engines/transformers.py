@@ -1,46 +1,90 @@
 """The engine that runs Hugging Face models with transformers, on CPU or GPU."""
 
+import math
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
+from typing_extensions import override
 
+from quatrain.config import ProcessConfig
 from quatrain.errors import InvalidData
 from quatrain.generation.engines import decoding
-from quatrain.generation.engines.base import Chunk, Completion, LoadedPolicy, Sampling
+from quatrain.generation.engines.base import Capabilities, Chunk, Completion, Engine, Request, Result, Sampling
+from quatrain.generation.engines.slots import PolicySlots
 from quatrain.models.device import pick_device, set_threads
 from quatrain.models.loading import copy_weights, load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs
+from quatrain.models.model_runner import Fetch, ModelRunner
+from quatrain.models.request_checks import ModelLimits
 
 
-class TransformersEngine:
-    """See the module. `device` is auto, cpu or cuda; `threads` bounds the CPU threads of the process, 0 leaves them."""
+class TransformersEngine(Engine):
+    """Computes one chunk at a time and alone, so that nothing depends on what else is in flight.
 
-    name = "transformers"
-    exact_logprobs = True
-    needs_weights = True
+    `device` is auto, cpu or cuda; `threads` bounds the CPU threads of the process, 0 leaves them.
+    """
 
-    def __init__(self, device: str, *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        job_slots: int = 1,
+        queue_size: int = 8,
+        stuck_after: float = math.inf,
+    ) -> None:
         set_threads(threads)
         self._device = pick_device(device)
+        self._job_slots = job_slots
+        slots = PolicySlots(self.load, fetch, job_slots)
+        self._runner = ModelRunner(slots, fetch, queue_size=queue_size, stuck_after=stuck_after)
 
-    @property
-    def device(self) -> str:
-        """Device in words."""
-        return str(self._device)
+    @override
+    def capabilities(self) -> Capabilities:
+        return Capabilities("transformers", exact_logprobs=True, device=str(self._device), job_slots=self._job_slots)
 
-    def load(self, folder: Path | None, dtype: str, recycle: LoadedPolicy | None) -> LoadedPolicy:
-        """The policy in `folder`; weights are copied into the module of `recycle` where both have the same config."""
-        assert folder is not None
+    @override
+    async def generate(self, request: Request) -> Result:
+        return await self._runner.run(request.job, request.policy, request.dtype, partial(_compute, request))
+
+    @override
+    async def watch(self) -> None:
+        await self._runner.watch()
+
+    @override
+    async def close(self) -> None:
+        self._runner.close()
+
+    def load(self, folder: Path, dtype: str, recycle: "TransformersPolicy | None") -> "TransformersPolicy":
+        """Return the policy in `folder`.
+
+        Its weights are copied into the module of `recycle` where both have the same config. Raises InvalidInput,
+        InvalidData, Corrupt.
+        """
         config = (folder / "config.json").read_bytes() if (folder / "config.json").is_file() else b""
-        old = recycle if isinstance(recycle, TransformersPolicy) else None
-        if old is not None and old.built_as == (config, dtype) and copy_weights(old.model, folder):
-            return old
+        if recycle is not None and recycle.built_as == (config, dtype) and copy_weights(recycle.model, folder):
+            return recycle
         model = load_causal_lm(folder, dtype=dtype, device=self._device)
         _check_decoding(model, folder)
         return TransformersPolicy(model, (config, dtype))
+
+
+def make(config: ProcessConfig, fetch: Fetch) -> TransformersEngine:
+    """Return the engine as configured. Raises InvalidInput for a device that is not there."""
+    return TransformersEngine(
+        fetch,
+        device=config.compute.device,
+        threads=config.compute.threads,
+        job_slots=config.generation.job_slots,
+        queue_size=config.generation.queue_size,
+        stuck_after=config.compute.stuck_after,
+    )
 
 
 @dataclass(frozen=True)
@@ -51,28 +95,29 @@ class TransformersPolicy:
     built_as: tuple[bytes, str]
 
     @property
-    def vocabulary(self) -> int:
-        """Number of token ids."""
-        return vocabulary_and_positions(self.model)[0]
-
-    @property
-    def max_positions(self) -> int:
-        """Most tokens of prompt and completion together.
+    def limits(self) -> ModelLimits:
+        """Return what the model can read.
 
         Attention with a sliding window is the same as full attention as long as the window holds everything; decoding
         beyond it is not supported.
         """
-        positions = vocabulary_and_positions(self.model)[1]
+        vocabulary, positions = vocabulary_and_positions(self.model)
         window = sliding_window(self.model)
-        return positions if window is None else min(positions, window)
+        return ModelLimits(vocabulary, positions if window is None else min(positions, window))
 
     def generate(self, chunk: Chunk) -> list[Completion]:
-        """Samples the chunk."""
+        """Sample the chunk."""
         return decoding.generate(self.model, chunk)
 
 
+def _compute(request: Request, policy: TransformersPolicy) -> Result:
+    chunk = request.chunk_within(policy.limits)
+    started = time.monotonic()
+    return Result(policy.generate(chunk), time.monotonic() - started)
+
+
 def sliding_window(model: PreTrainedModel) -> int | None:
-    """Width of the model's attention window in tokens, None where every layer sees everything."""
+    """Return the width of the model's attention window in tokens, None where every layer sees everything."""
     config = model.config.get_text_config()
     layer_types = getattr(config, "layer_types", None)
     if layer_types is not None and "sliding_attention" not in layer_types:
@@ -84,8 +129,11 @@ def sliding_window(model: PreTrainedModel) -> int | None:
 
 
 def _check_decoding(model: PreTrainedModel, folder: Path) -> None:
-    """Decodes a few tokens and compares with a plain forward pass: an architecture that keeps more state than keys and
-    values, or that reads the mask otherwise, must not be sampled from silently."""
+    """Raise InvalidData if a few decoded tokens differ from a plain forward pass.
+
+    An architecture that keeps more state than keys and values, or that reads the mask in another way, must not be
+    sampled from silently.
+    """
     prompts = [np.array([0, 1], np.int32), np.array([1], np.int32)]
     sampling = Sampling(max_new_tokens=2, temperature=1.0, ignore_eos=True, eos_token_ids=())
     try:

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 
 def uniforms(seed: int, count: int) -> npt.NDArray[np.float64]:
-    """`count` numbers in [0, 1), the first ones of the Philox 4x64 stream whose key is the 64-bit seed.
+    """Return `count` numbers in [0, 1), the first ones of the Philox 4x64 stream whose key is the 64-bit seed.
 
     Philox is counter-based: a longer request begins with the same numbers. (Salmon et al. 2011)
     """

@@ -1,35 +1,61 @@
 """Reference logprobs from Hugging Face models, on CPU or GPU."""
 
-from collections.abc import Sequence
+import math
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from transformers import PreTrainedModel
+from typing_extensions import override
 
 from quatrain.models.device import pick_device, set_threads
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs
-from quatrain.reference.backends.base import LoadedModel
+from quatrain.models.model_runner import Fetch, ModelRunner
+from quatrain.models.request_checks import ModelLimits
+from quatrain.reference.backends.base import Backend, Request, Result
+from quatrain.reference.backends.budget import MemoryBudget
 
 # Padded tokens of one forward pass. Beyond about a thousand, two CPU cores gain nothing and pad more; a GPU wants more.
 _TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
 
 
-class TransformersBackend:
-    """`device` is auto, cpu or cuda; `threads` bounds the CPU threads of the process, 0 leaves them."""
+class TransformersBackend(Backend):
+    """Computes one request at a time and alone.
 
-    needs_weights = True
+    `device` is auto, cpu or cuda; `threads` bounds the CPU threads of the process, 0 leaves them.
+    """
 
-    def __init__(self, device: str, *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        memory_bytes: int = 32 * 2**30,
+        queue_size: int = 8,
+        stuck_after: float = math.inf,
+    ) -> None:
         set_threads(threads)
         self._device = pick_device(device)
+        memory = MemoryBudget(self._load, fetch, memory_bytes)
+        self._runner = ModelRunner(memory, fetch, queue_size=queue_size, stuck_after=stuck_after)
 
-    def load(self, folder: Path | None, dtype: str) -> LoadedModel:
-        """The model in `folder`."""
-        assert folder is not None
-        model = load_causal_lm(folder, dtype=dtype, device=self._device)
-        return _Model(model, _TOKEN_BUDGET[self._device.type])
+    @override
+    async def compute(self, request: Request) -> Result:
+        return await self._runner.run(request.job, request.model, request.dtype, partial(_compute, request))
+
+    @override
+    async def watch(self) -> None:
+        await self._runner.watch()
+
+    @override
+    async def close(self) -> None:
+        self._runner.close()
+
+    def _load(self, folder: Path, dtype: str) -> "_Model":
+        return _Model(load_causal_lm(folder, dtype=dtype, device=self._device), _TOKEN_BUDGET[self._device.type])
 
 
 @dataclass(frozen=True)
@@ -38,20 +64,18 @@ class _Model:
     token_budget: int
 
     @property
-    def vocabulary(self) -> int:
-        return vocabulary_and_positions(self.model)[0]
-
-    @property
-    def max_positions(self) -> int:
-        return vocabulary_and_positions(self.model)[1]
-
-    @property
     def size_bytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters())
 
-    def logprobs(
-        self, prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray], temperature: float
-    ) -> list[np.ndarray]:
-        return completion_logprobs(
-            self.model, prompts, completions, temperature=temperature, token_budget=self.token_budget
-        )
+
+def _compute(request: Request, loaded: _Model) -> Result:
+    rows = request.rows_within(ModelLimits(*vocabulary_and_positions(loaded.model)))
+    started = time.monotonic()
+    logprobs = completion_logprobs(
+        loaded.model,
+        rows.prompts,
+        rows.completions,
+        temperature=request.temperature,
+        token_budget=loaded.token_budget,
+    )
+    return Result(logprobs, time.monotonic() - started)
