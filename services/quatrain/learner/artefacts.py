@@ -13,7 +13,7 @@ from pathlib import Path
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, InvalidInput
 from quatrain.learner.backends import Inputs
-from quatrain.learner.plans import Exported, OpenPlan, Stage
+from quatrain.learner.plans import Exported, OpenPlan
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object, upload_folder, upload_model_folder
@@ -76,23 +76,23 @@ class Artefacts:
 
     def write_tokens(self, plan: OpenPlan, step: int, data: bytes) -> ObjectRef:
         """Stores the per-token results of a step. Raises Corrupt when this attempt has stored others for it."""
-        key = f"jobs/{plan.token.job}/ppo/tokens/{step}-{plan.token.attempt}.parquet"
+        key = f"jobs/{plan.token.job}/{plan.stage}/tokens/{step}-{plan.token.attempt}.parquet"
         if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
             raise Corrupt(f"{key} is there with other bytes: this attempt has already trained step {step} otherwise.")
         return ObjectRef(key, sha256_hex(data), len(data))
 
     def publish(self, plan: OpenPlan, step: int, folder: Path) -> ModelRef:
         """Stores the current weights; a reward model goes with its tokenizer, so that it can score text."""
-        if plan.stage is Stage.REWARD:
+        if plan.stage.makes_reward_model:
             self._copy_tokenizer(plan, folder)
-        version = plan.first_policy_version + step if plan.stage is Stage.PPO else step
-        prefix = f"jobs/{plan.token.job}/{plan.stage.value}/policy/{version}-{plan.token.attempt}"
+        version = plan.first_policy_version + step if plan.stage.uses_rollouts else step
+        prefix = f"jobs/{plan.token.job}/{plan.stage}/policy/{version}-{plan.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
-        return ModelRef(f"store:{prefix}", digest, version if plan.stage is Stage.PPO else None)
+        return ModelRef(f"store:{prefix}", digest, version if plan.stage.uses_rollouts else None)
 
     def save(self, plan: OpenPlan, step: int, folder: Path) -> ObjectRef:
         """Stores a checkpoint and gives its manifest."""
-        prefix = f"jobs/{plan.token.job}/{plan.stage.value}/checkpoints/{step}-{plan.token.attempt}"
+        prefix = f"jobs/{plan.token.job}/{plan.stage}/checkpoints/{step}-{plan.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
         key = f"{prefix}/{_MANIFEST}"
         found = self._store.stat(key)

@@ -2,18 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from quatrain.refs import ModelRef, ObjectRef
-
-
-class Stage(StrEnum):
-    """The stages of a job, named as in object keys."""
-
-    SFT = "sft"
-    REWARD = "reward"
-    PPO = "ppo"
+from quatrain.stages import Stage
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Un
 from quatrain.faults import fault_point
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
-from quatrain.learner.plans import Exported, OpenPlan, Stage, Status, StepOutcome, Token
+from quatrain.learner.plans import Exported, OpenPlan, Status, StepOutcome, Token
 from quatrain.learner.session import Session, Work, require_token
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.worker import ModelThread
@@ -110,8 +110,8 @@ class LearnerService:
             raise WrongState(f"The learner is at step {session.step} of {token}; step {step} does not follow it.")
         if step > session.plan.total_steps:
             raise WrongState(f"The stage has {session.plan.total_steps} steps; there is no step {step}.")
-        if (batch is None) == (session.plan.stage is Stage.PPO):
-            raise InvalidInput("A sealed batch goes with every PPO step and with no other step.")
+        if (batch is None) == session.plan.stage.uses_rollouts:
+            raise InvalidInput("A sealed batch goes with every step that trains on rollouts and with no other step.")
         return self._start(session, "step", step, self._train(session, step, batch))
 
     def publish(self, token: Token, step: int) -> asyncio.Future[ModelRef]:
@@ -227,7 +227,7 @@ class LearnerService:
                 self._session = None
         session.last_sign = self._clock()
         fault_point("learner.after_load")
-        _log.info("stage opened", job=session.token.job, stage=session.plan.stage.value, step=session.step)
+        _log.info("stage opened", job=session.token.job, stage=session.plan.stage.name, step=session.step)
 
     def _build(self, session: Session, inputs: Inputs) -> Trainer:
         session.check()
@@ -240,7 +240,7 @@ class LearnerService:
         session.end()
         if self._session is session:
             self._session = None
-        _log.info("session ended", job=session.token.job, stage=session.plan.stage.value, why=why)
+        _log.info("session ended", job=session.token.job, stage=session.plan.stage.name, why=why)
 
     def _require(self, token: Token) -> Session:
         session = require_token(self._session, token, self._newest.get(token.job))
@@ -326,9 +326,9 @@ def _check_plan(plan: OpenPlan) -> None:
         raise InvalidInput(f"A token needs a job, an epoch of 1 or more and an attempt of 1 or more, not {plan.token}.")
     if plan.total_steps < 1:
         raise InvalidInput(f"total_steps must be 1 or more, not {plan.total_steps}.")
-    if plan.stage is not Stage.PPO and plan.data is None:
-        raise InvalidInput(f"Stage {plan.stage.value} needs its prepared rows (field data).")
-    if plan.stage is Stage.PPO and not plan.temperature > 0:
+    if not plan.stage.uses_rollouts and plan.data is None:
+        raise InvalidInput(f"Stage {plan.stage} needs its prepared rows (field data).")
+    if plan.stage.uses_rollouts and not plan.temperature > 0:
         raise InvalidInput(f"temperature must be above 0, not {plan.temperature}.")
 
 

@@ -8,22 +8,16 @@ import grpc
 
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
-from quatrain.learner.plans import OpenPlan, Stage, Status, StepOutcome, Token
+from quatrain.learner.plans import OpenPlan, Status, StepOutcome, Token
 from quatrain.learner.service import LearnerService
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.streams import Beat, Done, with_heartbeats
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
+from quatrain.stages import stage_of_proto
 from quatrain.v1 import common_pb2, learner_pb2, learner_pb2_grpc
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_STAGES = {
-    learner_pb2.STAGE_SFT: Stage.SFT,
-    learner_pb2.STAGE_REWARD: Stage.REWARD,
-    learner_pb2.STAGE_PPO: Stage.PPO,
-}
-_STAGE_IDS = {stage: number for number, stage in _STAGES.items()}
 
 
 class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
@@ -123,12 +117,9 @@ def _folder(message: common_pb2.ModelRef, field: str) -> ModelRef:
 
 
 def _plan(request: learner_pb2.OpenRequest) -> OpenPlan:
-    stage = _STAGES.get(request.stage)
-    if stage is None:
-        raise InvalidInput(f"stage {request.stage} is none of sft, reward and ppo.")
     return OpenPlan(
         token=_token(request.token),
-        stage=stage,
+        stage=stage_of_proto(request.stage),
         settings=_settings(request.config_json),
         model=_folder(request.model, "model"),
         total_steps=request.total_steps,
@@ -167,7 +158,7 @@ def _status(status: Status) -> learner_pb2.GetStatusResponse:
         device=status.device,
     )
     if status.stage is not None:
-        message.stage = _STAGE_IDS[status.stage]
+        message.stage = status.stage.proto
     if status.token is not None:
         token = status.token
         message.token.CopyFrom(common_pb2.OwnerToken(job=token.job, epoch=token.epoch, attempt=token.attempt))

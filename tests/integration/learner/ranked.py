@@ -21,7 +21,6 @@ from tests.unit.learner.stages import never
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.learner.backends import Trainer
 from quatrain.learner.plans import OpenPlan
-from quatrain.learner.servicer import _STAGE_IDS
 from quatrain.local.ports import free_port
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.channel import open_channel
@@ -138,7 +137,7 @@ def request_of(plan: OpenPlan) -> learner_pb2.OpenRequest:
 
     return learner_pb2.OpenRequest(
         token=token_of(plan),
-        stage=_STAGE_IDS[plan.stage],
+        stage=plan.stage.proto,
         config_json=canonical_json(plan.settings).decode(),
         model=folder(plan.model),
         value_model=folder(plan.value_model),

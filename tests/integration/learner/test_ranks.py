@@ -27,10 +27,11 @@ from tests.unit.learner.stages import pair_table, ppo_settings, sealed, sft_tabl
 from quatrain.errors import Fenced
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
-from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Token
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.health import check_health
 from quatrain.rpc.streams import result_of
+from quatrain.stages import PPO, REWARD, SFT, STAGES, Stage
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import upload_folder
 from quatrain.storage.local import LocalStore
@@ -38,7 +39,7 @@ from quatrain.v1 import learner_pb2
 
 STEPS = 3
 ROWS = {"data": "sha256:0", "batch_size": 4, "epochs": 2, "learning_rate": 1e-3, "microbatch_tokens": 30}
-PPO = ppo_settings(kl={"controller": "adaptive", "target": 1.0, "horizon": 50.0}, optimizer={"minibatches": 2})
+PPO_SETTINGS = ppo_settings(kl={"controller": "adaptive", "target": 1.0, "horizon": 50.0}, optimizer={"minibatches": 2})
 LONG = ppo_settings(optimizer={"epochs": 200, "minibatches": 4})
 LOST_SECONDS = 60.0
 
@@ -69,21 +70,21 @@ def one_thread() -> Iterator[None]:
 
 def plan_of(stage: Stage, store: ObjectStore, folder: Path, job: str) -> OpenPlan:
     model = put_model(store, folder / "model")
-    data = put(store, f"data/{stage.value}", sft_table() if stage is Stage.SFT else pair_table())
+    data = put(store, f"data/{stage}", sft_table() if stage is SFT else pair_table())
     return stage_plan(
         stage,
-        PPO if stage is Stage.PPO else ROWS,
+        PPO_SETTINGS if stage is PPO else ROWS,
         token=Token(job, 1, 1),
         model=ModelRef(model.uri, model.digest),
         total_steps=STEPS,
-        data=None if stage is Stage.PPO else data,
-        held_out=put(store, "data/held-out", pair_table(5, seed=9)) if stage is Stage.REWARD else None,
+        data=None if stage is PPO else data,
+        held_out=put(store, "data/held-out", pair_table(5, seed=9)) if stage is REWARD else None,
         temperature=0.7,
     )
 
 
 def batches_of(stage: Stage, count: int = STEPS) -> list[bytes | None]:
-    return [sealed(step) if stage is Stage.PPO else None for step in range(1, count + 1)]
+    return [sealed(step) if stage is PPO else None for step in range(1, count + 1)]
 
 
 def alone(plan: OpenPlan, store: ObjectStore, folder: Path) -> Trainer:
@@ -117,16 +118,16 @@ def test_both_ranks_are_healthy_and_only_rank_0_serves(learner: RankedLearner) -
         check_health(f"127.0.0.1:{learner.ports(1)['health_port']}", "quatrain.v1.LearnerService")
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", STAGES, ids=str)
 def test_two_ranks_train_as_one_does_and_always_to_the_same_bits(
     learner: RankedLearner, store: ObjectStore, folder: Path, stage: Stage
 ) -> None:
     async def act() -> None:
-        plan = plan_of(stage, store, folder, f"{stage.value}-1")
+        plan = plan_of(stage, store, folder, f"{stage}-1")
         metrics, weights, _ = await train(learner, store, plan, batches_of(stage))
-        again = await train(learner, store, replace(plan, token=Token(f"{stage.value}-2", 1, 1)), batches_of(stage))
+        again = await train(learner, store, replace(plan, token=Token(f"{stage}-2", 1, 1)), batches_of(stage))
 
-        expected = train_alone(alone(plan, store, folder), batches_of(stage), folder / f"alone-{stage.value}")
+        expected = train_alone(alone(plan, store, folder), batches_of(stage), folder / f"alone-{stage}")
         assert_close(metrics, expected[0])
         assert_same(weights, expected[1], tolerance=1e-5)
         assert again[0] == metrics
@@ -139,10 +140,10 @@ def test_a_checkpoint_does_not_tell_how_many_ranks_made_it(
     learner: RankedLearner, store: ObjectStore, folder: Path
 ) -> None:
     async def act() -> None:
-        plan = plan_of(Stage.PPO, store, folder, "changed")
-        _, _, by_two = await train(learner, store, plan, batches_of(Stage.PPO, 1))
+        plan = plan_of(PPO, store, folder, "changed")
+        _, _, by_two = await train(learner, store, plan, batches_of(PPO, 1))
         one = alone(plan, store, folder)
-        train_alone(one, batches_of(Stage.PPO, 1), folder / "by-one")
+        train_alone(one, batches_of(PPO, 1), folder / "by-one")
         digest = upload_folder(store, "by-one", folder / "by-one")
         by_one = ObjectRef("by-one/manifest.json", digest)
 
@@ -166,7 +167,7 @@ def test_a_fenced_step_leaves_both_ranks_for_the_next_session(
     learner: RankedLearner, store: ObjectStore, folder: Path
 ) -> None:
     async def act() -> None:
-        plan = plan_of(Stage.PPO, store, folder, "fenced")
+        plan = plan_of(PPO, store, folder, "fenced")
         newer = replace(plan, token=Token("fenced", 2, 1))
         async with learner.stub() as stub:
             await stub.Open(request_of(replace(plan, settings=LONG)), timeout=60)
@@ -174,9 +175,9 @@ def test_a_fenced_step_leaves_both_ranks_for_the_next_session(
             await await_running(stub)
             await stub.Open(request_of(newer), timeout=60)
             assert isinstance(await refusal(step), Fenced)
-        metrics, _, _ = await train(learner, store, newer, batches_of(Stage.PPO, 1))
+        metrics, _, _ = await train(learner, store, newer, batches_of(PPO, 1))
 
-        expected = train_alone(alone(plan, store, folder), batches_of(Stage.PPO, 1), folder / "unfenced")
+        expected = train_alone(alone(plan, store, folder), batches_of(PPO, 1), folder / "unfenced")
         assert_close(metrics, expected[0])
 
     run(act)
@@ -186,7 +187,7 @@ def test_an_error_of_one_rank_is_the_error_of_the_call(
     learner: RankedLearner, store: ObjectStore, folder: Path
 ) -> None:
     async def act() -> None:
-        plan = replace(plan_of(Stage.SFT, store, folder, "broken"), settings={**ROWS, "batch_size": 0})
+        plan = replace(plan_of(SFT, store, folder, "broken"), settings={**ROWS, "batch_size": 0})
         async with learner.stub() as stub:
             error = await refusal(stub.Open(request_of(plan), timeout=60))
         assert "batch_size" in error.message
@@ -197,14 +198,14 @@ def test_an_error_of_one_rank_is_the_error_of_the_call(
 @pytest.mark.slow
 def test_torchrun_says_the_ranks_their_places(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
-    plan = plan_of(Stage.SFT, store, tmp_path, "launched")
+    plan = plan_of(SFT, store, tmp_path, "launched")
     learner = RankedLearner(tmp_path)
 
     async def act() -> None:
-        metrics, weights, _ = await train(learner, store, plan, batches_of(Stage.SFT))
+        metrics, weights, _ = await train(learner, store, plan, batches_of(SFT))
         async with learner.stub() as stub:
             status = await stub.GetStatus(learner_pb2.GetStatusRequest(), timeout=10)
-        expected = train_alone(alone(plan, store, tmp_path), batches_of(Stage.SFT), tmp_path / "alone")
+        expected = train_alone(alone(plan, store, tmp_path), batches_of(SFT), tmp_path / "alone")
         assert status.device.startswith("2 ranks")
         assert_close(metrics, expected[0])
         assert_same(weights, expected[1], tolerance=1e-5)
@@ -218,7 +219,7 @@ def test_torchrun_says_the_ranks_their_places(tmp_path: Path) -> None:
 
 def test_a_killed_rank_ends_the_other_in_mid_step(learner: RankedLearner, store: ObjectStore, folder: Path) -> None:
     async def act() -> None:
-        plan = plan_of(Stage.PPO, store, folder, "killed")
+        plan = plan_of(PPO, store, folder, "killed")
         async with learner.stub() as stub:
             await stub.Open(request_of(replace(plan, settings=LONG)), timeout=60)
             step = asyncio.ensure_future(result_of(stub.Step(step_request(store, plan, 1, sealed(1, rows=60)))))

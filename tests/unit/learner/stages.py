@@ -17,8 +17,9 @@ from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.ppo import PpoTrainer
 from quatrain.learner.backends.torch_backend import read_settings
-from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Token
 from quatrain.refs import ModelRef
+from quatrain.stages import PPO, Stage
 
 Ints = npt.NDArray[np.int32]
 TOTAL_STEPS = 6
@@ -86,7 +87,7 @@ def ppo_trainer(folder: Path, settings: dict[str, Any] | None = None, **changes:
         save_tiny_model(folder / "policy")
         save_tiny_model(folder / "reward", "reward", seed=1)
     torch.set_num_threads(1)
-    plan = stage_plan(Stage.PPO, settings or ppo_settings(), **changes)
+    plan = stage_plan(PPO, settings or ppo_settings(), **changes)
     inputs = Inputs(folder / "policy", folder / "reward")
     return PpoTrainer(plan, read_settings(PpoSpec, plan.settings), inputs, torch.device("cpu"))
 

@@ -22,8 +22,8 @@ from quatrain.learner.group.failures import TOLD_BYTES, from_bytes, to_bytes
 from quatrain.learner.group.group import Group
 from quatrain.learner.group.orders import from_document, to_document
 from quatrain.learner.group.place import Place, place_of
-from quatrain.learner.plans import Stage
 from quatrain.refs import ModelRef, ObjectRef
+from quatrain.stages import PPO
 
 COSTS = st.lists(st.integers(1, 500), max_size=40)
 
@@ -147,7 +147,7 @@ def test_a_changed_bit_changes_the_fingerprint(dtype: torch.dtype) -> None:
 
 def test_a_plan_survives_the_way_to_the_other_ranks() -> None:
     plan = replace(
-        stage_plan(Stage.PPO, {"steps": 3, "optimizer": {"policy_lr": 1e-6, "betas": [0.9, 0.95]}}),
+        stage_plan(PPO, {"steps": 3, "optimizer": {"policy_lr": 1e-6, "betas": [0.9, 0.95]}}),
         value_model=ModelRef("store:m", "1" * 64, 4),
         checkpoint=ObjectRef("jobs/j/manifest.json", "2" * 64, 10),
         value_scale=0.1,

@@ -20,22 +20,23 @@ from tests.unit.models.tiny_models import save_tiny_model
 from quatrain.errors import Corrupt
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
-from quatrain.learner.plans import OpenPlan, Stage
+from quatrain.learner.plans import OpenPlan
+from quatrain.stages import PPO, REWARD, SFT, STAGES, Stage
 
 Opener = Callable[[], Trainer]
 ROWS = {"data": "sha256:0", "batch_size": 3, "epochs": 2, "learning_rate": 1e-3, "microbatch_tokens": 30}
-PPO = ppo_settings(kl={"controller": "adaptive", "target": 1.0, "horizon": 50.0}, optimizer={"minibatches": 2})
+PPO_SETTINGS = ppo_settings(kl={"controller": "adaptive", "target": 1.0, "horizon": 50.0}, optimizer={"minibatches": 2})
 
 
 def plan_of(stage: Stage) -> OpenPlan:
-    return stage_plan(stage, PPO if stage is Stage.PPO else ROWS)
+    return stage_plan(stage, PPO_SETTINGS if stage is PPO else ROWS)
 
 
 def opener(stage: Stage, folder: Path, dtype: str = "") -> Opener:
     save_tiny_model(folder / "model")
-    data = sft_table() if stage is Stage.SFT else pair_table()
+    data = sft_table() if stage is SFT else pair_table()
     inputs = Inputs(folder / "model", data=data, held_out=pair_table(5, seed=9))
-    plan = stage_plan(stage, PPO if stage is Stage.PPO else ROWS, dtype=dtype)
+    plan = stage_plan(stage, PPO_SETTINGS if stage is PPO else ROWS, dtype=dtype)
     backend = TorchBackend("cpu", 1)
     return lambda: backend.open(plan, inputs)
 
@@ -52,7 +53,7 @@ def isinstance_ppo(trainer: Trainer) -> bool:
     return type(trainer).__name__ == "PpoTrainer"
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", STAGES, ids=str)
 def test_a_restored_run_is_bit_identical(tmp_path: Path, stage: Stage) -> None:
     open_trainer = opener(stage, tmp_path)
     unbroken, broken = open_trainer(), open_trainer()
@@ -74,7 +75,7 @@ def test_a_restored_run_is_bit_identical(tmp_path: Path, stage: Stage) -> None:
 
 
 def test_bfloat16_parameters_keep_float32_masters_over_a_restore(tmp_path: Path) -> None:
-    open_trainer = opener(Stage.PPO, tmp_path, "bfloat16")
+    open_trainer = opener(PPO, tmp_path, "bfloat16")
     unbroken, broken = open_trainer(), open_trainer()
 
     run(unbroken, 3)
@@ -96,11 +97,11 @@ def test_bfloat16_parameters_keep_float32_masters_over_a_restore(tmp_path: Path)
 def test_a_fork_may_change_a_fixed_kl_coefficient_and_goes_on_with_an_adaptive_one(
     tmp_path: Path, controller: str, expected: float
 ) -> None:
-    open_trainer = opener(Stage.PPO, tmp_path)
+    open_trainer = opener(PPO, tmp_path)
     (tmp_path / "checkpoint").mkdir()
     open_trainer().save(tmp_path / "checkpoint")
     kl = {"controller": controller, "target": 1.0, "horizon": 50.0, "coef": 0.7}
-    plan = stage_plan(Stage.PPO, ppo_settings(kl=kl, optimizer={"minibatches": 2}))
+    plan = stage_plan(PPO, ppo_settings(kl=kl, optimizer={"minibatches": 2}))
     forked = TorchBackend("cpu", 1).open(plan, Inputs(tmp_path / "model"))
 
     forked.load(tmp_path / "checkpoint")
@@ -110,15 +111,15 @@ def test_a_fork_may_change_a_fixed_kl_coefficient_and_goes_on_with_an_adaptive_o
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
-    opener(Stage.SFT, tmp_path)().save(tmp_path / "checkpoint")
+    opener(SFT, tmp_path)().save(tmp_path / "checkpoint")
 
     with pytest.raises(Corrupt, match="stage"):
-        opener(Stage.REWARD, tmp_path)().load(tmp_path / "checkpoint")
+        opener(REWARD, tmp_path)().load(tmp_path / "checkpoint")
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
-    trainer = opener(Stage.SFT, tmp_path)()
+    trainer = opener(SFT, tmp_path)()
     trainer.save(tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"short")
 

@@ -15,8 +15,8 @@ from quatrain.jobspec.sections import SftSpec
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.row_order import RowOrder
 from quatrain.learner.backends.torch_backend import TorchBackend, read_settings
-from quatrain.learner.plans import Stage
 from quatrain.models.loading import load_causal_lm, load_sequence_classifier
+from quatrain.stages import REWARD, SFT, Stage
 
 ROWS = {"data": "sha256:0", "batch_size": 3, "epochs": 2, "learning_rate": 1e-3, "microbatch_tokens": 30}
 
@@ -39,7 +39,7 @@ def test_no_rows_are_refused() -> None:
 
 def test_the_sft_loss_is_the_mean_over_completion_tokens_of_the_batch(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model")
-    trainer = TorchBackend("cpu", 1).open(stage_plan(Stage.SFT, ROWS), Inputs(folder, data=sft_table()))
+    trainer = TorchBackend("cpu", 1).open(stage_plan(SFT, ROWS), Inputs(folder, data=sft_table()))
     model = load_causal_lm(folder)
     table = read_sft(sft_table())
     losses, hits = [], []
@@ -59,10 +59,10 @@ def test_the_sft_loss_is_the_mean_over_completion_tokens_of_the_batch(tmp_path: 
     assert metrics["optim/learning_rate"] == pytest.approx(1e-3 / 2)  # warm-up of one step
 
 
-@pytest.mark.parametrize("stage", [Stage.SFT, Stage.REWARD])
+@pytest.mark.parametrize("stage", [SFT, REWARD], ids=str)
 def test_microbatches_do_not_change_rows_either(tmp_path: Path, stage: Stage) -> None:
     folder = save_tiny_model(tmp_path / "model")
-    inputs = Inputs(folder, data=sft_table() if stage is Stage.SFT else pair_table())
+    inputs = Inputs(folder, data=sft_table() if stage is SFT else pair_table())
     one, other = (
         TorchBackend("cpu", 1).open(stage_plan(stage, {**ROWS, "microbatch_tokens": budget}), inputs)
         for budget in (1, 10_000)
@@ -76,7 +76,7 @@ def test_microbatches_do_not_change_rows_either(tmp_path: Path, stage: Stage) ->
 
 def test_the_reward_loss_is_pairwise_and_the_last_step_judges_held_out_pairs(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model")
-    plan = stage_plan(Stage.REWARD, ROWS)
+    plan = stage_plan(REWARD, ROWS)
     inputs = Inputs(folder, data=pair_table(), held_out=pair_table(40, seed=9))
     trainer = TorchBackend("cpu", 1).open(plan, inputs)
     model = load_sequence_classifier(folder, new_head_seed=plan.seed)
@@ -111,7 +111,7 @@ def test_a_row_outside_the_vocabulary_is_refused_at_opening(tmp_path: Path) -> N
     folder = save_tiny_model(tmp_path / "model", vocabulary=20)
 
     with pytest.raises(InvalidData, match="outside"):
-        TorchBackend("cpu", 1).open(stage_plan(Stage.SFT, ROWS), Inputs(folder, data=sft_table()))
+        TorchBackend("cpu", 1).open(stage_plan(SFT, ROWS), Inputs(folder, data=sft_table()))
 
 
 def test_a_wrong_section_names_its_fields() -> None:

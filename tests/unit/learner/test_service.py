@@ -16,11 +16,12 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, RunFailed, Unavai
 from quatrain.learner.artefacts import Artefacts
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
-from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Token
 from quatrain.learner.service import Host, LearnerService
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.streams import Beat, with_heartbeats
 from quatrain.rpc.worker import ModelThread
+from quatrain.stages import PPO
 from quatrain.storage.folders import FolderCache, prefix_of, upload_model_folder
 from quatrain.storage.memory import MemoryStore
 
@@ -99,7 +100,7 @@ def with_stand(tmp_path: Path, act: Act, **changes: Any) -> Stand:
     artefacts = Artefacts(store, FolderCache(store, tmp_path / "cache", 1 << 30), tmp_path / "scratch")
     thread = ModelThread(8)
     service = LearnerService(Host("learner-0", 60.0), backend, artefacts, thread, clock=lambda: clock[0], **changes)
-    stand = Stand(service, backend, store, clock, stage_plan(Stage.PPO, {}, model=model))
+    stand = Stand(service, backend, store, clock, stage_plan(PPO, {}, model=model))
 
     async def run() -> None:
         async with asyncio.timeout(20):

@@ -16,7 +16,7 @@ from quatrain.batches import BatchRow, TokenRow, read_batch, write_tokens
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt, WrongState
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
-from quatrain.learner.plans import OpenPlan, Stage
+from quatrain.learner.plans import OpenPlan
 
 _STATE = "state.json"
 
@@ -27,7 +27,7 @@ class FakeTrainer:
     def __init__(self, plan: OpenPlan) -> None:
         self._plan = plan
         self._step = 0
-        self._digest = _fold("start", plan.stage.value, str(plan.seed), plan.model.digest)
+        self._digest = _fold("start", plan.stage.name, str(plan.seed), plan.model.digest)
 
     @property
     def step(self) -> int:
@@ -41,7 +41,7 @@ class FakeTrainer:
         self._step = step
         number = int(self._digest[:8], 16) / 2**32
         metrics: Mapping[str, float | None] = {"loss": number, "accuracy": number, "tokens": 1.0}
-        if batch is None or self._plan.stage is not Stage.PPO:
+        if batch is None or not self._plan.stage.uses_rollouts:
             return Trained(metrics)
         rows = [row for row in read_batch(batch) if row.status == "rollout"]
         scores = [row.score for row in rows if row.score is not None]
@@ -65,8 +65,8 @@ class FakeTrainer:
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
         """Minus one for every completion token."""
-        if self._plan.stage is Stage.REWARD:
-            raise WrongState("The reward stage trains no policy.")
+        if self._plan.stage.makes_reward_model:
+            raise WrongState(f"The stage {self._plan.stage} trains no policy.")
         return [np.full(len(completion), -1.0, dtype=np.float32) for completion in completions]
 
     def write_model(self, folder: Path) -> None:

@@ -137,7 +137,7 @@ class PpoTrainer:
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "stage": self._plan.stage.value,
+            "stage": self._plan.stage.name,
             "seed": self._plan.seed,
             "first_policy_version": self._plan.first_policy_version,
         }

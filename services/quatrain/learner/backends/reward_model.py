@@ -44,7 +44,7 @@ class RewardModelTrainer:
         self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=settings.grad_clip), ranks)
         self._pairs = self._read(inputs.data)
         self._held_out = None if inputs.held_out is None else self._read(inputs.held_out)
-        self._order = RowOrder("reward", len(self._pairs.chosen_ids), settings.batch_size, plan.seed)
+        self._order = RowOrder(plan.stage.name, len(self._pairs.chosen_ids), settings.batch_size, plan.seed)
         # Wins and pairs of the epoch so far: one batch alone says little about accuracy.
         self._wins = 0.0
         self._seen = 0
@@ -125,7 +125,7 @@ class RewardModelTrainer:
         return {"model": Part(self._model, self._optimizer)}
 
     def _identity(self) -> dict[str, Any]:
-        return {"stage": self._plan.stage.value, "seed": self._plan.seed, "rows": len(self._pairs.chosen_ids)}
+        return {"stage": self._plan.stage.name, "seed": self._plan.seed, "rows": len(self._pairs.chosen_ids)}
 
     def _read(self, data: bytes) -> PairTable:
         pairs = read_pairs(data)

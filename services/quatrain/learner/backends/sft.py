@@ -57,7 +57,7 @@ class SftTrainer:
         vocabulary, positions = vocabulary_and_positions(self._model)
         for prompt, completion in zip(self._prompts, self._completions, strict=True):
             check_ids(np.concatenate([prompt, completion]), vocabulary, positions)
-        self._order = RowOrder("sft", len(self._prompts), settings.batch_size, plan.seed)
+        self._order = RowOrder(plan.stage.name, len(self._prompts), settings.batch_size, plan.seed)
         self._step = 0
 
     @property
@@ -130,7 +130,7 @@ class SftTrainer:
         return {"model": Part(self._model, self._optimizer)}
 
     def _identity(self) -> dict[str, Any]:
-        return {"stage": self._plan.stage.value, "seed": self._plan.seed, "rows": len(self._prompts)}
+        return {"stage": self._plan.stage.name, "seed": self._plan.seed, "rows": len(self._prompts)}
 
     def _lr(self, step: int) -> float:
         settings, total = self._settings, self._plan.total_steps

@@ -1,7 +1,7 @@
 """The real backend: torch and transformers on one device."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -14,11 +14,28 @@ from quatrain.learner.backends.ppo import PpoTrainer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer
-from quatrain.learner.plans import OpenPlan, Stage
+from quatrain.learner.plans import OpenPlan
 from quatrain.models.device import pick_device, set_determinism, set_threads
+from quatrain.stages import PPO, REWARD, SFT, Stage
 
 S = TypeVar("S", bound=Section)
 TorchTrainer = SftTrainer | RewardModelTrainer | PpoTrainer
+Opener = Callable[[OpenPlan, Inputs, torch.device, Ranks], TorchTrainer]
+
+
+def _opener(section: type[S], trainer: Callable[[OpenPlan, S, Inputs, torch.device, Ranks], TorchTrainer]) -> Opener:
+    def open_stage(plan: OpenPlan, inputs: Inputs, device: torch.device, ranks: Ranks) -> TorchTrainer:
+        return trainer(plan, read_settings(section, plan.settings), inputs, device, ranks)
+
+    return open_stage
+
+
+_OPENERS: Mapping[Stage, Opener] = {
+    SFT: _opener(SftSpec, SftTrainer),
+    REWARD: _opener(RewardSpec, RewardModelTrainer),
+    PPO: _opener(PpoSpec, PpoTrainer),
+}
+"""Of each stage its section of the spec and its trainer."""
 
 
 class TorchBackend:
@@ -41,11 +58,7 @@ class TorchBackend:
         set_threads(self._threads)
         torch.manual_seed(plan.seed)
         set_determinism(plan.deterministic)
-        if plan.stage is Stage.SFT:
-            return SftTrainer(plan, read_settings(SftSpec, plan.settings), inputs, self._device, self._ranks)
-        if plan.stage is Stage.REWARD:
-            return RewardModelTrainer(plan, read_settings(RewardSpec, plan.settings), inputs, self._device, self._ranks)
-        return PpoTrainer(plan, read_settings(PpoSpec, plan.settings), inputs, self._device, self._ranks)
+        return _OPENERS[plan.stage](plan, inputs, self._device, self._ranks)
 
 
 def read_settings(section: type[S], settings: Mapping[str, Any]) -> S:

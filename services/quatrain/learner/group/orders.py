@@ -3,13 +3,14 @@
 from dataclasses import asdict
 from typing import Any
 
-from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.learner.plans import OpenPlan, Token
 from quatrain.refs import ModelRef, ObjectRef
+from quatrain.stages import stage_named
 
 
 def to_document(plan: OpenPlan) -> dict[str, Any]:
-    """A JSON object."""
-    return asdict(plan)
+    """A JSON object; a stage goes by its name."""
+    return {**asdict(plan), "stage": plan.stage.name}
 
 
 def from_document(document: dict[str, Any]) -> OpenPlan:
@@ -23,7 +24,7 @@ def from_document(document: dict[str, Any]) -> OpenPlan:
 
     known = {
         "token": Token(**document["token"]),
-        "stage": Stage(document["stage"]),
+        "stage": stage_named(document["stage"]),
         **{name: folder(name) for name in ("model", "value_model", "tokenizer")},
         **{name: source(name) for name in ("data", "held_out", "checkpoint")},
     }
