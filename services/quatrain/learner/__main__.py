@@ -12,7 +12,7 @@ import grpc
 from quatrain.config import ProcessConfig
 from quatrain.errors import Fenced
 from quatrain.joblog import JobLog
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend
 from quatrain.learner.plans import Token
 from quatrain.learner.service import Host, LearnerService
@@ -39,24 +39,24 @@ async def main(config: ProcessConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="learner-", ignore_cleanup_errors=True) as temporary:
         cache_dir = config.compute.cache_dir or Path(temporary) / "cache"
         cache = FolderCache(store, cache_dir, config.compute.cache_bytes)
-        artefacts = Artefacts(store, cache, Path(temporary) / "scratch")
+        artifacts = Artifacts(store, cache, Path(temporary) / "scratch")
         thread = ModelThread(_QUEUE_SIZE, stuck_after=config.compute.stuck_after)
         if config.learner.ranks == 1:
-            await _serve(config, store, artefacts, thread, make_backend(config), None)
+            await _serve(config, store, artifacts, thread, make_backend(config), None)
             return
         backend, group = make_group(config)
         if config.learner.rank:
-            await _follow(config, store, artefacts, thread, (backend, group))
+            await _follow(config, store, artifacts, thread, (backend, group))
             return
         from quatrain.learner.group.leader import LeaderBackend
 
-        await _serve(config, store, artefacts, thread, LeaderBackend(backend, group), group)
+        await _serve(config, store, artifacts, thread, LeaderBackend(backend, group), group)
 
 
 async def _serve(
     config: ProcessConfig,
     store: ObjectStore,
-    artefacts: Artefacts,
+    artifacts: Artifacts,
     thread: ModelThread,
     backend: Backend,
     group: "Group | None",
@@ -64,7 +64,7 @@ async def _serve(
     service = LearnerService(
         Host(config.learner.id, config.learner.owner_timeout),
         backend,
-        artefacts,
+        artifacts,
         thread,
         log_check=lambda token: check_log(store, token),
     )
@@ -90,7 +90,7 @@ async def _serve(
 async def _follow(
     config: ProcessConfig,
     store: ObjectStore,
-    artefacts: Artefacts,
+    artifacts: Artifacts,
     thread: ModelThread,
     group: "tuple[TorchBackend, Group]",
 ) -> None:
@@ -105,7 +105,7 @@ async def _follow(
 
     async def follow() -> None:
         await joined.wait()
-        await Follower(group[0], artefacts, group[1]).follow(thread)
+        await Follower(group[0], artifacts, group[1]).follow(thread)
 
     working = _all_of(thread.watch(), group[1].watch(), follow())
     try:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Unavailable, WrongState
 from quatrain.faults import fault_point
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
 from quatrain.learner.plans import Exported, OpenPlan, Status, StepOutcome, Token
 from quatrain.learner.session import Session, Work, require_token
@@ -47,7 +47,7 @@ class LearnerService:
         self,
         host: Host,
         backend: Backend,
-        artefacts: Artefacts,
+        artifacts: Artifacts,
         thread: ModelThread,
         *,
         log_check: Callable[[Token], None] = lambda token: None,
@@ -55,7 +55,7 @@ class LearnerService:
     ) -> None:
         self._host = host
         self._backend = backend
-        self._artefacts = artefacts
+        self._artifacts = artifacts
         self._thread = thread
         self._log_check = log_check
         self._clock = clock
@@ -217,7 +217,7 @@ class LearnerService:
 
     async def _load(self, session: Session) -> None:
         try:
-            inputs = await asyncio.to_thread(self._artefacts.fetch, session.plan)
+            inputs = await asyncio.to_thread(self._artifacts.fetch, session.plan)
             trainer = await self._thread.run(self._build, session, inputs)
             session.check()
             session.step = trainer.step
@@ -233,7 +233,7 @@ class LearnerService:
         session.check()
         trainer = self._backend.open(session.plan, inputs)
         if session.plan.checkpoint is not None:
-            trainer.load(self._artefacts.checkpoint_folder(session.plan.checkpoint))
+            trainer.load(self._artifacts.checkpoint_folder(session.plan.checkpoint))
         return trainer
 
     def _end(self, session: Session, why: str) -> None:
@@ -278,14 +278,14 @@ class LearnerService:
     async def _train(self, session: Session, step: int, batch: ObjectRef | None) -> StepOutcome:
         computed = session.computed
         if computed is None or computed.step != step:
-            data = None if batch is None else await asyncio.to_thread(self._artefacts.read, batch)
+            data = None if batch is None else await asyncio.to_thread(self._artifacts.read, batch)
             computed = await self._thread.run(session.train, step, data)
             fault_point("learner.after_train")
             session.check()
             session.computed = computed
         tokens = None
         if computed.trained.tokens is not None:
-            tokens = await asyncio.to_thread(self._artefacts.write_tokens, session.plan, step, computed.trained.tokens)
+            tokens = await asyncio.to_thread(self._artifacts.write_tokens, session.plan, step, computed.trained.tokens)
         session.check()
         fault_point("learner.before_reply")
         outcome = StepOutcome(step, computed.trained.metrics, tokens, computed.seconds)
@@ -295,27 +295,27 @@ class LearnerService:
         return outcome
 
     async def _publish(self, session: Session) -> ModelRef:
-        with self._artefacts.folder() as folder:
+        with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
-            published = await asyncio.to_thread(self._artefacts.publish, session.plan, session.step, folder)
+            published = await asyncio.to_thread(self._artifacts.publish, session.plan, session.step, folder)
         fault_point("learner.after_publish")
         session.check()
         session.answers["publish"] = (session.step, published)
         return published
 
     async def _save(self, session: Session) -> ObjectRef:
-        with self._artefacts.folder() as folder:
+        with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().save, folder)
-            manifest = await asyncio.to_thread(self._artefacts.save, session.plan, session.step, folder)
+            manifest = await asyncio.to_thread(self._artifacts.save, session.plan, session.step, folder)
         fault_point("learner.after_save")
         session.check()
         session.answers["save"] = (session.step, manifest)
         return manifest
 
     async def _export(self, session: Session, extra_files: dict[str, bytes]) -> Exported:
-        with self._artefacts.folder() as folder:
+        with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
-            exported = await asyncio.to_thread(self._artefacts.export, session.plan, folder, extra_files)
+            exported = await asyncio.to_thread(self._artifacts.export, session.plan, folder, extra_files)
         fault_point("learner.after_export")
         session.check()
         return exported

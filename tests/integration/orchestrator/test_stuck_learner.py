@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.integration.orchestrator.world import World, deployment, run
 
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.learner.plans import OpenPlan
@@ -43,9 +43,9 @@ class _HangingTrainer(FakeTrainer):
 
 def hang(world: World, backend: Hanging, root: Path) -> None:
     """Learner 0 hangs from now on; learner 1 is as it was."""
-    artefacts = Artefacts(world.store, FolderCache(world.store, root / "cache", 2**30), root / "scratch")
+    artifacts = Artifacts(world.store, FolderCache(world.store, root / "cache", 2**30), root / "scratch")
     thread = ModelThread(8, stuck_after=0.5)
-    world.learners[0]._service = LearnerService(Host("learner-0", 60.0), backend, artefacts, thread)
+    world.learners[0]._service = LearnerService(Host("learner-0", 60.0), backend, artifacts, thread)
 
 
 def test_a_learner_that_hangs_is_left_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

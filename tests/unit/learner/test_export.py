@@ -9,7 +9,7 @@ from tests.unit.models.tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from quatrain.errors import WrongState
-from quatrain.learner.artefacts import weights_sha256
+from quatrain.learner.artifacts import weights_sha256
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
 from quatrain.stages import PPO, REWARD, SFT, Stage

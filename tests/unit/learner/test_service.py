@@ -13,7 +13,7 @@ from tests.unit.learner.stages import sealed, stage_plan
 from quatrain.batches import read_tokens
 from quatrain.digests import sha256_hex
 from quatrain.errors import Fenced, InvalidInput, LearnerBusy, RunFailed, Unavailable, WrongState
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.learner.plans import OpenPlan, Token
@@ -97,9 +97,9 @@ def with_stand(tmp_path: Path, act: Act, **changes: Any) -> Stand:
     model = ModelRef(f"sha256:{folder.digest}", folder.digest)
     clock = [100.0]
     backend = Halting()
-    artefacts = Artefacts(store, FolderCache(store, tmp_path / "cache", 1 << 30), tmp_path / "scratch")
+    artifacts = Artifacts(store, FolderCache(store, tmp_path / "cache", 1 << 30), tmp_path / "scratch")
     thread = ModelThread(8)
-    service = LearnerService(Host("learner-0", 60.0), backend, artefacts, thread, clock=lambda: clock[0], **changes)
+    service = LearnerService(Host("learner-0", 60.0), backend, artifacts, thread, clock=lambda: clock[0], **changes)
     stand = Stand(service, backend, store, clock, stage_plan(PPO, {}, model=model))
 
     async def run() -> None:

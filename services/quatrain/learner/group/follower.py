@@ -3,7 +3,7 @@
 import asyncio
 
 from quatrain.errors import QuatrainError, WrongState
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
 from quatrain.learner.group.group import Group, RankLost, Together
 from quatrain.learner.group.orders import from_document
@@ -17,9 +17,9 @@ _log = get_logger("quatrain.learner")
 class Follower:
     """One rank's copy of the stage that rank 0 has open."""
 
-    def __init__(self, backend: TorchBackend, artefacts: Artefacts, group: Group) -> None:
+    def __init__(self, backend: TorchBackend, artifacts: Artifacts, group: Group) -> None:
         self._backend = backend
-        self._artefacts = artefacts
+        self._artifacts = artifacts
         self._group = group
         self._plan: OpenPlan | None = None
         self._trainer: TorchTrainer | None = None
@@ -54,7 +54,7 @@ class Follower:
 
     def _open(self, plan: OpenPlan) -> None:
         self._plan = self._trainer = None
-        trainer = self._backend.open(plan, self._artefacts.fetch(plan))
+        trainer = self._backend.open(plan, self._artifacts.fetch(plan))
         self._group.compare(trainer.fingerprint())
         self._plan, self._trainer = plan, trainer
 
@@ -62,7 +62,7 @@ class Follower:
         plan, trainer = self._opened()
         if plan.checkpoint is None:
             raise WrongState("The open stage names no checkpoint.")
-        trainer.load(self._artefacts.checkpoint_folder(plan.checkpoint))
+        trainer.load(self._artifacts.checkpoint_folder(plan.checkpoint))
         self._group.compare(trainer.fingerprint())
 
     def _train(self, step: int, size: int | None) -> None:

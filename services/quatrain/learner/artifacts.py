@@ -36,7 +36,7 @@ TOKENIZER_FILES = (
 )
 
 
-class Artefacts:
+class Artifacts:
     """The learner's store side: inputs in, versions, checkpoints and exports out. Files wait in `scratch` meanwhile."""
 
     def __init__(self, store: ObjectStore, cache: FolderCache, scratch: Path) -> None:
