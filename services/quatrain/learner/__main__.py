@@ -14,7 +14,7 @@ from quatrain.errors import Fenced
 from quatrain.joblog import JobLog
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend
-from quatrain.learner.plans import Token
+from quatrain.learner.requests import Token
 from quatrain.learner.service import Host, LearnerService
 from quatrain.learner.servicer import LearnerServicer
 from quatrain.rpc.process import run_process

@@ -18,7 +18,7 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Un
 from quatrain.faults import fault_point
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
-from quatrain.learner.plans import Exported, OpenPlan, Status, StepOutcome, Token
+from quatrain.learner.requests import Exported, OpenRequest, Status, StepOutcome, Token
 from quatrain.learner.session import Session, Work, require_token
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.worker import ModelThread
@@ -62,21 +62,21 @@ class LearnerService:
         self._session: Session | None = None
         self._newest: OrderedDict[str, Token] = OrderedDict()
 
-    async def open(self, plan: OpenPlan) -> Status:
+    async def open(self, request: OpenRequest) -> Status:
         """Opens a stage and waits until it is loaded; the same token again attaches or returns the status.
 
         Raises LearnerBusy for another job, Fenced for an older token, and what loading raises.
         """
-        _check_plan(plan)
-        await asyncio.to_thread(self._log_check, plan.token)
-        session = self._claim(plan)
+        _check_request(request)
+        await asyncio.to_thread(self._log_check, request.token)
+        session = self._claim(request)
         if session.opening is not None:
             await asyncio.wait({session.opening})
             if session.opening.cancelled():
                 raise Unavailable(f"learner {self._host.learner_id} did not open the stage: it is stopping")
             session.opening.result()
         session.last_sign = self._clock()
-        return self.status(plan.token)
+        return self.status(request.token)
 
     def status(self, token: Token | None = None) -> Status:
         """Who holds the learner and where it is; the session's own token renews the owner's sign of life.
@@ -94,7 +94,7 @@ class LearnerService:
             learner_id=self._host.learner_id,
             device=self._backend.device,
             token=session.token,
-            stage=session.plan.stage,
+            stage=session.request.stage,
             step=session.step,
             policy_version=session.policy_version,
             running_step=running.step if running is not None and running.kind == "step" else 0,
@@ -108,9 +108,9 @@ class LearnerService:
             return attached
         if session.running is None and step != session.step + 1:
             raise WrongState(f"The learner is at step {session.step} of {token}; step {step} does not follow it.")
-        if step > session.plan.total_steps:
-            raise WrongState(f"The stage has {session.plan.total_steps} steps; there is no step {step}.")
-        if (batch is None) == session.plan.stage.uses_rollouts:
+        if step > session.request.total_steps:
+            raise WrongState(f"The stage has {session.request.total_steps} steps; there is no step {step}.")
+        if (batch is None) == session.request.stage.uses_rollouts:
             raise InvalidInput("A sealed batch goes with every step that trains on rollouts and with no other step.")
         return self._start(session, "step", step, self._train(session, step, batch))
 
@@ -192,8 +192,8 @@ class LearnerService:
 
     # -- the session
 
-    def _claim(self, plan: OpenPlan) -> Session:
-        session, token = self._session, plan.token
+    def _claim(self, request: OpenRequest) -> Session:
+        session, token = self._session, request.token
         newest = self._newest.get(token.job)
         if newest is not None and token.rank < newest.rank:
             raise Fenced(f"{token} is superseded by epoch {newest.epoch} attempt {newest.attempt}; stop this owner.")
@@ -210,14 +210,14 @@ class LearnerService:
         self._newest.move_to_end(token.job)
         if len(self._newest) > _REMEMBERED_JOBS:
             self._newest.popitem(last=False)
-        claimed = Session(plan, self._clock(), made_progress=self._thread.made_progress)
+        claimed = Session(request, self._clock(), made_progress=self._thread.made_progress)
         self._session = claimed
         claimed.opening = _task(self._load(claimed))
         return claimed
 
     async def _load(self, session: Session) -> None:
         try:
-            inputs = await asyncio.to_thread(self._artifacts.fetch, session.plan)
+            inputs = await asyncio.to_thread(self._artifacts.fetch, session.request)
             trainer = await self._thread.run(self._build, session, inputs)
             session.check()
             session.step = trainer.step
@@ -227,20 +227,20 @@ class LearnerService:
                 self._session = None
         session.last_sign = self._clock()
         fault_point("learner.after_load")
-        _log.info("stage opened", job=session.token.job, stage=session.plan.stage.name, step=session.step)
+        _log.info("stage opened", job=session.token.job, stage=session.request.stage.name, step=session.step)
 
     def _build(self, session: Session, inputs: Inputs) -> Trainer:
         session.check()
-        trainer = self._backend.open(session.plan, inputs)
-        if session.plan.checkpoint is not None:
-            trainer.load(self._artifacts.checkpoint_folder(session.plan.checkpoint))
+        trainer = self._backend.open(session.request, inputs)
+        if session.request.checkpoint is not None:
+            trainer.load(self._artifacts.checkpoint_folder(session.request.checkpoint))
         return trainer
 
     def _end(self, session: Session, why: str) -> None:
         session.end()
         if self._session is session:
             self._session = None
-        _log.info("session ended", job=session.token.job, stage=session.plan.stage.name, why=why)
+        _log.info("session ended", job=session.token.job, stage=session.request.stage.name, why=why)
 
     def _require(self, token: Token) -> Session:
         session = require_token(self._session, token, self._newest.get(token.job))
@@ -285,7 +285,9 @@ class LearnerService:
             session.computed = computed
         tokens = None
         if computed.trained.tokens is not None:
-            tokens = await asyncio.to_thread(self._artifacts.write_tokens, session.plan, step, computed.trained.tokens)
+            tokens = await asyncio.to_thread(
+                self._artifacts.write_tokens, session.request, step, computed.trained.tokens
+            )
         session.check()
         fault_point("learner.before_reply")
         outcome = StepOutcome(step, computed.trained.metrics, tokens, computed.seconds)
@@ -297,7 +299,7 @@ class LearnerService:
     async def _publish(self, session: Session) -> ModelRef:
         with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
-            published = await asyncio.to_thread(self._artifacts.publish, session.plan, session.step, folder)
+            published = await asyncio.to_thread(self._artifacts.publish, session.request, session.step, folder)
         fault_point("learner.after_publish")
         session.check()
         session.answers["publish"] = (session.step, published)
@@ -306,7 +308,7 @@ class LearnerService:
     async def _save(self, session: Session) -> ObjectRef:
         with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().save, folder)
-            manifest = await asyncio.to_thread(self._artifacts.save, session.plan, session.step, folder)
+            manifest = await asyncio.to_thread(self._artifacts.save, session.request, session.step, folder)
         fault_point("learner.after_save")
         session.check()
         session.answers["save"] = (session.step, manifest)
@@ -315,21 +317,22 @@ class LearnerService:
     async def _export(self, session: Session, extra_files: dict[str, bytes]) -> Exported:
         with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
-            exported = await asyncio.to_thread(self._artifacts.export, session.plan, folder, extra_files)
+            exported = await asyncio.to_thread(self._artifacts.export, session.request, folder, extra_files)
         fault_point("learner.after_export")
         session.check()
         return exported
 
 
-def _check_plan(plan: OpenPlan) -> None:
-    if not plan.token.job or plan.token.epoch < 1 or plan.token.attempt < 1:
-        raise InvalidInput(f"A token needs a job, an epoch of 1 or more and an attempt of 1 or more, not {plan.token}.")
-    if plan.total_steps < 1:
-        raise InvalidInput(f"total_steps must be 1 or more, not {plan.total_steps}.")
-    if not plan.stage.uses_rollouts and plan.data is None:
-        raise InvalidInput(f"Stage {plan.stage} needs its prepared rows (field data).")
-    if plan.stage.uses_rollouts and not plan.temperature > 0:
-        raise InvalidInput(f"temperature must be above 0, not {plan.temperature}.")
+def _check_request(request: OpenRequest) -> None:
+    token = request.token
+    if not token.job or token.epoch < 1 or token.attempt < 1:
+        raise InvalidInput(f"A token needs a job, an epoch of 1 or more and an attempt of 1 or more, not {token}.")
+    if request.total_steps < 1:
+        raise InvalidInput(f"total_steps must be 1 or more, not {request.total_steps}.")
+    if not request.stage.uses_rollouts and request.data is None:
+        raise InvalidInput(f"Stage {request.stage} needs its prepared rows (field data).")
+    if request.stage.uses_rollouts and not request.temperature > 0:
+        raise InvalidInput(f"temperature must be above 0, not {request.temperature}.")
 
 
 def _refuse_running(session: Session, wanted: str) -> None:

@@ -8,7 +8,7 @@ import grpc
 
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
-from quatrain.learner.plans import OpenPlan, Status, StepOutcome, Token
+from quatrain.learner.requests import OpenRequest, Status, StepOutcome, Token
 from quatrain.learner.service import LearnerService
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.streams import Beat, Done, with_heartbeats
@@ -28,7 +28,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
 
     async def Open(self, request: learner_pb2.OpenRequest, context: Context) -> learner_pb2.OpenResponse:
         """Opens a stage of a job."""
-        return learner_pb2.OpenResponse(status=_status(await self._service.open(_plan(request))))
+        return learner_pb2.OpenResponse(status=_status(await self._service.open(_open_request(request))))
 
     async def ComputePolicyLogprobs(
         self, request: learner_pb2.ComputePolicyLogprobsRequest, context: Context
@@ -116,8 +116,8 @@ def _folder(message: common_pb2.ModelRef, field: str) -> ModelRef:
     return ModelRef.from_proto(message)
 
 
-def _plan(request: learner_pb2.OpenRequest) -> OpenPlan:
-    return OpenPlan(
+def _open_request(request: learner_pb2.OpenRequest) -> OpenRequest:
+    return OpenRequest(
         token=_token(request.token),
         stage=stage_of_proto(request.stage),
         settings=_settings(request.config_json),

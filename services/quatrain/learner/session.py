@@ -9,7 +9,7 @@ from typing import Any
 
 from quatrain.errors import Fenced, LearnerBusy, QuatrainError, WrongState
 from quatrain.learner.backends import Trained, Trainer
-from quatrain.learner.plans import OpenPlan, Token
+from quatrain.learner.requests import OpenRequest, Token
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Computed:
 class Session:
     """State of one opened stage. Touched by the event loop only, except `ended`, `failure` and the trainer's inside."""
 
-    plan: OpenPlan
+    request: OpenRequest
     last_sign: float
     opening: asyncio.Task[None] | None = None
     trainer: Trainer | None = None
@@ -50,12 +50,12 @@ class Session:
     @property
     def token(self) -> Token:
         """The token that opened the session."""
-        return self.plan.token
+        return self.request.token
 
     @property
     def policy_version(self) -> int:
         """Version of the policy in memory."""
-        return self.plan.first_policy_version + self.step
+        return self.request.first_policy_version + self.step
 
     @property
     def running(self) -> Work | None:

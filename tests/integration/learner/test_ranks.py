@@ -15,19 +15,19 @@ from tests.integration.learner.ranked import (
     Weights,
     await_running,
     checkpoint_folder,
+    message_of,
     put,
     ranked_learner,
-    request_of,
     step_request,
     train,
     train_alone,
 )
-from tests.unit.learner.stages import pair_table, ppo_settings, sealed, sft_table, stage_plan
+from tests.unit.learner.stages import pair_table, ppo_settings, sealed, sft_table, stage_request
 
 from quatrain.errors import Fenced
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
-from quatrain.learner.plans import OpenPlan, Token
+from quatrain.learner.requests import OpenRequest, Token
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.health import check_health
 from quatrain.rpc.streams import result_of
@@ -68,10 +68,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def plan_of(stage: Stage, store: ObjectStore, folder: Path, job: str) -> OpenPlan:
+def request_of(stage: Stage, store: ObjectStore, folder: Path, job: str) -> OpenRequest:
     model = put_model(store, folder / "model")
     data = put(store, f"data/{stage}", sft_table() if stage is SFT else pair_table())
-    return stage_plan(
+    return stage_request(
         stage,
         PPO_SETTINGS if stage is PPO else ROWS,
         token=Token(job, 1, 1),
@@ -87,14 +87,14 @@ def batches_of(stage: Stage, count: int = STEPS) -> list[bytes | None]:
     return [sealed(step) if stage is PPO else None for step in range(1, count + 1)]
 
 
-def alone(plan: OpenPlan, store: ObjectStore, folder: Path) -> Trainer:
+def alone(request: OpenRequest, store: ObjectStore, folder: Path) -> Trainer:
     """One rank, in this process."""
 
     def read(source: ObjectRef | None) -> bytes | None:
         return None if source is None else store.get(source.key)
 
-    inputs = Inputs(folder / "model", data=read(plan.data), held_out=read(plan.held_out))
-    return TorchBackend("cpu", 1).open(plan, inputs)
+    inputs = Inputs(folder / "model", data=read(request.data), held_out=read(request.held_out))
+    return TorchBackend("cpu", 1).open(request, inputs)
 
 
 def assert_close(ours: list[Metrics], theirs: list[Metrics]) -> None:
@@ -123,11 +123,11 @@ def test_two_ranks_train_as_one_does_and_always_to_the_same_bits(
     learner: RankedLearner, store: ObjectStore, folder: Path, stage: Stage
 ) -> None:
     async def act() -> None:
-        plan = plan_of(stage, store, folder, f"{stage}-1")
-        metrics, weights, _ = await train(learner, store, plan, batches_of(stage))
-        again = await train(learner, store, replace(plan, token=Token(f"{stage}-2", 1, 1)), batches_of(stage))
+        request = request_of(stage, store, folder, f"{stage}-1")
+        metrics, weights, _ = await train(learner, store, request, batches_of(stage))
+        again = await train(learner, store, replace(request, token=Token(f"{stage}-2", 1, 1)), batches_of(stage))
 
-        expected = train_alone(alone(plan, store, folder), batches_of(stage), folder / f"alone-{stage}")
+        expected = train_alone(alone(request, store, folder), batches_of(stage), folder / f"alone-{stage}")
         assert_close(metrics, expected[0])
         assert_same(weights, expected[1], tolerance=1e-5)
         assert again[0] == metrics
@@ -140,16 +140,16 @@ def test_a_checkpoint_does_not_tell_how_many_ranks_made_it(
     learner: RankedLearner, store: ObjectStore, folder: Path
 ) -> None:
     async def act() -> None:
-        plan = plan_of(PPO, store, folder, "changed")
-        _, _, by_two = await train(learner, store, plan, batches_of(PPO, 1))
-        one = alone(plan, store, folder)
+        request = request_of(PPO, store, folder, "changed")
+        _, _, by_two = await train(learner, store, request, batches_of(PPO, 1))
+        one = alone(request, store, folder)
         train_alone(one, batches_of(PPO, 1), folder / "by-one")
         digest = upload_folder(store, "by-one", folder / "by-one")
         by_one = ObjectRef("by-one/manifest.json", digest)
 
-        loaded = alone(plan, store, folder)
+        loaded = alone(request, store, folder)
         loaded.load(checkpoint_folder(store, folder, by_two))
-        two = replace(plan, token=Token("changed", 1, 2), checkpoint=by_one)
+        two = replace(request, token=Token("changed", 1, 2), checkpoint=by_one)
         metrics, weights, _ = await train(learner, store, two, [sealed(2)], first=2)
         second: list[bytes | None] = [sealed(2)]
         expected = train_alone(one, second, folder / "unbroken")
@@ -167,17 +167,17 @@ def test_a_fenced_step_leaves_both_ranks_for_the_next_session(
     learner: RankedLearner, store: ObjectStore, folder: Path
 ) -> None:
     async def act() -> None:
-        plan = plan_of(PPO, store, folder, "fenced")
-        newer = replace(plan, token=Token("fenced", 2, 1))
+        request = request_of(PPO, store, folder, "fenced")
+        newer = replace(request, token=Token("fenced", 2, 1))
         async with learner.stub() as stub:
-            await stub.Open(request_of(replace(plan, settings=LONG)), timeout=60)
-            step = asyncio.ensure_future(result_of(stub.Step(step_request(store, plan, 1, sealed(1, rows=60)))))
+            await stub.Open(message_of(replace(request, settings=LONG)), timeout=60)
+            step = asyncio.ensure_future(result_of(stub.Step(step_request(store, request, 1, sealed(1, rows=60)))))
             await await_running(stub)
-            await stub.Open(request_of(newer), timeout=60)
+            await stub.Open(message_of(newer), timeout=60)
             assert isinstance(await refusal(step), Fenced)
         metrics, _, _ = await train(learner, store, newer, batches_of(PPO, 1))
 
-        expected = train_alone(alone(plan, store, folder), batches_of(PPO, 1), folder / "unfenced")
+        expected = train_alone(alone(request, store, folder), batches_of(PPO, 1), folder / "unfenced")
         assert_close(metrics, expected[0])
 
     run(act)
@@ -187,9 +187,9 @@ def test_an_error_of_one_rank_is_the_error_of_the_call(
     learner: RankedLearner, store: ObjectStore, folder: Path
 ) -> None:
     async def act() -> None:
-        plan = replace(plan_of(SFT, store, folder, "broken"), settings={**ROWS, "batch_size": 0})
+        request = replace(request_of(SFT, store, folder, "broken"), settings={**ROWS, "batch_size": 0})
         async with learner.stub() as stub:
-            error = await refusal(stub.Open(request_of(plan), timeout=60))
+            error = await refusal(stub.Open(message_of(request), timeout=60))
         assert "batch_size" in error.message
 
     run(act)
@@ -198,14 +198,14 @@ def test_an_error_of_one_rank_is_the_error_of_the_call(
 @pytest.mark.slow
 def test_torchrun_says_the_ranks_their_places(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
-    plan = plan_of(SFT, store, tmp_path, "launched")
+    request = request_of(SFT, store, tmp_path, "launched")
     learner = RankedLearner(tmp_path)
 
     async def act() -> None:
-        metrics, weights, _ = await train(learner, store, plan, batches_of(SFT))
+        metrics, weights, _ = await train(learner, store, request, batches_of(SFT))
         async with learner.stub() as stub:
             status = await stub.GetStatus(learner_pb2.GetStatusRequest(), timeout=10)
-        expected = train_alone(alone(plan, store, tmp_path), batches_of(SFT), tmp_path / "alone")
+        expected = train_alone(alone(request, store, tmp_path), batches_of(SFT), tmp_path / "alone")
         assert status.device.startswith("2 ranks")
         assert_close(metrics, expected[0])
         assert_same(weights, expected[1], tolerance=1e-5)
@@ -219,10 +219,10 @@ def test_torchrun_says_the_ranks_their_places(tmp_path: Path) -> None:
 
 def test_a_killed_rank_ends_the_other_in_mid_step(learner: RankedLearner, store: ObjectStore, folder: Path) -> None:
     async def act() -> None:
-        plan = plan_of(PPO, store, folder, "killed")
+        request = request_of(PPO, store, folder, "killed")
         async with learner.stub() as stub:
-            await stub.Open(request_of(replace(plan, settings=LONG)), timeout=60)
-            step = asyncio.ensure_future(result_of(stub.Step(step_request(store, plan, 1, sealed(1, rows=60)))))
+            await stub.Open(message_of(replace(request, settings=LONG)), timeout=60)
+            step = asyncio.ensure_future(result_of(stub.Step(step_request(store, request, 1, sealed(1, rows=60)))))
             await await_running(stub)
             learner.kill(1)
             code = await asyncio.to_thread(learner.processes[0].wait, RANK_TIMEOUT + LOST_SECONDS)

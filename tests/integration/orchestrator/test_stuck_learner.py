@@ -9,7 +9,7 @@ from tests.integration.orchestrator.world import World, deployment, run
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 from quatrain.learner.service import Host, LearnerService
 from quatrain.rpc import streams
 from quatrain.rpc.worker import ModelThread
@@ -26,13 +26,13 @@ class Hanging:
     def __init__(self) -> None:
         self.released = threading.Event()
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
-        return _HangingTrainer(plan, self.released)
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
+        return _HangingTrainer(request, self.released)
 
 
 class _HangingTrainer(FakeTrainer):
-    def __init__(self, plan: OpenPlan, released: threading.Event) -> None:
-        super().__init__(plan)
+    def __init__(self, request: OpenRequest, released: threading.Event) -> None:
+        super().__init__(request)
         self._released = released
 
     def train(self, step: int, batch: bytes | None, check: Check) -> Trained:

@@ -50,10 +50,10 @@ def test_evaluation_names_are_those_of_the_owner() -> None:
 
 def test_sft_names_are_those_of_the_trainer(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
-    plan = stages.stage_plan(SFT, {})
+    request = stages.stage_request(SFT, {})
     settings = SftSpec.model_validate({"data": "sha256:0"})
     inputs = Inputs(tmp_path / "model", data=stages.sft_table())
-    trainer = SftTrainer(plan, settings, inputs, torch.device("cpu"))
+    trainer = SftTrainer(request, settings, inputs, torch.device("cpu"))
 
     produced = set(trainer.train(1, None, stages.never).metrics)
 
@@ -62,10 +62,10 @@ def test_sft_names_are_those_of_the_trainer(tmp_path: Path) -> None:
 
 def test_reward_names_are_those_of_the_trainer(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
-    plan = replace(stages.stage_plan(REWARD, {}), total_steps=1)
+    request = replace(stages.stage_request(REWARD, {}), total_steps=1)
     settings = RewardSpec.model_validate({"data": "sha256:0"})
     inputs = Inputs(tmp_path / "model", data=stages.pair_table(), held_out=stages.pair_table(seed=7))
-    trainer = RewardModelTrainer(plan, settings, inputs, torch.device("cpu"))
+    trainer = RewardModelTrainer(request, settings, inputs, torch.device("cpu"))
 
     produced = set(trainer.train(1, None, stages.never).metrics)
 

@@ -17,7 +17,7 @@ from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.ppo import PpoTrainer
 from quatrain.learner.backends.torch_backend import read_settings
-from quatrain.learner.plans import OpenPlan, Token
+from quatrain.learner.requests import OpenRequest, Token
 from quatrain.refs import ModelRef
 from quatrain.stages import PPO, Stage
 
@@ -69,8 +69,8 @@ def ppo_settings(**sections: Any) -> dict[str, Any]:
     return {"prompts": "sha256:0", "steps": TOTAL_STEPS, "optimizer": optimizer, **sections}
 
 
-def stage_plan(stage: Stage, settings: dict[str, Any], **changes: Any) -> OpenPlan:
-    plan = OpenPlan(
+def stage_request(stage: Stage, settings: dict[str, Any], **changes: Any) -> OpenRequest:
+    request = OpenRequest(
         token=Token("job-1", 1, 1),
         stage=stage,
         settings=settings,
@@ -78,7 +78,7 @@ def stage_plan(stage: Stage, settings: dict[str, Any], **changes: Any) -> OpenPl
         total_steps=TOTAL_STEPS,
         seed=3,
     )
-    return replace(plan, **changes)
+    return replace(request, **changes)
 
 
 def ppo_trainer(folder: Path, settings: dict[str, Any] | None = None, **changes: Any) -> PpoTrainer:
@@ -87,9 +87,9 @@ def ppo_trainer(folder: Path, settings: dict[str, Any] | None = None, **changes:
         save_tiny_model(folder / "policy")
         save_tiny_model(folder / "reward", "reward", seed=1)
     torch.set_num_threads(1)
-    plan = stage_plan(PPO, settings or ppo_settings(), **changes)
+    request = stage_request(PPO, settings or ppo_settings(), **changes)
     inputs = Inputs(folder / "policy", folder / "reward")
-    return PpoTrainer(plan, read_settings(PpoSpec, plan.settings), inputs, torch.device("cpu"))
+    return PpoTrainer(request, read_settings(PpoSpec, request.settings), inputs, torch.device("cpu"))
 
 
 def weights(trainer: Any, folder: Path) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.learner.stages import never, pair_table, ppo_settings, sealed, sft_table, stage_plan
+from tests.unit.learner.stages import never, pair_table, ppo_settings, sealed, sft_table, stage_request
 from tests.unit.models.tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -22,8 +22,8 @@ def trained(stage: Stage, folder: Path, *, tied: bool = False) -> Trainer:
     """A trainer after one step."""
     save_tiny_model(folder / "model", tied=tied)
     data = sft_table() if stage is SFT else pair_table()
-    plan = stage_plan(stage, ppo_settings() if stage is PPO else ROWS)
-    trainer = TorchBackend("cpu", 1).open(plan, Inputs(folder / "model", data=data))
+    request = stage_request(stage, ppo_settings() if stage is PPO else ROWS)
+    trainer = TorchBackend("cpu", 1).open(request, Inputs(folder / "model", data=data))
     trainer.train(1, sealed(1) if stage is PPO else None, never)
     return trainer
 

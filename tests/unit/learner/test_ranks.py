@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.learner.stages import stage_plan
+from tests.unit.learner.stages import stage_request
 from torch import Tensor
 
 from quatrain.config import ProcessConfig, load_config
@@ -146,14 +146,14 @@ def test_a_changed_bit_changes_the_fingerprint(dtype: torch.dtype) -> None:
 
 
 def test_a_plan_survives_the_way_to_the_other_ranks() -> None:
-    plan = replace(
-        stage_plan(PPO, {"steps": 3, "optimizer": {"policy_lr": 1e-6, "betas": [0.9, 0.95]}}),
+    request = replace(
+        stage_request(PPO, {"steps": 3, "optimizer": {"policy_lr": 1e-6, "betas": [0.9, 0.95]}}),
         value_model=ModelRef("store:m", "1" * 64, 4),
         checkpoint=ObjectRef("jobs/j/manifest.json", "2" * 64, 10),
         value_scale=0.1,
     )
 
-    assert from_document(json.loads(json.dumps(to_document(plan)))) == plan
+    assert from_document(json.loads(json.dumps(to_document(request)))) == request
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.unit.learner.stages import (
     ppo_settings,
     sealed,
     sft_table,
-    stage_plan,
+    stage_request,
     weights,
 )
 from tests.unit.models.tiny_models import save_tiny_model
@@ -20,7 +20,6 @@ from tests.unit.models.tiny_models import save_tiny_model
 from quatrain.errors import Corrupt
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
-from quatrain.learner.plans import OpenPlan
 from quatrain.stages import PPO, REWARD, SFT, STAGES, Stage
 
 Opener = Callable[[], Trainer]
@@ -28,17 +27,13 @@ ROWS = {"data": "sha256:0", "batch_size": 3, "epochs": 2, "learning_rate": 1e-3,
 PPO_SETTINGS = ppo_settings(kl={"controller": "adaptive", "target": 1.0, "horizon": 50.0}, optimizer={"minibatches": 2})
 
 
-def plan_of(stage: Stage) -> OpenPlan:
-    return stage_plan(stage, PPO_SETTINGS if stage is PPO else ROWS)
-
-
 def opener(stage: Stage, folder: Path, dtype: str = "") -> Opener:
     save_tiny_model(folder / "model")
     data = sft_table() if stage is SFT else pair_table()
     inputs = Inputs(folder / "model", data=data, held_out=pair_table(5, seed=9))
-    plan = stage_plan(stage, PPO_SETTINGS if stage is PPO else ROWS, dtype=dtype)
+    request = stage_request(stage, PPO_SETTINGS if stage is PPO else ROWS, dtype=dtype)
     backend = TorchBackend("cpu", 1)
-    return lambda: backend.open(plan, inputs)
+    return lambda: backend.open(request, inputs)
 
 
 def run(trainer: Trainer, last: int) -> list[dict[str, float | None]]:
@@ -101,8 +96,8 @@ def test_a_fork_may_change_a_fixed_kl_coefficient_and_goes_on_with_an_adaptive_o
     (tmp_path / "checkpoint").mkdir()
     open_trainer().save(tmp_path / "checkpoint")
     kl = {"controller": controller, "target": 1.0, "horizon": 50.0, "coef": 0.7}
-    plan = stage_plan(PPO, ppo_settings(kl=kl, optimizer={"minibatches": 2}))
-    forked = TorchBackend("cpu", 1).open(plan, Inputs(tmp_path / "model"))
+    request = stage_request(PPO, ppo_settings(kl=kl, optimizer={"minibatches": 2}))
+    forked = TorchBackend("cpu", 1).open(request, Inputs(tmp_path / "model"))
 
     forked.load(tmp_path / "checkpoint")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.learner.stages import sealed, stage_plan
+from tests.unit.learner.stages import sealed, stage_request
 
 from quatrain.batches import read_tokens
 from quatrain.digests import sha256_hex
@@ -16,7 +16,7 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, RunFailed, Unavai
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
-from quatrain.learner.plans import OpenPlan, Token
+from quatrain.learner.requests import OpenRequest, Token
 from quatrain.learner.service import Host, LearnerService
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.streams import Beat, with_heartbeats
@@ -40,13 +40,13 @@ class Halting:
         self.error: Exception | None = None
         self.steps = 0
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
-        return _HaltingTrainer(plan, self)
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
+        return _HaltingTrainer(request, self)
 
 
 class _HaltingTrainer(FakeTrainer):
-    def __init__(self, plan: OpenPlan, backend: Halting) -> None:
-        super().__init__(plan)
+    def __init__(self, request: OpenRequest, backend: Halting) -> None:
+        super().__init__(request)
         self._backend = backend
 
     def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
@@ -77,7 +77,7 @@ class Stand:
     backend: Halting
     store: FlakyStore
     clock: list[float]
-    plan: OpenPlan
+    request: OpenRequest
 
     def batch(self, step: int) -> ObjectRef:
         data = sealed(step)
@@ -100,7 +100,7 @@ def with_stand(tmp_path: Path, act: Act, **changes: Any) -> Stand:
     artifacts = Artifacts(store, FolderCache(store, tmp_path / "cache", 1 << 30), tmp_path / "scratch")
     thread = ModelThread(8)
     service = LearnerService(Host("learner-0", 60.0), backend, artifacts, thread, clock=lambda: clock[0], **changes)
-    stand = Stand(service, backend, store, clock, stage_plan(PPO, {}, model=model))
+    stand = Stand(service, backend, store, clock, stage_request(PPO, {}, model=model))
 
     async def run() -> None:
         async with asyncio.timeout(20):
@@ -130,7 +130,7 @@ def test_the_fencing_table(
 ) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(replace(stand.plan, token=Token("job-1", 2, 2)))
+        await service.open(replace(stand.request, token=Token("job-1", 2, 2)))
         uses: list[Callable[[], Any]] = [
             lambda: service.publish(token, 0),
             lambda: service.save(token, 0),
@@ -146,10 +146,10 @@ def test_the_fencing_table(
                     use()
                 assert type(caught.value) is use_error
         if open_error is None:
-            assert (await service.open(replace(stand.plan, token=token))).token == token
+            assert (await service.open(replace(stand.request, token=token))).token == token
         else:
             with pytest.raises(open_error, match="job-1"):
-                await service.open(replace(stand.plan, token=token))
+                await service.open(replace(stand.request, token=token))
             assert service.status().token == Token("job-1", 2, 2)
 
     with_stand(tmp_path, act)
@@ -157,14 +157,14 @@ def test_the_fencing_table(
 
 def test_a_token_that_was_superseded_stays_out_after_the_session_is_closed(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(replace(stand.plan, token=Token("job-1", 2, 1)))
+        await stand.service.open(replace(stand.request, token=Token("job-1", 2, 1)))
         stand.service.close(Token("job-1", 2, 1))
         stand.service.close(Token("job-1", 2, 1))
         with pytest.raises(Fenced):
-            await stand.service.open(stand.plan)
+            await stand.service.open(stand.request)
         with pytest.raises(WrongState, match="no open session"):
             stand.service.publish(Token("job-1", 2, 1), 0)
-        await stand.service.open(replace(stand.plan, token=Token("job-2", 1, 1)))
+        await stand.service.open(replace(stand.request, token=Token("job-2", 1, 1)))
 
     with_stand(tmp_path, act)
 
@@ -175,7 +175,7 @@ def test_the_log_is_asked_before_a_session_is_given(tmp_path: Path) -> None:
 
     async def act(stand: Stand) -> None:
         with pytest.raises(Fenced):
-            await stand.service.open(stand.plan)
+            await stand.service.open(stand.request)
         assert stand.service.status().token is None
 
     with_stand(tmp_path, act, log_check=refuse)
@@ -184,7 +184,7 @@ def test_the_log_is_asked_before_a_session_is_given(tmp_path: Path) -> None:
 def test_steps_attach_repeat_and_refuse_what_does_not_follow(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         stand.backend.gate.clear()
         first = service.step(ONE, 1, stand.batch(1))
         attached = service.step(ONE, 1, stand.batch(1))
@@ -219,7 +219,7 @@ def test_steps_attach_repeat_and_refuse_what_does_not_follow(tmp_path: Path) -> 
 
 def test_a_cancelled_caller_does_not_stop_the_step(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.gate.clear()
         work = stand.service.step(ONE, 1, stand.batch(1))
         caller = asyncio.create_task(asyncio.wait({work}))
@@ -234,12 +234,12 @@ def test_a_cancelled_caller_does_not_stop_the_step(tmp_path: Path) -> None:
 
 def test_a_take_over_stops_the_running_step(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.gate.clear()
         zombie = stand.service.step(ONE, 1, stand.batch(1))
         await asyncio.sleep(0.02)
         newer = Token("job-1", 2, 2)
-        status = await stand.service.open(replace(stand.plan, token=newer))
+        status = await stand.service.open(replace(stand.request, token=newer))
         assert (status.token, status.step) == (newer, 0)
         with pytest.raises(Fenced):
             await zombie
@@ -251,7 +251,7 @@ def test_a_take_over_stops_the_running_step(tmp_path: Path) -> None:
 
 def test_a_failed_step_makes_the_session_unusable_until_it_is_opened_again(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.error = RunFailed("too many skipped updates")
         for _ in range(2):
             with pytest.raises(RunFailed):
@@ -260,7 +260,7 @@ def test_a_failed_step_makes_the_session_unusable_until_it_is_opened_again(tmp_p
             stand.service.save(ONE, 0)
         stand.backend.error = None
         newer = Token("job-1", 1, 2)
-        await stand.service.open(replace(stand.plan, token=newer))
+        await stand.service.open(replace(stand.request, token=newer))
         assert (await stand.service.step(newer, 1, stand.batch(1))).step == 1
 
     with_stand(tmp_path, act)
@@ -268,7 +268,7 @@ def test_a_failed_step_makes_the_session_unusable_until_it_is_opened_again(tmp_p
 
 def test_a_store_that_is_away_after_the_step_costs_no_second_training(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         batch = stand.batch(1)
         stand.store.away = True
         with pytest.raises(Unavailable):
@@ -283,7 +283,7 @@ def test_a_store_that_is_away_after_the_step_costs_no_second_training(tmp_path: 
 def test_a_silent_owner_loses_the_session(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         stand.clock[0] += 59.0
         service.status(Token("job-1", 1, 1))
         service.status(None)
@@ -293,7 +293,7 @@ def test_a_silent_owner_loses_the_session(tmp_path: Path) -> None:
         stand.clock[0] += 2.0
         assert service.close_if_silent()
         assert service.status().token is None
-        await service.open(replace(stand.plan, token=Token("job-2", 1, 1)))
+        await service.open(replace(stand.request, token=Token("job-2", 1, 1)))
 
     with_stand(tmp_path, act)
 
@@ -301,7 +301,7 @@ def test_a_silent_owner_loses_the_session(tmp_path: Path) -> None:
 def test_a_checkpoint_opens_again_where_it_was_saved(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         await service.step(ONE, 1, stand.batch(1))
         manifest = await service.save(ONE, 1)
         assert await service.save(ONE, 1) == manifest
@@ -309,7 +309,7 @@ def test_a_checkpoint_opens_again_where_it_was_saved(tmp_path: Path) -> None:
         assert manifest.key == "jobs/job-1/ppo/checkpoints/1-1/manifest.json"
         assert manifest.size == len(stand.store.get(manifest.key))
         newer = Token("job-1", 1, 2)
-        status = await service.open(replace(stand.plan, token=newer, checkpoint=manifest))
+        status = await service.open(replace(stand.request, token=newer, checkpoint=manifest))
         assert (status.step, status.policy_version) == (1, 1)
         again = await service.step(newer, 2, stand.batch(2))
         assert again.metrics == expected.metrics
@@ -322,7 +322,7 @@ def test_a_checkpoint_opens_again_where_it_was_saved(tmp_path: Path) -> None:
 def test_publishing_names_version_and_attempt(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(replace(stand.plan, first_policy_version=4))
+        await service.open(replace(stand.request, first_policy_version=4))
         start = await service.publish(ONE, 0)
         assert (start.uri, start.policy_version) == ("store:jobs/job-1/ppo/policy/4-1", 4)
         await service.step(ONE, 1, stand.batch(1))
@@ -337,7 +337,7 @@ def test_publishing_names_version_and_attempt(tmp_path: Path) -> None:
 def test_equal_exports_have_equal_digests_and_strange_names_are_refused(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         first = await service.export(ONE, {"README.md": b"model"})
         assert await service.export(ONE, {"README.md": b"model"}) == first
         other = await service.export(ONE, {"README.md": b"another"})
@@ -356,7 +356,7 @@ def test_equal_exports_have_equal_digests_and_strange_names_are_refused(tmp_path
 
 def test_a_stopping_learner_gives_a_step_up_at_once(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.gate.clear()
         stream = with_heartbeats(stand.service.step(ONE, 1, stand.batch(1)), "train")
         assert isinstance(await anext(stream), Beat)
@@ -369,7 +369,7 @@ def test_a_stopping_learner_gives_a_step_up_at_once(tmp_path: Path) -> None:
 
 def test_a_stopping_learner_finishes_a_checkpoint(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         saving = stand.service.save(ONE, 0)
         await stand.service.hand_back()
         assert stand.store.stat(saving.result().key) is not None
@@ -382,7 +382,7 @@ def test_a_stopping_learner_refuses_the_stage_that_it_opens(tmp_path: Path) -> N
 
     async def act(stand: Stand) -> None:
         stand.service._thread.submit(held.wait, 20.0)
-        opening = asyncio.create_task(stand.service.open(stand.plan))
+        opening = asyncio.create_task(stand.service.open(stand.request))
         while stand.service.status().token is None:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
         await stand.service.hand_back()

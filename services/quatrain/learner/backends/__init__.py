@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 
 # Called between microbatches: raises when the session has ended meanwhile, so that a superseded step stops early.
 Check = Callable[[], None]
@@ -20,7 +20,7 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an OpenPlan names, fetched and verified: local folders, and the bytes of the prepared tables."""
+    """What an OpenRequest names, fetched and verified: local folders, and the bytes of the prepared tables."""
 
     model: Path
     value_model: Path | None = None
@@ -83,6 +83,6 @@ class Backend(Protocol):
         """The device in words."""
         ...
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
-        """A trainer at step 0 of the plan's stage. Raises InvalidInput or InvalidData for what it cannot train."""
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
+        """A trainer at step 0 of the request's stage. Raises InvalidInput or InvalidData for what it cannot train."""
         ...

@@ -16,7 +16,7 @@ from quatrain.batches import BatchRow, TokenRow, read_batch, write_tokens
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt, WrongState
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 
 _STATE = "state.json"
 
@@ -24,10 +24,10 @@ _STATE = "state.json"
 class FakeTrainer:
     """Counts steps and folds a digest; `number` is a value in 0..1 drawn from it."""
 
-    def __init__(self, plan: OpenPlan) -> None:
-        self._plan = plan
+    def __init__(self, request: OpenRequest) -> None:
+        self._request = request
         self._step = 0
-        self._digest = _fold("start", plan.stage.name, str(plan.seed), plan.model.digest)
+        self._digest = _fold("start", request.stage.name, str(request.seed), request.model.digest)
 
     @property
     def step(self) -> int:
@@ -41,7 +41,7 @@ class FakeTrainer:
         self._step = step
         number = int(self._digest[:8], 16) / 2**32
         metrics: Mapping[str, float | None] = {"loss": number, "accuracy": number, "tokens": 1.0}
-        if batch is None or not self._plan.stage.uses_rollouts:
+        if batch is None or not self._request.stage.uses_rollouts:
             return Trained(metrics)
         rows = [row for row in read_batch(batch) if row.status == "rollout"]
         scores = [row.score for row in rows if row.score is not None]
@@ -65,8 +65,8 @@ class FakeTrainer:
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
         """Minus one for every completion token."""
-        if self._plan.stage.makes_reward_model:
-            raise WrongState(f"The stage {self._plan.stage} trains no policy.")
+        if self._request.stage.makes_reward_model:
+            raise WrongState(f"The stage {self._request.stage} trains no policy.")
         return [np.full(len(completion), -1.0, dtype=np.float32) for completion in completions]
 
     def write_model(self, folder: Path) -> None:
@@ -97,10 +97,10 @@ class FakeBackend:
         """No device."""
         return "none (fake)"
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
         """A fake trainer at step 0; the inputs are not looked at."""
         del inputs
-        return FakeTrainer(plan)
+        return FakeTrainer(request)
 
 
 def _fold(*parts: str) -> str:

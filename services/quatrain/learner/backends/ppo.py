@@ -27,7 +27,7 @@ from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import TokenRows
 from quatrain.learner.backends.value_model import ValueModel, value_from_policy, value_from_reward_model
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs
 
@@ -36,14 +36,14 @@ class PpoTrainer:
     """Trains version first_policy_version + step - 1 into the next one, from sealed batches alone."""
 
     def __init__(
-        self, plan: OpenPlan, settings: PpoSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+        self, request: OpenRequest, settings: PpoSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
     ) -> None:
-        self._plan = plan
+        self._request = request
         self._settings = settings
         self._device = device
         self._ranks = ranks
-        self._policy = load_causal_lm(inputs.model, dtype=plan.dtype, device=device)
-        self._value = _value_model(plan, inputs, device)
+        self._policy = load_causal_lm(inputs.model, dtype=request.dtype, device=device)
+        self._value = _value_model(request, inputs, device)
         self._bounds = Bounds(*vocabulary_and_positions(self._policy))
         adam = _adam_settings(settings)
         self._policy_optimizer = ModelOptimizer("policy", self._policy, adam, ranks)
@@ -63,16 +63,16 @@ class PpoTrainer:
         if batch is None:
             raise InvalidInput(f"PPO step {step} needs a sealed batch.")
         started = time.perf_counter()
-        rows = read_rows(batch, self._plan.first_policy_version + step - 1, self._bounds)
+        rows = read_rows(batch, self._request.first_policy_version + step - 1, self._bounds)
         tokens = TokenRows(
             [row.prompt_ids for row in rows.rollouts], [row.completion_ids for row in rows.rollouts], self._device
         )
-        settings, temperature = self._settings, self._plan.temperature
+        settings, temperature = self._settings, self._request.temperature
         lanes = Lanes(self._device, self._ranks)
         beta_in_loss = self._kl_coef if settings.kl.placement == "loss" else 0.0
-        update_plan = UpdatePlan(settings, temperature, beta_in_loss, self._plan.seed, step, self._ranks)
+        update_plan = UpdatePlan(settings, temperature, beta_in_loss, self._request.seed, step, self._ranks)
         first_epoch = [micro for batch in update_plan.minibatches(tokens, 0) for micro in batch.micros]
-        exact = self._plan.exact_logprobs
+        exact = self._request.exact_logprobs
         signal_plan = SignalPlan(settings, temperature, self._kl_coef, exact, first_epoch, self._ranks)
         signals = compute_signals(self._policy, self._value, tokens, rows, signal_plan, lanes, check)
         policy = Policy(self._policy_optimizer, self._lr(self._settings.optimizer.policy_lr, step), self._policy)
@@ -108,7 +108,7 @@ class PpoTrainer:
         values = {
             **self._identity(),
             "step": self._step,
-            "policy_version": self._plan.first_policy_version + self._step,
+            "policy_version": self._request.first_policy_version + self._step,
             "kl_coef": self._kl_coef,
             "length_baseline": [baseline.steps, list(baseline.lengths), list(baseline.scores)],
             "skipped_total": self._skipped_total,
@@ -137,14 +137,14 @@ class PpoTrainer:
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "stage": self._plan.stage.name,
-            "seed": self._plan.seed,
-            "first_policy_version": self._plan.first_policy_version,
+            "stage": self._request.stage.name,
+            "seed": self._request.seed,
+            "first_policy_version": self._request.first_policy_version,
         }
 
     def _lr(self, base: float, step: int) -> float:
         optimizer = self._settings.optimizer
-        return lr_at(step - 1, self._plan.total_steps, base, optimizer.schedule, optimizer.warmup_steps)
+        return lr_at(step - 1, self._request.total_steps, base, optimizer.schedule, optimizer.warmup_steps)
 
     def _control_kl(self, kl: float | None, sequences: int) -> None:
         settings = self._settings.kl
@@ -175,10 +175,10 @@ class PpoTrainer:
         return metrics
 
 
-def _value_model(plan: OpenPlan, inputs: Inputs, device: torch.device) -> ValueModel:
+def _value_model(request: OpenRequest, inputs: Inputs, device: torch.device) -> ValueModel:
     if inputs.value_model is None:
-        return value_from_policy(inputs.model, plan.dtype, device)
-    return value_from_reward_model(inputs.value_model, plan.value_scale, plan.value_offset, plan.dtype, device)
+        return value_from_policy(inputs.model, request.dtype, device)
+    return value_from_reward_model(inputs.value_model, request.value_scale, request.value_offset, request.dtype, device)
 
 
 def _adam_settings(settings: PpoSpec) -> AdamSettings:

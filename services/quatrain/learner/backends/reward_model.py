@@ -21,7 +21,7 @@ from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
 from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_sequence_classifier, vocabulary_and_positions
 from quatrain.models.microbatches import by_token_budget
 from quatrain.models.scores import batch_scores, last_token_scores
@@ -32,19 +32,21 @@ class RewardModelTrainer:
     """Trains a classifier with one label, its trunk from the SFT model, its head new."""
 
     def __init__(
-        self, plan: OpenPlan, settings: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+        self, request: OpenRequest, settings: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
     ) -> None:
         if inputs.data is None:
             raise InvalidInput("Reward-model training needs its prepared pairs.")
-        self._plan = plan
+        self._request = request
         self._settings = settings
         self._device = device
         self._ranks = ranks
-        self._model = load_sequence_classifier(inputs.model, dtype=plan.dtype, device=device, new_head_seed=plan.seed)
+        self._model = load_sequence_classifier(
+            inputs.model, dtype=request.dtype, device=device, new_head_seed=request.seed
+        )
         self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=settings.grad_clip), ranks)
         self._pairs = self._read(inputs.data)
         self._held_out = None if inputs.held_out is None else self._read(inputs.held_out)
-        self._order = RowOrder(plan.stage.name, len(self._pairs.chosen_ids), settings.batch_size, plan.seed)
+        self._order = RowOrder(request.stage.name, len(self._pairs.chosen_ids), settings.batch_size, request.seed)
         # Wins and pairs of the epoch so far: one batch alone says little about accuracy.
         self._wins = 0.0
         self._seen = 0
@@ -69,7 +71,7 @@ class RewardModelTrainer:
             loss_sum += self._backward([rows[place] for place in places], len(rows), places, (chosen, rejected))
         self._ranks.add_up([torch.from_numpy(chosen), torch.from_numpy(rejected)])
         loss_sum = sum(loss for (loss,) in self._ranks.gather([loss_sum]))
-        lr = lr_at(step - 1, self._plan.total_steps, self._settings.learning_rate, "linear")
+        lr = lr_at(step - 1, self._request.total_steps, self._settings.learning_rate, "linear")
         norm = self._optimizer.update(lr, finite=math.isfinite(loss_sum))
         share = accuracy(chosen.tolist(), rejected.tolist()) or 0.0
         if step == 1 or self._order.epoch_of(step) != self._order.epoch_of(step - 1):
@@ -88,7 +90,7 @@ class RewardModelTrainer:
             "optim/skipped": float(norm is None),
             "throughput/train_tokens_per_s": tokens / (time.perf_counter() - started),
         }
-        if step == self._plan.total_steps:
+        if step == self._request.total_steps:
             metrics |= self._report()
         return Trained(finite_metrics(metrics))
 
@@ -125,7 +127,7 @@ class RewardModelTrainer:
         return {"model": Part(self._model, self._optimizer)}
 
     def _identity(self) -> dict[str, Any]:
-        return {"stage": self._plan.stage.name, "seed": self._plan.seed, "rows": len(self._pairs.chosen_ids)}
+        return {"stage": self._request.stage.name, "seed": self._request.seed, "rows": len(self._pairs.chosen_ids)}
 
     def _read(self, data: bytes) -> PairTable:
         pairs = read_pairs(data)

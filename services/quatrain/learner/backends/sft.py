@@ -24,7 +24,7 @@ from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
 from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs, head_logprobs
 from quatrain.models.sequences import output_head
@@ -40,15 +40,15 @@ class SftTrainer:
     """Trains the base model on prompt and completion rows; batch t is a function of data, seed and t."""
 
     def __init__(
-        self, plan: OpenPlan, settings: SftSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+        self, request: OpenRequest, settings: SftSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
     ) -> None:
         if inputs.data is None:
             raise InvalidInput("SFT needs its prepared rows.")
-        self._plan = plan
+        self._request = request
         self._settings = settings
         self._device = device
         self._ranks = ranks
-        self._model = load_causal_lm(inputs.model, dtype=plan.dtype, device=device)
+        self._model = load_causal_lm(inputs.model, dtype=request.dtype, device=device)
         self._optimizer = ModelOptimizer(
             "SFT", self._model, AdamSettings(weight_decay=settings.weight_decay, grad_clip=settings.grad_clip), ranks
         )
@@ -57,7 +57,7 @@ class SftTrainer:
         vocabulary, positions = vocabulary_and_positions(self._model)
         for prompt, completion in zip(self._prompts, self._completions, strict=True):
             check_ids(np.concatenate([prompt, completion]), vocabulary, positions)
-        self._order = RowOrder(plan.stage.name, len(self._prompts), settings.batch_size, plan.seed)
+        self._order = RowOrder(request.stage.name, len(self._prompts), settings.batch_size, request.seed)
         self._step = 0
 
     @property
@@ -130,10 +130,10 @@ class SftTrainer:
         return {"model": Part(self._model, self._optimizer)}
 
     def _identity(self) -> dict[str, Any]:
-        return {"stage": self._plan.stage.name, "seed": self._plan.seed, "rows": len(self._prompts)}
+        return {"stage": self._request.stage.name, "seed": self._request.seed, "rows": len(self._prompts)}
 
     def _lr(self, step: int) -> float:
-        settings, total = self._settings, self._plan.total_steps
+        settings, total = self._settings, self._request.total_steps
         warmup_steps = math.ceil(settings.warmup_ratio * total)
         return lr_at(step - 1, total, settings.learning_rate, settings.schedule, min(warmup_steps, total - 1))
 

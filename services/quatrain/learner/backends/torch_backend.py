@@ -14,18 +14,18 @@ from quatrain.learner.backends.ppo import PpoTrainer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 from quatrain.models.device import pick_device, set_determinism, set_threads
 from quatrain.stages import PPO, REWARD, SFT, Stage
 
 S = TypeVar("S", bound=Section)
 TorchTrainer = SftTrainer | RewardModelTrainer | PpoTrainer
-Opener = Callable[[OpenPlan, Inputs, torch.device, Ranks], TorchTrainer]
+Opener = Callable[[OpenRequest, Inputs, torch.device, Ranks], TorchTrainer]
 
 
-def _opener(section: type[S], trainer: Callable[[OpenPlan, S, Inputs, torch.device, Ranks], TorchTrainer]) -> Opener:
-    def open_stage(plan: OpenPlan, inputs: Inputs, device: torch.device, ranks: Ranks) -> TorchTrainer:
-        return trainer(plan, read_settings(section, plan.settings), inputs, device, ranks)
+def _opener(section: type[S], trainer: Callable[[OpenRequest, S, Inputs, torch.device, Ranks], TorchTrainer]) -> Opener:
+    def open_stage(request: OpenRequest, inputs: Inputs, device: torch.device, ranks: Ranks) -> TorchTrainer:
+        return trainer(request, read_settings(section, request.settings), inputs, device, ranks)
 
     return open_stage
 
@@ -53,12 +53,12 @@ class TorchBackend:
             return f"cuda {torch.cuda.get_device_name(self._device)}"
         return f"cpu {platform.machine()}, {self._threads or torch.get_num_threads()} threads"
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> TorchTrainer:
-        """A trainer of the plan's stage at step 0."""
+    def open(self, request: OpenRequest, inputs: Inputs) -> TorchTrainer:
+        """A trainer of the request's stage at step 0."""
         set_threads(self._threads)
-        torch.manual_seed(plan.seed)
-        set_determinism(plan.deterministic)
-        return _OPENERS[plan.stage](plan, inputs, self._device, self._ranks)
+        torch.manual_seed(request.seed)
+        set_determinism(request.deterministic)
+        return _OPENERS[request.stage](request, inputs, self._device, self._ranks)
 
 
 def read_settings(section: type[S], settings: Mapping[str, Any]) -> S:

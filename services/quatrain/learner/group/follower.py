@@ -7,7 +7,7 @@ from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
 from quatrain.learner.group.group import Group, RankLost, Together
 from quatrain.learner.group.orders import from_document
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 from quatrain.rpc.worker import ModelThread, made_progress
 from quatrain.telemetry.logging import get_logger
 
@@ -21,7 +21,7 @@ class Follower:
         self._backend = backend
         self._artifacts = artifacts
         self._group = group
-        self._plan: OpenPlan | None = None
+        self._request: OpenRequest | None = None
         self._trainer: TorchTrainer | None = None
 
     async def follow(self, thread: ModelThread) -> None:
@@ -36,14 +36,14 @@ class Follower:
             except RankLost:
                 raise
             except QuatrainError as error:
-                self._plan = self._trainer = None
+                self._request = self._trainer = None
                 _log.warning("order broken off", order=order["do"], why=error.message, exc_info=error.__cause__)
 
     def obey(self, order: dict[str, object]) -> None:
         """Does one thing together with the other ranks."""
         with Together(self._group):
             match order:
-                case {"do": "open", "plan": dict(document)}:
+                case {"do": "open", "request": dict(document)}:
                     self._open(from_document(document))
                 case {"do": "load"}:
                     self._load()
@@ -52,17 +52,17 @@ class Follower:
                 case _:
                     raise WrongState(f"Rank 0 wants {order.get('do')!r}, which this version does not know.")
 
-    def _open(self, plan: OpenPlan) -> None:
-        self._plan = self._trainer = None
-        trainer = self._backend.open(plan, self._artifacts.fetch(plan))
+    def _open(self, request: OpenRequest) -> None:
+        self._request = self._trainer = None
+        trainer = self._backend.open(request, self._artifacts.fetch(request))
         self._group.compare(trainer.fingerprint())
-        self._plan, self._trainer = plan, trainer
+        self._request, self._trainer = request, trainer
 
     def _load(self) -> None:
-        plan, trainer = self._opened()
-        if plan.checkpoint is None:
+        request, trainer = self._opened()
+        if request.checkpoint is None:
             raise WrongState("The open stage names no checkpoint.")
-        trainer.load(self._artifacts.checkpoint_folder(plan.checkpoint))
+        trainer.load(self._artifacts.checkpoint_folder(request.checkpoint))
         self._group.compare(trainer.fingerprint())
 
     def _train(self, step: int, size: int | None) -> None:
@@ -71,10 +71,10 @@ class Follower:
         trainer.train(step, batch, self._check)
         self._group.compare(trainer.fingerprint())
 
-    def _opened(self) -> tuple[OpenPlan, TorchTrainer]:
-        if self._plan is None or self._trainer is None:
+    def _opened(self) -> tuple[OpenRequest, TorchTrainer]:
+        if self._request is None or self._trainer is None:
             raise WrongState("This rank has no open stage; open it again.")
-        return self._plan, self._trainer
+        return self._request, self._trainer
 
     def _check(self) -> None:
         made_progress()

@@ -11,7 +11,7 @@ from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
 from quatrain.learner.group.group import Group
 from quatrain.learner.group.orders import to_document
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 
 
 class LeaderBackend:
@@ -27,11 +27,11 @@ class LeaderBackend:
         """The devices in words."""
         return f"{self._group.size} ranks of {self._backend.device}"
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
         """A trainer at step 0 on every rank. Raises what any rank raises."""
         self._opened = None
-        with self._group.order("open", plan=to_document(plan)):
-            trainer = self._backend.open(plan, inputs)
+        with self._group.order("open", request=to_document(request)):
+            trainer = self._backend.open(request, inputs)
             self._group.compare(trainer.fingerprint())
         self._opened = LeaderTrainer(self, trainer, self._group)
         return self._opened

@@ -26,7 +26,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class OpenPlan:
+class OpenRequest:
     """Everything that opening a stage needs; the meaning of each field stands in learner.proto, OpenRequest."""
 
     token: Token
