@@ -111,14 +111,14 @@ class ModelOptimizer:
         self._copy_to_parameters()
 
     def _gradients(self) -> list[Tensor]:
-        """The gradients, added up over the ranks; a rank without rows adds zeros to those that the others have."""
+        """Return the gradients, summed over the ranks; a rank without rows adds zeros to those that the others have."""
         if self._ranks.size > 1:
-            theirs = self._ranks.gather([float(master.grad is not None) for master in self._masters.values()])
+            theirs = self._ranks.all_gather([float(master.grad is not None) for master in self._masters.values()])
             for master, *has in zip(self._masters.values(), *theirs, strict=True):
                 if any(has) and master.grad is None:
                     master.grad = torch.zeros_like(master)
         gradients = [master.grad for master in self._masters.values() if master.grad is not None]
-        self._ranks.add_up(gradients)
+        self._ranks.all_reduce_sum(gradients)
         return gradients
 
     def _skip(self) -> None:

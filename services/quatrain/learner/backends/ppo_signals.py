@@ -76,7 +76,7 @@ def compute_signals(
     (logprobs_N, entropy_N), values_N = lanes.both(
         partial(_proximal, policy, tokens, plan, check), partial(_values, value, tokens, plan, check)
     )
-    plan.ranks.add_up([logprobs_N, entropy_N, values_N])  # Each is zero where another rank has the row.
+    plan.ranks.all_reduce_sum([logprobs_N, entropy_N, values_N])  # Each is zero where another rank has the row.
     sampler_N = tokens.join([row.logprobs for row in rows.rollouts])
     ref_N = tokens.join([row.ref_logprobs for row in rows.rollouts])
     advantages_N, returns_N = _advantages(tokens, rows, plan, logprobs_N, ref_N, values_N)

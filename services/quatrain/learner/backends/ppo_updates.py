@@ -78,7 +78,7 @@ class UpdatePlan:
         settings = self.settings.optimizer
         return [
             Minibatch(
-                tokens.microbatches(tokens.share(rows, self.ranks), settings.microbatch_tokens),
+                tokens.microbatches(tokens.shard(rows, self.ranks), settings.microbatch_tokens),
                 sum(tokens.lengths[row] for row in rows),
             )
             for rows in minibatches(len(tokens.lengths), settings.minibatches, self.seed, self.step, epoch)
@@ -255,11 +255,11 @@ def _update_value(
 
 
 def _over_ranks(ranks: Ranks, sums: UpdateSums) -> UpdateSums:
-    """The sums of all ranks together, added in their order."""
+    """The sums of all ranks together, summed in their order."""
     own = [*astuple(sums.policy), *astuple(sums.value), sums.kl, sums.entropy]
     end = len(astuple(sums.policy))
     total = UpdateSums()
-    for values in ranks.gather(own):
+    for values in ranks.all_gather(own):
         policy = PolicySums(int(values[0]), *values[1:end])
         total += UpdateSums(policy, ValueSums(int(values[end]), *values[end + 1 : -2]), values[-2], values[-1])
     return total

@@ -69,8 +69,8 @@ class RewardModelTrainer:
         for places in self._groups(rows):
             check()
             loss_sum += self._backward([rows[place] for place in places], len(rows), places, (chosen, rejected))
-        self._ranks.add_up([torch.from_numpy(chosen), torch.from_numpy(rejected)])
-        loss_sum = sum(loss for (loss,) in self._ranks.gather([loss_sum]))
+        self._ranks.all_reduce_sum([torch.from_numpy(chosen), torch.from_numpy(rejected)])
+        loss_sum = sum(loss for (loss,) in self._ranks.all_gather([loss_sum]))
         lr = lr_at(step - 1, self._request.total_steps, self._settings.learning_rate, "linear")
         norm = self._optimizer.update(lr, finite=math.isfinite(loss_sum))
         share = accuracy(chosen.tolist(), rejected.tolist()) or 0.0
@@ -139,7 +139,7 @@ class RewardModelTrainer:
     def _groups(self, rows: Sequence[int]) -> list[list[int]]:
         """This rank's places in `rows` in microbatches; both sides of a pair go together, since the loss joins them."""
         lengths = [max(len(self._pairs.chosen_ids[row]), len(self._pairs.rejected_ids[row])) for row in rows]
-        own = self._ranks.share(lengths)
+        own = self._ranks.shard(lengths)
         groups = by_token_budget([lengths[place] for place in own], max(1, self._settings.microbatch_tokens // 2))
         return [[own[i] for i in group] for group in groups]
 

@@ -71,7 +71,7 @@ class SftTrainer:
         started = time.perf_counter()
         rows = self._order.batch(step)
         tokens = TokenRows([self._prompts[row] for row in rows], [self._completions[row] for row in rows], self._device)
-        micros = tokens.microbatches(tokens.share(range(len(rows)), self._ranks), self._settings.microbatch_tokens)
+        micros = tokens.microbatches(tokens.shard(range(len(rows)), self._ranks), self._settings.microbatch_tokens)
         # Without a prompt the first completion token has no state that predicts it.
         count = sum(
             length - (not len(prompt)) for prompt, length in zip(tokens.prompts, tokens.lengths, strict=True) if length
@@ -83,7 +83,7 @@ class SftTrainer:
             (loss / max(count, 1)).backward()  # type: ignore[no-untyped-call]
             self._optimizer.accumulate()
             sums = _Sums(sums.loss + part.loss, sums.right + part.right)
-        sums = _Sums(*map(sum, zip(*self._ranks.gather([sums.loss, sums.right]), strict=True)))
+        sums = _Sums(*map(sum, zip(*self._ranks.all_gather([sums.loss, sums.right]), strict=True)))
         lr = self._lr(step)
         norm = self._optimizer.update(lr, finite=math.isfinite(sums.loss))
         self._step = step

@@ -84,10 +84,10 @@ class TokenRows:
         totals = [len(self.prompts[row]) + self.lengths[row] for row in chosen]
         return [self._microbatch([chosen[i] for i in group]) for group in by_token_budget(totals, budget)]
 
-    def share(self, rows: Sequence[int], ranks: Ranks) -> list[int]:
-        """Those of the rows that are this rank's, dealt by the set of rows and not by its order."""
+    def shard(self, rows: Sequence[int], ranks: Ranks) -> list[int]:
+        """Return those of the rows that are this rank's; depends on the set of rows and not on their order."""
         chosen = sorted(rows)
-        return [chosen[place] for place in ranks.share([len(self.prompts[row]) + self.lengths[row] for row in chosen])]
+        return [chosen[index] for index in ranks.shard([len(self.prompts[row]) + self.lengths[row] for row in chosen])]
 
     @cached_property
     def _starts(self) -> list[int]:

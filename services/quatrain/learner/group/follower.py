@@ -1,12 +1,14 @@
-"""The side of the ranks other than 0: does what rank 0 wants done, and serves nothing but health."""
+"""The side of the ranks other than 0: runs the commands of rank 0 and serves nothing but health."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from quatrain.errors import QuatrainError, WrongState
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
-from quatrain.learner.group.group import Group, RankLost, Together
-from quatrain.learner.group.orders import from_document
+from quatrain.learner.group.codec import request_from_json
+from quatrain.learner.group.group import CollectiveBlock, Group, RankLost
 from quatrain.learner.requests import OpenRequest
 from quatrain.rpc.worker import ModelThread, made_progress
 from quatrain.telemetry.logging import get_logger
@@ -25,32 +27,34 @@ class Follower:
         self._trainer: TorchTrainer | None = None
 
     async def follow(self, thread: ModelThread) -> None:
-        """Obeys for as long as the group lives. Raises RankLost after that.
+        """Run the commands of rank 0 until the group is lost. Raises RankLost then.
 
-        What stops a rank in its work is told to rank 0, which raises it; the stage has to be opened again then.
+        Any other error of this rank is sent to rank 0, which raises it; the stage has to be opened again after that.
         """
         while True:
-            order = await asyncio.to_thread(self._group.next_order)
+            command = await asyncio.to_thread(self._group.next_command)
             try:
-                await thread.run(self.obey, order)
+                await thread.run(self.execute, command)
             except RankLost:
                 raise
             except QuatrainError as error:
                 self._request = self._trainer = None
-                _log.warning("order broken off", order=order["do"], why=error.message, exc_info=error.__cause__)
+                _log.warning("command failed", command=command["do"], why=error.message, exc_info=error.__cause__)
 
-    def obey(self, order: dict[str, object]) -> None:
-        """Does one thing together with the other ranks."""
-        with Together(self._group):
-            match order:
+    def execute(self, command: Mapping[str, Any]) -> None:
+        """Run one command together with the other ranks."""
+        with CollectiveBlock(self._group):
+            match command:
                 case {"do": "open", "request": dict(document)}:
-                    self._open(from_document(document))
+                    self._open(request_from_json(document))
                 case {"do": "load"}:
                     self._load()
                 case {"do": "train", "step": int(step), "size": int() | None as size}:
                     self._train(step, size)
                 case _:
-                    raise WrongState(f"Rank 0 wants {order.get('do')!r}, which this version does not know.")
+                    raise WrongState(
+                        f"Rank 0 sent the command {command.get('do')!r}, which this version does not know."
+                    )
 
     def _open(self, request: OpenRequest) -> None:
         self._request = self._trainer = None
@@ -78,4 +82,4 @@ class Follower:
 
     def _check(self) -> None:
         made_progress()
-        self._group.look()
+        self._group.check_peers()

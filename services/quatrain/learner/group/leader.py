@@ -1,4 +1,4 @@
-"""Rank 0's side: a backend and trainers that do everything that changes weights together with the other ranks."""
+"""The side of rank 0: a backend and trainers that change weights only together with the other ranks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ import numpy.typing as npt
 from quatrain.errors import WrongState
 from quatrain.learner.backends import Check, Inputs, Trained, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
+from quatrain.learner.group.codec import request_to_json
 from quatrain.learner.group.group import Group
-from quatrain.learner.group.orders import to_document
 from quatrain.learner.requests import OpenRequest
 
 
@@ -30,7 +30,7 @@ class LeaderBackend:
     def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
         """A trainer at step 0 on every rank. Raises what any rank raises."""
         self._opened = None
-        with self._group.order("open", request=to_document(request)):
+        with self._group.broadcast_command("open", request=request_to_json(request)):
             trainer = self._backend.open(request, inputs)
             self._group.compare(trainer.fingerprint())
         self._opened = LeaderTrainer(self, trainer, self._group)
@@ -60,10 +60,10 @@ class LeaderTrainer:
 
         def checked() -> None:
             check()
-            self._group.look()
+            self._group.check_peers()
 
         self._backend.require(self)
-        with self._group.order("train", step=step, size=None if batch is None else len(batch)):
+        with self._group.broadcast_command("train", step=step, size=None if batch is None else len(batch)):
             if batch is not None:
                 self._group.broadcast(batch, len(batch))
             trained = self._trainer.train(step, batch, checked)
@@ -90,6 +90,6 @@ class LeaderTrainer:
     def load(self, folder: Path) -> None:
         """Takes over saved state on all ranks; each fetches its own copy."""
         self._backend.require(self)
-        with self._group.order("load"):
+        with self._group.broadcast_command("load"):
             self._trainer.load(folder)
             self._group.compare(self._trainer.fingerprint())
