@@ -12,7 +12,7 @@ from torch.nn import functional
 
 # Below this many rows a call of oneDNN costs more than it saves. (Weights kept in oneDNN's own layout pay from four
 # rows on, but only in wide layers: the decoding of a small model became slower.)
-_FEWEST_ROWS = 24
+_MIN_ROWS = 24
 
 
 class FastLinear(torch.nn.Linear):
@@ -45,7 +45,7 @@ def _suits(input: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
         _is_float32_on_cpu(input)
         and _is_float32_on_cpu(weight)
-        and input.numel() >= _FEWEST_ROWS * input.shape[-1]
+        and input.numel() >= _MIN_ROWS * input.shape[-1]
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )

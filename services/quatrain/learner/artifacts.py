@@ -13,7 +13,7 @@ from pathlib import Path
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, InvalidInput
 from quatrain.learner.backends import Inputs
-from quatrain.learner.requests import Exported, OpenRequest
+from quatrain.learner.requests import ExportedModel, OpenRequest
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object, upload_folder, upload_model_folder
@@ -101,12 +101,12 @@ class Artifacts:
         found = self._store.stat(key)
         return ObjectRef(key, digest, 0 if found is None else found.size)
 
-    def export(self, request: OpenRequest, folder: Path, extra_files: Mapping[str, bytes]) -> Exported:
+    def export(self, request: OpenRequest, folder: Path, extra_files: Mapping[str, bytes]) -> ExportedModel:
         """Completes a model folder with tokenizer, extra files and SHA256SUMS and stores it under models/DIGEST."""
         self._copy_tokenizer(request, folder)
         _add_extra_files(folder, extra_files)
         _write_sums(folder)
-        return Exported(upload_model_folder(self._store, folder), weights_sha256(folder))
+        return ExportedModel(upload_model_folder(self._store, folder), weights_sha256(folder))
 
     def _optional(self, ref: ModelRef | None) -> Path | None:
         return None if ref is None else self._cache.fetch(ref.uri, ref.digest)

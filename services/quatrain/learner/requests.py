@@ -60,7 +60,7 @@ class StepOutcome:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedModel:
     """An exported folder; `weights_sha256` is over the weight files in name order."""
 
     model: ModelRef

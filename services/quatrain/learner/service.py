@@ -18,7 +18,7 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Un
 from quatrain.faults import fault_point
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
-from quatrain.learner.requests import Exported, OpenRequest, Status, StepOutcome, Token
+from quatrain.learner.requests import ExportedModel, OpenRequest, Status, StepOutcome, Token
 from quatrain.learner.session import Session, Work, require_token
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.worker import ModelThread
@@ -126,7 +126,7 @@ class LearnerService:
         attached = self._attach(session, "save", step)
         return attached or self._start(session, "save", step, self._save(session))
 
-    def export(self, token: Token, extra_files: dict[str, bytes]) -> asyncio.Future[Exported]:
+    def export(self, token: Token, extra_files: dict[str, bytes]) -> asyncio.Future[ExportedModel]:
         """Writes the current model as a Hugging Face folder under models/DIGEST; equal content, equal digest."""
         session = self._require(token)
         running = session.running
@@ -276,22 +276,20 @@ class LearnerService:
         return task
 
     async def _train(self, session: Session, step: int, batch: ObjectRef | None) -> StepOutcome:
-        computed = session.computed
-        if computed is None or computed.step != step:
+        pending = session.pending
+        if pending is None or pending.step != step:
             data = None if batch is None else await asyncio.to_thread(self._artifacts.read, batch)
-            computed = await self._thread.run(session.train, step, data)
+            pending = await self._thread.run(session.train, step, data)
             fault_point("learner.after_train")
             session.check()
-            session.computed = computed
+            session.pending = pending
         tokens = None
-        if computed.trained.tokens is not None:
-            tokens = await asyncio.to_thread(
-                self._artifacts.write_tokens, session.request, step, computed.trained.tokens
-            )
+        if pending.result.tokens is not None:
+            tokens = await asyncio.to_thread(self._artifacts.write_tokens, session.request, step, pending.result.tokens)
         session.check()
         fault_point("learner.before_reply")
-        outcome = StepOutcome(step, computed.trained.metrics, tokens, computed.seconds)
-        session.computed = None
+        outcome = StepOutcome(step, pending.result.metrics, tokens, pending.seconds)
+        session.pending = None
         session.step = step
         session.answers = {"step": (step, outcome)}
         return outcome
@@ -314,7 +312,7 @@ class LearnerService:
         session.answers["save"] = (session.step, manifest)
         return manifest
 
-    async def _export(self, session: Session, extra_files: dict[str, bytes]) -> Exported:
+    async def _export(self, session: Session, extra_files: dict[str, bytes]) -> ExportedModel:
         with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
             exported = await asyncio.to_thread(self._artifacts.export, session.request, folder, extra_files)

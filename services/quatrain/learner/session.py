@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quatrain.errors import Fenced, LearnerBusy, QuatrainError, WrongState
-from quatrain.learner.backends import Trained, Trainer
+from quatrain.learner.backends import StepResult, Trainer
 from quatrain.learner.requests import OpenRequest, Token
 
 
@@ -22,11 +22,11 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Computed:
+class PendingResult:
     """A step that is trained but whose per-token results are not stored yet: a repeated call only stores them."""
 
     step: int
-    trained: Trained
+    result: StepResult
     seconds: float
 
 
@@ -40,7 +40,7 @@ class Session:
     trainer: Trainer | None = None
     step: int = 0
     work: Work | None = None
-    computed: Computed | None = None
+    pending: PendingResult | None = None
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     failure: QuatrainError | None = None
     ended: threading.Event = field(default_factory=threading.Event)
@@ -66,7 +66,7 @@ class Session:
         """Ends the session: what runs stops at its next check, the trainer is freed when nothing uses it any more."""
         self.ended.set()
         self.trainer = None
-        self.computed = None
+        self.pending = None
 
     def check(self) -> None:
         """Raises Fenced once the session has ended."""
@@ -86,18 +86,18 @@ class Session:
             raise WrongState(f"The learner is still opening {self.token}; call Open again and wait for its answer.")
         return self.trainer
 
-    def train(self, step: int, batch: bytes | None) -> Computed:
+    def train(self, step: int, batch: bytes | None) -> PendingResult:
         """Trains one step on the model thread; a failure makes the session unusable, since state is half changed."""
         trainer = self.ready()
         self.failure = WrongState(f"Step {step} of {self.token} broke off halfway; open the stage again to go on.")
         started = time.perf_counter()
         try:
-            trained = trainer.train(step, batch, self.tick)
+            result = trainer.train(step, batch, self.tick)
         except QuatrainError as error:
             self.failure = error
             raise
         self.failure = None
-        return Computed(step, trained, time.perf_counter() - started)
+        return PendingResult(step, result, time.perf_counter() - started)
 
 
 def require_token(session: Session | None, token: Token, newest: Token | None) -> Session:

@@ -7,7 +7,7 @@ import pytest
 from tests.integration.orchestrator.world import World, deployment, run
 
 from quatrain.learner.artifacts import Artifacts
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
+from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.learner.requests import OpenRequest
 from quatrain.learner.service import Host, LearnerService
@@ -35,7 +35,7 @@ class _HangingTrainer(FakeTrainer):
         super().__init__(request)
         self._released = released
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         if step == HANGS_AT:
             self._released.wait(60.0)
         return super().train(step, batch, check)

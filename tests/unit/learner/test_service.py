@@ -14,7 +14,7 @@ from quatrain.batches import read_tokens
 from quatrain.digests import sha256_hex
 from quatrain.errors import Fenced, InvalidInput, LearnerBusy, RunFailed, Unavailable, WrongState
 from quatrain.learner.artifacts import Artifacts
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
+from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.learner.requests import OpenRequest, Token
 from quatrain.learner.service import Host, LearnerService
@@ -49,7 +49,7 @@ class _HaltingTrainer(FakeTrainer):
         super().__init__(request)
         self._backend = backend
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         self._backend.steps += 1
         while not self._backend.gate.wait(0.01):
             check()

@@ -30,7 +30,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Trained:
+class StepResult:
     """What one step gives: metrics (None: not defined) and, in PPO, the per-token results as Parquet."""
 
     metrics: Mapping[str, float | None]
@@ -45,7 +45,7 @@ class Trainer(Protocol):
         """Steps that are done in the stage."""
         ...
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         """Trains step `step`, which is `self.step + 1`.
 
         `batch` is a sealed batch in PPO and None otherwise. Raises Corrupt or InvalidInput for an unusable batch and

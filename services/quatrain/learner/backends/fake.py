@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from quatrain.batches import BatchRow, TokenRow, read_batch, write_tokens
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt, WrongState
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
+from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
 from quatrain.learner.requests import OpenRequest
 
 _STATE = "state.json"
@@ -34,7 +34,7 @@ class FakeTrainer:
         """Steps that are done."""
         return self._step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         """Folds the step into the digest."""
         check()
         self._digest = _fold(self._digest, str(step), *([] if batch is None else map(_content, read_batch(batch))))
@@ -42,7 +42,7 @@ class FakeTrainer:
         number = int(self._digest[:8], 16) / 2**32
         metrics: Mapping[str, float | None] = {"loss": number, "accuracy": number, "tokens": 1.0}
         if batch is None or not self._request.stage.uses_rollouts:
-            return Trained(metrics)
+            return StepResult(metrics)
         rows = [row for row in read_batch(batch) if row.status == "rollout"]
         scores = [row.score for row in rows if row.score is not None]
         metrics = {
@@ -56,7 +56,7 @@ class FakeTrainer:
             "loss/total": 0.0,
             "optim/skipped": 0.0,
         }
-        return Trained(metrics, write_tokens([_token_row(row.rollout_id, row.logprobs) for row in rows]))
+        return StepResult(metrics, write_tokens([_token_row(row.rollout_id, row.logprobs) for row in rows]))
 
     def logprobs(
         self,

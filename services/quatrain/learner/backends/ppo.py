@@ -16,13 +16,13 @@ from quatrain.algorithms.schedules import lr_at
 from quatrain.batches import TokenRow, write_tokens
 from quatrain.errors import InvalidInput
 from quatrain.jobspec.sections import PpoSpec
-from quatrain.learner.backends import Check, Inputs, Trained
-from quatrain.learner.backends.lanes import Lanes
-from quatrain.learner.backends.numbers import finite_metrics
+from quatrain.learner.backends import Check, Inputs, StepResult
+from quatrain.learner.backends.checks import finite_metrics
+from quatrain.learner.backends.lanes import TwoLanes
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ppo_rows import Bounds, PpoRows, read_rows
 from quatrain.learner.backends.ppo_signals import SignalPlan, Signals, compute_signals
-from quatrain.learner.backends.ppo_updates import Policy, Updated, UpdatePlan, Value, run_updates
+from quatrain.learner.backends.ppo_updates import Policy, UpdatePlan, UpdateResult, Value, run_updates
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import TokenRows
@@ -58,7 +58,7 @@ class PpoTrainer:
         """Steps that are done."""
         return self._step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         """Trains one step on a sealed batch."""
         if batch is None:
             raise InvalidInput(f"PPO step {step} needs a sealed batch.")
@@ -68,7 +68,7 @@ class PpoTrainer:
             [row.prompt_ids for row in rows.rollouts], [row.completion_ids for row in rows.rollouts], self._device
         )
         settings, temperature = self._settings, self._request.temperature
-        lanes = Lanes(self._device, self._ranks)
+        lanes = TwoLanes(self._device, self._ranks)
         beta_in_loss = self._kl_coef if settings.kl.placement == "loss" else 0.0
         update_plan = UpdatePlan(settings, temperature, beta_in_loss, self._request.seed, step, self._ranks)
         first_epoch = [micro for batch in update_plan.minibatches(tokens, 0) for micro in batch.micros]
@@ -86,7 +86,7 @@ class PpoTrainer:
         self._control_kl(metrics["kl/ref_seq"], len(rows.rollouts))
         self._skipped_total += updated.skipped
         self._step = step
-        return Trained(finite_metrics(metrics), write_tokens(_token_rows(rows, tokens, signals)))
+        return StepResult(finite_metrics(metrics), write_tokens(_token_rows(rows, tokens, signals)))
 
     def logprobs(
         self,
@@ -151,7 +151,7 @@ class PpoTrainer:
         if settings.controller == "adaptive" and settings.target is not None and kl is not None:
             self._kl_coef = adaptive_kl(self._kl_coef, kl, settings.target, sequences, settings.horizon)
 
-    def _metrics(self, rows: PpoRows, tokens: TokenRows, signals: Signals, updated: Updated) -> Metrics:
+    def _metrics(self, rows: PpoRows, tokens: TokenRows, signals: Signals, updated: UpdateResult) -> Metrics:
         mask_BT = tokens.mask_BT
         batch = StepBatch(
             completions=[row.completion_ids.tolist() for row in rows.rollouts],
@@ -192,7 +192,7 @@ def _adam_settings(settings: PpoSpec) -> AdamSettings:
     )
 
 
-def _optimizer_metrics(policy: Policy, value: Value, updated: Updated) -> Metrics:
+def _optimizer_metrics(policy: Policy, value: Value, updated: UpdateResult) -> Metrics:
     return {
         "optim/policy_lr": policy.lr,
         "optim/value_lr": value.lr,

@@ -19,7 +19,7 @@ from quatrain.algorithms.rewards import token_rewards
 from quatrain.algorithms.whitening import whiten
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
-from quatrain.learner.backends.lanes import Lanes
+from quatrain.learner.backends.lanes import TwoLanes
 from quatrain.learner.backends.ppo_rows import PpoRows
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
@@ -69,11 +69,11 @@ def compute_signals(
     tokens: TokenRows,
     rows: PpoRows,
     plan: SignalPlan,
-    lanes: Lanes,
+    lanes: TwoLanes,
     check: Check,
 ) -> Signals:
     """Recomputes l with the training weights and turns scores into whitened advantages (algorithms section 2)."""
-    (logprobs_N, entropy_N), values_N = lanes.both(
+    (logprobs_N, entropy_N), values_N = lanes.run(
         partial(_proximal, policy, tokens, plan, check), partial(_values, value, tokens, plan, check)
     )
     plan.ranks.all_reduce_sum([logprobs_N, entropy_N, values_N])  # Each is zero where another rank has the row.

@@ -17,7 +17,7 @@ from quatrain.algorithms.metrics import UpdateSums
 from quatrain.algorithms.permutation import minibatches
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
-from quatrain.learner.backends.lanes import Lanes
+from quatrain.learner.backends.lanes import TwoLanes
 from quatrain.learner.backends.optimizer import ModelOptimizer
 from quatrain.learner.backends.ppo_signals import Signals
 from quatrain.learner.backends.ranks import ALONE, Ranks
@@ -104,7 +104,7 @@ class Norms:
 
 
 @dataclass
-class Updated:
+class UpdateResult:
     """What all updates of a step did; `first` is the first minibatch of the first epoch."""
 
     sums: UpdateSums = field(default_factory=UpdateSums)
@@ -114,9 +114,9 @@ class Updated:
     skipped: int = 0
     trained_tokens: int = 0
 
-    def joined(self, other: "Updated") -> "Updated":
+    def joined(self, other: "UpdateResult") -> "UpdateResult":
         """What the policy's updates (`self`) and the value model's (`other`) did together."""
-        return Updated(
+        return UpdateResult(
             sums=self.sums + other.sums,
             first=self.first,
             policy_norm=self.policy_norm,
@@ -127,14 +127,14 @@ class Updated:
 
 
 def run_updates(
-    policy: Policy, value: Value, tokens: TokenRows, signals: Signals, plan: UpdatePlan, lanes: Lanes, check: Check
-) -> Updated:
+    policy: Policy, value: Value, tokens: TokenRows, signals: Signals, plan: UpdatePlan, lanes: TwoLanes, check: Check
+) -> UpdateResult:
     """Trains both models on the step, each in a lane. Raises RunFailed after too many skipped updates in a row."""
-    by_policy, by_value = Updated(), Updated()
+    by_policy, by_value = UpdateResult(), UpdateResult()
     settings = plan.settings.optimizer
     for epoch in range(settings.epochs):
         batches = plan.minibatches(tokens, epoch)
-        in_epoch, _ = lanes.both(
+        in_epoch, _ = lanes.run(
             partial(_policy_epoch, policy, batches, signals, plan, by_policy, check),
             partial(_value_epoch, value, batches, signals, plan, by_value, check),
         )
@@ -148,7 +148,7 @@ def _policy_epoch(
     batches: Sequence[Minibatch],
     signals: Signals,
     plan: UpdatePlan,
-    updated: Updated,
+    updated: UpdateResult,
     check: Check,
 ) -> PolicySums:
     sums = PolicySums()
@@ -162,7 +162,7 @@ def _value_epoch(
     batches: Sequence[Minibatch],
     signals: Signals,
     plan: UpdatePlan,
-    updated: Updated,
+    updated: UpdateResult,
     check: Check,
 ) -> None:
     for batch in batches:
@@ -174,7 +174,7 @@ def _moved_enough(in_epoch: PolicySums, target_kl: float | None) -> bool:
 
 
 def _update_policy(
-    policy: Policy, batch: Minibatch, signals: Signals, plan: UpdatePlan, updated: Updated, check: Check
+    policy: Policy, batch: Minibatch, signals: Signals, plan: UpdatePlan, updated: UpdateResult, check: Check
 ) -> PolicySums:
     """One update of the policy; returns its sums, empty when it was skipped."""
     # The normaliser is the real tokens of the whole minibatch, so the gradient does not depend on the microbatches.
@@ -231,7 +231,7 @@ def _policy_loss(
 
 
 def _update_value(
-    value: Value, batch: Minibatch, signals: Signals, plan: UpdatePlan, updated: Updated, check: Check
+    value: Value, batch: Minibatch, signals: Signals, plan: UpdatePlan, updated: UpdateResult, check: Check
 ) -> None:
     sums = UpdateSums()
     for micro in batch.micros:

@@ -15,8 +15,8 @@ from quatrain.algorithms.schedules import lr_at
 from quatrain.data.tables import PairTable, read_pairs
 from quatrain.errors import InvalidInput, WrongState
 from quatrain.jobspec.sections import RewardSpec
-from quatrain.learner.backends import Check, Inputs, Trained
-from quatrain.learner.backends.numbers import check_ids, finite_metrics
+from quatrain.learner.backends import Check, Inputs, StepResult
+from quatrain.learner.backends.checks import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
@@ -57,7 +57,7 @@ class RewardModelTrainer:
         """Steps that are done."""
         return self._step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         """Trains one optimizer step; after the last one the held-out pairs are judged."""
         del batch
         started = time.perf_counter()
@@ -92,7 +92,7 @@ class RewardModelTrainer:
         }
         if step == self._request.total_steps:
             metrics |= self._report()
-        return Trained(finite_metrics(metrics))
+        return StepResult(finite_metrics(metrics))
 
     def logprobs(
         self,

@@ -17,8 +17,8 @@ from quatrain.algorithms.sft import sft_loss_sum
 from quatrain.data.tables import read_sft
 from quatrain.errors import InvalidInput
 from quatrain.jobspec.sections import SftSpec
-from quatrain.learner.backends import Check, Inputs, Trained
-from quatrain.learner.backends.numbers import check_ids, finite_metrics
+from quatrain.learner.backends import Check, Inputs, StepResult
+from quatrain.learner.backends.checks import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
@@ -65,7 +65,7 @@ class SftTrainer:
         """Steps that are done."""
         return self._step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         """Trains one optimizer step."""
         del batch
         started = time.perf_counter()
@@ -97,7 +97,7 @@ class SftTrainer:
             "optim/skipped": float(norm is None),
             "throughput/train_tokens_per_s": read / (time.perf_counter() - started),
         }
-        return Trained(finite_metrics(metrics))
+        return StepResult(finite_metrics(metrics))
 
     def logprobs(
         self,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quatrain.errors import WrongState
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
+from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
 from quatrain.learner.group.codec import request_to_json
 from quatrain.learner.group.group import Group
@@ -55,7 +55,7 @@ class LeaderTrainer:
         """Steps that are done."""
         return self._trainer.step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         """Trains a step on all ranks."""
 
         def checked() -> None:
@@ -66,9 +66,9 @@ class LeaderTrainer:
         with self._group.broadcast_command("train", step=step, size=None if batch is None else len(batch)):
             if batch is not None:
                 self._group.broadcast(batch, len(batch))
-            trained = self._trainer.train(step, batch, checked)
+            result = self._trainer.train(step, batch, checked)
             self._group.compare(self._trainer.fingerprint())
-        return trained
+        return result
 
     def logprobs(
         self,
