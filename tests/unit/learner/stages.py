@@ -15,7 +15,7 @@ from quatrain.data import parquet
 from quatrain.data.tables import PAIRS_SCHEMA, SFT_SCHEMA
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Inputs
-from quatrain.learner.backends.ppo import PpoTrainer
+from quatrain.learner.backends.ppo.trainer import PpoTrainer
 from quatrain.learner.backends.torch_backend import read_settings
 from quatrain.learner.requests import OpenRequest, Token
 from quatrain.refs import ModelRef

@@ -19,7 +19,7 @@ from tests.unit.learner.stages import (
 
 from quatrain.batches import BatchRow, read_tokens, write_batch
 from quatrain.errors import InvalidInput, RunFailed
-from quatrain.learner.backends.ppo_signals import EXACT_MISMATCH
+from quatrain.learner.backends.ppo.signals import EXACT_MISMATCH
 
 SECTION_5 = {
     "reward/score_mean", "reward/score_std", "reward/helpful_mean", "reward/kl_penalty", "reward/total",

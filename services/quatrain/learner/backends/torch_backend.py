@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.jobspec.sections import PpoSpec, RewardSpec, Section, SftSpec
 from quatrain.learner.backends import Inputs
-from quatrain.learner.backends.ppo import PpoTrainer
+from quatrain.learner.backends.ppo.trainer import PpoTrainer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer

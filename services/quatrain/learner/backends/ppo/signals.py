@@ -20,10 +20,10 @@ from quatrain.algorithms.whitening import whiten
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
 from quatrain.learner.backends.lanes import TwoLanes
-from quatrain.learner.backends.ppo_rows import PpoRows
+from quatrain.learner.backends.ppo.critic import ValueModel
+from quatrain.learner.backends.ppo.rows import PpoRows
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
-from quatrain.learner.backends.value_model import ValueModel
 from quatrain.models.logprobs import head_logprobs
 from quatrain.models.sequences import output_head
 

@@ -19,10 +19,10 @@ from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check
 from quatrain.learner.backends.lanes import TwoLanes
 from quatrain.learner.backends.optimizer import ModelOptimizer
-from quatrain.learner.backends.ppo_signals import Signals
+from quatrain.learner.backends.ppo.critic import ValueModel
+from quatrain.learner.backends.ppo.signals import Signals
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
-from quatrain.learner.backends.value_model import ValueModel
 from quatrain.models.logprobs import head_logprobs
 from quatrain.models.sequences import output_head
 

@@ -20,13 +20,13 @@ from quatrain.learner.backends import Check, Inputs, StepResult
 from quatrain.learner.backends.checks import finite_metrics
 from quatrain.learner.backends.lanes import TwoLanes
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
-from quatrain.learner.backends.ppo_rows import Bounds, PpoRows, read_rows
-from quatrain.learner.backends.ppo_signals import SignalPlan, Signals, compute_signals
-from quatrain.learner.backends.ppo_updates import Policy, UpdatePlan, UpdateResult, Value, run_updates
+from quatrain.learner.backends.ppo.critic import ValueModel, value_from_policy, value_from_reward_model
+from quatrain.learner.backends.ppo.rows import Bounds, PpoRows, read_rows
+from quatrain.learner.backends.ppo.signals import SignalPlan, Signals, compute_signals
+from quatrain.learner.backends.ppo.updates import Policy, UpdatePlan, UpdateResult, Value, run_updates
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import TokenRows
-from quatrain.learner.backends.value_model import ValueModel, value_from_policy, value_from_reward_model
 from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs
