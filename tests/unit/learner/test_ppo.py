@@ -142,7 +142,7 @@ def test_a_step_without_rollouts_trains_nothing_and_has_no_numbers(tmp_path: Pat
 def test_a_non_finite_update_is_skipped_counted_and_at_last_fatal(tmp_path: Path) -> None:
     trainer = ppo_trainer(tmp_path, ppo_settings(max_skipped_updates=3, optimizer={"epochs": 2}))
     with torch.no_grad():
-        next(trainer._policy.parameters())[0, 0] = math.inf
+        next(trainer._policy.model.parameters())[0, 0] = math.inf
 
     trained = trainer.train(1, sealed(1), never)
 
@@ -249,8 +249,8 @@ def test_the_value_model_starts_at_the_scaled_and_centred_score(tmp_path: Path) 
     tokens = TokenRows([row.prompt_ids], [row.completion_ids], torch.device("cpu"))
     micro = tokens.microbatches([0], 1000)[0]
 
-    values = trainer._value.values(micro.hidden(trainer._value.backbone)).detach()
-    unscaled = plain._value.values(micro.hidden(plain._value.backbone)).detach()
+    values = trainer._critic._model.values(micro.hidden(trainer._critic._model.backbone)).detach()
+    unscaled = plain._critic._model.values(micro.hidden(plain._critic._model.backbone)).detach()
 
     torch.testing.assert_close(values, 2.0 * (unscaled - 0.25))
     from quatrain.models.loading import load_sequence_classifier
