@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.stages import Stage
@@ -31,7 +30,7 @@ class OpenRequest:
 
     token: Token
     stage: Stage
-    settings: Mapping[str, Any]
+    config_json: str
     model: ModelRef
     total_steps: int
     seed: int

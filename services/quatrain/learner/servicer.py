@@ -1,12 +1,11 @@
 """LearnerService on the wire: protobuf to dataclasses and back, nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import grpc
 
-from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
 from quatrain.learner.requests import OpenRequest, Status, StepOutcome, Token
 from quatrain.learner.service import LearnerService
@@ -120,7 +119,7 @@ def _open_request(request: learner_pb2.OpenRequest) -> OpenRequest:
     return OpenRequest(
         token=_token(request.token),
         stage=stage_of_proto(request.stage),
-        settings=_settings(request.config_json),
+        config_json=request.config_json,
         model=_folder(request.model, "model"),
         total_steps=request.total_steps,
         seed=request.seed,
@@ -137,16 +136,6 @@ def _open_request(request: learner_pb2.OpenRequest) -> OpenRequest:
         exact_logprobs=request.exact_logprobs,
         temperature=request.temperature,
     )
-
-
-def _settings(config_json: str) -> Mapping[str, Any]:
-    try:
-        settings = parse_json(config_json)
-    except ValueError as error:
-        raise InvalidInput(f"config_json is no JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise InvalidInput("config_json must be a JSON object, the resolved section of the stage.")
-    return settings
 
 
 def _status(status: Status) -> learner_pb2.GetStatusResponse:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tests.integration.learner.calls import SERVICE
 from tests.unit.learner.stages import never
 
-from quatrain.digests import canonical_json, sha256_hex
+from quatrain.digests import sha256_hex
 from quatrain.learner.backends import Trainer
 from quatrain.learner.requests import OpenRequest
 from quatrain.local.ports import free_port
@@ -138,7 +138,7 @@ def message_of(request: OpenRequest) -> learner_pb2.OpenRequest:
     return learner_pb2.OpenRequest(
         token=token_of(request),
         stage=request.stage.proto,
-        config_json=canonical_json(request.settings).decode(),
+        config_json=request.config_json,
         model=folder(request.model),
         value_model=folder(request.value_model),
         total_steps=request.total_steps,

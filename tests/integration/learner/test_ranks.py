@@ -24,6 +24,7 @@ from tests.integration.learner.ranked import (
 )
 from tests.unit.learner.stages import pair_table, ppo_settings, sealed, sft_table, stage_request
 
+from quatrain.digests import canonical_json
 from quatrain.errors import Fenced
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
@@ -40,7 +41,7 @@ from quatrain.v1 import learner_pb2
 STEPS = 3
 ROWS = {"data": "sha256:0", "batch_size": 4, "epochs": 2, "learning_rate": 1e-3, "microbatch_tokens": 30}
 PPO_SETTINGS = ppo_settings(kl={"controller": "adaptive", "target": 1.0, "horizon": 50.0}, optimizer={"minibatches": 2})
-LONG = ppo_settings(optimizer={"epochs": 200, "minibatches": 4})
+LONG = canonical_json(ppo_settings(optimizer={"epochs": 200, "minibatches": 4})).decode()
 LOST_SECONDS = 60.0
 
 
@@ -170,7 +171,7 @@ def test_a_fenced_step_leaves_both_ranks_for_the_next_session(
         request = request_of(PPO, store, folder, "fenced")
         newer = replace(request, token=Token("fenced", 2, 1))
         async with learner.stub() as stub:
-            await stub.Open(message_of(replace(request, settings=LONG)), timeout=60)
+            await stub.Open(message_of(replace(request, config_json=LONG)), timeout=60)
             step = asyncio.ensure_future(result_of(stub.Step(step_request(store, request, 1, sealed(1, rows=60)))))
             await await_running(stub)
             await stub.Open(message_of(newer), timeout=60)
@@ -187,7 +188,9 @@ def test_an_error_of_one_rank_is_the_error_of_the_call(
     learner: RankedLearner, store: ObjectStore, folder: Path
 ) -> None:
     async def act() -> None:
-        request = replace(request_of(SFT, store, folder, "broken"), settings={**ROWS, "batch_size": 0})
+        request = replace(
+            request_of(SFT, store, folder, "broken"), config_json=canonical_json({**ROWS, "batch_size": 0}).decode()
+        )
         async with learner.stub() as stub:
             error = await refusal(stub.Open(message_of(request), timeout=60))
         assert "batch_size" in error.message
@@ -221,7 +224,7 @@ def test_a_killed_rank_ends_the_other_in_mid_step(learner: RankedLearner, store:
     async def act() -> None:
         request = request_of(PPO, store, folder, "killed")
         async with learner.stub() as stub:
-            await stub.Open(message_of(replace(request, settings=LONG)), timeout=60)
+            await stub.Open(message_of(replace(request, config_json=LONG)), timeout=60)
             step = asyncio.ensure_future(result_of(stub.Step(step_request(store, request, 1, sealed(1, rows=60)))))
             await await_running(stub)
             learner.kill(1)

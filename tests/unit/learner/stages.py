@@ -13,10 +13,11 @@ from tests.unit.models.tiny_models import VOCABULARY, save_tiny_model
 from quatrain.batches import BatchRow, write_batch
 from quatrain.data import parquet
 from quatrain.data.tables import PAIRS_SCHEMA, SFT_SCHEMA
+from quatrain.digests import canonical_json
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.ppo.trainer import PpoTrainer
-from quatrain.learner.backends.torch_backend import read_settings
+from quatrain.learner.backends.torch_backend import read_section
 from quatrain.learner.requests import OpenRequest, Token
 from quatrain.refs import ModelRef
 from quatrain.stages import PPO, Stage
@@ -73,7 +74,7 @@ def stage_request(stage: Stage, settings: dict[str, Any], **changes: Any) -> Ope
     request = OpenRequest(
         token=Token("job-1", 1, 1),
         stage=stage,
-        settings=settings,
+        config_json=canonical_json(settings).decode(),
         model=ModelRef("store:models/m", "0" * 64),
         total_steps=TOTAL_STEPS,
         seed=3,
@@ -89,7 +90,7 @@ def ppo_trainer(folder: Path, settings: dict[str, Any] | None = None, **changes:
     torch.set_num_threads(1)
     request = stage_request(PPO, settings or ppo_settings(), **changes)
     inputs = Inputs(folder / "policy", folder / "reward")
-    return PpoTrainer(request, read_settings(PpoSpec, request.settings), inputs, torch.device("cpu"))
+    return PpoTrainer(request, read_section(PpoSpec, request.config_json), inputs, torch.device("cpu"))
 
 
 def weights(trainer: Any, folder: Path) -> dict[str, torch.Tensor]:

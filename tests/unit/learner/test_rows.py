@@ -1,5 +1,6 @@
 """SFT and reward-model training: what a batch is, what its numbers are."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from quatrain.errors import InvalidData, InvalidInput
 from quatrain.jobspec.sections import SftSpec
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.row_order import RowOrder
-from quatrain.learner.backends.torch_backend import TorchBackend, read_settings
+from quatrain.learner.backends.torch_backend import TorchBackend, read_section
 from quatrain.models.loading import load_causal_lm, load_sequence_classifier
 from quatrain.stages import REWARD, SFT, Stage
 
@@ -116,5 +117,11 @@ def test_a_row_outside_the_vocabulary_is_refused_at_opening(tmp_path: Path) -> N
 
 def test_a_wrong_section_names_its_fields() -> None:
     with pytest.raises(InvalidInput, match="learning_rate") as caught:
-        read_settings(SftSpec, {**ROWS, "learning_rate": -1.0})
+        read_section(SftSpec, json.dumps({**ROWS, "learning_rate": -1.0}))
     assert caught.value.violations[0].field == "learning_rate"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_section_that_is_no_json_object_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="config_json"):
+        read_section(SftSpec, text)

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from quatrain.learner.backends.checks import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
-from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
+from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
 from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_sequence_classifier, vocabulary_and_positions
 from quatrain.models.microbatches import by_token_budget
@@ -126,7 +125,7 @@ class RewardModelTrainer:
     def _parts(self) -> dict[str, Part]:
         return {"model": Part(self._model, self._optimizer)}
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> Identity:
         return {"stage": self._request.stage.name, "seed": self._request.seed, "rows": len(self._pairs.chosen_ids)}
 
     def _read(self, data: bytes) -> PairTable:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from quatrain.learner.backends.checks import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ranks import ALONE, Ranks
 from quatrain.learner.backends.row_order import RowOrder
-from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
+from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
@@ -129,7 +128,7 @@ class SftTrainer:
     def _parts(self) -> dict[str, Part]:
         return {"model": Part(self._model, self._optimizer)}
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> Identity:
         return {"stage": self._request.stage.name, "seed": self._request.seed, "rows": len(self._prompts)}
 
     def _lr(self, step: int) -> float:

@@ -18,6 +18,9 @@ from quatrain.learner.backends.optimizer import ModelOptimizer
 _VALUES = "state.json"
 _SAME_WIDTH = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+Identity = Mapping[str, str | int]
+"""What a checkpoint must have in common with the stage that takes it over: stage, seed, ..."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -37,7 +40,7 @@ def write_state(folder: Path, parts: Mapping[str, Part], values: Mapping[str, An
     (folder / _VALUES).write_bytes(canonical_json({**values, "skipped_in_a_row": skipped}))
 
 
-def read_state(folder: Path, parts: Mapping[str, Part], identity: Mapping[str, Any]) -> dict[str, Any]:
+def read_state(folder: Path, parts: Mapping[str, Part], identity: Identity) -> dict[str, Any]:
     """Takes over what `write_state` wrote and returns its values.
 
     Raises Corrupt when files cannot be read, do not fit the models, or when a value differs from `identity` (stage,

@@ -2,11 +2,12 @@
 
 import platform
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
 
+from quatrain.digests import parse_json
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.jobspec.sections import PpoSpec, RewardSpec, Section, SftSpec
 from quatrain.learner.backends import Inputs
@@ -25,7 +26,7 @@ Opener = Callable[[OpenRequest, Inputs, torch.device, Ranks], TorchTrainer]
 
 def _opener(section: type[S], trainer: Callable[[OpenRequest, S, Inputs, torch.device, Ranks], TorchTrainer]) -> Opener:
     def open_stage(request: OpenRequest, inputs: Inputs, device: torch.device, ranks: Ranks) -> TorchTrainer:
-        return trainer(request, read_settings(section, request.settings), inputs, device, ranks)
+        return trainer(request, read_section(section, request.config_json), inputs, device, ranks)
 
     return open_stage
 
@@ -61,10 +62,16 @@ class TorchBackend:
         return _OPENERS[request.stage](request, inputs, self._device, self._ranks)
 
 
-def read_settings(section: type[S], settings: Mapping[str, Any]) -> S:
-    """A resolved section of the job spec. Raises InvalidInput naming the wrong fields."""
+def read_section(section: type[S], config_json: str) -> S:
+    """Read a resolved section of the job spec. Raises InvalidInput naming the wrong fields."""
     try:
-        return section.model_validate(dict(settings))
+        document = parse_json(config_json)
+    except ValueError as error:
+        raise InvalidInput(f"config_json is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput("config_json must be a JSON object, the resolved section of the stage.")
+    try:
+        return section.model_validate(document)
     except ValidationError as error:
         violations = [
             FieldViolation(".".join(str(part) for part in wrong["loc"]), wrong["msg"]) for wrong in error.errors()

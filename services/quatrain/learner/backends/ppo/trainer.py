@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from quatrain.learner.backends.ppo.signals import compute_signals
 from quatrain.learner.backends.ppo.step import Signals, StepSettings, UpdateResult
 from quatrain.learner.backends.ppo.updates import Policy, run_updates
 from quatrain.learner.backends.ranks import ALONE, Ranks
-from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
+from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import TokenRows
 from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
@@ -125,7 +124,7 @@ class PpoTrainer:
     def _parts(self) -> dict[str, Part]:
         return {"policy": self._policy, **self._critic.parts}
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> Identity:
         return {
             "stage": self._request.stage.name,
             "seed": self._request.seed,
