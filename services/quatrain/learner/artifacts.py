@@ -88,10 +88,9 @@ class Artifacts:
         """Stores the current weights; a reward model goes with its tokenizer, so that it can score text."""
         if request.stage.makes_reward_model:
             self._copy_tokenizer(request, folder)
-        version = request.first_policy_version + step if request.stage.uses_rollouts else step
-        prefix = f"jobs/{request.token.job}/{request.stage}/policy/{version}-{request.token.attempt}"
+        prefix = f"jobs/{request.token.job}/{request.stage}/policy/{step}-{request.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
-        return ModelRef(f"store:{prefix}", digest, version if request.stage.uses_rollouts else None)
+        return ModelRef(f"store:{prefix}", digest, step if request.stage.uses_rollouts else None)
 
     def save(self, request: OpenRequest, step: int, folder: Path) -> ObjectRef:
         """Stores a checkpoint and gives its manifest."""

@@ -42,7 +42,6 @@ class OpenRequest:
     dtype: str = ""
     deterministic: bool = False
     checkpoint: ObjectRef | None = None
-    first_policy_version: int = 0
     tokenizer: ModelRef | None = None
     exact_logprobs: bool = False
     temperature: float = 1.0

@@ -96,7 +96,7 @@ class LearnerService:
             token=session.token,
             stage=session.request.stage,
             step=session.step,
-            policy_version=session.policy_version,
+            policy_version=session.step,
             running_step=running.step if running is not None and running.kind == "step" else 0,
         )
 
@@ -115,7 +115,7 @@ class LearnerService:
         return self._start(session, "step", step, self._train(session, step, batch))
 
     def publish(self, token: Token, step: int) -> asyncio.Future[ModelRef]:
-        """Writes the weights of version `first_policy_version + step`; step 0 is the start version."""
+        """Writes the weights after step `step` as a policy version; step 0 is the start version."""
         session = self._require(token)
         attached = self._attach(session, "publish", step)
         return attached or self._start(session, "publish", step, self._publish(session))
@@ -145,7 +145,7 @@ class LearnerService:
         session = self._require(token)
         _refuse_running(session, "logprobs")
         trainer = session.ready()
-        version = session.policy_version
+        version = session.step
         return await self._thread.run(trainer.logprobs, prompts, completions, temperature), version
 
     def close(self, token: Token) -> None:

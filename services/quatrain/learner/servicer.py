@@ -131,7 +131,6 @@ def _open_request(request: learner_pb2.OpenRequest) -> OpenRequest:
         dtype=request.dtype,
         deterministic=request.deterministic,
         checkpoint=ObjectRef.from_proto(request.checkpoint) if request.HasField("checkpoint") else None,
-        first_policy_version=request.first_policy_version,
         tokenizer=_folder(request.tokenizer, "tokenizer") if request.HasField("tokenizer") else None,
         exact_logprobs=request.exact_logprobs,
         temperature=request.temperature,

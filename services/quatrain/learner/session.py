@@ -53,11 +53,6 @@ class Session:
         return self.request.token
 
     @property
-    def policy_version(self) -> int:
-        """Version of the policy in memory."""
-        return self.request.first_policy_version + self.step
-
-    @property
     def running(self) -> Work | None:
         """The operation that runs now."""
         return self.work if self.work is not None and not self.work.task.done() else None

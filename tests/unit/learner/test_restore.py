@@ -1,5 +1,6 @@
 """A run that is saved, thrown away and loaded again ends with the same bits as one that never stopped."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,27 @@ def test_a_fork_may_change_a_fixed_kl_coefficient_and_goes_on_with_an_adaptive_o
     forked.load(tmp_path / "checkpoint")
 
     assert run(forked, 1)[0]["kl/coef"] == expected
+
+
+def test_a_checkpoint_of_the_first_releases_is_taken_over(tmp_path: Path) -> None:
+    """They say which policy version the stage began with, always 0, and more that nobody reads."""
+    open_trainer = opener(PPO, tmp_path)
+    unbroken, broken = open_trainer(), open_trainer()
+    run(unbroken, 3)
+    run(broken, 2)
+    (tmp_path / "checkpoint").mkdir()
+    broken.save(tmp_path / "checkpoint")
+    state = tmp_path / "checkpoint" / "state.json"
+    gone = {"first_policy_version": 0, "policy_version": 2, "skipped_total": 0}
+    state.write_text(json.dumps({**json.loads(state.read_text()), **gone}))
+
+    restored = open_trainer()
+    restored.load(tmp_path / "checkpoint")
+
+    assert restored.step == 2
+    run(restored, 3)
+    ours, theirs = weights(restored, tmp_path / "a"), weights(unbroken, tmp_path / "b")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -322,14 +322,14 @@ def test_a_checkpoint_opens_again_where_it_was_saved(tmp_path: Path) -> None:
 def test_publishing_names_version_and_attempt(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(replace(stand.request, first_policy_version=4))
+        await service.open(stand.request)
         start = await service.publish(ONE, 0)
-        assert (start.uri, start.policy_version) == ("store:jobs/job-1/ppo/policy/4-1", 4)
+        assert (start.uri, start.policy_version) == ("store:jobs/job-1/ppo/policy/0-1", 0)
         await service.step(ONE, 1, stand.batch(1))
         published = await service.publish(ONE, 1)
         assert await service.publish(ONE, 1) == published
-        assert (published.uri, published.policy_version) == ("store:jobs/job-1/ppo/policy/5-1", 5)
-        assert published.digest == sha256_hex(stand.store.get("jobs/job-1/ppo/policy/5-1/manifest.json"))
+        assert (published.uri, published.policy_version) == ("store:jobs/job-1/ppo/policy/1-1", 1)
+        assert published.digest == sha256_hex(stand.store.get("jobs/job-1/ppo/policy/1-1/manifest.json"))
 
     with_stand(tmp_path, act)
 

@@ -32,7 +32,7 @@ from quatrain.models.logprobs import completion_logprobs
 
 
 class PpoTrainer:
-    """Trains version first_policy_version + step - 1 into the next one, from sealed batches alone."""
+    """Trains policy version step - 1 into version step, from sealed batches alone."""
 
     def __init__(
         self, request: OpenRequest, spec: PpoSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
@@ -48,7 +48,6 @@ class PpoTrainer:
         self._bounds = Bounds(*vocabulary_and_positions(model))
         self._kl_coef = spec.kl.coef
         self._baseline = LengthBaseline()
-        self._skipped_total = 0
         self._step = 0
 
     @property
@@ -61,7 +60,7 @@ class PpoTrainer:
         if batch is None:
             raise InvalidInput(f"PPO step {step} needs a sealed batch.")
         started = time.perf_counter()
-        rows = read_rows(batch, self._request.first_policy_version + step - 1, self._bounds)
+        rows = read_rows(batch, step - 1, self._bounds)
         tokens = TokenRows(
             [row.prompt_ids for row in rows.rollouts], [row.completion_ids for row in rows.rollouts], self._device
         )
@@ -74,7 +73,6 @@ class PpoTrainer:
         metrics |= self._critic.metrics(tokens, signals, settings, by_critic)
         metrics["throughput/train_tokens_per_s"] = _real_tokens(tokens) / (time.perf_counter() - started)
         self._control_kl(metrics["kl/ref_seq"], len(rows.rollouts))
-        self._skipped_total += by_policy.skipped + by_critic.skipped
         self._step = step
         return StepResult(finite_metrics(metrics), write_tokens(_token_rows(rows, tokens, signals)))
 
@@ -100,17 +98,14 @@ class PpoTrainer:
         values = {
             **self._identity(),
             "step": self._step,
-            "policy_version": self._request.first_policy_version + self._step,
             "kl_coef": self._kl_coef,
             "length_baseline": [baseline.steps, list(baseline.lengths), list(baseline.scores)],
-            "skipped_total": self._skipped_total,
         }
         write_state(folder, self._parts(), values)
 
     def load(self, folder: Path) -> None:
         """Takes over what `save` wrote."""
         values = read_state(folder, self._parts(), self._identity())
-        self._skipped_total = values["skipped_total"]
         if self._spec.kl.controller == "adaptive":  # A fixed one may have been changed by a fork.
             self._kl_coef = values["kl_coef"]
         steps, lengths, scores = values["length_baseline"]
@@ -125,11 +120,7 @@ class PpoTrainer:
         return {"policy": self._policy, **self._critic.parts}
 
     def _identity(self) -> Identity:
-        return {
-            "stage": self._request.stage.name,
-            "seed": self._request.seed,
-            "first_policy_version": self._request.first_policy_version,
-        }
+        return {"stage": self._request.stage.name, "seed": self._request.seed}
 
     def _step_settings(self, step: int) -> StepSettings:
         request = self._request
