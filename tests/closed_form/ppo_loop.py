@@ -17,8 +17,9 @@ from quatrain.algorithms.kl import kl_reward
 from quatrain.algorithms.logprobs import token_logprobs
 from quatrain.algorithms.losses import policy_loss_sum, value_loss_sum
 from quatrain.algorithms.permutation import minibatches
-from quatrain.algorithms.rewards import compose_score, token_rewards
+from quatrain.algorithms.rewards import token_rewards
 from quatrain.algorithms.schedules import lr_at
+from quatrain.algorithms.scores import compose_score
 from quatrain.algorithms.whitening import whiten
 
 
