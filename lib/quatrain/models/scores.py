@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from quatrain.models.microbatches import by_token_budget
-from quatrain.models.sequences import PaddedBatch, hidden_states, pad_right, score_head
+from quatrain.models.sequences import PaddedBatch, by_token_budget, hidden_states, pad_right, score_head
 
 
 def batch_scores(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:

@@ -22,9 +22,8 @@ from quatrain.learner.backends.row_order import RowOrder
 from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
 from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_sequence_classifier, vocabulary_and_positions
-from quatrain.models.microbatches import by_token_budget
 from quatrain.models.scores import batch_scores, last_token_scores
-from quatrain.models.sequences import pad_right
+from quatrain.models.sequences import by_token_budget, pad_right
 
 
 class RewardModelTrainer:

@@ -15,8 +15,7 @@ from transformers import PreTrainedModel
 
 from quatrain.batches.sealed import IntArray
 from quatrain.learner.backends.ranks import Ranks
-from quatrain.models.microbatches import by_token_budget
-from quatrain.models.sequences import PaddedBatch, completion_positions, hidden_states, pad_completions
+from quatrain.models.sequences import PaddedBatch, by_token_budget, completion_positions, hidden_states, pad_completions
 
 
 @dataclass(frozen=True, eq=False)
