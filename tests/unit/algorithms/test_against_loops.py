@@ -1,6 +1,7 @@
 """Every formula against an independent loop over plain floats, to 1e-12, on any masked batch."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.algorithms.ragged import Ragged, ragged_batches
 
-from quatrain.algorithms.advantages import ESTIMATORS, gae
+from quatrain.algorithms.advantages import ESTIMATORS, EstimatorInputs, estimator_named, gae
 from quatrain.algorithms.kl import k1, k2, k3, kl_reward
 from quatrain.algorithms.logprobs import entropy, token_logprobs
 from quatrain.algorithms.losses import (
@@ -20,12 +21,18 @@ from quatrain.algorithms.losses import (
 )
 from quatrain.algorithms.sft import sft_loss_sum
 from quatrain.algorithms.whitening import whiten
+from quatrain.jobspec.sections import AdvantageSpec
 
 quick = settings(max_examples=30, deadline=None)
 
 
 def exactly(value: float | tuple[float, ...]) -> object:
     return pytest.approx(value, rel=1e-12, abs=1e-12)
+
+
+def alone(x: torch.Tensor) -> torch.Tensor:
+    """Groups of one sequence each."""
+    return torch.arange(x.shape[0])
 
 
 def bounded(x: float, low: float, high: float) -> float:
@@ -37,8 +44,10 @@ def bounded(x: float, low: float, high: float) -> float:
 def test_gae_is_the_double_sum_of_its_definition(batch: Ragged, gamma: float, lam: float) -> None:
     rewards, values = batch.draw(1), batch.draw(2)
 
-    advantages, returns = gae(rewards, values, batch.mask, gamma, lam)
+    estimate = gae(EstimatorInputs(rewards, values, batch.mask, alone(rewards), gamma, lam))
 
+    advantages, returns = estimate.advantages_BT, estimate.returns_BT
+    assert returns is not None
     for b, (r, v) in enumerate(zip(batch.rows(rewards), batch.rows(values), strict=True)):
         after = [*v[1:], 0.0]
         deltas = [r[t] + gamma * after[t] - v[t] for t in range(len(r))]
@@ -54,11 +63,26 @@ def test_gae_by_hand() -> None:
     rewards = torch.tensor([[0.0, -1.0, 2.0]], dtype=torch.float64)
     values = torch.tensor([[0.5, 1.0, -0.5]], dtype=torch.float64)
 
-    advantages, returns = ESTIMATORS["gae"](rewards, values, torch.ones(1, 3, dtype=torch.bool), 1.0, 0.5)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    estimate = estimator_named("gae").estimate(EstimatorInputs(rewards, values, mask, alone(rewards), 1.0, 0.5))
 
     # d = (0.5, -2.5, 2.5); A_3 = 2.5, A_2 = -2.5 + 1.25, A_1 = 0.5 - 0.625.
-    assert advantages.tolist() == [[-0.125, -1.25, 2.5]]
-    assert returns.tolist() == [[0.375, -0.25, 2.0]]
+    assert estimate.advantages_BT.tolist() == [[-0.125, -1.25, 2.5]]
+    assert estimate.returns_BT is not None
+    assert estimate.returns_BT.tolist() == [[0.375, -0.25, 2.0]]
+
+
+def test_gae_without_values_is_refused() -> None:
+    rewards = torch.zeros(1, 2)
+
+    with pytest.raises(ValueError, match="critic"):
+        gae(EstimatorInputs(rewards, None, torch.ones(1, 2, dtype=torch.bool), alone(rewards)))
+
+
+def test_the_spec_names_the_estimators_of_the_table() -> None:
+    assert get_args(AdvantageSpec.model_fields["estimator"].annotation) == tuple(ESTIMATORS)
+    with pytest.raises(ValueError, match="one of gae"):
+        estimator_named("grpo")
 
 
 @quick

@@ -25,6 +25,22 @@ from quatrain.stages import PPO, Stage
 Ints = npt.NDArray[np.int32]
 TOTAL_STEPS = 6
 
+METRICS = {
+    "reward/score_mean", "reward/score_std", "reward/helpful_mean", "reward/kl_penalty", "reward/total",
+    "reward/length_corr", "reward/length_explained", "reward/refused", "reward/skipped",
+    "kl/ref_seq", "kl/ref_seq_se", "kl/ref_token", "kl/ref_k3_token", "kl/coef",
+    "policy/entropy", "policy/clip_fraction", "policy/clip_fraction_low", "policy/clip_fraction_high",
+    "policy/clip_fraction_first", "policy/ratio_dev_first", "policy/ratio_mean", "policy/ratio_min",
+    "policy/ratio_max", "policy/approx_kl", "policy/loss", "loss/total",
+    "value/loss", "value/clip_fraction", "value/explained_variance",
+    "optim/policy_lr", "optim/value_lr", "optim/policy_grad_norm", "optim/value_grad_norm", "optim/skipped",
+    "completions/length_mean", "completions/length_min", "completions/length_max", "completions/length_p95",
+    "completions/eos_rate", "completions/distinct_2", "completions/duplicate_rate",
+    "sampler/mismatch_mean", "sampler/mismatch_max", "sampler/ess", "sampler/staleness",
+    "throughput/train_tokens_per_s",
+}  # fmt: skip
+"""Of every PPO step whose rows have the reward term `helpful`."""
+
 
 def never() -> None:
     """A check that never objects."""

@@ -56,6 +56,12 @@ def test_one_thread_is_one_lane() -> None:
     assert order == ["policy", "value"]
 
 
+def test_a_lane_without_a_neighbour_has_all_threads() -> None:
+    torch.set_num_threads(2)
+
+    assert TwoLanes(CPU, side_by_side=False).run(torch.get_num_threads, lambda: None) == (2, None)
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_an_error_in_a_lane_ends_the_pair_after_both(failing: int) -> None:
     torch.set_num_threads(2)

@@ -1,16 +1,23 @@
-"""All that is V in PPO: the value model, its optimizer, values, loss, updates and metrics."""
+"""All that is V in PPO: the value model, its optimizer, values, loss, updates, metrics and part of the checkpoint.
+
+Whether a job has a critic is for its advantage estimator to say (`quatrain.algorithms.advantages`).
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from typing_extensions import override
 
+from quatrain.algorithms.advantages import estimator_named
 from quatrain.algorithms.losses import value_loss_sum
 from quatrain.algorithms.metrics import Metrics, UpdateSums, explained_variance
+from quatrain.errors import InvalidInput
+from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Check, Inputs
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
 from quatrain.learner.backends.ppo.step import Minibatch, Signals, StepSettings, UpdateResult, run_update
@@ -22,28 +29,26 @@ from quatrain.models.loading import load_causal_lm, load_sequence_classifier
 from quatrain.models.sequences import score_head
 
 
-class Critic:
-    """The value model in training."""
+class Critic(Protocol):
+    """What a PPO step needs of V.
 
-    def __init__(
-        self, request: OpenRequest, inputs: Inputs, device: torch.device, adam: AdamSettings, ranks: Ranks
-    ) -> None:
-        self._model = _value_model(request, inputs, device)
-        self._optimizer = ModelOptimizer("value", self._model, adam, ranks)
+    A step asks for the values, then trains for some epochs, then reports::
+
+        values_N = critic.values(tokens, micros, check)
+        ...
+        for epoch in range(epochs):
+            critic.train_epoch(settings.minibatches(tokens, epoch), signals, settings, result, check)
+        metrics |= critic.metrics(tokens, signals, settings, result)
+    """
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """What a checkpoint holds of the critic."""
-        return {"value": Part(self._model, self._optimizer)}
+        """What a checkpoint holds of the critic, by name."""
+        ...
 
-    @torch.no_grad()
-    def values(self, tokens: TokenRows, micros: Sequence[Microbatch], check: Check) -> Tensor:
-        """Return the value before each completion token, [N], and 0 for the rows of other ranks."""
-        values_N = torch.zeros(sum(tokens.lengths), device=tokens.device)
-        for micro in micros:
-            check()
-            values_N[micro.token_M] = self._model.values(micro.hidden(self._model.backbone))
-        return values_N
+    def values(self, tokens: TokenRows, micros: Sequence[Microbatch], check: Check) -> Tensor | None:
+        """Return the value before each completion token, [N], 0 for the rows of other ranks; None without values."""
+        ...
 
     def train_epoch(
         self,
@@ -53,29 +58,118 @@ class Critic:
         result: UpdateResult,
         check: Check,
     ) -> None:
-        """Update the value model on each minibatch."""
-        loss_of = partial(self._loss, signals, settings.spec.clip.value)
-        for batch in batches:
-            base_lr = settings.spec.optimizer.value_lr
-            run_update(self._optimizer, base_lr, batch, loss_of, settings, result, check)
+        """Update the value model on each minibatch and add to `result` what that did."""
+        ...
 
     def metrics(self, tokens: TokenRows, signals: Signals, settings: StepSettings, result: UpdateResult) -> Metrics:
         """Return the metrics of the critic, except those of its loss (`training_metrics`)."""
+        ...
+
+
+def make_critic(
+    request: OpenRequest, spec: PpoSpec, inputs: Inputs, device: torch.device, adam: AdamSettings, ranks: Ranks
+) -> Critic:
+    """Return the critic that the estimator of the job needs. Raises InvalidInput for settings that do not fit it."""
+    if estimator_named(spec.advantage.estimator).needs_critic:
+        return ValueCritic(request, inputs, device, adam, ranks)
+    if spec.optimizer.value_warmup_steps:
+        raise InvalidInput(
+            f"ppo.optimizer.value_warmup_steps is {spec.optimizer.value_warmup_steps}, but the advantage estimator "
+            f"{spec.advantage.estimator} has no value model that could learn in them; leave it out."
+        )
+    return NoCritic()
+
+
+class ValueCritic(Critic):
+    """A value model in training, with an optimizer of its own."""
+
+    def __init__(
+        self, request: OpenRequest, inputs: Inputs, device: torch.device, adam: AdamSettings, ranks: Ranks
+    ) -> None:
+        self._model = _value_model(request, inputs, device)
+        self._optimizer = ModelOptimizer("value", self._model, adam, ranks)
+
+    @property
+    @override
+    def parts(self) -> Mapping[str, Part]:
+        return {"value": Part(self._model, self._optimizer)}
+
+    @override
+    @torch.no_grad()
+    def values(self, tokens: TokenRows, micros: Sequence[Microbatch], check: Check) -> Tensor:
+        values_N = torch.zeros(sum(tokens.lengths), device=tokens.device)
+        for micro in micros:
+            check()
+            values_N[micro.token_M] = self._model.values(micro.hidden(self._model.backbone))
+        return values_N
+
+    @override
+    def train_epoch(
+        self,
+        batches: Sequence[Minibatch],
+        signals: Signals,
+        settings: StepSettings,
+        result: UpdateResult,
+        check: Check,
+    ) -> None:
+        loss_of = partial(self._loss, *_targets(signals), settings.spec.clip.value)
+        base_lr = settings.spec.optimizer.value_lr
+        for batch in batches:
+            run_update(self._optimizer, base_lr, batch, loss_of, settings, result, check)
+
+    @override
+    def metrics(self, tokens: TokenRows, signals: Signals, settings: StepSettings, result: UpdateResult) -> Metrics:
+        values_N, returns_N = _targets(signals)
         return {
             "value/explained_variance": explained_variance(
-                tokens.padded(signals.values_N), tokens.padded(signals.returns_N), tokens.mask_BT
+                tokens.padded(values_N), tokens.padded(returns_N), tokens.mask_BT
             ),
             "optim/value_lr": settings.lr(settings.spec.optimizer.value_lr),
             "optim/value_grad_norm": result.norm.mean,
         }
 
-    def _loss(self, signals: Signals, clip: float | None, micro: Microbatch) -> tuple[Tensor, UpdateSums]:
+    def _loss(
+        self, values_N: Tensor, returns_N: Tensor, clip: float | None, micro: Microbatch
+    ) -> tuple[Tensor, UpdateSums]:
         new_M = self._model.values(micro.hidden(self._model.backbone))
         mask_M = torch.ones_like(new_M, dtype=torch.bool)
-        loss, sums = value_loss_sum(
-            new_M, signals.values_N[micro.token_M], signals.returns_N[micro.token_M], mask_M, clip
-        )
+        loss, sums = value_loss_sum(new_M, values_N[micro.token_M], returns_N[micro.token_M], mask_M, clip)
         return loss, UpdateSums(value=sums)
+
+
+class NoCritic(Critic):
+    """The critic of estimators that need none: nothing is loaded, trained or saved, and its metrics are None."""
+
+    @property
+    @override
+    def parts(self) -> Mapping[str, Part]:
+        return {}
+
+    @override
+    def values(self, tokens: TokenRows, micros: Sequence[Microbatch], check: Check) -> None:
+        return None
+
+    @override
+    def train_epoch(
+        self,
+        batches: Sequence[Minibatch],
+        signals: Signals,
+        settings: StepSettings,
+        result: UpdateResult,
+        check: Check,
+    ) -> None:
+        pass
+
+    @override
+    def metrics(self, tokens: TokenRows, signals: Signals, settings: StepSettings, result: UpdateResult) -> Metrics:
+        return {"value/explained_variance": None, "optim/value_lr": None, "optim/value_grad_norm": None}
+
+
+def _targets(signals: Signals) -> tuple[Tensor, Tensor]:
+    """Return old values and returns. Raises ValueError for an estimator that leaves its critic without returns."""
+    if signals.values_N is None or signals.returns_N is None:
+        raise ValueError("the advantage estimator needs a critic, but gives no returns that it could learn")
+    return signals.values_N, signals.returns_N
 
 
 class ValueModel(torch.nn.Module):

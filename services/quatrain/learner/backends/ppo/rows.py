@@ -26,6 +26,11 @@ class PpoRows:
         return [float(row.score or 0.0) for row in self.rollouts]
 
     @property
+    def groups(self) -> list[int]:
+        """One number for each rollout, equal for the samples of one prompt."""
+        return [row.prompt_index for row in self.rollouts]
+
+    @property
     def terms(self) -> dict[str, list[float | None]]:
         """Reward terms by name, one value a rollout; None where a term does not apply."""
         documents = [json.loads(row.terms) for row in self.rollouts]

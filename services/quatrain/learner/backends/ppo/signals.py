@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quatrain.algorithms.advantages import ESTIMATORS
+from quatrain.algorithms.advantages import EstimatorInputs, estimator_named
 from quatrain.algorithms.kl import kl_reward
 from quatrain.algorithms.losses import importance_weights
 from quatrain.algorithms.metrics import mismatch
@@ -50,7 +50,8 @@ def compute_signals(
         partial(_proximal, policy, tokens, micros, settings.temperature, check),
         partial(critic.values, tokens, micros, check),
     )
-    settings.ranks.all_reduce_sum([logprobs_N, entropy_N, values_N])  # Each is zero where another rank has the row.
+    # Each is zero where another rank has the row.
+    settings.ranks.all_reduce_sum([x_N for x_N in (logprobs_N, entropy_N, values_N) if x_N is not None])
     sampler_N = tokens.join([row.logprobs for row in rows.rollouts])
     ref_N = tokens.join([row.ref_logprobs for row in rows.rollouts])
     advantages_N, returns_N = _advantages(tokens, rows, settings, logprobs_N, ref_N, values_N)
@@ -81,24 +82,38 @@ def _proximal(
 
 
 def _advantages(
-    tokens: TokenRows, rows: PpoRows, settings: StepSettings, logprobs_N: Tensor, ref_N: Tensor, values_N: Tensor
-) -> tuple[Tensor, Tensor]:
+    tokens: TokenRows,
+    rows: PpoRows,
+    settings: StepSettings,
+    logprobs_N: Tensor,
+    ref_N: Tensor,
+    values_N: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Return advantages and, where there is a critic, the returns that it learns to predict, both [N]."""
     spec = settings.spec.advantage
     mask_BT = tokens.mask_BT
     if not mask_BT.shape[0]:
-        return values_N, values_N
+        return torch.zeros_like(logprobs_N), values_N
     kl_BT = kl_reward(tokens.padded(logprobs_N), tokens.padded(ref_N), settings.kl_coef_in_reward, mask_BT)
     rewards_BT = token_rewards(
         torch.tensor(rows.scores, dtype=torch.float32, device=tokens.device),
         kl_BT,
         torch.tensor(tokens.lengths, device=tokens.device),
     )
-    advantages_BT, returns_BT = ESTIMATORS[spec.estimator](
-        rewards_BT, tokens.padded(values_N), mask_BT, spec.gamma, spec.lam
+    estimate = estimator_named(spec.estimator).estimate(
+        EstimatorInputs(
+            rewards_BT=rewards_BT,
+            values_BT=None if values_N is None else tokens.padded(values_N),
+            mask_BT=mask_BT,
+            groups_B=torch.tensor(rows.groups, dtype=torch.long, device=tokens.device),
+            gamma=spec.gamma,
+            lam=spec.lam,
+        )
     )
+    advantages_BT, returns_BT = estimate.advantages_BT, estimate.returns_BT
     if spec.whiten:
         advantages_BT = whiten(advantages_BT, mask_BT)
-    return tokens.flat(advantages_BT), tokens.flat(returns_BT)
+    return tokens.flat(advantages_BT), None if returns_BT is None else tokens.flat(returns_BT)
 
 
 def _weights(rows: PpoRows, settings: StepSettings, logprobs_N: Tensor, sampler_N: Tensor) -> Tensor | None:

@@ -78,13 +78,16 @@ class StepSettings:
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """What a step learns from. Per token, [N] float32, detached. `weights_N` None means 1 everywhere."""
+    """What a step learns from. Per token, [N] float32, detached.
+
+    `values_N` and `returns_N` are None where there is no critic; `weights_N` None means 1 everywhere.
+    """
 
     logprobs_N: Tensor
     entropy_N: Tensor
-    values_N: Tensor
+    values_N: Tensor | None
     advantages_N: Tensor
-    returns_N: Tensor
+    returns_N: Tensor | None
     sampler_logprobs_N: Tensor
     ref_logprobs_N: Tensor
     weights_N: Tensor | None

@@ -18,7 +18,7 @@ from quatrain.learner.backends import Check, Inputs, StepResult
 from quatrain.learner.backends.checks import finite_metrics
 from quatrain.learner.backends.lanes import TwoLanes
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
-from quatrain.learner.backends.ppo.critic import Critic
+from quatrain.learner.backends.ppo.critic import make_critic
 from quatrain.learner.backends.ppo.rows import Bounds, PpoRows, read_rows
 from quatrain.learner.backends.ppo.signals import compute_signals
 from quatrain.learner.backends.ppo.step import Signals, StepSettings, UpdateResult
@@ -44,7 +44,7 @@ class PpoTrainer:
         adam = _adam_settings(spec)
         model = load_causal_lm(inputs.model, dtype=request.dtype, device=device)
         self._policy = Policy(model, ModelOptimizer("policy", model, adam, ranks))
-        self._critic = Critic(request, inputs, device, adam, ranks)
+        self._critic = make_critic(request, spec, inputs, device, adam, ranks)
         self._bounds = Bounds(*vocabulary_and_positions(model))
         self._kl_coef = spec.kl.coef
         self._baseline = LengthBaseline()
@@ -65,7 +65,8 @@ class PpoTrainer:
             [row.prompt_ids for row in rows.rollouts], [row.completion_ids for row in rows.rollouts], self._device
         )
         settings = self._step_settings(step)
-        lanes = TwoLanes(self._device, self._ranks)
+        # Without a critic the second lane would be idle.
+        lanes = TwoLanes(self._device, self._ranks, side_by_side=bool(self._critic.parts))
         signals = compute_signals(self._policy.model, self._critic, tokens, rows, settings, lanes, check)
         by_policy, by_critic = run_updates(self._policy, self._critic, tokens, signals, settings, lanes, check)
         metrics = self._batch_metrics(rows, tokens, signals)
@@ -189,14 +190,13 @@ def _real_tokens(tokens: TokenRows) -> int:
 
 
 def _token_rows(rows: PpoRows, tokens: TokenRows, signals: Signals) -> list[TokenRow]:
-    columns = [
-        tokens.split(x_N)
-        for x_N in (
-            signals.logprobs_N,
-            signals.values_N,
-            signals.advantages_N,
-            signals.returns_N,
-            signals.entropy_N,
-        )
-    ]
-    return [TokenRow(row.rollout_id, *arrays) for row, *arrays in zip(rows.rollouts, *columns, strict=True)]
+    columns = (
+        signals.logprobs_N,
+        signals.values_N,
+        signals.advantages_N,
+        signals.returns_N,
+        signals.entropy_N,
+    )
+    nothing = [np.empty(0, np.float32)] * len(rows.rollouts)
+    arrays = [nothing if column_N is None else tokens.split(column_N) for column_N in columns]
+    return [TokenRow(row.rollout_id, *of_row) for row, *of_row in zip(rows.rollouts, *arrays, strict=True)]
