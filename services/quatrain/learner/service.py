@@ -144,6 +144,7 @@ class LearnerService:
         """Logprobs under the policy in training, and its version. Raises WrongState while something runs."""
         session = self._require(token)
         _refuse_running(session, "logprobs")
+        session.require_stored()
         trainer = session.ready()
         version = session.step
         return await self._thread.run(trainer.logprobs, prompts, completions, temperature), version
@@ -264,10 +265,12 @@ class LearnerService:
         try:
             _refuse_running(session, f"{kind} of step {step}")
             session.ready()
-            if kind != "step" and step != session.step:
-                raise WrongState(
-                    f"The learner is at step {session.step} of {session.token}; cannot {kind} step {step}."
-                )
+            if kind != "step":
+                session.require_stored()
+                if step != session.step:
+                    raise WrongState(
+                        f"The learner is at step {session.step} of {session.token}; cannot {kind} step {step}."
+                    )
         except QuatrainError:
             work.close()
             raise

@@ -81,6 +81,13 @@ class Session:
             raise WrongState(f"The learner is still opening {self.token}; call Open again and wait for its answer.")
         return self.trainer
 
+    def require_stored(self) -> None:
+        """Raise WrongState if the trainer is ahead of `step`: a result could not be stored yet."""
+        if self.pending is not None:
+            raise WrongState(
+                f"Step {self.pending.step} of {self.token} is trained, but its result is not stored; call Step again."
+            )
+
     def train(self, step: int, batch: bytes | None) -> PendingResult:
         """Trains one step on the model thread; a failure makes the session unusable, since state is half changed."""
         trainer = self.ready()

@@ -280,6 +280,31 @@ def test_a_store_that_is_away_after_the_step_costs_no_second_training(tmp_path: 
     with_stand(tmp_path, act)
 
 
+def test_a_step_that_is_not_stored_yet_is_written_under_no_other_number(tmp_path: Path) -> None:
+    async def act(stand: Stand) -> None:
+        service = stand.service
+        await service.open(stand.request)
+        batch = stand.batch(1)
+        stand.store.away = True
+        with pytest.raises(Unavailable):
+            await service.step(ONE, 1, batch)
+        stand.store.away = False
+        uses: list[Callable[[], Any]] = [
+            lambda: service.publish(ONE, 0),
+            lambda: service.save(ONE, 0),
+            lambda: service.export(ONE, {}),
+        ]
+        for use in uses:
+            with pytest.raises(WrongState, match=r"Step 1 .* not stored"):
+                use()
+        with pytest.raises(WrongState, match="not stored"):
+            await service.logprobs(ONE, [], [], 1.0)
+        await service.step(ONE, 1, batch)
+        assert (await service.save(ONE, 1)).key == "jobs/job-1/ppo/checkpoints/1-1/manifest.json"
+
+    with_stand(tmp_path, act)
+
+
 def test_a_silent_owner_loses_the_session(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
