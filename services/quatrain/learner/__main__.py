@@ -167,7 +167,7 @@ def check_log(store: ObjectStore, token: Token) -> None:
     """Raises Fenced when the job's log knows a newer owner or attempt than `token`."""
     log = JobLog(store, token.job)
     log.refresh()
-    if (log.view.epoch, log.view.attempt) > token.rank:
+    if (log.view.epoch, log.view.attempt) > token.precedence:
         raise Fenced(
             f"{token} is superseded: the log of the job is at epoch {log.view.epoch} attempt {log.view.attempt}."
         )

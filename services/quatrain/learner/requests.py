@@ -9,14 +9,14 @@ from quatrain.stages import Stage
 
 @dataclass(frozen=True)
 class Token:
-    """Proof of ownership of a job. Of two tokens of one job the one with the higher `rank` is the newer."""
+    """Proof of ownership of a job. Of two tokens of one job the one with the higher `precedence` is the newer."""
 
     job: str
     epoch: int
     attempt: int
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def precedence(self) -> tuple[int, int]:
         """Owner epoch first, learner attempt second."""
         return (self.epoch, self.attempt)
 
@@ -26,7 +26,10 @@ class Token:
 
 @dataclass(frozen=True)
 class OpenRequest:
-    """Everything that opening a stage needs; the meaning of each field stands in learner.proto, OpenRequest."""
+    """Everything that opening a stage needs; learner.proto, OpenRequest, says what each field means.
+
+    `config_json` is read by the backend, which knows the section of each stage.
+    """
 
     token: Token
     stage: Stage
@@ -49,7 +52,7 @@ class OpenRequest:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """Result of one step: metrics under the names of algorithms section 5 (None: not defined for this step)."""
+    """The result of one step: metrics under the names of docs/metrics.md (None: not defined for this step)."""
 
     step: int
     metrics: Mapping[str, float | None]

@@ -2,6 +2,15 @@
 
 Long operations are tasks that outlive the call that started them: a caller that lost its stream calls again and
 attaches. All methods run on the event loop; torch runs only in the model thread, store I/O only in worker threads.
+
+What holds between two calls (`session.py` has the states of a session):
+- `_session` is None or the one session that has not ended. Whatever ends it (`_end`, a failed `_load`) also forgets it.
+- `_newest[job]` is at least the token of every session that this process has opened for the job (of the last 256 jobs).
+  It outlives the session, so that a superseded owner stays out after a close or a time-out.
+- A session is claimed before its inputs are fetched, without an await between the comparison of tokens and the claim:
+  of two owners that open at the same time the newer one wins.
+- A long operation calls `session.check()` after its last await, before it changes the session or answers: the session
+  may have been taken over meanwhile, and then its result is lost.
 """
 
 import asyncio
@@ -14,19 +23,19 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Unavailable, WrongState
+from quatrain.errors import InvalidInput, LearnerBusy, QuatrainError, Unavailable, WrongState
 from quatrain.faults import fault_point
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
 from quatrain.learner.requests import ExportedModel, OpenRequest, Status, StepOutcome, Token
-from quatrain.learner.session import Session, Work, require_token
+from quatrain.learner.session import Session, Work, require_newest, require_token
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.worker import ModelThread
 from quatrain.telemetry.logging import get_logger
 
 T = TypeVar("T")
 
-# Jobs whose newest token is remembered after their session: enough for the zombies of one process's recent past.
+# Jobs whose newest token is remembered after their session: enough for late calls of recent owners.
 _REMEMBERED_JOBS = 256
 
 _log = get_logger("quatrain.learner")
@@ -34,7 +43,7 @@ _log = get_logger("quatrain.learner")
 
 @dataclass(frozen=True)
 class Host:
-    """What a learner process is: its stable name and the seconds after which a silent owner loses the session."""
+    """A learner process: its stable name, and the seconds after which a silent owner loses the session."""
 
     learner_id: str
     owner_timeout: float
@@ -63,7 +72,7 @@ class LearnerService:
         self._newest: OrderedDict[str, Token] = OrderedDict()
 
     async def open(self, request: OpenRequest) -> Status:
-        """Opens a stage and waits until it is loaded; the same token again attaches or returns the status.
+        """Open a stage and wait until it is loaded; the same token again attaches or returns the status.
 
         Raises LearnerBusy for another job, Fenced for an older token, and what loading raises.
         """
@@ -79,9 +88,9 @@ class LearnerService:
         return self.status(request.token)
 
     def status(self, token: Token | None = None) -> Status:
-        """Who holds the learner and where it is; the session's own token renews the owner's sign of life.
+        """Return who holds the learner and where it is; the session's own token renews the owner's sign of life.
 
-        Raises Unavailable when the model thread is stuck: then it is nobody's.
+        Raises Unavailable if the model thread is stuck.
         """
         self.check_progress()
         session = self._session
@@ -101,7 +110,7 @@ class LearnerService:
         )
 
     def step(self, token: Token, step: int, batch: ObjectRef | None) -> asyncio.Future[StepOutcome]:
-        """Trains step `step`, attaches to it while it runs, or gives the recorded result of the last one."""
+        """Train step `step`, attach to it while it runs, or return the recorded result of the last one."""
         session = self._require(token)
         attached = self._attach(session, "step", step)
         if attached is not None:
@@ -115,19 +124,19 @@ class LearnerService:
         return self._start(session, "step", step, self._train(session, step, batch))
 
     def publish(self, token: Token, step: int) -> asyncio.Future[ModelRef]:
-        """Writes the weights after step `step` as a policy version; step 0 is the start version."""
+        """Write the weights after step `step` as a policy version; step 0 is the start version."""
         session = self._require(token)
         attached = self._attach(session, "publish", step)
         return attached or self._start(session, "publish", step, self._publish(session))
 
     def save(self, token: Token, step: int) -> asyncio.Future[ObjectRef]:
-        """Writes all state after step `step` as a checkpoint folder and gives its manifest."""
+        """Write all state after step `step` as a checkpoint folder and return its manifest."""
         session = self._require(token)
         attached = self._attach(session, "save", step)
         return attached or self._start(session, "save", step, self._save(session))
 
     def export(self, token: Token, extra_files: dict[str, bytes]) -> asyncio.Future[ExportedModel]:
-        """Writes the current model as a Hugging Face folder under models/DIGEST; equal content, equal digest."""
+        """Write the current model as a Hugging Face folder under models/DIGEST; equal content gives an equal digest."""
         session = self._require(token)
         running = session.running
         if running is not None and running.kind == "export":
@@ -141,7 +150,7 @@ class LearnerService:
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> tuple[list[npt.NDArray[np.float32]], int]:
-        """Logprobs under the policy in training, and its version. Raises WrongState while something runs."""
+        """Return logprobs under the policy in training, and its version. Raises WrongState while something runs."""
         session = self._require(token)
         _refuse_running(session, "logprobs")
         session.require_stored()
@@ -150,22 +159,22 @@ class LearnerService:
         return await self._thread.run(trainer.logprobs, prompts, completions, temperature), version
 
     def close(self, token: Token) -> None:
-        """Ends the session of `token`; without one it does nothing. Raises Fenced for an older token."""
+        """End the session of `token`, if there is one. Raises Fenced for an older token."""
         session = self._session
         if session is None or session.token.job != token.job:
             return
         self._end(require_token(session, token, self._newest.get(token.job)), "closed by its owner")
 
     def touch(self, token: Token) -> None:
-        """A sign of life of the owner, given at each heartbeat that reached it. Raises as every other call does."""
+        """Record a sign of life of the owner: a heartbeat reached it. Raises as every other call does."""
         self._require(token)
 
     def check_progress(self) -> None:
-        """Raises Unavailable when the model thread is stuck."""
+        """Raise Unavailable if the model thread is stuck."""
         self._thread.check_progress()
 
     def close_if_silent(self) -> bool:
-        """Ends the session when its owner gave no sign of life for `owner_timeout` seconds."""
+        """End the session if its owner gave no sign of life for `owner_timeout` seconds."""
         session = self._session
         if session is None or self._clock() - session.last_sign <= self._host.owner_timeout:
             return False
@@ -173,7 +182,7 @@ class LearnerService:
         return True
 
     async def hand_back(self) -> None:
-        """Before the process ends: finishes a checkpoint or an export, and gives up what only its memory could keep."""
+        """Finish a checkpoint or an export before the process ends, and cancel everything else."""
         session = self._session
         if session is None:
             return
@@ -186,7 +195,7 @@ class LearnerService:
             session.opening.cancel()
 
     async def watch(self) -> None:
-        """Calls close_if_silent for as long as the process lives."""
+        """Close the session of a silent owner; runs for as long as the process lives."""
         while True:
             await asyncio.sleep(min(1.0, self._host.owner_timeout / 4))
             self.close_if_silent()
@@ -195,16 +204,14 @@ class LearnerService:
 
     def _claim(self, request: OpenRequest) -> Session:
         session, token = self._session, request.token
-        newest = self._newest.get(token.job)
-        if newest is not None and token.rank < newest.rank:
-            raise Fenced(f"{token} is superseded by epoch {newest.epoch} attempt {newest.attempt}; stop this owner.")
+        require_newest(token, self._newest.get(token.job))
         if session is not None:
             if session.token.job != token.job:
                 raise LearnerBusy(
                     f"Learner {self._host.learner_id} serves {session.token}, not job {token.job}; "
                     "use another learner or wait until it is free."
                 )
-            if session.token.rank == token.rank:
+            if session.token.precedence == token.precedence:
                 return session
             self._end(session, f"taken over by {token}")
         self._newest[token.job] = token
@@ -344,6 +351,6 @@ def _refuse_running(session: Session, wanted: str) -> None:
 
 def _task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     task = asyncio.get_running_loop().create_task(work)
-    # The caller may be gone when the task fails; its error is then told by the next call, not by the loop's log.
+    # The caller may be gone when the task fails; the next call raises its error then, so the loop need not log it.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
