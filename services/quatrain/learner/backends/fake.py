@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
+from typing_extensions import override
 
 from quatrain.batches import BatchRow, TokenRow, read_batch, write_tokens
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt, WrongState
-from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
+from quatrain.learner.backends import Backend, Check, Inputs, StepResult, Trainer
 from quatrain.learner.requests import OpenRequest
 
 _STATE = "state.json"
 
 
-class FakeTrainer:
+class FakeTrainer(Trainer):
     """Counts steps and folds a digest; `number` is a value in 0..1 drawn from it."""
 
     def __init__(self, request: OpenRequest) -> None:
@@ -30,12 +31,12 @@ class FakeTrainer:
         self._digest = _fold("start", request.stage.name, str(request.seed), request.model.digest)
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._step
 
+    @override
     def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
-        """Folds the step into the digest."""
         check()
         self._digest = _fold(self._digest, str(step), *([] if batch is None else map(_content, read_batch(batch))))
         self._step = step
@@ -58,30 +59,30 @@ class FakeTrainer:
         }
         return StepResult(metrics, write_tokens([_token_row(row.rollout_id, row.logprobs) for row in rows]))
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """Minus one for every completion token."""
         if self._request.stage.makes_reward_model:
             raise WrongState(f"The stage {self._request.stage} trains no policy.")
         return [np.full(len(completion), -1.0, dtype=np.float32) for completion in completions]
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes a folder of the usual shape whose weights are the digest."""
         (folder / "config.json").write_bytes(canonical_json({"model_type": "quatrain-fake"}))
         (folder / "generation_config.json").write_bytes(canonical_json({}))
         weights = np.frombuffer(bytes.fromhex(self._digest), dtype=np.uint8)
         save_file({"digest": weights.copy()}, folder / "model.safetensors")
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes step and digest."""
         (folder / _STATE).write_bytes(canonical_json({"step": self._step, "digest": self._digest}))
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over what `save` wrote."""
         try:
             values = json.loads((folder / _STATE).read_bytes())
             self._step, self._digest = int(values["step"]), str(values["digest"])
@@ -89,16 +90,16 @@ class FakeTrainer:
             raise Corrupt(f"The checkpoint is none of the fake backend's: {error}") from error
 
 
-class FakeBackend:
+class FakeBackend(Backend):
     """Makes fake trainers."""
 
     @property
+    @override
     def device(self) -> str:
-        """No device."""
         return "none (fake)"
 
+    @override
     def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
-        """A fake trainer at step 0; the inputs are not looked at."""
         del inputs
         return FakeTrainer(request)
 

@@ -6,8 +6,11 @@ equal to the bit.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor
+
+from quatrain.learner.backends import Trainer
 
 
 class Ranks:
@@ -29,6 +32,14 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+class RankedTrainer(Trainer, Protocol):
+    """A trainer that shares its work with other ranks, which compare their weights after each step."""
+
+    def fingerprint(self) -> int:
+        """Return a number that differs where weights differ, but for an unlikely chance."""
+        ...
 
 
 def balance(costs: Sequence[int], size: int) -> list[list[int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from typing_extensions import override
 
 from quatrain.algorithms.reward_model import accuracy, held_out_report, pairwise_loss
 from quatrain.algorithms.schedules import lr_at
@@ -17,7 +18,7 @@ from quatrain.jobspec.sections import RewardSpec
 from quatrain.learner.backends import Check, Inputs, StepResult
 from quatrain.learner.backends.checks import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
-from quatrain.learner.backends.ranks import ALONE, Ranks
+from quatrain.learner.backends.ranks import ALONE, RankedTrainer, Ranks
 from quatrain.learner.backends.row_order import RowOrder
 from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
 from quatrain.learner.requests import OpenRequest
@@ -26,7 +27,7 @@ from quatrain.models.scores import batch_scores, last_token_scores
 from quatrain.models.sequences import by_token_budget, pad_right
 
 
-class RewardModelTrainer:
+class RewardModelTrainer(RankedTrainer):
     """Trains a classifier with one label, its trunk from the SFT model, its head new."""
 
     def __init__(
@@ -51,12 +52,12 @@ class RewardModelTrainer:
         self._step = 0
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._step
 
+    @override
     def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
-        """Trains one optimizer step; after the last one the held-out pairs are judged."""
         del batch
         started = time.perf_counter()
         rows = self._order.batch(step)
@@ -92,33 +93,33 @@ class RewardModelTrainer:
             metrics |= self._report()
         return StepResult(finite_metrics(metrics))
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """A reward model has no logprobs."""
         raise WrongState("The reward stage trains a reward model, which has no logprobs; ask in the ppo stage.")
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes the classifier as transformers does; its plain score is uncentred."""
         self._model.save_pretrained(folder)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes model, optimizer, cursor, running accuracy and the random state."""
         write_state(
             folder, self._parts(), {**self._identity(), "step": self._step, "wins": self._wins, "seen": self._seen}
         )
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over what `save` wrote."""
         values = read_state(folder, self._parts(), self._identity())
         self._wins, self._seen = values["wins"], values["seen"]
         self._step = values["step"]
 
+    @override
     def fingerprint(self) -> int:
-        """A number that differs where weights do."""
         return fingerprint(self._parts())
 
     def _parts(self) -> dict[str, Part]:

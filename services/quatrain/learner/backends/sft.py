@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from quatrain.algorithms.schedules import lr_at
 from quatrain.algorithms.sft import sft_loss_sum
@@ -19,7 +20,7 @@ from quatrain.jobspec.sections import SftSpec
 from quatrain.learner.backends import Check, Inputs, StepResult
 from quatrain.learner.backends.checks import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
-from quatrain.learner.backends.ranks import ALONE, Ranks
+from quatrain.learner.backends.ranks import ALONE, RankedTrainer, Ranks
 from quatrain.learner.backends.row_order import RowOrder
 from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
@@ -35,7 +36,7 @@ class _Sums:
     right: float = 0.0
 
 
-class SftTrainer:
+class SftTrainer(RankedTrainer):
     """Trains the base model on prompt and completion rows; batch t is a function of data, seed and t."""
 
     def __init__(
@@ -60,12 +61,12 @@ class SftTrainer:
         self._step = 0
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._step
 
+    @override
     def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
-        """Trains one optimizer step."""
         del batch
         started = time.perf_counter()
         rows = self._order.batch(step)
@@ -98,31 +99,31 @@ class SftTrainer:
         }
         return StepResult(finite_metrics(metrics))
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """Logprobs of the completions under the model in training."""
         budget = self._settings.microbatch_tokens
         return completion_logprobs(self._model, prompts, completions, temperature=temperature, token_budget=budget)
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes the language model."""
         self._model.save_pretrained(folder)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes model, optimizer, cursor and the random state."""
         write_state(folder, self._parts(), {**self._identity(), "step": self._step})
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over what `save` wrote."""
         values = read_state(folder, self._parts(), self._identity())
         self._step = values["step"]
 
+    @override
     def fingerprint(self) -> int:
-        """A number that differs where weights do."""
         return fingerprint(self._parts())
 
     def _parts(self) -> dict[str, Part]:

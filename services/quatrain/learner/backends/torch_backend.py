@@ -6,13 +6,14 @@ from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
+from typing_extensions import override
 
 from quatrain.digests import parse_json
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.jobspec.sections import PpoSpec, RewardSpec, Section, SftSpec
-from quatrain.learner.backends import Inputs
+from quatrain.learner.backends import Backend, Inputs
 from quatrain.learner.backends.ppo.trainer import PpoTrainer
-from quatrain.learner.backends.ranks import ALONE, Ranks
+from quatrain.learner.backends.ranks import ALONE, RankedTrainer, Ranks
 from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer
 from quatrain.learner.requests import OpenRequest
@@ -20,12 +21,13 @@ from quatrain.models.device import pick_device, set_determinism, set_threads
 from quatrain.stages import PPO, REWARD, SFT, Stage
 
 S = TypeVar("S", bound=Section)
-TorchTrainer = SftTrainer | RewardModelTrainer | PpoTrainer
-Opener = Callable[[OpenRequest, Inputs, torch.device, Ranks], TorchTrainer]
+Opener = Callable[[OpenRequest, Inputs, torch.device, Ranks], RankedTrainer]
 
 
-def _opener(section: type[S], trainer: Callable[[OpenRequest, S, Inputs, torch.device, Ranks], TorchTrainer]) -> Opener:
-    def open_stage(request: OpenRequest, inputs: Inputs, device: torch.device, ranks: Ranks) -> TorchTrainer:
+def _opener(
+    section: type[S], trainer: Callable[[OpenRequest, S, Inputs, torch.device, Ranks], RankedTrainer]
+) -> Opener:
+    def open_stage(request: OpenRequest, inputs: Inputs, device: torch.device, ranks: Ranks) -> RankedTrainer:
         return trainer(request, read_section(section, request.config_json), inputs, device, ranks)
 
     return open_stage
@@ -39,7 +41,7 @@ _OPENERS: Mapping[Stage, Opener] = {
 """Of each stage its section of the spec and its trainer."""
 
 
-class TorchBackend:
+class TorchBackend(Backend):
     """Trains on `device` (auto, cpu, cuda, cuda:N) as one of `ranks`; `threads` 0 leaves torch's choice."""
 
     def __init__(self, device: str, threads: int, ranks: Ranks = ALONE) -> None:
@@ -48,14 +50,14 @@ class TorchBackend:
         self._threads = threads
 
     @property
+    @override
     def device(self) -> str:
-        """The device in words."""
         if self._device.type == "cuda":
             return f"cuda {torch.cuda.get_device_name(self._device)}"
         return f"cpu {platform.machine()}, {self._threads or torch.get_num_threads()} threads"
 
-    def open(self, request: OpenRequest, inputs: Inputs) -> TorchTrainer:
-        """A trainer of the request's stage at step 0."""
+    @override
+    def open(self, request: OpenRequest, inputs: Inputs) -> RankedTrainer:
         set_threads(self._threads)
         torch.manual_seed(request.seed)
         set_determinism(request.deterministic)

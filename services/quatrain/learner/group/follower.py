@@ -6,7 +6,8 @@ from typing import Any
 
 from quatrain.errors import QuatrainError, WrongState
 from quatrain.learner.artifacts import Artifacts
-from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
+from quatrain.learner.backends.ranks import RankedTrainer
+from quatrain.learner.backends.torch_backend import TorchBackend
 from quatrain.learner.group.codec import request_from_json
 from quatrain.learner.group.group import CollectiveBlock, Group, RankLost
 from quatrain.learner.requests import OpenRequest
@@ -24,7 +25,7 @@ class Follower:
         self._artifacts = artifacts
         self._group = group
         self._request: OpenRequest | None = None
-        self._trainer: TorchTrainer | None = None
+        self._trainer: RankedTrainer | None = None
 
     async def follow(self, thread: ModelThread) -> None:
         """Run the commands of rank 0 until the group is lost. Raises RankLost then.
@@ -75,7 +76,7 @@ class Follower:
         trainer.train(step, batch, self._check)
         self._group.compare(trainer.fingerprint())
 
-    def _opened(self) -> tuple[OpenRequest, TorchTrainer]:
+    def _opened(self) -> tuple[OpenRequest, RankedTrainer]:
         if self._request is None or self._trainer is None:
             raise WrongState("This rank has no open stage; open it again.")
         return self._request, self._trainer

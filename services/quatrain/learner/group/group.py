@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from typing_extensions import override
 
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt, QuatrainError, RunFailed, Unavailable
@@ -132,8 +133,8 @@ class Group(Ranks):
 
     # -- collective operations
 
+    @override
     def all_gather(self, values: Sequence[float]) -> list[list[float]]:
-        """Return the values of every rank."""
         self.barrier()
         table = torch.zeros((self.size, len(values)), dtype=torch.float64)
         table[self.rank] = torch.tensor(values, dtype=torch.float64)
@@ -142,8 +143,9 @@ class Group(Ranks):
         rows: list[list[float]] = table.tolist()
         return rows
 
+    @override
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
-        """Sum in few large buckets; equal tensors and ranks always give the same result."""
+        # In few large buckets; equal tensors and ranks always give the same result.
         self.barrier()
         with torch.no_grad(), self._losing_on_error():
             for bucket in _buckets(tensors):

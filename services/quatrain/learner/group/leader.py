@@ -5,16 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from quatrain.errors import WrongState
-from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
-from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
+from quatrain.learner.backends import Backend, Check, Inputs, StepResult, Trainer
+from quatrain.learner.backends.ranks import RankedTrainer
+from quatrain.learner.backends.torch_backend import TorchBackend
 from quatrain.learner.group.codec import request_to_json
 from quatrain.learner.group.group import Group
 from quatrain.learner.requests import OpenRequest
 
 
-class LeaderBackend:
+class LeaderBackend(Backend):
     """Opens a stage on all ranks."""
 
     def __init__(self, backend: TorchBackend, group: Group) -> None:
@@ -23,12 +25,12 @@ class LeaderBackend:
         self._opened: LeaderTrainer | None = None
 
     @property
+    @override
     def device(self) -> str:
-        """The devices in words."""
         return f"{self._group.size} ranks of {self._backend.device}"
 
+    @override
     def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
-        """A trainer at step 0 on every rank. Raises what any rank raises."""
         self._opened = None
         with self._group.broadcast_command("open", request=request_to_json(request)):
             trainer = self._backend.open(request, inputs)
@@ -42,22 +44,21 @@ class LeaderBackend:
             raise WrongState("The ranks of the learner have another stage open; open this one again.")
 
 
-class LeaderTrainer:
+class LeaderTrainer(Trainer):
     """Trains and loads with the other ranks; reads and writes the weights alone, since all ranks have the same."""
 
-    def __init__(self, backend: LeaderBackend, trainer: TorchTrainer, group: Group) -> None:
+    def __init__(self, backend: LeaderBackend, trainer: RankedTrainer, group: Group) -> None:
         self._backend = backend
         self._trainer = trainer
         self._group = group
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._trainer.step
 
+    @override
     def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
-        """Trains a step on all ranks."""
-
         def checked() -> None:
             check()
             self._group.check_peers()
@@ -70,25 +71,25 @@ class LeaderTrainer:
             self._group.compare(self._trainer.fingerprint())
         return result
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """Logprobs under the model in training."""
         return self._trainer.logprobs(prompts, completions, temperature)
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes the model."""
         self._trainer.write_model(folder)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes all state, which does not tell how many ranks made it."""
         self._trainer.save(folder)
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over saved state on all ranks; each fetches its own copy."""
         self._backend.require(self)
         with self._group.broadcast_command("load"):
             self._trainer.load(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from typing_extensions import override
 
 from quatrain.algorithms.kl import adaptive_kl
 from quatrain.algorithms.lengths import LengthBaseline
@@ -23,7 +24,7 @@ from quatrain.learner.backends.ppo.rows import Bounds, PpoRows, read_rows
 from quatrain.learner.backends.ppo.signals import compute_signals
 from quatrain.learner.backends.ppo.step import Signals, StepSettings, UpdateResult
 from quatrain.learner.backends.ppo.updates import Policy, run_updates
-from quatrain.learner.backends.ranks import ALONE, Ranks
+from quatrain.learner.backends.ranks import ALONE, RankedTrainer, Ranks
 from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
 from quatrain.learner.backends.tokens import TokenRows
 from quatrain.learner.requests import OpenRequest
@@ -31,7 +32,7 @@ from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs
 
 
-class PpoTrainer:
+class PpoTrainer(RankedTrainer):
     """Trains policy version step - 1 into version step, from sealed batches alone."""
 
     def __init__(
@@ -51,12 +52,12 @@ class PpoTrainer:
         self._step = 0
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._step
 
+    @override
     def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
-        """Trains one step on a sealed batch."""
         if batch is None:
             raise InvalidInput(f"PPO step {step} needs a sealed batch.")
         started = time.perf_counter()
@@ -77,24 +78,24 @@ class PpoTrainer:
         self._step = step
         return StepResult(finite_metrics(metrics), write_tokens(_token_rows(rows, tokens, signals)))
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """Logprobs of the completions under the policy in training."""
         budget = self._spec.optimizer.microbatch_tokens
         return completion_logprobs(
             self._policy.model, prompts, completions, temperature=temperature, token_budget=budget
         )
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes the policy."""
         self._policy.model.save_pretrained(folder)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes models, optimizers, KL coefficient, length baseline, counters and the random state."""
         baseline = self._baseline
         values = {
             **self._identity(),
@@ -104,8 +105,8 @@ class PpoTrainer:
         }
         write_state(folder, self._parts(), values)
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over what `save` wrote."""
         values = read_state(folder, self._parts(), self._identity())
         if self._spec.kl.controller == "adaptive":  # A fixed one may have been changed by a fork.
             self._kl_coef = values["kl_coef"]
@@ -113,8 +114,8 @@ class PpoTrainer:
         self._baseline = LengthBaseline(steps, tuple(lengths), tuple(scores))
         self._step = values["step"]
 
+    @override
     def fingerprint(self) -> int:
-        """A number that differs where weights do."""
         return fingerprint(self._parts())
 
     def _parts(self) -> dict[str, Part]:
