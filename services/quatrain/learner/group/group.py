@@ -1,4 +1,25 @@
-"""The ranks of one learner over torch.distributed: gloo between CPUs and for all that is small, NCCL between GPUs."""
+"""The ranks of one learner over torch.distributed: gloo between CPUs and for all that is small, NCCL between GPUs.
+
+A rank computes inside a block only, and every block is one command of rank 0::
+
+    with group.broadcast_command("train", step=7):    command = group.next_command()
+        ...                                           with CollectiveBlock(group):
+                                                          ...
+
+What holds between two blocks:
+- `_commands`, the number of commands so far, is the same on all ranks.
+- No collective operation is under way. A block ends with a barrier on all ranks, whether it succeeded or not, so the
+  next operation of any rank belongs to the next command.
+
+What holds inside a block:
+- A rank that stops with an error sets the key stopped/N of command N and goes to a barrier. The others see the key
+  between microbatches (`check_peers`), or come to a barrier anyway before their next collective operation.
+- A barrier that finds a stopped rank exchanges the errors and sets `_stopped` on all ranks; then the block ends on all
+  of them without another barrier.
+
+`_lost` is set once, by the computing thread or by the one that watches, and is never taken back: from then on every
+operation raises it, and `watch` ends the process.
+"""
 
 import asyncio
 import os
