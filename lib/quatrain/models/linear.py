@@ -19,7 +19,7 @@ class FastLinear(torch.nn.Linear):
     """`nn.Linear` with the same parameters and state; differentiable once."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """input @ weight.T + bias."""
+        """Return input @ weight.T + bias."""
         weight, bias = self.weight, self.bias
         if not _suits(input, weight):
             return functional.linear(input, weight, bias)
@@ -29,7 +29,7 @@ class FastLinear(torch.nn.Linear):
 
 
 def use_fast_linear(model: torch.nn.Module) -> None:
-    """Turns every plain float32 CPU `nn.Linear` inside `model` into a `FastLinear`, in place; parameters stay."""
+    """Turn every plain float32 CPU `nn.Linear` inside `model` into a `FastLinear`, in place; parameters stay."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for module in model.modules():
@@ -52,7 +52,7 @@ def _suits(input: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """left @ right.T + bias, left [..., K], right [N, K]."""
+    """Return left @ right.T + bias, left [..., K], right [N, K]."""
     result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return result
 

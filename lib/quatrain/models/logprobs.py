@@ -32,7 +32,7 @@ def head_logprobs(
     chunk: int | None = None,
     want_entropy: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logprob of each target and entropy of each distribution, both [N] float32 and differentiable.
+    """Return logprob of each target and entropy of each distribution, both [N] float32 and differentiable.
 
     logprob = log_softmax(head(hidden) / temperature)[target]; entropy in nats. `chunk` bounds the tokens whose logits
     exist at once; with gradients, chunks beyond one are computed again in the backward pass instead of being kept.
@@ -53,7 +53,7 @@ def head_logprobs(
 
 
 def vocabulary_size(head: torch.nn.Module) -> int:
-    """Number of logits that the output head makes."""
+    """Return the number of logits that the output head makes."""
     weight = head.weight
     assert isinstance(weight, torch.Tensor)
     return int(weight.shape[0])

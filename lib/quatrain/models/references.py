@@ -1,4 +1,4 @@
-"""What tells weights in memory apart."""
+"""The key by which services keep weights in memory."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from quatrain.refs import ModelRef
 
 @dataclass(frozen=True)
 class WeightsKey:
-    """What makes two requests ask for the same weights: the digest where there is one, wherever the folder lies."""
+    """Equal for requests that ask for the same weights: the digest if there is one, wherever the folder is."""
 
     weights: str
     dtype: str
 
     @classmethod
     def of(cls, ref: ModelRef, dtype: str) -> "WeightsKey":
-        """The key of a reference."""
+        """Return the key of a reference."""
         return cls(ref.digest or ref.uri, dtype)

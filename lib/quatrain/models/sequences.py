@@ -27,7 +27,7 @@ class PaddedBatch:
 def pad_right(
     rows: Sequence[np.ndarray], *, prompt_lengths: Sequence[int] | None = None, device: torch.device | str = "cpu"
 ) -> PaddedBatch:
-    """One batch of the rows (token ids, at least one row, at least one token in a row)."""
+    """Return one batch of the rows (token ids, at least one row, at least one token in a row)."""
     lengths = [len(row) for row in rows]
     input_ids = np.zeros((len(rows), max(lengths)), dtype=np.int64)
     for index, row in enumerate(rows):
@@ -42,7 +42,7 @@ def pad_right(
 def pad_completions(
     prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
 ) -> PaddedBatch:
-    """One batch of rows prompt + completion."""
+    """Return one batch of rows prompt + completion."""
     rows = [np.concatenate([prompt, completion]) for prompt, completion in zip(prompts, completions, strict=True)]
     return pad_right(rows, prompt_lengths=[len(prompt) for prompt in prompts], device=device)
 
@@ -69,7 +69,7 @@ def by_token_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def output_head(model: PreTrainedModel) -> torch.nn.Module:
-    """The layer that turns hidden states into logits. Raises InvalidData where a model has none."""
+    """Return the layer that turns hidden states into logits. Raises InvalidData if the model has none."""
     untyped: Any = model
     head = untyped.get_output_embeddings()
     if not isinstance(head, torch.nn.Module):
@@ -78,7 +78,7 @@ def output_head(model: PreTrainedModel) -> torch.nn.Module:
 
 
 def score_head(model: PreTrainedModel) -> torch.nn.Linear:
-    """The layer that turns a hidden state into a score. Raises InvalidData where a model has none with one label."""
+    """Return the layer that turns a hidden state into a score. Raises InvalidData if there is none with one label."""
     head = getattr(model, "score", None)
     if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
         raise InvalidData(f"{type(model).__name__} has no `score` layer with one label, which a reward model needs.")
@@ -86,7 +86,7 @@ def score_head(model: PreTrainedModel) -> torch.nn.Linear:
 
 
 def hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Last hidden states [B, T, D] of the model's backbone, without its head; differentiable. Padding: no meaning.
+    """Return the last hidden states [B, T, D] of the model's backbone; differentiable. Those of padding mean nothing.
 
     Rows of unequal length are packed where the model can be. Otherwise there is no attention mask: with right padding
     the causal mask alone keeps padding away from the real tokens, and attention stays on its fast causal path.
@@ -108,7 +108,7 @@ def _packed(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
 
 
 def completion_positions(batch: PaddedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index (row_N, position_N) of the hidden states that predict the completion tokens, row by row.
+    """Return the index (row_N, position_N) of the hidden states that predict the completion tokens, row by row.
 
     A row of n prompt tokens and T completion tokens is predicted at positions n-1 .. n-1+T-1.
     """
@@ -120,12 +120,12 @@ def completion_positions(batch: PaddedBatch) -> tuple[torch.Tensor, torch.Tensor
 
 
 def completion_targets(batch: PaddedBatch) -> torch.Tensor:
-    """The completion tokens [N], in the order of `completion_positions`."""
+    """Return the completion tokens [N], in the order of `completion_positions`."""
     row_N, position_N = completion_positions(batch)
     return batch.input_ids_BT[row_N, position_N + 1]
 
 
 def completion_hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Hidden states [N, D] that predict the completion tokens, ordered as `completion_positions`; differentiable."""
+    """Return the hidden states [N, D] that predict the completion tokens, in that order; differentiable."""
     row_N, position_N = completion_positions(batch)
     return hidden_states(model, batch)[row_N, position_N]

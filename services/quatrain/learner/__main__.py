@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from quatrain.learner.group.group import Group
 
 _NAME = "quatrain.v1.LearnerService"
-# Calls that may wait for the model: one owner makes one call at a time, a takeover adds a few.
+# Calls that may wait for the model: an owner makes one call at a time, a takeover adds a few.
 _QUEUE_SIZE = 8
 
 
 async def main(config: ProcessConfig) -> None:
-    """Serves until the process is told to stop."""
+    """Serve until the process is told to stop."""
     store = open_store(config.storage)
     with tempfile.TemporaryDirectory(prefix="learner-", ignore_cleanup_errors=True) as temporary:
         cache_dir = config.compute.cache_dir or Path(temporary) / "cache"
@@ -115,7 +115,7 @@ async def _follow(
 
 
 def _without_api(config: ProcessConfig) -> ProcessConfig:
-    """Any port for nobody to call; of several ranks that share a host only the first has the ports for probes."""
+    """Return the configuration of a rank that nobody calls; of those of a host only the first has ports for probes."""
     from quatrain.learner.group.place import Launcher
 
     probes = {"health_port": None, "metrics_port": None, "port_file": None} if Launcher.here().local_rank else {}
@@ -123,16 +123,16 @@ def _without_api(config: ProcessConfig) -> ProcessConfig:
 
 
 def _all_of(*loops: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-    """One task that ends with the first error of several that never end."""
+    """Return one task that ends with the first error of several that never end."""
 
-    async def together() -> None:
+    async def gathered() -> None:
         await asyncio.gather(*loops)
 
-    return asyncio.create_task(together())
+    return asyncio.create_task(gathered())
 
 
 def make_backend(config: ProcessConfig) -> Backend:
-    """The backend that `learner.backend` names."""
+    """Return the backend that `learner.backend` names."""
     if config.learner.backend == "fake":
         from quatrain.learner.backends.fake import FakeBackend
 
@@ -145,7 +145,7 @@ def make_backend(config: ProcessConfig) -> Backend:
 
 
 def make_group(config: ProcessConfig) -> "tuple[TorchBackend, Group]":
-    """The backend of one rank and the group that it will join. Raises InvalidInput for a place that is none."""
+    """Return the backend of one rank and the group that it will join. Raises InvalidInput for a wrong configuration."""
     _before_torch()
     from quatrain.learner.backends.torch_backend import TorchBackend
     from quatrain.learner.group.group import Group
@@ -164,7 +164,7 @@ def _before_torch() -> None:
 
 
 def check_log(store: ObjectStore, token: Token) -> None:
-    """Raises Fenced when the job's log knows a newer owner or attempt than `token`."""
+    """Raise Fenced if the job's log knows a newer owner or attempt than `token`."""
     log = JobLog(store, token.job)
     log.refresh()
     if (log.view.epoch, log.view.attempt) > token.precedence:

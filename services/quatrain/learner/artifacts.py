@@ -1,6 +1,6 @@
 """Everything that the learner reads from and writes to the object store. Blocking: called from worker threads only.
 
-Names under jobs/ carry the attempt, so nobody else writes them; they mean nothing until an event names them.
+Names under jobs/ contain the attempt, so no other learner writes them; they mean nothing until an event names them.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ TOKENIZER_FILES = (
 
 
 class Artifacts:
-    """The learner's store side: inputs in, versions, checkpoints and exports out. Files wait in `scratch` meanwhile."""
+    """Reads inputs from the store and writes versions, checkpoints and exports; `scratch` holds files meanwhile."""
 
     def __init__(self, store: ObjectStore, cache: FolderCache, scratch: Path) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class Artifacts:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """An empty folder that is removed afterwards."""
+        """Make an empty folder that is removed afterwards."""
         with tempfile.TemporaryDirectory(dir=self._scratch) as path:
             yield Path(path)
 
@@ -67,25 +67,25 @@ class Artifacts:
         )
 
     def checkpoint_folder(self, checkpoint: ObjectRef) -> Path:
-        """Local, verified copy of a checkpoint that `save` wrote."""
+        """Return a local, verified copy of a checkpoint that `save` wrote."""
         prefix, _, name = checkpoint.key.rpartition("/")
         if name != _MANIFEST:
             raise InvalidInput(f"A checkpoint is named by its {_MANIFEST}, not by {checkpoint.key}.")
         return self._cache.fetch(f"store:{prefix}", checkpoint.sha256)
 
     def read(self, source: ObjectRef) -> bytes:
-        """Verified bytes of an object."""
+        """Return the verified bytes of an object."""
         return read_object(self._store, source.key, source.sha256)
 
     def write_tokens(self, request: OpenRequest, step: int, data: bytes) -> ObjectRef:
-        """Stores the per-token results of a step. Raises Corrupt when this attempt has stored others for it."""
+        """Store the per-token results of a step. Raises Corrupt if this attempt has stored others for it."""
         key = f"jobs/{request.token.job}/{request.stage}/tokens/{step}-{request.token.attempt}.parquet"
         if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
-            raise Corrupt(f"{key} is there with other bytes: this attempt has already trained step {step} otherwise.")
+            raise Corrupt(f"{key} holds other bytes: this attempt has already trained step {step} to another result.")
         return ObjectRef(key, sha256_hex(data), len(data))
 
     def publish(self, request: OpenRequest, step: int, folder: Path) -> ModelRef:
-        """Stores the current weights; a reward model goes with its tokenizer, so that it can score text."""
+        """Store the current weights; a reward model gets its tokenizer, so that it can score text."""
         if request.stage.makes_reward_model:
             self._copy_tokenizer(request, folder)
         prefix = f"jobs/{request.token.job}/{request.stage}/policy/{step}-{request.token.attempt}"
@@ -93,7 +93,7 @@ class Artifacts:
         return ModelRef(f"store:{prefix}", digest, step if request.stage.uses_rollouts else None)
 
     def save(self, request: OpenRequest, step: int, folder: Path) -> ObjectRef:
-        """Stores a checkpoint and gives its manifest."""
+        """Store a checkpoint and return its manifest."""
         prefix = f"jobs/{request.token.job}/{request.stage}/checkpoints/{step}-{request.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
         key = f"{prefix}/{_MANIFEST}"
@@ -101,7 +101,7 @@ class Artifacts:
         return ObjectRef(key, digest, 0 if found is None else found.size)
 
     def export(self, request: OpenRequest, folder: Path, extra_files: Mapping[str, bytes]) -> ExportedModel:
-        """Completes a model folder with tokenizer, extra files and SHA256SUMS and stores it under models/DIGEST."""
+        """Complete a model folder with tokenizer, extra files and SHA256SUMS and store it under models/DIGEST."""
         self._copy_tokenizer(request, folder)
         _add_extra_files(folder, extra_files)
         _write_sums(folder)
@@ -119,7 +119,7 @@ class Artifacts:
 
 
 def weights_sha256(folder: Path) -> str:
-    """sha256 over the contents of the weight files (*.safetensors) in name order."""
+    """Return the sha256 over the contents of the weight files (*.safetensors) in name order."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:

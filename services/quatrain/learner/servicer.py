@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import grpc
+from typing_extensions import override
 
 from quatrain.errors import InvalidInput
 from quatrain.learner.requests import OpenRequest, Status, StepOutcome, Token
@@ -25,14 +26,14 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
     def __init__(self, service: LearnerService) -> None:
         self._service = service
 
+    @override
     async def Open(self, request: learner_pb2.OpenRequest, context: Context) -> learner_pb2.OpenResponse:
-        """Opens a stage of a job."""
         return learner_pb2.OpenResponse(status=_status(await self._service.open(_open_request(request))))
 
+    @override
     async def ComputePolicyLogprobs(
         self, request: learner_pb2.ComputePolicyLogprobsRequest, context: Context
     ) -> learner_pb2.ComputePolicyLogprobsResponse:
-        """Logprobs of given tokens under the policy in training."""
         prompts = from_ragged_ints(request.prompt_ids, "prompt_ids")
         completions = from_ragged_ints(request.completion_ids, "completion_ids")
         if len(prompts) != len(completions):
@@ -44,8 +45,8 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         )
         return learner_pb2.ComputePolicyLogprobsResponse(logprobs=to_ragged_floats(logprobs), policy_version=version)
 
+    @override
     async def Step(self, request: learner_pb2.StepRequest, context: Context) -> AsyncIterator[learner_pb2.StepResponse]:
-        """Trains one step."""
         token = _token(request.token)
         batch = ObjectRef.from_proto(request.batch) if request.HasField("batch") else None
         async for event in self._watched(token, self._service.step(token, request.step, batch), "train"):
@@ -54,10 +55,10 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             else:
                 yield learner_pb2.StepResponse(result=_result(event.value))
 
+    @override
     async def Publish(
         self, request: learner_pb2.PublishRequest, context: Context
     ) -> AsyncIterator[learner_pb2.PublishResponse]:
-        """Writes the current weights to the store."""
         token = _token(request.token)
         async for event in self._watched(token, self._service.publish(token, request.step), "publish"):
             if isinstance(event, Beat):
@@ -65,8 +66,8 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             else:
                 yield learner_pb2.PublishResponse(model=event.value.to_proto())
 
+    @override
     async def Save(self, request: learner_pb2.SaveRequest, context: Context) -> AsyncIterator[learner_pb2.SaveResponse]:
-        """Writes all state to the store."""
         token = _token(request.token)
         async for event in self._watched(token, self._service.save(token, request.step), "save"):
             if isinstance(event, Beat):
@@ -74,10 +75,10 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             else:
                 yield learner_pb2.SaveResponse(manifest=event.value.to_proto())
 
+    @override
     async def Export(
         self, request: learner_pb2.ExportRequest, context: Context
     ) -> AsyncIterator[learner_pb2.ExportResponse]:
-        """Writes a Hugging Face folder."""
         token = _token(request.token)
         work = self._service.export(token, dict(request.extra_files))
         async for event in self._watched(token, work, "export"):
@@ -89,13 +90,13 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
                 )
                 yield learner_pb2.ExportResponse(exported=exported)
 
+    @override
     async def Close(self, request: learner_pb2.CloseRequest, context: Context) -> learner_pb2.CloseResponse:
-        """Ends the session."""
         self._service.close(_token(request.token))
         return learner_pb2.CloseResponse()
 
+    @override
     async def GetStatus(self, request: learner_pb2.GetStatusRequest, context: Context) -> learner_pb2.GetStatusResponse:
-        """Who holds this learner and where it is."""
         return _status(self._service.status(_token(request.token) if request.HasField("token") else None))
 
     async def _watched(self, token: Token, work: "asyncio.Future[T]", phase: str) -> AsyncIterator[Beat | Done[T]]:

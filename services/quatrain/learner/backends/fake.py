@@ -109,7 +109,7 @@ def _fold(*parts: str) -> str:
 
 
 def _content(row: BatchRow) -> str:
-    """What the row teaches: without its id, which names the job, so that equal jobs give equal weights."""
+    """Return the row without its id, which names the job, so that equal jobs give equal weights."""
     return repr((row.status, row.prompt_ids.tolist(), row.completion_ids.tolist(), row.logprobs.tolist(), row.score))
 
 

@@ -31,21 +31,21 @@ class RewardModelTrainer(RankedTrainer):
     """Trains a classifier with one label, its trunk from the SFT model, its head new."""
 
     def __init__(
-        self, request: OpenRequest, settings: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+        self, request: OpenRequest, spec: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
     ) -> None:
         if inputs.data is None:
             raise InvalidInput("Reward-model training needs its prepared pairs.")
         self._request = request
-        self._settings = settings
+        self._spec = spec
         self._device = device
         self._ranks = ranks
         self._model = load_sequence_classifier(
             inputs.model, dtype=request.dtype, device=device, new_head_seed=request.seed
         )
-        self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=settings.grad_clip), ranks)
+        self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=spec.grad_clip), ranks)
         self._pairs = self._read(inputs.data)
         self._held_out = None if inputs.held_out is None else self._read(inputs.held_out)
-        self._order = RowOrder(request.stage.name, len(self._pairs.chosen_ids), settings.batch_size, request.seed)
+        self._order = RowOrder(request.stage.name, len(self._pairs.chosen_ids), spec.batch_size, request.seed)
         # Wins and pairs of the epoch so far: one batch alone says little about accuracy.
         self._wins = 0.0
         self._seen = 0
@@ -61,7 +61,7 @@ class RewardModelTrainer(RankedTrainer):
         del batch
         started = time.perf_counter()
         rows = self._order.batch(step)
-        # Zero where another rank has the pair, until the ranks' scores are added up.
+        # Zero where another rank has the pair, until the scores are summed over the ranks.
         chosen = np.zeros(len(rows), dtype=np.float64)
         rejected = np.zeros(len(rows), dtype=np.float64)
         loss_sum = 0.0
@@ -70,7 +70,7 @@ class RewardModelTrainer(RankedTrainer):
             loss_sum += self._backward([rows[place] for place in places], len(rows), places, (chosen, rejected))
         self._ranks.all_reduce_sum([torch.from_numpy(chosen), torch.from_numpy(rejected)])
         loss_sum = sum(loss for (loss,) in self._ranks.all_gather([loss_sum]))
-        lr = lr_at(step - 1, self._request.total_steps, self._settings.learning_rate, "linear")
+        lr = lr_at(step - 1, self._request.total_steps, self._spec.learning_rate, "linear")
         norm = self._optimizer.update(lr, finite=math.isfinite(loss_sum))
         share = accuracy(chosen.tolist(), rejected.tolist()) or 0.0
         if step == 1 or self._order.epoch_of(step) != self._order.epoch_of(step - 1):
@@ -100,7 +100,7 @@ class RewardModelTrainer(RankedTrainer):
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        raise WrongState("The reward stage trains a reward model, which has no logprobs; ask in the ppo stage.")
+        raise WrongState("The reward stage trains a reward model, which has no logprobs; only a policy has.")
 
     @override
     def write_model(self, folder: Path) -> None:
@@ -136,10 +136,10 @@ class RewardModelTrainer(RankedTrainer):
         return pairs
 
     def _groups(self, rows: Sequence[int]) -> list[list[int]]:
-        """This rank's places in `rows` in microbatches; both sides of a pair go together, since the loss joins them."""
+        """Return this rank's indices in `rows` as microbatches; the loss needs both sides of a pair in one."""
         lengths = [max(len(self._pairs.chosen_ids[row]), len(self._pairs.rejected_ids[row])) for row in rows]
         own = self._ranks.shard(lengths)
-        groups = by_token_budget([lengths[place] for place in own], max(1, self._settings.microbatch_tokens // 2))
+        groups = by_token_budget([lengths[place] for place in own], max(1, self._spec.microbatch_tokens // 2))
         return [[own[i] for i in group] for group in groups]
 
     def _backward(
@@ -166,7 +166,7 @@ class RewardModelTrainer(RankedTrainer):
         pairs = self._held_out
         if pairs is None or not pairs.chosen_ids:
             return metrics
-        budget = self._settings.microbatch_tokens
+        budget = self._spec.microbatch_tokens
         sides = (pairs.chosen_ids, pairs.rejected_ids)
         scores = [last_token_scores(self._model, rows, budget).astype(float).tolist() for rows in sides]
         lengths = [[len(ids) - prompt for ids, prompt in zip(rows, pairs.prompt_length, strict=True)] for rows in sides]

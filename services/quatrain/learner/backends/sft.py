@@ -40,24 +40,24 @@ class SftTrainer(RankedTrainer):
     """Trains the base model on prompt and completion rows; batch t is a function of data, seed and t."""
 
     def __init__(
-        self, request: OpenRequest, settings: SftSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+        self, request: OpenRequest, spec: SftSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
     ) -> None:
         if inputs.data is None:
             raise InvalidInput("SFT needs its prepared rows.")
         self._request = request
-        self._settings = settings
+        self._spec = spec
         self._device = device
         self._ranks = ranks
         self._model = load_causal_lm(inputs.model, dtype=request.dtype, device=device)
         self._optimizer = ModelOptimizer(
-            "SFT", self._model, AdamSettings(weight_decay=settings.weight_decay, grad_clip=settings.grad_clip), ranks
+            "SFT", self._model, AdamSettings(weight_decay=spec.weight_decay, grad_clip=spec.grad_clip), ranks
         )
         table = read_sft(inputs.data)
         self._prompts, self._completions = table.prompt_ids, table.completion_ids
         vocabulary, positions = vocabulary_and_positions(self._model)
         for prompt, completion in zip(self._prompts, self._completions, strict=True):
             check_ids(np.concatenate([prompt, completion]), vocabulary, positions)
-        self._order = RowOrder(request.stage.name, len(self._prompts), settings.batch_size, request.seed)
+        self._order = RowOrder(request.stage.name, len(self._prompts), spec.batch_size, request.seed)
         self._step = 0
 
     @property
@@ -71,7 +71,7 @@ class SftTrainer(RankedTrainer):
         started = time.perf_counter()
         rows = self._order.batch(step)
         tokens = TokenRows([self._prompts[row] for row in rows], [self._completions[row] for row in rows], self._device)
-        micros = tokens.microbatches(tokens.shard(range(len(rows)), self._ranks), self._settings.microbatch_tokens)
+        micros = tokens.microbatches(tokens.shard(range(len(rows)), self._ranks), self._spec.microbatch_tokens)
         # Without a prompt the first completion token has no state that predicts it.
         count = sum(
             length - (not len(prompt)) for prompt, length in zip(tokens.prompts, tokens.lengths, strict=True) if length
@@ -106,7 +106,7 @@ class SftTrainer(RankedTrainer):
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        budget = self._settings.microbatch_tokens
+        budget = self._spec.microbatch_tokens
         return completion_logprobs(self._model, prompts, completions, temperature=temperature, token_budget=budget)
 
     @override
@@ -133,9 +133,9 @@ class SftTrainer(RankedTrainer):
         return {"stage": self._request.stage.name, "seed": self._request.seed, "rows": len(self._prompts)}
 
     def _lr(self, step: int) -> float:
-        settings, total = self._settings, self._request.total_steps
-        warmup_steps = math.ceil(settings.warmup_ratio * total)
-        return lr_at(step - 1, total, settings.learning_rate, settings.schedule, min(warmup_steps, total - 1))
+        spec, total = self._spec, self._request.total_steps
+        warmup_steps = math.ceil(spec.warmup_ratio * total)
+        return lr_at(step - 1, total, spec.learning_rate, spec.schedule, min(warmup_steps, total - 1))
 
     def _loss(self, micro: Microbatch) -> tuple[Tensor, _Sums]:
         hidden_MD, targets_M = micro.hidden(self._model), micro.targets_M

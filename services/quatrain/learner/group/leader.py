@@ -39,7 +39,7 @@ class LeaderBackend(Backend):
         return self._opened
 
     def require(self, trainer: "LeaderTrainer") -> None:
-        """Raises WrongState for a trainer that the other ranks have forgotten."""
+        """Raise WrongState for a trainer whose stage is no longer open on the other ranks."""
         if trainer is not self._opened:
             raise WrongState("The ranks of the learner have another stage open; open this one again.")
 

@@ -47,10 +47,10 @@ class Bounds:
 
 
 def read_rows(data: bytes, policy_version: int, bounds: Bounds) -> PpoRows:
-    """The rollouts of a sealed batch for the step that trains `policy_version`.
+    """Return the rollouts of a sealed batch for the step that trains `policy_version`.
 
-    Refused and skipped rows have no weight: they leave here, before every mean and every whitening. Raises Corrupt for
-    bytes that are no batch and InvalidInput for a rollout that should have been refused.
+    Refused and skipped rows have no weight: they are taken out here, before every mean and every whitening. Raises
+    Corrupt for bytes that are no batch and InvalidInput for a rollout that should have been refused.
     """
     rows = read_batch(data)
     rollouts = [row for row in rows if row.status == "rollout"]
