@@ -113,7 +113,7 @@ class Norms:
 
 @dataclass
 class UpdateResult:
-    """What the updates of one model did in a step. `first` is of the first one, be it applied or skipped."""
+    """What the updates of one model did in a step. `first` holds the sums of the first one, applied or skipped."""
 
     sums: UpdateSums = field(default_factory=UpdateSums)
     first: UpdateSums | None = None
