@@ -64,7 +64,7 @@ def contents(rendered: Rendered, volume: Object) -> dict[str, str]:
 
 def test_a_pod_of_a_group_knows_its_place(tmp_path: Path) -> None:
     place = place_of(load(rendering("ranks"), "learner", tmp_path).config)
-    assert (place.number, place.size, place.port) == (1, 2, 29500)
+    assert (place.rank, place.size, place.port) == (1, 2, 29500)
     assert place.host == INJECTED["LWS_LEADER_ADDRESS"]
 
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from quatrain.algorithms.advantages import gae
+from quatrain.algorithms.advantages import EstimatorInputs, gae
 from quatrain.algorithms.kl import kl_reward
 from quatrain.algorithms.logprobs import token_logprobs
 from quatrain.algorithms.losses import policy_loss_sum, value_loss_sum
 from quatrain.algorithms.permutation import minibatches
-from quatrain.algorithms.rewards import compose_score, token_rewards
+from quatrain.algorithms.rewards import token_rewards
 from quatrain.algorithms.schedules import lr_at
+from quatrain.algorithms.scores import compose_score
 from quatrain.algorithms.whitening import whiten
 
 
@@ -124,8 +125,10 @@ def _update(
         old_values = value(rollouts.ids)[:, n - 1 : -1]
     penalty = kl_reward(old, torch.full_like(old, -math.log(settings.vocab_size)), settings.beta, mask)
     rewards = token_rewards(rollouts.scores, penalty, rollouts.lengths)
-    advantages, returns = gae(rewards, old_values, mask, 1.0, 0.95)
-    advantages = whiten(advantages, mask)
+    groups = torch.zeros(len(mask), dtype=torch.long)
+    estimate = gae(EstimatorInputs(rewards, old_values, mask, groups, gamma=1.0, lam=0.95))
+    advantages, returns = whiten(estimate.advantages_BT, mask), estimate.returns_BT
+    assert returns is not None
     for epoch in range(settings.epochs):
         for rows in minibatches(len(mask), settings.minibatches, settings.seed, step, epoch):
             ids, part = rollouts.ids[rows], mask[rows]

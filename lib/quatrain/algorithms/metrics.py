@@ -54,16 +54,8 @@ class StepBatch:
     skipped: int = 0
 
 
-def batch_metrics(
-    batch: StepBatch, baseline: LengthBaseline, probe: tuple[float, float] | None = None
-) -> tuple[Metrics, LengthBaseline]:
-    """Return reward/*, kl/*, completions/*, sampler/* and policy/entropy of a step, and the grown length baseline.
-
-    Args:
-        batch: The step.
-        baseline: State of `reward/length_explained`.
-        probe: Mean and largest |l - b| of a probe by the same version (`mismatch`); used when the batch is stale.
-    """
+def batch_metrics(batch: StepBatch, baseline: LengthBaseline) -> tuple[Metrics, LengthBaseline]:
+    """Return reward/*, kl/*, completions/*, sampler/* and policy/entropy of a step, and the grown length baseline."""
     lengths = [len(completion) for completion in batch.completions]
     baseline = baseline.add(lengths, batch.scores)
     metrics = {
@@ -71,7 +63,7 @@ def batch_metrics(
         "reward/length_explained": baseline.explained(lengths, batch.scores),
         **kl_metrics(batch),
         **completion_metrics(batch.completions, batch.stopped),
-        **sampler_metrics(batch, probe),
+        **sampler_metrics(batch),
         "policy/entropy": _token_mean(batch.entropy_BT, batch.mask_BT),
     }
     return metrics, baseline
@@ -129,10 +121,13 @@ def completion_metrics(completions: Sequence[Sequence[int]], stopped: Sequence[b
     }
 
 
-def sampler_metrics(batch: StepBatch, probe: tuple[float, float] | None = None) -> Metrics:
-    """Return sampler/*: |l - b| in nats, effective sample size (0..1) of the untruncated weights, versions behind."""
+def sampler_metrics(batch: StepBatch) -> Metrics:
+    """Return sampler/*: |l - b| in nats, effective sample size (0..1) of the untruncated weights, versions behind.
+
+    In a stale batch l and b are of different versions: there the mismatch is not defined.
+    """
     stale = any(batch.staleness)
-    measured = probe if stale else mismatch(batch.logprobs_BT, batch.sampler_logprobs_BT, batch.mask_BT)
+    measured = None if stale else mismatch(batch.logprobs_BT, batch.sampler_logprobs_BT, batch.mask_BT)
     weights = log_ratio(batch.logprobs_BT.double(), batch.sampler_logprobs_BT.double())[batch.mask_BT].exp()
     ess = weights.sum().square() / (weights.numel() * weights.square().sum()) if weights.numel() else None
     return {

@@ -54,22 +54,17 @@ def calibration_error(chosen: Sequence[float], rejected: Sequence[float], bins: 
 class HeldOutReport:
     """How good a reward model is on pairs that it has not seen. None: cannot be computed."""
 
-    pairs: int
     accuracy: float | None
     calibration_error: float | None
     length_correlation: float | None
-    margin_mean: float | None
 
 
 def held_out_report(
     chosen: Sequence[float], rejected: Sequence[float], chosen_lengths: Sequence[int], rejected_lengths: Sequence[int]
 ) -> HeldOutReport:
     """Judge the scores of held-out pairs; lengths are in tokens of the answer, chosen and rejected pooled."""
-    margins = [c - r for c, r in zip(chosen, rejected, strict=True)]
     return HeldOutReport(
-        pairs=len(margins),
         accuracy=accuracy(chosen, rejected),
         calibration_error=calibration_error(chosen, rejected),
         length_correlation=correlation([*chosen, *rejected], [*chosen_lengths, *rejected_lengths]),
-        margin_mean=sum(margins) / len(margins) if margins else None,
     )

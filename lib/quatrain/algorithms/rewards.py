@@ -3,10 +3,6 @@
 import torch
 from torch import Tensor
 
-from quatrain.algorithms.scores import compose_score, weighted_sum
-
-__all__ = ["compose_score", "token_rewards", "weighted_sum"]
-
 
 def token_rewards(score_B: Tensor, kl_reward_BT: Tensor, lengths_B: Tensor) -> Tensor:
     """Return r_t = kl_reward_t + 1[t = T] * score, [B, T]: the score lands on the last real token, never after it.

@@ -19,7 +19,8 @@ SCHEMA = pa.schema([("rollout_id", pa.string()), *((name, pa.list_(pa.float32())
 class TokenRow:
     """Per-token results of one rollout; every array has one float32 for each completion token.
 
-    `logprobs` are the proximal policy's (the learner's own before the step), `entropy` is in nats.
+    `logprobs` are the proximal policy's (the learner's own before the step), `entropy` is in nats. `values` and
+    `returns` are empty where the job has no critic.
     """
 
     rollout_id: str

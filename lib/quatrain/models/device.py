@@ -8,7 +8,7 @@ _DTYPES = {"": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises InvalidInput when it is not there."""
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises InvalidInput if it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind = name.partition(":")[0]
@@ -22,20 +22,20 @@ def pick_device(name: str) -> torch.device:
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """The torch dtype for `float32`, `bfloat16` or empty (float32). Raises InvalidInput for any other name."""
+    """Return the torch dtype for `float32`, `bfloat16` or empty (float32). Raises InvalidInput for any other name."""
     if name not in _DTYPES:
         raise InvalidInput(f"Unknown compute dtype {name!r}; use float32 or bfloat16.")
     return _DTYPES[name]
 
 
 def set_threads(count: int) -> None:
-    """Fixes the number of threads of one operation; 0 leaves torch's choice."""
+    """Set the number of threads of one operation; 0 leaves torch's choice."""
     if count > 0:
         torch.set_num_threads(count)
 
 
 def set_determinism(on: bool) -> None:
-    """Makes every operation deterministic, or lets it be: one that cannot be raises RuntimeError when it is used.
+    """Make every operation deterministic, or stop doing so. One that cannot be raises RuntimeError when it is used.
 
     On CUDA, cuBLAS also needs CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the process starts.
     """

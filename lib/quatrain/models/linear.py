@@ -12,14 +12,14 @@ from torch.nn import functional
 
 # Below this many rows a call of oneDNN costs more than it saves. (Weights kept in oneDNN's own layout pay from four
 # rows on, but only in wide layers: the decoding of a small model became slower.)
-_FEWEST_ROWS = 24
+_MIN_ROWS = 24
 
 
 class FastLinear(torch.nn.Linear):
     """`nn.Linear` with the same parameters and state; differentiable once."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """input @ weight.T + bias."""
+        """Return input @ weight.T + bias."""
         weight, bias = self.weight, self.bias
         if not _suits(input, weight):
             return functional.linear(input, weight, bias)
@@ -29,7 +29,7 @@ class FastLinear(torch.nn.Linear):
 
 
 def use_fast_linear(model: torch.nn.Module) -> None:
-    """Turns every plain float32 CPU `nn.Linear` inside `model` into a `FastLinear`, in place; parameters stay."""
+    """Turn every plain float32 CPU `nn.Linear` inside `model` into a `FastLinear`, in place; parameters stay."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
     for module in model.modules():
@@ -45,14 +45,14 @@ def _suits(input: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
         _is_float32_on_cpu(input)
         and _is_float32_on_cpu(weight)
-        and input.numel() >= _FEWEST_ROWS * input.shape[-1]
+        and input.numel() >= _MIN_ROWS * input.shape[-1]
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """left @ right.T + bias, left [..., K], right [N, K]."""
+    """Return left @ right.T + bias, left [..., K], right [N, K]."""
     result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return result
 

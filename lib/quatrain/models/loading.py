@@ -17,7 +17,7 @@ from quatrain.models.sequences import output_head, score_head
 
 
 def load_causal_lm(folder: Path, *, dtype: str = "float32", device: torch.device | str = "cpu") -> PreTrainedModel:
-    """The causal language model in `folder`, in eval mode with dropout 0.
+    """Return the causal language model in `folder`, in eval mode with dropout 0.
 
     Raises InvalidData (not a causal model folder, weights missing or not safetensors, logits that are not the plain
     product of output head and hidden states) and Corrupt (weights that cannot be read).
@@ -33,7 +33,7 @@ def load_causal_lm(folder: Path, *, dtype: str = "float32", device: torch.device
 def load_sequence_classifier(
     folder: Path, *, dtype: str = "float32", device: torch.device | str = "cpu", new_head_seed: int | None = None
 ) -> PreTrainedModel:
-    """The one-label sequence classifier in `folder` (attribute `score`), in eval mode with dropout 0.
+    """Return the one-label sequence classifier in `folder` (attribute `score`), in eval mode with dropout 0.
 
     With `new_head_seed` the folder may hold a causal model: its trunk is used and a head without bias is drawn by that
     seed with standard deviation 1 / sqrt(d + 1) (Stiennon et al. 2020), whether or not the folder has one. Raises as
@@ -54,9 +54,9 @@ def load_sequence_classifier(
 
 
 def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
-    """Copies the weights of `folder` into `model` in place, without building a module.
+    """Copy the weights of `folder` into `model` in place, without building a module.
 
-    False, with the model untouched, when the files do not hold exactly the model's tensors by name and shape; the
+    Returns False, with the model untouched, if the files do not hold exactly the model's tensors by name and shape; the
     caller then loads the folder anew. The caller checks that both have the same config.
     """
     state = model.state_dict(keep_vars=True)
@@ -78,7 +78,7 @@ def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
 
 
 def vocabulary_and_positions(model: PreTrainedModel) -> tuple[int, int]:
-    """Number of token ids that the model knows, and the most positions of a sequence (2**31 where it sets no bound)."""
+    """Return the number of token ids of the model, and the largest length of a sequence (2**31 if it sets no bound)."""
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
     return int(config.vocab_size), int(positions) if positions else 1 << 31
@@ -141,7 +141,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _remove_dropout(model: PreTrainedModel) -> None:
-    """Sets dropout to 0 in the modules, so that train mode samples nothing either; config.json keeps what it says."""
+    """Set dropout to 0 in the modules, so that train mode samples nothing either; config.json keeps what it says."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -152,7 +152,7 @@ def _remove_dropout(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def _check_plain_head(model: PreTrainedModel, folder: Path) -> None:
-    """Logprobs are computed as head(backbone(ids)); a model that scales or caps its logits would come out wrong."""
+    """Refuse a model that scales or caps its logits: logprobs are computed as head(backbone(ids))."""
     ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     head = output_head(model)
     plain = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)

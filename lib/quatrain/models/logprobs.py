@@ -5,15 +5,19 @@ vocabulary x length.
 """
 
 from collections.abc import Sequence
-from typing import Literal, overload
 
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from quatrain.models.microbatches import by_token_budget
-from quatrain.models.sequences import completion_hidden_states, completion_targets, output_head, pad_completions
+from quatrain.models.sequences import (
+    by_token_budget,
+    completion_hidden_states,
+    completion_targets,
+    output_head,
+    pad_completions,
+)
 
 # Logits held at once: 128 MiB in float32. With a vocabulary of 512 a chunk is 65,536 tokens, with 152,000 it is 220.
 _CHUNK_LOGITS = 1 << 25
@@ -28,7 +32,7 @@ def head_logprobs(
     chunk: int | None = None,
     want_entropy: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logprob of each target and entropy of each distribution, both [N] float32 and differentiable.
+    """Return logprob of each target and entropy of each distribution, both [N] float32 and differentiable.
 
     logprob = log_softmax(head(hidden) / temperature)[target]; entropy in nats. `chunk` bounds the tokens whose logits
     exist at once; with gradients, chunks beyond one are computed again in the backward pass instead of being kept.
@@ -49,7 +53,7 @@ def head_logprobs(
 
 
 def vocabulary_size(head: torch.nn.Module) -> int:
-    """Number of logits that the output head makes."""
+    """Return the number of logits that the output head makes."""
     weight = head.weight
     assert isinstance(weight, torch.Tensor)
     return int(weight.shape[0])
@@ -68,30 +72,6 @@ def _chunk_logprobs(
     return logprobs_N, -(log_probabilities_NV.exp() * log_probabilities_NV).sum(dim=-1)
 
 
-@overload
-def completion_logprobs(
-    model: PreTrainedModel,
-    prompts: Sequence[np.ndarray],
-    completions: Sequence[np.ndarray],
-    *,
-    temperature: float,
-    token_budget: int,
-    want_entropy: Literal[False] = False,
-) -> list[np.ndarray]: ...
-
-
-@overload
-def completion_logprobs(
-    model: PreTrainedModel,
-    prompts: Sequence[np.ndarray],
-    completions: Sequence[np.ndarray],
-    *,
-    temperature: float,
-    token_budget: int,
-    want_entropy: Literal[True],
-) -> tuple[list[np.ndarray], list[np.ndarray]]: ...
-
-
 @torch.no_grad()
 def completion_logprobs(
     model: PreTrainedModel,
@@ -100,33 +80,24 @@ def completion_logprobs(
     *,
     temperature: float,
     token_budget: int,
-    want_entropy: bool = False,
-) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
-    """Logprob of every completion token, one float32 array a row, in the order given; also entropies if wanted.
+) -> list[np.ndarray]:
+    """Return the logprob of every completion token, one float32 array a row, in the order given.
 
     Rows are sorted by length into microbatches of at most `token_budget` padded tokens. A prompt holds at least one
     token, a completion may be empty.
     """
     lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
     logprobs: list[np.ndarray] = [np.empty(0, np.float32)] * len(lengths)
-    entropies = list(logprobs)
     for rows in by_token_budget(lengths, token_budget):
         batch = pad_completions([prompts[i] for i in rows], [completions[i] for i in rows], device=model.device)
-        flat, flat_entropy = head_logprobs(
+        flat_N, _ = head_logprobs(
             completion_hidden_states(model, batch),
             output_head(model),
             completion_targets(batch),
             temperature=temperature,
-            want_entropy=want_entropy,
+            want_entropy=False,
         )
-        sizes = [len(completions[i]) for i in rows]
-        _scatter(flat, sizes, rows, logprobs)
-        if want_entropy:
-            _scatter(flat_entropy, sizes, rows, entropies)
-    return (logprobs, entropies) if want_entropy else logprobs
-
-
-def _scatter(flat_N: torch.Tensor, sizes: list[int], rows: list[int], out: list[np.ndarray]) -> None:
-    pieces = np.split(flat_N.cpu().numpy(), np.cumsum(sizes)[:-1])
-    for row, piece in zip(rows, pieces, strict=True):
-        out[row] = piece.copy()
+        pieces = np.split(flat_N.cpu().numpy(), np.cumsum([len(completions[i]) for i in rows])[:-1])
+        for row, piece in zip(rows, pieces, strict=True):
+            logprobs[row] = piece.copy()
+    return logprobs

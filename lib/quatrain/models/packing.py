@@ -22,14 +22,14 @@ _known: "weakref.WeakKeyDictionary[PreTrainedModel, bool]" = weakref.WeakKeyDict
 
 
 def can_pack(model: PreTrainedModel) -> bool:
-    """Whether the model computes the same from packed rows as from padded ones; tried once for each model."""
+    """Return whether the model computes the same from packed rows as from padded ones; tried once for each model."""
     if model not in _known:
         _known[model] = _is_eligible(model) and _gives_the_same(model)
     return _known[model]
 
 
 def packed_hidden_states(model: PreTrainedModel, ids_N: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-    """Last hidden states [N, D] of rows of these lengths that lie in `ids_N` one after the other; differentiable."""
+    """Return the last hidden states [N, D] of rows of these lengths, which follow each other in `ids_N`."""
     positions_N = torch.cat([torch.arange(length, device=ids_N.device) for length in lengths])
     with _attention(model, _NAME):
         output = model.base_model(
@@ -48,7 +48,7 @@ def packed_attention(
     packed_lengths: Sequence[int],
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each row. Inputs [1, heads, N, width], output [1, N, heads, width]."""
+    """Compute causal attention inside each row. Inputs [1, heads, N, width], output [1, N, heads, width]."""
     runs = [(length, len(list(same))) for length, same in groupby(packed_lengths)]
     sizes = [length * count for length, count in runs]
     queries, keys, values = (torch.split(states, sizes, dim=2) for states in (query, key, value))
@@ -65,7 +65,7 @@ AttentionInterface.register(_NAME, packed_attention)
 
 @contextmanager
 def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """The model's attention function for a while; one thread uses a model at a time."""
+    """Exchange the model's attention function for a while; one thread uses a model at a time."""
     config: Any = model.config
     before = config._attn_implementation
     config._attn_implementation = name
@@ -76,7 +76,7 @@ def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
 
 
 def _is_eligible(model: PreTrainedModel) -> bool:
-    """Layers that look at a window of the past need a mask that packed rows do not have."""
+    """Return False for a model whose layers look at a window of the past: that needs a mask, which packed rows lack."""
     config: Any = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
@@ -85,7 +85,7 @@ def _is_eligible(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def _gives_the_same(model: PreTrainedModel) -> bool:
-    """Compares a packed and a padded pass: an architecture may keep other state, or not hand the lengths on."""
+    """Compare a packed and a padded pass: an architecture may keep other state, or not pass the lengths on."""
     ids_BT = torch.tensor([[0, 1, 0], [1, 0, 0]], device=model.device)
     padded = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
     wanted = torch.cat([padded[0], padded[1, :2]])

@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from quatrain.models.microbatches import by_token_budget
-from quatrain.models.sequences import PaddedBatch, hidden_states, pad_right, score_head
+from quatrain.models.sequences import PaddedBatch, by_token_budget, hidden_states, pad_right, score_head
 
 
 def batch_scores(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Score [B] of each row in float32, differentiable: the head at the last real token, by length, never by pad id."""
+    """Return the score of each row, [B] float32, differentiable: the head at the last real token by length."""
     hidden_BTD = hidden_states(model, batch)
     rows_B = torch.arange(hidden_BTD.shape[0], device=hidden_BTD.device)
     scores_B1: torch.Tensor = score_head(model)(hidden_BTD[rows_B, batch.lengths_B - 1])
@@ -20,7 +19,7 @@ def batch_scores(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
 
 @torch.no_grad()
 def last_token_scores(model: PreTrainedModel, rows: Sequence[np.ndarray], token_budget: int) -> np.ndarray:
-    """Float32 score of each row (token ids, at least one), in microbatches of at most `token_budget` padded tokens."""
+    """Return the float32 score of each row (one id or more); a microbatch has at most `token_budget` padded tokens."""
     scores = np.empty(len(rows), dtype=np.float32)
     for group in by_token_budget([len(row) for row in rows], token_budget):
         batch = pad_right([rows[index] for index in group], device=model.device)

@@ -1,4 +1,4 @@
-"""Right-padded batches and the hidden states of a causal model over them."""
+"""Right-padded batches of rows of unequal length, and the hidden states of a causal model over them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class PaddedBatch:
 def pad_right(
     rows: Sequence[np.ndarray], *, prompt_lengths: Sequence[int] | None = None, device: torch.device | str = "cpu"
 ) -> PaddedBatch:
-    """One batch of the rows (token ids, at least one row, at least one token in a row)."""
+    """Return one batch of the rows (token ids, at least one row, at least one token in a row)."""
     lengths = [len(row) for row in rows]
     input_ids = np.zeros((len(rows), max(lengths)), dtype=np.int64)
     for index, row in enumerate(rows):
@@ -42,13 +42,34 @@ def pad_right(
 def pad_completions(
     prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray], *, device: torch.device | str = "cpu"
 ) -> PaddedBatch:
-    """One batch of rows prompt + completion."""
+    """Return one batch of rows prompt + completion."""
     rows = [np.concatenate([prompt, completion]) for prompt, completion in zip(prompts, completions, strict=True)]
     return pad_right(rows, prompt_lengths=[len(prompt) for prompt in prompts], device=device)
 
 
+def by_token_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Return groups of row indices such that rows x longest row <= budget, or one row where that alone is longer.
+
+    Rows are taken from the longest to the shortest (ties by index), so that little is padded and the largest microbatch
+    comes first, where a lack of memory shows at once. Equal arguments give equal groups. Raises ValueError for a budget
+    below 1.
+    """
+    if budget < 1:
+        raise ValueError(f"token budget must be 1 or more, not {budget}")
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    groups: list[list[int]] = []
+    room = 0
+    for index in order:
+        if room < 1:
+            groups.append([])
+            room = max(1, budget // max(1, lengths[index]))
+        groups[-1].append(index)
+        room -= 1
+    return groups
+
+
 def output_head(model: PreTrainedModel) -> torch.nn.Module:
-    """The layer that turns hidden states into logits. Raises InvalidData where a model has none."""
+    """Return the layer that turns hidden states into logits. Raises InvalidData if the model has none."""
     untyped: Any = model
     head = untyped.get_output_embeddings()
     if not isinstance(head, torch.nn.Module):
@@ -57,7 +78,7 @@ def output_head(model: PreTrainedModel) -> torch.nn.Module:
 
 
 def score_head(model: PreTrainedModel) -> torch.nn.Linear:
-    """The layer that turns a hidden state into a score. Raises InvalidData where a model has none with one label."""
+    """Return the layer that turns a hidden state into a score. Raises InvalidData if there is none with one label."""
     head = getattr(model, "score", None)
     if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
         raise InvalidData(f"{type(model).__name__} has no `score` layer with one label, which a reward model needs.")
@@ -65,7 +86,7 @@ def score_head(model: PreTrainedModel) -> torch.nn.Linear:
 
 
 def hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Last hidden states [B, T, D] of the model's backbone, without its head; differentiable. Padding: no meaning.
+    """Return the last hidden states [B, T, D] of the model's backbone; differentiable. Those of padding mean nothing.
 
     Rows of unequal length are packed where the model can be. Otherwise there is no attention mask: with right padding
     the causal mask alone keeps padding away from the real tokens, and attention stays on its fast causal path.
@@ -87,7 +108,7 @@ def _packed(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
 
 
 def completion_positions(batch: PaddedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index (row_N, position_N) of the hidden states that predict the completion tokens, row by row.
+    """Return the index (row_N, position_N) of the hidden states that predict the completion tokens, row by row.
 
     A row of n prompt tokens and T completion tokens is predicted at positions n-1 .. n-1+T-1.
     """
@@ -99,12 +120,12 @@ def completion_positions(batch: PaddedBatch) -> tuple[torch.Tensor, torch.Tensor
 
 
 def completion_targets(batch: PaddedBatch) -> torch.Tensor:
-    """The completion tokens [N], in the order of `completion_positions`."""
+    """Return the completion tokens [N], in the order of `completion_positions`."""
     row_N, position_N = completion_positions(batch)
     return batch.input_ids_BT[row_N, position_N + 1]
 
 
 def completion_hidden_states(model: PreTrainedModel, batch: PaddedBatch) -> torch.Tensor:
-    """Hidden states [N, D] that predict the completion tokens, ordered as `completion_positions`; differentiable."""
+    """Return the hidden states [N, D] that predict the completion tokens, in that order; differentiable."""
     row_N, position_N = completion_positions(batch)
     return hidden_states(model, batch)[row_N, position_N]

@@ -20,7 +20,7 @@ STAGE_REWARD: Stage
 STAGE_PPO: Stage
 
 class OpenRequest(_message.Message):
-    __slots__ = ("token", "stage", "config_json", "model", "value_model", "value_scale", "value_offset", "data", "held_out", "total_steps", "seed", "dtype", "deterministic", "checkpoint", "first_policy_version", "tokenizer", "exact_logprobs", "temperature")
+    __slots__ = ("token", "stage", "config_json", "model", "value_model", "value_scale", "value_offset", "data", "held_out", "total_steps", "seed", "dtype", "deterministic", "checkpoint", "tokenizer", "exact_logprobs", "temperature")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -35,7 +35,6 @@ class OpenRequest(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     DETERMINISTIC_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
-    FIRST_POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
     TOKENIZER_FIELD_NUMBER: _ClassVar[int]
     EXACT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
@@ -53,11 +52,10 @@ class OpenRequest(_message.Message):
     dtype: str
     deterministic: bool
     checkpoint: _common_pb2.ObjectRef
-    first_policy_version: int
     tokenizer: _common_pb2.ModelRef
     exact_logprobs: bool
     temperature: float
-    def __init__(self, token: _Optional[_Union[_common_pb2.OwnerToken, _Mapping]] = ..., stage: _Optional[_Union[Stage, str]] = ..., config_json: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., value_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., value_scale: _Optional[float] = ..., value_offset: _Optional[float] = ..., data: _Optional[_Union[_common_pb2.ObjectRef, _Mapping]] = ..., held_out: _Optional[_Union[_common_pb2.ObjectRef, _Mapping]] = ..., total_steps: _Optional[int] = ..., seed: _Optional[int] = ..., dtype: _Optional[str] = ..., deterministic: bool = ..., checkpoint: _Optional[_Union[_common_pb2.ObjectRef, _Mapping]] = ..., first_policy_version: _Optional[int] = ..., tokenizer: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., exact_logprobs: bool = ..., temperature: _Optional[float] = ...) -> None: ...
+    def __init__(self, token: _Optional[_Union[_common_pb2.OwnerToken, _Mapping]] = ..., stage: _Optional[_Union[Stage, str]] = ..., config_json: _Optional[str] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., value_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., value_scale: _Optional[float] = ..., value_offset: _Optional[float] = ..., data: _Optional[_Union[_common_pb2.ObjectRef, _Mapping]] = ..., held_out: _Optional[_Union[_common_pb2.ObjectRef, _Mapping]] = ..., total_steps: _Optional[int] = ..., seed: _Optional[int] = ..., dtype: _Optional[str] = ..., deterministic: bool = ..., checkpoint: _Optional[_Union[_common_pb2.ObjectRef, _Mapping]] = ..., tokenizer: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., exact_logprobs: bool = ..., temperature: _Optional[float] = ...) -> None: ...
 
 class OpenResponse(_message.Message):
     __slots__ = ("status",)

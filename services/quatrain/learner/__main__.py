@@ -12,9 +12,9 @@ import grpc
 from quatrain.config import ProcessConfig
 from quatrain.errors import Fenced
 from quatrain.joblog import JobLog
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend
-from quatrain.learner.plans import Token
+from quatrain.learner.requests import Token
 from quatrain.learner.service import Host, LearnerService
 from quatrain.learner.servicer import LearnerServicer
 from quatrain.rpc.process import run_process
@@ -29,34 +29,34 @@ if TYPE_CHECKING:
     from quatrain.learner.group.group import Group
 
 _NAME = "quatrain.v1.LearnerService"
-# Calls that may wait for the model: one owner makes one call at a time, a takeover adds a few.
+# Calls that may wait for the model: an owner makes one call at a time, a takeover adds a few.
 _QUEUE_SIZE = 8
 
 
 async def main(config: ProcessConfig) -> None:
-    """Serves until the process is told to stop."""
+    """Serve until the process is told to stop."""
     store = open_store(config.storage)
     with tempfile.TemporaryDirectory(prefix="learner-", ignore_cleanup_errors=True) as temporary:
         cache_dir = config.compute.cache_dir or Path(temporary) / "cache"
         cache = FolderCache(store, cache_dir, config.compute.cache_bytes)
-        artefacts = Artefacts(store, cache, Path(temporary) / "scratch")
+        artifacts = Artifacts(store, cache, Path(temporary) / "scratch")
         thread = ModelThread(_QUEUE_SIZE, stuck_after=config.compute.stuck_after)
         if config.learner.ranks == 1:
-            await _serve(config, store, artefacts, thread, make_backend(config), None)
+            await _serve(config, store, artifacts, thread, make_backend(config), None)
             return
         backend, group = make_group(config)
         if config.learner.rank:
-            await _follow(config, store, artefacts, thread, (backend, group))
+            await _follow(config, store, artifacts, thread, (backend, group))
             return
         from quatrain.learner.group.leader import LeaderBackend
 
-        await _serve(config, store, artefacts, thread, LeaderBackend(backend, group), group)
+        await _serve(config, store, artifacts, thread, LeaderBackend(backend, group), group)
 
 
 async def _serve(
     config: ProcessConfig,
     store: ObjectStore,
-    artefacts: Artefacts,
+    artifacts: Artifacts,
     thread: ModelThread,
     backend: Backend,
     group: "Group | None",
@@ -64,7 +64,7 @@ async def _serve(
     service = LearnerService(
         Host(config.learner.id, config.learner.owner_timeout),
         backend,
-        artefacts,
+        artifacts,
         thread,
         log_check=lambda token: check_log(store, token),
     )
@@ -90,7 +90,7 @@ async def _serve(
 async def _follow(
     config: ProcessConfig,
     store: ObjectStore,
-    artefacts: Artefacts,
+    artifacts: Artifacts,
     thread: ModelThread,
     group: "tuple[TorchBackend, Group]",
 ) -> None:
@@ -105,7 +105,7 @@ async def _follow(
 
     async def follow() -> None:
         await joined.wait()
-        await Follower(group[0], artefacts, group[1]).follow(thread)
+        await Follower(group[0], artifacts, group[1]).follow(thread)
 
     working = _all_of(thread.watch(), group[1].watch(), follow())
     try:
@@ -115,7 +115,7 @@ async def _follow(
 
 
 def _without_api(config: ProcessConfig) -> ProcessConfig:
-    """Any port for nobody to call; of several ranks that share a host only the first has the ports for probes."""
+    """Return the configuration of a rank that nobody calls; of those of a host only the first has ports for probes."""
     from quatrain.learner.group.place import Launcher
 
     probes = {"health_port": None, "metrics_port": None, "port_file": None} if Launcher.here().local_rank else {}
@@ -123,16 +123,16 @@ def _without_api(config: ProcessConfig) -> ProcessConfig:
 
 
 def _all_of(*loops: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-    """One task that ends with the first error of several that never end."""
+    """Return one task that ends with the first error of several that never end."""
 
-    async def together() -> None:
+    async def gathered() -> None:
         await asyncio.gather(*loops)
 
-    return asyncio.create_task(together())
+    return asyncio.create_task(gathered())
 
 
 def make_backend(config: ProcessConfig) -> Backend:
-    """The backend that `learner.backend` names."""
+    """Return the backend that `learner.backend` names."""
     if config.learner.backend == "fake":
         from quatrain.learner.backends.fake import FakeBackend
 
@@ -145,7 +145,7 @@ def make_backend(config: ProcessConfig) -> Backend:
 
 
 def make_group(config: ProcessConfig) -> "tuple[TorchBackend, Group]":
-    """The backend of one rank and the group that it will join. Raises InvalidInput for a place that is none."""
+    """Return the backend of one rank and the group that it will join. Raises InvalidInput for a wrong configuration."""
     _before_torch()
     from quatrain.learner.backends.torch_backend import TorchBackend
     from quatrain.learner.group.group import Group
@@ -164,10 +164,10 @@ def _before_torch() -> None:
 
 
 def check_log(store: ObjectStore, token: Token) -> None:
-    """Raises Fenced when the job's log knows a newer owner or attempt than `token`."""
+    """Raise Fenced if the job's log knows a newer owner or attempt than `token`."""
     log = JobLog(store, token.job)
     log.refresh()
-    if (log.view.epoch, log.view.attempt) > token.rank:
+    if (log.view.epoch, log.view.attempt) > token.precedence:
         raise Fenced(
             f"{token} is superseded: the log of the job is at epoch {log.view.epoch} attempt {log.view.attempt}."
         )

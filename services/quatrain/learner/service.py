@@ -2,6 +2,15 @@
 
 Long operations are tasks that outlive the call that started them: a caller that lost its stream calls again and
 attaches. All methods run on the event loop; torch runs only in the model thread, store I/O only in worker threads.
+
+What holds between two calls (`session.py` has the states of a session):
+- `_session` is None or the one session that has not ended. Whatever ends it (`_end`, a failed `_load`) also forgets it.
+- `_newest[job]` is at least the token of every session that this process has opened for the job (of the last 256 jobs).
+  It outlives the session, so that a superseded owner stays out after a close or a time-out.
+- A session is claimed before its inputs are fetched, without an await between the comparison of tokens and the claim:
+  of two owners that open at the same time the newer one wins.
+- A long operation calls `session.check()` after its last await, before it changes the session or answers: the session
+  may have been taken over meanwhile, and then its result is lost.
 """
 
 import asyncio
@@ -14,19 +23,19 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from quatrain.errors import Fenced, InvalidInput, LearnerBusy, QuatrainError, Unavailable, WrongState
+from quatrain.errors import InvalidInput, LearnerBusy, QuatrainError, Unavailable, WrongState
 from quatrain.faults import fault_point
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
-from quatrain.learner.plans import Exported, OpenPlan, Stage, Status, StepOutcome, Token
-from quatrain.learner.session import Session, Work, require_token
+from quatrain.learner.requests import ExportedModel, OpenRequest, Status, StepOutcome, Token
+from quatrain.learner.session import Session, Work, require_newest, require_token
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.worker import ModelThread
 from quatrain.telemetry.logging import get_logger
 
 T = TypeVar("T")
 
-# Jobs whose newest token is remembered after their session: enough for the zombies of one process's recent past.
+# Jobs whose newest token is remembered after their session: enough for late calls of recent owners.
 _REMEMBERED_JOBS = 256
 
 _log = get_logger("quatrain.learner")
@@ -34,7 +43,7 @@ _log = get_logger("quatrain.learner")
 
 @dataclass(frozen=True)
 class Host:
-    """What a learner process is: its stable name and the seconds after which a silent owner loses the session."""
+    """A learner process: its stable name, and the seconds after which a silent owner loses the session."""
 
     learner_id: str
     owner_timeout: float
@@ -47,7 +56,7 @@ class LearnerService:
         self,
         host: Host,
         backend: Backend,
-        artefacts: Artefacts,
+        artifacts: Artifacts,
         thread: ModelThread,
         *,
         log_check: Callable[[Token], None] = lambda token: None,
@@ -55,33 +64,33 @@ class LearnerService:
     ) -> None:
         self._host = host
         self._backend = backend
-        self._artefacts = artefacts
+        self._artifacts = artifacts
         self._thread = thread
         self._log_check = log_check
         self._clock = clock
         self._session: Session | None = None
         self._newest: OrderedDict[str, Token] = OrderedDict()
 
-    async def open(self, plan: OpenPlan) -> Status:
-        """Opens a stage and waits until it is loaded; the same token again attaches or returns the status.
+    async def open(self, request: OpenRequest) -> Status:
+        """Open a stage and wait until it is loaded; the same token again attaches or returns the status.
 
         Raises LearnerBusy for another job, Fenced for an older token, and what loading raises.
         """
-        _check_plan(plan)
-        await asyncio.to_thread(self._log_check, plan.token)
-        session = self._claim(plan)
+        _check_request(request)
+        await asyncio.to_thread(self._log_check, request.token)
+        session = self._claim(request)
         if session.opening is not None:
             await asyncio.wait({session.opening})
             if session.opening.cancelled():
                 raise Unavailable(f"learner {self._host.learner_id} did not open the stage: it is stopping")
             session.opening.result()
         session.last_sign = self._clock()
-        return self.status(plan.token)
+        return self.status(request.token)
 
     def status(self, token: Token | None = None) -> Status:
-        """Who holds the learner and where it is; the session's own token renews the owner's sign of life.
+        """Return who holds the learner and where it is; the session's own token renews the owner's sign of life.
 
-        Raises Unavailable when the model thread is stuck: then it is nobody's.
+        Raises Unavailable if the model thread is stuck.
         """
         self.check_progress()
         session = self._session
@@ -94,40 +103,40 @@ class LearnerService:
             learner_id=self._host.learner_id,
             device=self._backend.device,
             token=session.token,
-            stage=session.plan.stage,
+            stage=session.request.stage,
             step=session.step,
-            policy_version=session.policy_version,
+            policy_version=session.step,
             running_step=running.step if running is not None and running.kind == "step" else 0,
         )
 
     def step(self, token: Token, step: int, batch: ObjectRef | None) -> asyncio.Future[StepOutcome]:
-        """Trains step `step`, attaches to it while it runs, or gives the recorded result of the last one."""
+        """Train step `step`, attach to it while it runs, or return the recorded result of the last one."""
         session = self._require(token)
         attached = self._attach(session, "step", step)
         if attached is not None:
             return attached
         if session.running is None and step != session.step + 1:
             raise WrongState(f"The learner is at step {session.step} of {token}; step {step} does not follow it.")
-        if step > session.plan.total_steps:
-            raise WrongState(f"The stage has {session.plan.total_steps} steps; there is no step {step}.")
-        if (batch is None) == (session.plan.stage is Stage.PPO):
-            raise InvalidInput("A sealed batch goes with every PPO step and with no other step.")
+        if step > session.request.total_steps:
+            raise WrongState(f"The stage has {session.request.total_steps} steps; there is no step {step}.")
+        if (batch is None) == session.request.stage.uses_rollouts:
+            raise InvalidInput("A sealed batch goes with every step that trains on rollouts and with no other step.")
         return self._start(session, "step", step, self._train(session, step, batch))
 
     def publish(self, token: Token, step: int) -> asyncio.Future[ModelRef]:
-        """Writes the weights of version `first_policy_version + step`; step 0 is the start version."""
+        """Write the weights after step `step` as a policy version; step 0 is the start version."""
         session = self._require(token)
         attached = self._attach(session, "publish", step)
         return attached or self._start(session, "publish", step, self._publish(session))
 
     def save(self, token: Token, step: int) -> asyncio.Future[ObjectRef]:
-        """Writes all state after step `step` as a checkpoint folder and gives its manifest."""
+        """Write all state after step `step` as a checkpoint folder and return its manifest."""
         session = self._require(token)
         attached = self._attach(session, "save", step)
         return attached or self._start(session, "save", step, self._save(session))
 
-    def export(self, token: Token, extra_files: dict[str, bytes]) -> asyncio.Future[Exported]:
-        """Writes the current model as a Hugging Face folder under models/DIGEST; equal content, equal digest."""
+    def export(self, token: Token, extra_files: dict[str, bytes]) -> asyncio.Future[ExportedModel]:
+        """Write the current model as a Hugging Face folder under models/DIGEST; equal content gives an equal digest."""
         session = self._require(token)
         running = session.running
         if running is not None and running.kind == "export":
@@ -141,30 +150,31 @@ class LearnerService:
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> tuple[list[npt.NDArray[np.float32]], int]:
-        """Logprobs under the policy in training, and its version. Raises WrongState while something runs."""
+        """Return logprobs under the policy in training, and its version. Raises WrongState while something runs."""
         session = self._require(token)
         _refuse_running(session, "logprobs")
+        session.require_stored()
         trainer = session.ready()
-        version = session.policy_version
+        version = session.step
         return await self._thread.run(trainer.logprobs, prompts, completions, temperature), version
 
     def close(self, token: Token) -> None:
-        """Ends the session of `token`; without one it does nothing. Raises Fenced for an older token."""
+        """End the session of `token`, if there is one. Raises Fenced for an older token."""
         session = self._session
         if session is None or session.token.job != token.job:
             return
         self._end(require_token(session, token, self._newest.get(token.job)), "closed by its owner")
 
     def touch(self, token: Token) -> None:
-        """A sign of life of the owner, given at each heartbeat that reached it. Raises as every other call does."""
+        """Record a sign of life of the owner: a heartbeat reached it. Raises as every other call does."""
         self._require(token)
 
     def check_progress(self) -> None:
-        """Raises Unavailable when the model thread is stuck."""
+        """Raise Unavailable if the model thread is stuck."""
         self._thread.check_progress()
 
     def close_if_silent(self) -> bool:
-        """Ends the session when its owner gave no sign of life for `owner_timeout` seconds."""
+        """End the session if its owner gave no sign of life for `owner_timeout` seconds."""
         session = self._session
         if session is None or self._clock() - session.last_sign <= self._host.owner_timeout:
             return False
@@ -172,7 +182,7 @@ class LearnerService:
         return True
 
     async def hand_back(self) -> None:
-        """Before the process ends: finishes a checkpoint or an export, and gives up what only its memory could keep."""
+        """Finish a checkpoint or an export before the process ends, and cancel everything else."""
         session = self._session
         if session is None:
             return
@@ -185,39 +195,37 @@ class LearnerService:
             session.opening.cancel()
 
     async def watch(self) -> None:
-        """Calls close_if_silent for as long as the process lives."""
+        """Close the session of a silent owner; runs for as long as the process lives."""
         while True:
             await asyncio.sleep(min(1.0, self._host.owner_timeout / 4))
             self.close_if_silent()
 
     # -- the session
 
-    def _claim(self, plan: OpenPlan) -> Session:
-        session, token = self._session, plan.token
-        newest = self._newest.get(token.job)
-        if newest is not None and token.rank < newest.rank:
-            raise Fenced(f"{token} is superseded by epoch {newest.epoch} attempt {newest.attempt}; stop this owner.")
+    def _claim(self, request: OpenRequest) -> Session:
+        session, token = self._session, request.token
+        require_newest(token, self._newest.get(token.job))
         if session is not None:
             if session.token.job != token.job:
                 raise LearnerBusy(
                     f"Learner {self._host.learner_id} serves {session.token}, not job {token.job}; "
                     "use another learner or wait until it is free."
                 )
-            if session.token.rank == token.rank:
+            if session.token.precedence == token.precedence:
                 return session
             self._end(session, f"taken over by {token}")
         self._newest[token.job] = token
         self._newest.move_to_end(token.job)
         if len(self._newest) > _REMEMBERED_JOBS:
             self._newest.popitem(last=False)
-        claimed = Session(plan, self._clock(), made_progress=self._thread.made_progress)
+        claimed = Session(request, self._clock(), made_progress=self._thread.made_progress)
         self._session = claimed
         claimed.opening = _task(self._load(claimed))
         return claimed
 
     async def _load(self, session: Session) -> None:
         try:
-            inputs = await asyncio.to_thread(self._artefacts.fetch, session.plan)
+            inputs = await asyncio.to_thread(self._artifacts.fetch, session.request)
             trainer = await self._thread.run(self._build, session, inputs)
             session.check()
             session.step = trainer.step
@@ -227,20 +235,20 @@ class LearnerService:
                 self._session = None
         session.last_sign = self._clock()
         fault_point("learner.after_load")
-        _log.info("stage opened", job=session.token.job, stage=session.plan.stage.value, step=session.step)
+        _log.info("stage opened", job=session.token.job, stage=session.request.stage.name, step=session.step)
 
     def _build(self, session: Session, inputs: Inputs) -> Trainer:
         session.check()
-        trainer = self._backend.open(session.plan, inputs)
-        if session.plan.checkpoint is not None:
-            trainer.load(self._artefacts.checkpoint_folder(session.plan.checkpoint))
+        trainer = self._backend.open(session.request, inputs)
+        if session.request.checkpoint is not None:
+            trainer.load(self._artifacts.checkpoint_folder(session.request.checkpoint))
         return trainer
 
     def _end(self, session: Session, why: str) -> None:
         session.end()
         if self._session is session:
             self._session = None
-        _log.info("session ended", job=session.token.job, stage=session.plan.stage.value, why=why)
+        _log.info("session ended", job=session.token.job, stage=session.request.stage.name, why=why)
 
     def _require(self, token: Token) -> Session:
         session = require_token(self._session, token, self._newest.get(token.job))
@@ -264,10 +272,12 @@ class LearnerService:
         try:
             _refuse_running(session, f"{kind} of step {step}")
             session.ready()
-            if kind != "step" and step != session.step:
-                raise WrongState(
-                    f"The learner is at step {session.step} of {session.token}; cannot {kind} step {step}."
-                )
+            if kind != "step":
+                session.require_stored()
+                if step != session.step:
+                    raise WrongState(
+                        f"The learner is at step {session.step} of {session.token}; cannot {kind} step {step}."
+                    )
         except QuatrainError:
             work.close()
             raise
@@ -276,60 +286,61 @@ class LearnerService:
         return task
 
     async def _train(self, session: Session, step: int, batch: ObjectRef | None) -> StepOutcome:
-        computed = session.computed
-        if computed is None or computed.step != step:
-            data = None if batch is None else await asyncio.to_thread(self._artefacts.read, batch)
-            computed = await self._thread.run(session.train, step, data)
+        pending = session.pending
+        if pending is None or pending.step != step:
+            data = None if batch is None else await asyncio.to_thread(self._artifacts.read, batch)
+            pending = await self._thread.run(session.train, step, data)
             fault_point("learner.after_train")
             session.check()
-            session.computed = computed
+            session.pending = pending
         tokens = None
-        if computed.trained.tokens is not None:
-            tokens = await asyncio.to_thread(self._artefacts.write_tokens, session.plan, step, computed.trained.tokens)
+        if pending.result.tokens is not None:
+            tokens = await asyncio.to_thread(self._artifacts.write_tokens, session.request, step, pending.result.tokens)
         session.check()
         fault_point("learner.before_reply")
-        outcome = StepOutcome(step, computed.trained.metrics, tokens, computed.seconds)
-        session.computed = None
+        outcome = StepOutcome(step, pending.result.metrics, tokens, pending.seconds)
+        session.pending = None
         session.step = step
         session.answers = {"step": (step, outcome)}
         return outcome
 
     async def _publish(self, session: Session) -> ModelRef:
-        with self._artefacts.folder() as folder:
+        with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
-            published = await asyncio.to_thread(self._artefacts.publish, session.plan, session.step, folder)
+            published = await asyncio.to_thread(self._artifacts.publish, session.request, session.step, folder)
         fault_point("learner.after_publish")
         session.check()
         session.answers["publish"] = (session.step, published)
         return published
 
     async def _save(self, session: Session) -> ObjectRef:
-        with self._artefacts.folder() as folder:
+        with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().save, folder)
-            manifest = await asyncio.to_thread(self._artefacts.save, session.plan, session.step, folder)
+            manifest = await asyncio.to_thread(self._artifacts.save, session.request, session.step, folder)
         fault_point("learner.after_save")
         session.check()
         session.answers["save"] = (session.step, manifest)
         return manifest
 
-    async def _export(self, session: Session, extra_files: dict[str, bytes]) -> Exported:
-        with self._artefacts.folder() as folder:
+    async def _export(self, session: Session, extra_files: dict[str, bytes]) -> ExportedModel:
+        with self._artifacts.folder() as folder:
             await self._thread.run(session.ready().write_model, folder)
-            exported = await asyncio.to_thread(self._artefacts.export, session.plan, folder, extra_files)
+            exported = await asyncio.to_thread(self._artifacts.export, session.request, folder, extra_files)
         fault_point("learner.after_export")
         session.check()
         return exported
 
 
-def _check_plan(plan: OpenPlan) -> None:
-    if not plan.token.job or plan.token.epoch < 1 or plan.token.attempt < 1:
-        raise InvalidInput(f"A token needs a job, an epoch of 1 or more and an attempt of 1 or more, not {plan.token}.")
-    if plan.total_steps < 1:
-        raise InvalidInput(f"total_steps must be 1 or more, not {plan.total_steps}.")
-    if plan.stage is not Stage.PPO and plan.data is None:
-        raise InvalidInput(f"Stage {plan.stage.value} needs its prepared rows (field data).")
-    if plan.stage is Stage.PPO and not plan.temperature > 0:
-        raise InvalidInput(f"temperature must be above 0, not {plan.temperature}.")
+def _check_request(request: OpenRequest) -> None:
+    token = request.token
+    if not token.job or token.epoch < 1 or token.attempt < 1:
+        raise InvalidInput(f"A token needs a job, an epoch of 1 or more and an attempt of 1 or more, not {token}.")
+    if request.total_steps < 1:
+        raise InvalidInput(f"total_steps must be 1 or more, not {request.total_steps}.")
+    if not request.stage.uses_rollouts and request.data is None:
+        raise InvalidInput(f"Stage {request.stage} needs its prepared rows (field data).")
+    if request.stage.uses_rollouts and not request.temperature > 0:
+        raise InvalidInput(f"temperature must be above 0, not {request.temperature}.")
 
 
 def _refuse_running(session: Session, wanted: str) -> None:
@@ -340,6 +351,6 @@ def _refuse_running(session: Session, wanted: str) -> None:
 
 def _task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     task = asyncio.get_running_loop().create_task(work)
-    # The caller may be gone when the task fails; its error is then told by the next call, not by the loop's log.
+    # The caller may be gone when the task fails; the next call raises its error then, so the loop need not log it.
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task

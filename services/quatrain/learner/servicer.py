@@ -1,29 +1,23 @@
 """LearnerService on the wire: protobuf to dataclasses and back, nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import grpc
+from typing_extensions import override
 
-from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
-from quatrain.learner.plans import OpenPlan, Stage, Status, StepOutcome, Token
+from quatrain.learner.requests import OpenRequest, Status, StepOutcome, Token
 from quatrain.learner.service import LearnerService
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.streams import Beat, Done, with_heartbeats
 from quatrain.rpc.tensors import from_ragged_ints, to_ragged_floats
+from quatrain.stages import stage_of_proto
 from quatrain.v1 import common_pb2, learner_pb2, learner_pb2_grpc
 
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_STAGES = {
-    learner_pb2.STAGE_SFT: Stage.SFT,
-    learner_pb2.STAGE_REWARD: Stage.REWARD,
-    learner_pb2.STAGE_PPO: Stage.PPO,
-}
-_STAGE_IDS = {stage: number for number, stage in _STAGES.items()}
 
 
 class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
@@ -32,14 +26,14 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
     def __init__(self, service: LearnerService) -> None:
         self._service = service
 
+    @override
     async def Open(self, request: learner_pb2.OpenRequest, context: Context) -> learner_pb2.OpenResponse:
-        """Opens a stage of a job."""
-        return learner_pb2.OpenResponse(status=_status(await self._service.open(_plan(request))))
+        return learner_pb2.OpenResponse(status=_status(await self._service.open(_open_request(request))))
 
+    @override
     async def ComputePolicyLogprobs(
         self, request: learner_pb2.ComputePolicyLogprobsRequest, context: Context
     ) -> learner_pb2.ComputePolicyLogprobsResponse:
-        """Logprobs of given tokens under the policy in training."""
         prompts = from_ragged_ints(request.prompt_ids, "prompt_ids")
         completions = from_ragged_ints(request.completion_ids, "completion_ids")
         if len(prompts) != len(completions):
@@ -51,8 +45,8 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         )
         return learner_pb2.ComputePolicyLogprobsResponse(logprobs=to_ragged_floats(logprobs), policy_version=version)
 
+    @override
     async def Step(self, request: learner_pb2.StepRequest, context: Context) -> AsyncIterator[learner_pb2.StepResponse]:
-        """Trains one step."""
         token = _token(request.token)
         batch = ObjectRef.from_proto(request.batch) if request.HasField("batch") else None
         async for event in self._watched(token, self._service.step(token, request.step, batch), "train"):
@@ -61,10 +55,10 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             else:
                 yield learner_pb2.StepResponse(result=_result(event.value))
 
+    @override
     async def Publish(
         self, request: learner_pb2.PublishRequest, context: Context
     ) -> AsyncIterator[learner_pb2.PublishResponse]:
-        """Writes the current weights to the store."""
         token = _token(request.token)
         async for event in self._watched(token, self._service.publish(token, request.step), "publish"):
             if isinstance(event, Beat):
@@ -72,8 +66,8 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             else:
                 yield learner_pb2.PublishResponse(model=event.value.to_proto())
 
+    @override
     async def Save(self, request: learner_pb2.SaveRequest, context: Context) -> AsyncIterator[learner_pb2.SaveResponse]:
-        """Writes all state to the store."""
         token = _token(request.token)
         async for event in self._watched(token, self._service.save(token, request.step), "save"):
             if isinstance(event, Beat):
@@ -81,10 +75,10 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             else:
                 yield learner_pb2.SaveResponse(manifest=event.value.to_proto())
 
+    @override
     async def Export(
         self, request: learner_pb2.ExportRequest, context: Context
     ) -> AsyncIterator[learner_pb2.ExportResponse]:
-        """Writes a Hugging Face folder."""
         token = _token(request.token)
         work = self._service.export(token, dict(request.extra_files))
         async for event in self._watched(token, work, "export"):
@@ -96,13 +90,13 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
                 )
                 yield learner_pb2.ExportResponse(exported=exported)
 
+    @override
     async def Close(self, request: learner_pb2.CloseRequest, context: Context) -> learner_pb2.CloseResponse:
-        """Ends the session."""
         self._service.close(_token(request.token))
         return learner_pb2.CloseResponse()
 
+    @override
     async def GetStatus(self, request: learner_pb2.GetStatusRequest, context: Context) -> learner_pb2.GetStatusResponse:
-        """Who holds this learner and where it is."""
         return _status(self._service.status(_token(request.token) if request.HasField("token") else None))
 
     async def _watched(self, token: Token, work: "asyncio.Future[T]", phase: str) -> AsyncIterator[Beat | Done[T]]:
@@ -122,14 +116,11 @@ def _folder(message: common_pb2.ModelRef, field: str) -> ModelRef:
     return ModelRef.from_proto(message)
 
 
-def _plan(request: learner_pb2.OpenRequest) -> OpenPlan:
-    stage = _STAGES.get(request.stage)
-    if stage is None:
-        raise InvalidInput(f"stage {request.stage} is none of sft, reward and ppo.")
-    return OpenPlan(
+def _open_request(request: learner_pb2.OpenRequest) -> OpenRequest:
+    return OpenRequest(
         token=_token(request.token),
-        stage=stage,
-        settings=_settings(request.config_json),
+        stage=stage_of_proto(request.stage),
+        config_json=request.config_json,
         model=_folder(request.model, "model"),
         total_steps=request.total_steps,
         seed=request.seed,
@@ -141,21 +132,10 @@ def _plan(request: learner_pb2.OpenRequest) -> OpenPlan:
         dtype=request.dtype,
         deterministic=request.deterministic,
         checkpoint=ObjectRef.from_proto(request.checkpoint) if request.HasField("checkpoint") else None,
-        first_policy_version=request.first_policy_version,
         tokenizer=_folder(request.tokenizer, "tokenizer") if request.HasField("tokenizer") else None,
         exact_logprobs=request.exact_logprobs,
         temperature=request.temperature,
     )
-
-
-def _settings(config_json: str) -> Mapping[str, Any]:
-    try:
-        settings = parse_json(config_json)
-    except ValueError as error:
-        raise InvalidInput(f"config_json is no JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise InvalidInput("config_json must be a JSON object, the resolved section of the stage.")
-    return settings
 
 
 def _status(status: Status) -> learner_pb2.GetStatusResponse:
@@ -167,7 +147,7 @@ def _status(status: Status) -> learner_pb2.GetStatusResponse:
         device=status.device,
     )
     if status.stage is not None:
-        message.stage = _STAGE_IDS[status.stage]
+        message.stage = status.stage.proto
     if status.token is not None:
         token = status.token
         message.token.CopyFrom(common_pb2.OwnerToken(job=token.job, epoch=token.epoch, attempt=token.attempt))

@@ -1,4 +1,25 @@
-"""The one session that a learner holds: its token, its trainer, what runs and what was answered last."""
+"""The one session that a learner holds: its token, its trainer, what runs and what was answered last.
+
+Between two calls a session is in one of these states:
+
+| state   | opening | trainer | failure | running | pending | what a call with its token gets                       |
+|---------|---------|---------|---------|---------|---------|-------------------------------------------------------|
+| opening | runs    | None    | None    | None    | None    | Open waits for the answer, the others WrongState      |
+| idle    | done    | set     | None    | None    | None    | it is served; the last answers are given again        |
+| working | done    | set     | (*)     | set     | any     | the same call attaches, the others WrongState         |
+| trained | done    | set     | None    | None    | set     | Step(`step` + 1) stores the result, others WrongState |
+| broken  | done    | set     | set     | None    | None    | `failure`, until the stage is opened again            |
+| ended   | any     | None    | any     | any     | None    | nothing: the service holds the session no more        |
+
+(*) set while the model thread trains, so that a step that breaks off leaves the session broken, however it ends.
+
+What changes together, without an await in between:
+- `trainer` and `step` when the stage is loaded: `step` is the trainer's.
+- `pending`, `step` and `answers` when a step is stored. With a pending result the trainer is one step ahead of `step`,
+  so nothing of it may be written under the number `step`. `answers` hold the step that was finished last and what was
+  written of it since.
+- `ended` and `trainer` when the session ends. What still runs raises Fenced at its next check, and its result is lost.
+"""
 
 import asyncio
 import threading
@@ -8,8 +29,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quatrain.errors import Fenced, LearnerBusy, QuatrainError, WrongState
-from quatrain.learner.backends import Trained, Trainer
-from quatrain.learner.plans import OpenPlan, Token
+from quatrain.learner.backends import StepResult, Trainer
+from quatrain.learner.requests import OpenRequest, Token
 
 
 @dataclass(frozen=True)
@@ -22,40 +43,35 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Computed:
+class PendingResult:
     """A step that is trained but whose per-token results are not stored yet: a repeated call only stores them."""
 
     step: int
-    trained: Trained
+    result: StepResult
     seconds: float
 
 
 @dataclass
 class Session:
-    """State of one opened stage. Touched by the event loop only, except `ended`, `failure` and the trainer's inside."""
+    """State of one opened stage. Only the event loop touches it, except `ended`, `failure` and the trainer's inside."""
 
-    plan: OpenPlan
+    request: OpenRequest
     last_sign: float
     opening: asyncio.Task[None] | None = None
     trainer: Trainer | None = None
     step: int = 0
     work: Work | None = None
-    computed: Computed | None = None
+    pending: PendingResult | None = None
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     failure: QuatrainError | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     made_progress: Callable[[], None] = lambda: None
-    """Told that a step gets on."""
+    """Called between microbatches."""
 
     @property
     def token(self) -> Token:
         """The token that opened the session."""
-        return self.plan.token
-
-    @property
-    def policy_version(self) -> int:
-        """Version of the policy in memory."""
-        return self.plan.first_policy_version + self.step
+        return self.request.token
 
     @property
     def running(self) -> Work | None:
@@ -63,55 +79,67 @@ class Session:
         return self.work if self.work is not None and not self.work.task.done() else None
 
     def end(self) -> None:
-        """Ends the session: what runs stops at its next check, the trainer is freed when nothing uses it any more."""
+        """End the session: what runs stops at its next check, and then the trainer is freed."""
         self.ended.set()
         self.trainer = None
-        self.computed = None
+        self.pending = None
 
     def check(self) -> None:
-        """Raises Fenced once the session has ended."""
+        """Raise Fenced if the session has ended."""
         if self.ended.is_set():
             raise Fenced(f"The session of {self.token} has ended; a newer owner or a time-out closed it.")
 
     def tick(self) -> None:
-        """Between microbatches, in whichever thread computes them."""
+        """Report progress and check; called between microbatches, in whichever thread computes them."""
         self.made_progress()
         self.check()
 
     def ready(self) -> Trainer:
-        """The trainer. Raises WrongState while the stage is being opened, and the failure that made it unusable."""
+        """Return the trainer. Raises WrongState while the stage is being opened, and the failure that broke it."""
         if self.failure is not None:
             raise self.failure
         if self.trainer is None:
             raise WrongState(f"The learner is still opening {self.token}; call Open again and wait for its answer.")
         return self.trainer
 
-    def train(self, step: int, batch: bytes | None) -> Computed:
-        """Trains one step on the model thread; a failure makes the session unusable, since state is half changed."""
+    def require_stored(self) -> None:
+        """Raise WrongState if the trainer is ahead of `step`: a result could not be stored yet."""
+        if self.pending is not None:
+            raise WrongState(
+                f"Step {self.pending.step} of {self.token} is trained, but its result is not stored; call Step again."
+            )
+
+    def train(self, step: int, batch: bytes | None) -> PendingResult:
+        """Train one step on the model thread; a failure breaks the session, since state is half changed."""
         trainer = self.ready()
         self.failure = WrongState(f"Step {step} of {self.token} broke off halfway; open the stage again to go on.")
         started = time.perf_counter()
         try:
-            trained = trainer.train(step, batch, self.tick)
+            result = trainer.train(step, batch, self.tick)
         except QuatrainError as error:
             self.failure = error
             raise
         self.failure = None
-        return Computed(step, trained, time.perf_counter() - started)
+        return PendingResult(step, result, time.perf_counter() - started)
+
+
+def require_newest(token: Token, newest: Token | None) -> None:
+    """Raise Fenced for a token that `newest`, the newest of its job that this process has seen, supersedes."""
+    if newest is not None and token.precedence < newest.precedence:
+        raise Fenced(f"{token} is superseded by epoch {newest.epoch} attempt {newest.attempt}; stop this owner.")
 
 
 def require_token(session: Session | None, token: Token, newest: Token | None) -> Session:
-    """The session that `token` owns.
+    """Return the session that `token` owns.
 
-    `newest` is the newest token of the job that this process has seen. Raises WrongState when nothing is open or the
-    token is newer than the session's, LearnerBusy for another job, Fenced for an older token.
+    Raises WrongState when nothing is open or the token is newer than the session's, LearnerBusy for another job, Fenced
+    for an older token.
     """
-    if newest is not None and token.rank < newest.rank:
-        raise Fenced(f"{token} is superseded by epoch {newest.epoch} attempt {newest.attempt}; stop this owner.")
+    require_newest(token, newest)
     if session is None:
         raise WrongState(f"The learner has no open session; open one for {token} first.")
     if session.token.job != token.job:
         raise LearnerBusy(f"The learner serves {session.token}, not job {token.job}; use another learner or wait.")
-    if token.rank > session.token.rank:
+    if token.precedence > session.token.precedence:
         raise WrongState(f"The learner serves {session.token}; open it with {token} before using it.")
     return session

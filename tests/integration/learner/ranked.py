@@ -18,10 +18,9 @@ from safetensors.torch import load_file
 from tests.integration.learner.calls import SERVICE
 from tests.unit.learner.stages import never
 
-from quatrain.digests import canonical_json, sha256_hex
+from quatrain.digests import sha256_hex
 from quatrain.learner.backends import Trainer
-from quatrain.learner.plans import OpenPlan
-from quatrain.learner.servicer import _STAGE_IDS
+from quatrain.learner.requests import OpenRequest
 from quatrain.local.ports import free_port
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.rpc.channel import open_channel
@@ -130,50 +129,50 @@ def _environment() -> dict[str, str]:
     }
 
 
-def request_of(plan: OpenPlan) -> learner_pb2.OpenRequest:
-    """The call that opens the plan."""
+def message_of(request: OpenRequest) -> learner_pb2.OpenRequest:
+    """The call that opens the request."""
 
     def folder(ref: ModelRef | None) -> common_pb2.ModelRef | None:
         return None if ref is None else common_pb2.ModelRef(uri=ref.uri, digest=ref.digest)
 
     return learner_pb2.OpenRequest(
-        token=token_of(plan),
-        stage=_STAGE_IDS[plan.stage],
-        config_json=canonical_json(plan.settings).decode(),
-        model=folder(plan.model),
-        value_model=folder(plan.value_model),
-        total_steps=plan.total_steps,
-        seed=plan.seed,
-        data=_object(plan.data),
-        held_out=_object(plan.held_out),
-        checkpoint=_object(plan.checkpoint),
-        temperature=plan.temperature,
+        token=token_of(request),
+        stage=request.stage.proto,
+        config_json=request.config_json,
+        model=folder(request.model),
+        value_model=folder(request.value_model),
+        total_steps=request.total_steps,
+        seed=request.seed,
+        data=_object(request.data),
+        held_out=_object(request.held_out),
+        checkpoint=_object(request.checkpoint),
+        temperature=request.temperature,
     )
 
 
-def token_of(plan: OpenPlan) -> common_pb2.OwnerToken:
-    return common_pb2.OwnerToken(job=plan.token.job, epoch=plan.token.epoch, attempt=plan.token.attempt)
+def token_of(request: OpenRequest) -> common_pb2.OwnerToken:
+    return common_pb2.OwnerToken(job=request.token.job, epoch=request.token.epoch, attempt=request.token.attempt)
 
 
-def step_request(store: ObjectStore, plan: OpenPlan, step: int, batch: bytes | None) -> learner_pb2.StepRequest:
+def step_request(store: ObjectStore, request: OpenRequest, step: int, batch: bytes | None) -> learner_pb2.StepRequest:
     named = None if batch is None else _object(put(store, f"batches/{sha256_hex(batch)}", batch))
-    return learner_pb2.StepRequest(token=token_of(plan), step=step, batch=named)
+    return learner_pb2.StepRequest(token=token_of(request), step=step, batch=named)
 
 
 async def train(
-    learner: RankedLearner, store: ObjectStore, plan: OpenPlan, batches: list[bytes | None], first: int = 1
+    learner: RankedLearner, store: ObjectStore, request: OpenRequest, batches: list[bytes | None], first: int = 1
 ) -> tuple[list[Metrics], Weights, ObjectRef]:
-    """Opens the plan and trains a step on each batch: metrics, weights, and the checkpoint that was saved last."""
+    """Opens the request and trains a step on each batch: metrics, weights, and the checkpoint that was saved last."""
     metrics = []
     async with learner.stub() as stub:
-        await stub.Open(request_of(plan), timeout=60)
+        await stub.Open(message_of(request), timeout=60)
         for step, batch in enumerate(batches, first):
-            result = (await result_of(stub.Step(step_request(store, plan, step, batch)))).result
+            result = (await result_of(stub.Step(step_request(store, request, step, batch)))).result
             values = {value.name: value.value if value.HasField("value") else None for value in result.metrics}
             metrics.append(timeless(values))
         last = first + len(batches) - 1
-        saved = (await result_of(stub.Save(learner_pb2.SaveRequest(token=token_of(plan), step=last)))).manifest
-        await stub.Close(learner_pb2.CloseRequest(token=token_of(plan)), timeout=10)
+        saved = (await result_of(stub.Save(learner_pb2.SaveRequest(token=token_of(request), step=last)))).manifest
+        await stub.Close(learner_pb2.CloseRequest(token=token_of(request)), timeout=10)
     checkpoint = ObjectRef(saved.key, saved.sha256, saved.size)
     return metrics, weights_of(checkpoint_folder(store, learner.folder, checkpoint)), checkpoint
 

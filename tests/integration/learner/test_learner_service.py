@@ -20,7 +20,7 @@ from quatrain.errors import Fenced, InvalidInput, LearnerBusy, WrongState
 from quatrain.joblog import Event, JobLog, create_job
 from quatrain.joblog.payloads import OwnerTaken
 from quatrain.learner.__main__ import check_log
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends.torch_backend import TorchBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.learner.servicer import LearnerServicer
@@ -40,12 +40,12 @@ from quatrain.v1 import learner_pb2, learner_pb2_grpc
 @contextlib.asynccontextmanager
 async def learner_stub(store: ObjectStore, folder: Path) -> AsyncIterator[Any]:
     """A served learner on the given store, and a stub of it."""
-    artefacts = Artefacts(store, FolderCache(store, folder / "cache", 1 << 30), folder / "scratch")
+    artifacts = Artifacts(store, FolderCache(store, folder / "cache", 1 << 30), folder / "scratch")
     thread = ModelThread(8)
     service = LearnerService(
         Host("learner-0", 60.0),
         TorchBackend("cpu", 1),
-        artefacts,
+        artifacts,
         thread,
         log_check=lambda token: check_log(store, token),
     )

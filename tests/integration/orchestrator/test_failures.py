@@ -11,7 +11,7 @@ from tests.integration.orchestrator.world import World, deployment, run, write_m
 
 from quatrain.errors import OutOfMemory, QuatrainError, RewardFunctionError, RunFailed
 from quatrain.generation.engines.base import Chunk, Completion
-from quatrain.learner.backends import Check, Trained
+from quatrain.learner.backends import Check, StepResult
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.storage.folders import upload_model_folder
 
@@ -213,9 +213,9 @@ def test_a_reference_of_its_own_has_to_give_logprobs(tmp_path: Path, monkeypatch
 
 
 def test_a_sampler_that_drifts_away_is_a_condition_of_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(self: FakeTrainer, step: int, batch: bytes | None, check: Check) -> Trained:
+    def measured(self: FakeTrainer, step: int, batch: bytes | None, check: Check) -> StepResult:
         trained = train(self, step, batch, check)
-        return Trained({**trained.metrics, "sampler/mismatch_mean": 0.5 if 2 <= step <= 4 else 1e-6}, trained.tokens)
+        return StepResult({**trained.metrics, "sampler/mismatch_mean": 0.5 if 2 <= step <= 4 else 1e-6}, trained.tokens)
 
     train = FakeTrainer.train
     monkeypatch.setattr(FakeTrainer, "train", measured)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tests.integration.orchestrator.world import World, deployment, run
 
-from quatrain.learner.artefacts import Artefacts
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
+from quatrain.learner.artifacts import Artifacts
+from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 from quatrain.learner.service import Host, LearnerService
 from quatrain.rpc import streams
 from quatrain.rpc.worker import ModelThread
@@ -26,16 +26,16 @@ class Hanging:
     def __init__(self) -> None:
         self.released = threading.Event()
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
-        return _HangingTrainer(plan, self.released)
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
+        return _HangingTrainer(request, self.released)
 
 
 class _HangingTrainer(FakeTrainer):
-    def __init__(self, plan: OpenPlan, released: threading.Event) -> None:
-        super().__init__(plan)
+    def __init__(self, request: OpenRequest, released: threading.Event) -> None:
+        super().__init__(request)
         self._released = released
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         if step == HANGS_AT:
             self._released.wait(60.0)
         return super().train(step, batch, check)
@@ -43,9 +43,9 @@ class _HangingTrainer(FakeTrainer):
 
 def hang(world: World, backend: Hanging, root: Path) -> None:
     """Learner 0 hangs from now on; learner 1 is as it was."""
-    artefacts = Artefacts(world.store, FolderCache(world.store, root / "cache", 2**30), root / "scratch")
+    artifacts = Artifacts(world.store, FolderCache(world.store, root / "cache", 2**30), root / "scratch")
     thread = ModelThread(8, stuck_after=0.5)
-    world.learners[0]._service = LearnerService(Host("learner-0", 60.0), backend, artefacts, thread)
+    world.learners[0]._service = LearnerService(Host("learner-0", 60.0), backend, artifacts, thread)
 
 
 def test_a_learner_that_hangs_is_left_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

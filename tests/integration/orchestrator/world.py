@@ -25,7 +25,7 @@ from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import GenerationServicer
 from quatrain.joblog import Event, JobLog, JobView
 from quatrain.joblog.payloads import payload_from
-from quatrain.learner.artefacts import Artefacts
+from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.orchestrator.job.run import Surroundings
@@ -141,8 +141,8 @@ class World:
     async def _start_learner(self, number: int) -> None:
         def make() -> LearnerService:
             root = self.root / f"learner-{number}"
-            artefacts = Artefacts(self.store, FolderCache(self.store, root / "cache", 2**30), root / "scratch")
-            return LearnerService(Host(f"learner-{number}", 60.0), FakeLearnerBackend(), artefacts, ModelThread(8))
+            artifacts = Artifacts(self.store, FolderCache(self.store, root / "cache", 2**30), root / "scratch")
+            return LearnerService(Host(f"learner-{number}", 60.0), FakeLearnerBackend(), artifacts, ModelThread(8))
 
         learner = FragileLearner(make)
         self.learners.append(learner)

@@ -1,6 +1,7 @@
 """Every formula against an independent loop over plain floats, to 1e-12, on any masked batch."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.algorithms.ragged import Ragged, ragged_batches
 
-from quatrain.algorithms.advantages import ESTIMATORS, gae
+from quatrain.algorithms.advantages import ESTIMATORS, EstimatorInputs, estimator_named, gae
 from quatrain.algorithms.kl import k1, k2, k3, kl_reward
 from quatrain.algorithms.logprobs import entropy, token_logprobs
 from quatrain.algorithms.losses import (
@@ -19,13 +20,19 @@ from quatrain.algorithms.losses import (
     value_loss_sum,
 )
 from quatrain.algorithms.sft import sft_loss_sum
-from quatrain.algorithms.whitening import Moments, moments, whiten
+from quatrain.algorithms.whitening import whiten
+from quatrain.jobspec.sections import AdvantageSpec
 
 quick = settings(max_examples=30, deadline=None)
 
 
 def exactly(value: float | tuple[float, ...]) -> object:
     return pytest.approx(value, rel=1e-12, abs=1e-12)
+
+
+def alone(x: torch.Tensor) -> torch.Tensor:
+    """Groups of one sequence each."""
+    return torch.arange(x.shape[0])
 
 
 def bounded(x: float, low: float, high: float) -> float:
@@ -37,8 +44,10 @@ def bounded(x: float, low: float, high: float) -> float:
 def test_gae_is_the_double_sum_of_its_definition(batch: Ragged, gamma: float, lam: float) -> None:
     rewards, values = batch.draw(1), batch.draw(2)
 
-    advantages, returns = gae(rewards, values, batch.mask, gamma, lam)
+    estimate = gae(EstimatorInputs(rewards, values, batch.mask, alone(rewards), gamma, lam))
 
+    advantages, returns = estimate.advantages_BT, estimate.returns_BT
+    assert returns is not None
     for b, (r, v) in enumerate(zip(batch.rows(rewards), batch.rows(values), strict=True)):
         after = [*v[1:], 0.0]
         deltas = [r[t] + gamma * after[t] - v[t] for t in range(len(r))]
@@ -54,19 +63,34 @@ def test_gae_by_hand() -> None:
     rewards = torch.tensor([[0.0, -1.0, 2.0]], dtype=torch.float64)
     values = torch.tensor([[0.5, 1.0, -0.5]], dtype=torch.float64)
 
-    advantages, returns = ESTIMATORS["gae"](rewards, values, torch.ones(1, 3, dtype=torch.bool), 1.0, 0.5)
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    estimate = estimator_named("gae").estimate(EstimatorInputs(rewards, values, mask, alone(rewards), 1.0, 0.5))
 
     # d = (0.5, -2.5, 2.5); A_3 = 2.5, A_2 = -2.5 + 1.25, A_1 = 0.5 - 0.625.
-    assert advantages.tolist() == [[-0.125, -1.25, 2.5]]
-    assert returns.tolist() == [[0.375, -0.25, 2.0]]
+    assert estimate.advantages_BT.tolist() == [[-0.125, -1.25, 2.5]]
+    assert estimate.returns_BT is not None
+    assert estimate.returns_BT.tolist() == [[0.375, -0.25, 2.0]]
+
+
+def test_gae_without_values_is_refused() -> None:
+    rewards = torch.zeros(1, 2)
+
+    with pytest.raises(ValueError, match="critic"):
+        gae(EstimatorInputs(rewards, None, torch.ones(1, 2, dtype=torch.bool), alone(rewards)))
+
+
+def test_the_spec_names_the_estimators_of_the_table() -> None:
+    assert get_args(AdvantageSpec.model_fields["estimator"].annotation) == tuple(ESTIMATORS)
+    with pytest.raises(ValueError, match="one of gae"):
+        estimator_named("grpo")
 
 
 @quick
-@given(ragged_batches, st.booleans())
-def test_whitening(batch: Ragged, shift_mean: bool) -> None:
+@given(ragged_batches)
+def test_whitening(batch: Ragged) -> None:
     x = batch.draw(1, 3.0)
 
-    white = whiten(x, batch.mask, shift_mean)
+    white = whiten(x, batch.mask)
 
     real = [value for row in batch.rows(x) for value in row]
     if len(real) < 2:
@@ -76,28 +100,16 @@ def test_whitening(batch: Ragged, shift_mean: bool) -> None:
     variance = math.fsum((value - mean) ** 2 for value in real) / (len(real) - 1)
     for row, got in zip(batch.rows(x), batch.rows(white), strict=True):
         for value, result in zip(row, got, strict=True):
-            assert result == exactly((value - mean) / math.sqrt(variance + 1e-8) + (0.0 if shift_mean else mean))
+            assert result == exactly((value - mean) / math.sqrt(variance + 1e-8))
     assert white[~batch.mask].eq(0).all()
 
 
 def test_whitening_golden_numbers() -> None:
     x = torch.tensor([[1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0]], dtype=torch.float64)
 
-    white = whiten(x, torch.ones_like(x, dtype=torch.bool), shift_mean=False)
+    white = whiten(x, torch.ones_like(x, dtype=torch.bool)) + x.mean()
 
     assert white[0, :3].tolist() == pytest.approx([0.1394, 0.5046, 0.8697], abs=5e-5)
-
-
-@quick
-@given(ragged_batches, st.integers(0, 6))
-def test_whitening_over_two_ranks_is_whitening_over_one(batch: Ragged, cut: int) -> None:
-    x, mask = batch.draw(1, 3.0), batch.mask
-    parts = [slice(0, cut), slice(cut, None)]
-
-    step = sum((moments(x[part], mask[part]) for part in parts), start=Moments())
-    white = torch.cat([whiten(x[part], mask[part], over=step) for part in parts])
-
-    torch.testing.assert_close(white, whiten(x, mask), rtol=1e-12, atol=1e-12)
 
 
 def test_whitening_a_large_offset_loses_nothing() -> None:

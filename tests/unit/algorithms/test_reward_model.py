@@ -50,6 +50,6 @@ def test_calibration_error_by_hand() -> None:
 def test_held_out_report_pools_both_sides_for_length() -> None:
     report = held_out_report([1.0, 3.0], [0.0, 2.0], [2, 4], [1, 3])
 
-    assert (report.pairs, report.accuracy, report.margin_mean) == (2, 1.0, 1.0)
+    assert report.accuracy == 1.0
     assert report.length_correlation == pytest.approx(1.0)
     assert held_out_report([], [], [], []).accuracy is None

@@ -12,25 +12,15 @@ from hypothesis import strategies as st
 
 from quatrain.algorithms.kl import adaptive_kl
 from quatrain.algorithms.permutation import minibatches, permutation
-from quatrain.algorithms.rewards import compose_score, token_rewards, weighted_sum
+from quatrain.algorithms.rewards import token_rewards
 from quatrain.algorithms.schedules import lr_at
+from quatrain.algorithms.scores import compose_score
 
 
 def test_score_is_offset_then_scaled_then_clipped_then_penalised() -> None:
     assert compose_score(3.0, 1.0, 2.0, None, 1.0, truncated=False) == 4.0
     assert compose_score(3.0, 1.0, 2.0, 3.5, 1.0, truncated=False) == 3.5
     assert compose_score(-3.0, 1.0, 2.0, 3.5, 1.0, truncated=True) == -4.5
-
-
-def test_weighted_sum_leaves_out_terms_that_do_not_apply() -> None:
-    assert weighted_sum({"a": 1.0, "b": None, "c": 2.0}, {"a": 0.5}) == 2.5
-    assert weighted_sum({"a": None}, {}) is None
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weighted_sum_refuses_what_is_not_finite(value: float) -> None:
-    with pytest.raises(ValueError, match="'a'"):
-        weighted_sum({"a": value}, {})
 
 
 def test_score_lands_on_the_last_real_token() -> None:

@@ -34,7 +34,7 @@ ALLOWED = {
     f"{LIB}storage/s3.py::S3Store._read_back::response.read()": SOCKET,
     f"{LIB}storage/s3.py::S3Store._read_range::response.read()": SOCKET,
     f"{SERVICES}learner/__main__.py::_follow.follow::joined.wait()": "joining has its patience, then the process ends",
-    f"{SERVICES}learner/backends/lanes.py::Lanes.both::other.result()": COMPUTES,
+    f"{SERVICES}learner/backends/lanes.py::TwoLanes.run::other.result()": COMPUTES,
     f"{SERVICES}learner/service.py::LearnerService.hand_back::asyncio.wait()": "run_server gives it `shutdown_grace`",
     f"{SERVICES}learner/service.py::LearnerService.open::asyncio.wait()": "the caller's deadline ends it",
     f"{SERVICES}learner/service.py::LearnerService.open::session.opening.result()": DONE,

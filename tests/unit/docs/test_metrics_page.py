@@ -12,10 +12,10 @@ from quatrain.jobspec.sections import RewardSpec, SftSpec
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.reward_model import RewardModelTrainer
 from quatrain.learner.backends.sft import SftTrainer
-from quatrain.learner.plans import Stage
 from quatrain.orchestrator import __main__ as orchestrator  # registers what it tells Prometheus
 from quatrain.orchestrator.stages.evaluation import eval_metrics
 from quatrain.orchestrator.stages.step_metrics import StepClock, collected_metrics
+from quatrain.stages import REWARD, SFT
 from quatrain.telemetry.metrics import REGISTRY
 from quatrain.v1 import common_pb2
 
@@ -54,10 +54,10 @@ def test_evaluation_names_are_those_of_the_owner() -> None:
 
 def test_sft_names_are_those_of_the_trainer(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
-    plan = stages.stage_plan(Stage.SFT, {})
+    request = stages.stage_request(SFT, {})
     settings = SftSpec.model_validate({"data": "sha256:0"})
     inputs = Inputs(tmp_path / "model", data=stages.sft_table())
-    trainer = SftTrainer(plan, settings, inputs, torch.device("cpu"))
+    trainer = SftTrainer(request, settings, inputs, torch.device("cpu"))
 
     produced = set(trainer.train(1, None, stages.never).metrics)
 
@@ -66,10 +66,10 @@ def test_sft_names_are_those_of_the_trainer(tmp_path: Path) -> None:
 
 def test_reward_names_are_those_of_the_trainer(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "model")
-    plan = replace(stages.stage_plan(Stage.REWARD, {}), total_steps=1)
+    request = replace(stages.stage_request(REWARD, {}), total_steps=1)
     settings = RewardSpec.model_validate({"data": "sha256:0"})
     inputs = Inputs(tmp_path / "model", data=stages.pair_table(), held_out=stages.pair_table(seed=7))
-    trainer = RewardModelTrainer(plan, settings, inputs, torch.device("cpu"))
+    trainer = RewardModelTrainer(request, settings, inputs, torch.device("cpu"))
 
     produced = set(trainer.train(1, None, stages.never).metrics)
 

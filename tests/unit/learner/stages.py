@@ -13,15 +13,33 @@ from tests.unit.models.tiny_models import VOCABULARY, save_tiny_model
 from quatrain.batches import BatchRow, write_batch
 from quatrain.data import parquet
 from quatrain.data.tables import PAIRS_SCHEMA, SFT_SCHEMA
+from quatrain.digests import canonical_json
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Inputs
-from quatrain.learner.backends.ppo import PpoTrainer
-from quatrain.learner.backends.torch_backend import read_settings
-from quatrain.learner.plans import OpenPlan, Stage, Token
+from quatrain.learner.backends.ppo.trainer import PpoTrainer
+from quatrain.learner.backends.torch_backend import read_section
+from quatrain.learner.requests import OpenRequest, Token
 from quatrain.refs import ModelRef
+from quatrain.stages import PPO, Stage
 
 Ints = npt.NDArray[np.int32]
 TOTAL_STEPS = 6
+
+METRICS = {
+    "reward/score_mean", "reward/score_std", "reward/helpful_mean", "reward/kl_penalty", "reward/total",
+    "reward/length_corr", "reward/length_explained", "reward/refused", "reward/skipped",
+    "kl/ref_seq", "kl/ref_seq_se", "kl/ref_token", "kl/ref_k3_token", "kl/coef",
+    "policy/entropy", "policy/clip_fraction", "policy/clip_fraction_low", "policy/clip_fraction_high",
+    "policy/clip_fraction_first", "policy/ratio_dev_first", "policy/ratio_mean", "policy/ratio_min",
+    "policy/ratio_max", "policy/approx_kl", "policy/loss", "loss/total",
+    "value/loss", "value/clip_fraction", "value/explained_variance",
+    "optim/policy_lr", "optim/value_lr", "optim/policy_grad_norm", "optim/value_grad_norm", "optim/skipped",
+    "completions/length_mean", "completions/length_min", "completions/length_max", "completions/length_p95",
+    "completions/eos_rate", "completions/distinct_2", "completions/duplicate_rate",
+    "sampler/mismatch_mean", "sampler/mismatch_max", "sampler/ess", "sampler/staleness",
+    "throughput/train_tokens_per_s",
+}  # fmt: skip
+"""Of every PPO step whose rows have the reward term `helpful`."""
 
 
 def never() -> None:
@@ -68,16 +86,16 @@ def ppo_settings(**sections: Any) -> dict[str, Any]:
     return {"prompts": "sha256:0", "steps": TOTAL_STEPS, "optimizer": optimizer, **sections}
 
 
-def stage_plan(stage: Stage, settings: dict[str, Any], **changes: Any) -> OpenPlan:
-    plan = OpenPlan(
+def stage_request(stage: Stage, settings: dict[str, Any], **changes: Any) -> OpenRequest:
+    request = OpenRequest(
         token=Token("job-1", 1, 1),
         stage=stage,
-        settings=settings,
+        config_json=canonical_json(settings).decode(),
         model=ModelRef("store:models/m", "0" * 64),
         total_steps=TOTAL_STEPS,
         seed=3,
     )
-    return replace(plan, **changes)
+    return replace(request, **changes)
 
 
 def ppo_trainer(folder: Path, settings: dict[str, Any] | None = None, **changes: Any) -> PpoTrainer:
@@ -86,9 +104,9 @@ def ppo_trainer(folder: Path, settings: dict[str, Any] | None = None, **changes:
         save_tiny_model(folder / "policy")
         save_tiny_model(folder / "reward", "reward", seed=1)
     torch.set_num_threads(1)
-    plan = stage_plan(Stage.PPO, settings or ppo_settings(), **changes)
+    request = stage_request(PPO, settings or ppo_settings(), **changes)
     inputs = Inputs(folder / "policy", folder / "reward")
-    return PpoTrainer(plan, read_settings(PpoSpec, plan.settings), inputs, torch.device("cpu"))
+    return PpoTrainer(request, read_section(PpoSpec, request.config_json), inputs, torch.device("cpu"))
 
 
 def weights(trainer: Any, folder: Path) -> dict[str, torch.Tensor]:

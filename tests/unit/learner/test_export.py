@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.learner.stages import never, pair_table, ppo_settings, sealed, sft_table, stage_plan
+from tests.unit.learner.stages import never, pair_table, ppo_settings, sealed, sft_table, stage_request
 from tests.unit.models.tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from quatrain.errors import WrongState
-from quatrain.learner.artefacts import weights_sha256
+from quatrain.learner.artifacts import weights_sha256
 from quatrain.learner.backends import Inputs, Trainer
 from quatrain.learner.backends.torch_backend import TorchBackend
-from quatrain.learner.plans import Stage
+from quatrain.stages import PPO, REWARD, SFT, Stage
 from quatrain.storage.folders import describe_folder
 
 ROWS = {"data": "sha256:0", "batch_size": 4, "learning_rate": 1e-3, "microbatch_tokens": 60}
@@ -21,15 +21,15 @@ ROWS = {"data": "sha256:0", "batch_size": 4, "learning_rate": 1e-3, "microbatch_
 def trained(stage: Stage, folder: Path, *, tied: bool = False) -> Trainer:
     """A trainer after one step."""
     save_tiny_model(folder / "model", tied=tied)
-    data = sft_table() if stage is Stage.SFT else pair_table()
-    plan = stage_plan(stage, ppo_settings() if stage is Stage.PPO else ROWS)
-    trainer = TorchBackend("cpu", 1).open(plan, Inputs(folder / "model", data=data))
-    trainer.train(1, sealed(1) if stage is Stage.PPO else None, never)
+    data = sft_table() if stage is SFT else pair_table()
+    request = stage_request(stage, ppo_settings() if stage is PPO else ROWS)
+    trainer = TorchBackend("cpu", 1).open(request, Inputs(folder / "model", data=data))
+    trainer.train(1, sealed(1) if stage is PPO else None, never)
     return trainer
 
 
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("stage", [Stage.SFT, Stage.PPO])
+@pytest.mark.parametrize("stage", [SFT, PPO], ids=str)
 def test_a_language_model_opens_with_transformers(tmp_path: Path, stage: Stage, tied: bool) -> None:
     trainer = trained(stage, tmp_path, tied=tied)
     for name in ("one", "two"):
@@ -53,7 +53,7 @@ def test_a_language_model_opens_with_transformers(tmp_path: Path, stage: Stage, 
 
 
 def test_a_reward_model_opens_with_transformers_as_a_classifier_with_one_label(tmp_path: Path) -> None:
-    trainer = trained(Stage.REWARD, tmp_path)
+    trainer = trained(REWARD, tmp_path)
     (tmp_path / "out").mkdir()
     trainer.write_model(tmp_path / "out")
 

@@ -9,7 +9,7 @@ import torch
 from tests.unit.learner.stages import never, ppo_trainer, sealed, weights
 
 from quatrain.errors import Fenced
-from quatrain.learner.backends.lanes import Lanes
+from quatrain.learner.backends.lanes import TwoLanes
 
 CPU = torch.device("cpu")
 
@@ -43,7 +43,7 @@ def test_lanes_run_at_the_same_time_with_half_the_threads_each() -> None:
         meeting.wait(10.0)
         return torch.get_num_threads()
 
-    assert Lanes(CPU).both(lane, lane) == (1, 1)
+    assert TwoLanes(CPU).run(lane, lane) == (1, 1)
     assert torch.get_num_threads() == 2
 
 
@@ -51,9 +51,15 @@ def test_one_thread_is_one_lane() -> None:
     torch.set_num_threads(1)
     order: list[str] = []
 
-    Lanes(CPU).both(lambda: order.append("policy"), lambda: order.append("value"))
+    TwoLanes(CPU).run(lambda: order.append("policy"), lambda: order.append("value"))
 
     assert order == ["policy", "value"]
+
+
+def test_a_lane_without_a_neighbour_has_all_threads() -> None:
+    torch.set_num_threads(2)
+
+    assert TwoLanes(CPU, side_by_side=False).run(torch.get_num_threads, lambda: None) == (2, None)
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -67,6 +73,6 @@ def test_an_error_in_a_lane_ends_the_pair_after_both(failing: int) -> None:
             raise Fenced("superseded")
 
     with pytest.raises(Fenced):
-        Lanes(CPU).both(lambda: lane(0), lambda: lane(1))
+        TwoLanes(CPU).run(lambda: lane(0), lambda: lane(1))
     assert sorted(ended) == [0, 1]
     assert torch.get_num_threads() == 2

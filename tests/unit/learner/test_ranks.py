@@ -1,4 +1,4 @@
-"""How the processes of one learner deal their work, and what they tell each other."""
+"""How the processes of one learner share their work, and what they send each other."""
 
 import json
 import threading
@@ -9,21 +9,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.learner.stages import stage_plan
+from tests.unit.learner.stages import stage_request
 from torch import Tensor
 
 from quatrain.config import ProcessConfig, load_config
 from quatrain.config.schema import LearnerConfig
 from quatrain.errors import Corrupt, Fenced, InvalidInput, OutOfMemory, QuatrainError, RunFailed
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
-from quatrain.learner.backends.ranks import ALONE, Ranks, deal
+from quatrain.learner.backends.ranks import ALONE, Ranks, balance
 from quatrain.learner.backends.state import Part, fingerprint
-from quatrain.learner.group.failures import TOLD_BYTES, from_bytes, to_bytes
+from quatrain.learner.group.codec import (
+    ERROR_BYTES,
+    error_from_bytes,
+    error_to_bytes,
+    request_from_json,
+    request_to_json,
+)
 from quatrain.learner.group.group import Group
-from quatrain.learner.group.orders import from_document, to_document
 from quatrain.learner.group.place import Place, place_of
-from quatrain.learner.plans import Stage
 from quatrain.refs import ModelRef, ObjectRef
+from quatrain.stages import PPO
 
 COSTS = st.lists(st.integers(1, 500), max_size=40)
 
@@ -33,38 +38,38 @@ class Paired(Ranks):
 
     size = 2
 
-    def __init__(self, number: int, table: dict[int, list[float]], meeting: threading.Barrier) -> None:
-        self.number = number
+    def __init__(self, rank: int, table: dict[int, list[float]], meeting: threading.Barrier) -> None:
+        self.rank = rank
         self._table = table
         self._meeting = meeting
 
-    def gather(self, values: Sequence[float]) -> list[list[float]]:
-        self._table[self.number] = list(values)
+    def all_gather(self, values: Sequence[float]) -> list[list[float]]:
+        self._table[self.rank] = list(values)
         self._meeting.wait(30)
         rows = [self._table[0], self._table[1]]
         self._meeting.wait(30)
         return rows
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         for tensor in tensors:
-            rows = self.gather(tensor.reshape(-1).tolist())
+            rows = self.all_gather(tensor.reshape(-1).tolist())
             tensor.copy_(torch.tensor(rows).sum(dim=0).view_as(tensor))
 
 
 @given(COSTS, st.integers(1, 5))
-def test_every_row_is_dealt_once_and_the_shares_are_about_equal(costs: list[int], size: int) -> None:
-    shares = deal(costs, size)
+def test_every_row_has_one_rank_and_the_shards_are_about_equal(costs: list[int], size: int) -> None:
+    shards = balance(costs, size)
 
-    assert sorted(place for share in shares for place in share) == list(range(len(costs)))
-    assert all(share == sorted(share) for share in shares)
-    totals = [sum(costs[place] for place in share) for share in shares]
+    assert sorted(place for shard in shards for place in shard) == list(range(len(costs)))
+    assert all(shard == sorted(shard) for shard in shards)
+    totals = [sum(costs[place] for place in shard) for shard in shards]
     assert max(totals) - min(totals) <= max(costs, default=0)
 
 
 @given(COSTS)
 def test_a_rank_alone_has_all_work(costs: list[int]) -> None:
-    assert ALONE.share(costs) == list(range(len(costs)))
-    assert ALONE.gather([1.0, 2.0]) == [[1.0, 2.0]]
+    assert ALONE.shard(costs) == list(range(len(costs)))
+    assert ALONE.all_gather([1.0, 2.0]) == [[1.0, 2.0]]
 
 
 def test_a_rank_without_rows_takes_the_same_step() -> None:
@@ -97,20 +102,20 @@ def test_a_rank_that_says_nothing_is_lost_unless_this_process_stood_still(monkey
     clock = [100.0]
     monkeypatch.setattr("quatrain.learner.group.group.time.monotonic", lambda: clock[0])
     group = Group(Place(0, 2, "127.0.0.1", 1, 900.0, silence=30.0), torch.device("cpu"))
-    signs = dict.fromkeys(("sign/0", "sign/1"), 0)
+    counts = dict.fromkeys(("heartbeat/0", "heartbeat/1"), 0)
 
-    class Signs:
+    class Heartbeats:
         def add(self, key: str, more: int) -> int:
-            signs[key] += more
-            return signs[key]
+            counts[key] += more
+            return counts[key]
 
-    monkeypatch.setattr(group, "_signs", Signs(), raising=False)
+    monkeypatch.setattr(group, "_heartbeat_store", Heartbeats(), raising=False)
 
     def pass_by(seconds: float, steps: int, *, alive: bool) -> None:
         for _ in range(steps):
             clock[0] += seconds / steps
-            signs["sign/1"] += alive
-            group._exchange_signs()
+            counts["heartbeat/1"] += alive
+            group._exchange_heartbeats()
 
     pass_by(100.0, 20, alive=True)
     pass_by(1000.0, 1, alive=False)
@@ -125,7 +130,7 @@ def test_a_rank_that_says_nothing_is_lost_unless_this_process_stood_still(monkey
 def test_ranks_that_drifted_apart_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     group = Group(Place(0, 2, "127.0.0.1", 1, 900.0, silence=30.0), torch.device("cpu"))
     other = [2.0**52 - 1]
-    monkeypatch.setattr(group, "gather", lambda values: [list(values), other])
+    monkeypatch.setattr(group, "all_gather", lambda values: [list(values), other])
 
     group.compare(2**52 - 1)
     with pytest.raises(Corrupt, match="different weights"):
@@ -145,15 +150,15 @@ def test_a_changed_bit_changes_the_fingerprint(dtype: torch.dtype) -> None:
     assert 0 <= before < 2**52
 
 
-def test_a_plan_survives_the_way_to_the_other_ranks() -> None:
-    plan = replace(
-        stage_plan(Stage.PPO, {"steps": 3, "optimizer": {"policy_lr": 1e-6, "betas": [0.9, 0.95]}}),
+def test_a_request_survives_the_way_to_the_other_ranks() -> None:
+    request = replace(
+        stage_request(PPO, {"steps": 3, "optimizer": {"policy_lr": 1e-6, "betas": [0.9, 0.95]}}),
         value_model=ModelRef("store:m", "1" * 64, 4),
         checkpoint=ObjectRef("jobs/j/manifest.json", "2" * 64, 10),
         value_scale=0.1,
     )
 
-    assert from_document(json.loads(json.dumps(to_document(plan)))) == plan
+    assert request_from_json(json.loads(json.dumps(request_to_json(request)))) == request
 
 
 @pytest.mark.parametrize(
@@ -165,14 +170,14 @@ def test_a_plan_survives_the_way_to_the_other_ranks() -> None:
         (ValueError("a mistake"), RunFailed),
     ],
 )
-def test_an_error_is_told_with_its_kind(error: Exception, kind: type[QuatrainError]) -> None:
-    told = to_bytes(error, 1)
+def test_an_error_is_sent_with_its_kind(error: Exception, kind: type[QuatrainError]) -> None:
+    sent = error_to_bytes(error, 1)
 
-    assert len(told) == len(to_bytes(None, 0)) == TOLD_BYTES
-    again = from_bytes(told)
+    assert len(sent) == len(error_to_bytes(None, 0)) == ERROR_BYTES
+    again = error_from_bytes(sent)
     assert type(again) is kind
     assert again.message.startswith("rank 1: ")
-    assert from_bytes(to_bytes(None, 0)) is None
+    assert error_from_bytes(error_to_bytes(None, 0)) is None
 
 
 @pytest.mark.parametrize(
@@ -197,4 +202,4 @@ def test_a_launcher_says_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
     place = place_of(ProcessConfig(learner=LearnerConfig()))
 
-    assert (place.number, place.size, place.host, place.port) == (3, 4, "one", 29500)
+    assert (place.rank, place.size, place.host, place.port) == (3, 4, "one", 29500)

@@ -2,115 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.learner.stages import sealed, stage_plan
+from tests.unit.learner.stand import Stand, with_stand
 
 from quatrain.batches import read_tokens
 from quatrain.digests import sha256_hex
 from quatrain.errors import Fenced, InvalidInput, LearnerBusy, RunFailed, Unavailable, WrongState
-from quatrain.learner.artefacts import Artefacts
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
-from quatrain.learner.backends.fake import FakeTrainer
-from quatrain.learner.plans import OpenPlan, Stage, Token
-from quatrain.learner.service import Host, LearnerService
-from quatrain.refs import ModelRef, ObjectRef
+from quatrain.learner.requests import Token
 from quatrain.rpc.streams import Beat, with_heartbeats
-from quatrain.rpc.worker import ModelThread
-from quatrain.storage.folders import FolderCache, prefix_of, upload_model_folder
-from quatrain.storage.memory import MemoryStore
+from quatrain.storage.folders import prefix_of
 
-Act = Callable[["Stand"], Awaitable[Any]]
 ONE = Token("job-1", 1, 1)
-
-
-class Halting:
-    """Fake trainers whose step waits at `gate` and, if told so, fails."""
-
-    device = "none"
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
-        self.error: Exception | None = None
-        self.steps = 0
-
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
-        return _HaltingTrainer(plan, self)
-
-
-class _HaltingTrainer(FakeTrainer):
-    def __init__(self, plan: OpenPlan, backend: Halting) -> None:
-        super().__init__(plan)
-        self._backend = backend
-
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
-        self._backend.steps += 1
-        while not self._backend.gate.wait(0.01):
-            check()
-        if self._backend.error is not None:
-            raise self._backend.error
-        return super().train(step, batch, check)
-
-
-class FlakyStore(MemoryStore):
-    """Refuses writes while `away`."""
-
-    away = False
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        if self.away:
-            raise Unavailable("store is away")
-        return super().put_if_absent(key, data)
-
-
-@dataclass
-class Stand:
-    """A service with everything around it."""
-
-    service: LearnerService
-    backend: Halting
-    store: FlakyStore
-    clock: list[float]
-    plan: OpenPlan
-
-    def batch(self, step: int) -> ObjectRef:
-        data = sealed(step)
-        key = f"jobs/job-1/ppo/batches/{step}.parquet"
-        self.store.put_if_absent(key, data)
-        return ObjectRef(key, sha256_hex(data), len(data))
-
-
-def with_stand(tmp_path: Path, act: Act, **changes: Any) -> Stand:
-    """Runs `act` on the event loop of a fresh service."""
-    store = FlakyStore()
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "config.json").write_text("{}")
-    (source / "tokenizer.json").write_text("tokens")
-    folder = upload_model_folder(store, source)
-    model = ModelRef(f"sha256:{folder.digest}", folder.digest)
-    clock = [100.0]
-    backend = Halting()
-    artefacts = Artefacts(store, FolderCache(store, tmp_path / "cache", 1 << 30), tmp_path / "scratch")
-    thread = ModelThread(8)
-    service = LearnerService(Host("learner-0", 60.0), backend, artefacts, thread, clock=lambda: clock[0], **changes)
-    stand = Stand(service, backend, store, clock, stage_plan(Stage.PPO, {}, model=model))
-
-    async def run() -> None:
-        async with asyncio.timeout(20):
-            await act(stand)
-
-    try:
-        asyncio.run(run())
-    finally:
-        backend.gate.set()
-        thread.close(wait=5.0)
-    return stand
 
 
 @pytest.mark.parametrize(
@@ -129,7 +36,7 @@ def test_the_fencing_table(
 ) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(replace(stand.plan, token=Token("job-1", 2, 2)))
+        await service.open(replace(stand.request, token=Token("job-1", 2, 2)))
         uses: list[Callable[[], Any]] = [
             lambda: service.publish(token, 0),
             lambda: service.save(token, 0),
@@ -145,10 +52,10 @@ def test_the_fencing_table(
                     use()
                 assert type(caught.value) is use_error
         if open_error is None:
-            assert (await service.open(replace(stand.plan, token=token))).token == token
+            assert (await service.open(replace(stand.request, token=token))).token == token
         else:
             with pytest.raises(open_error, match="job-1"):
-                await service.open(replace(stand.plan, token=token))
+                await service.open(replace(stand.request, token=token))
             assert service.status().token == Token("job-1", 2, 2)
 
     with_stand(tmp_path, act)
@@ -156,14 +63,14 @@ def test_the_fencing_table(
 
 def test_a_token_that_was_superseded_stays_out_after_the_session_is_closed(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(replace(stand.plan, token=Token("job-1", 2, 1)))
+        await stand.service.open(replace(stand.request, token=Token("job-1", 2, 1)))
         stand.service.close(Token("job-1", 2, 1))
         stand.service.close(Token("job-1", 2, 1))
         with pytest.raises(Fenced):
-            await stand.service.open(stand.plan)
+            await stand.service.open(stand.request)
         with pytest.raises(WrongState, match="no open session"):
             stand.service.publish(Token("job-1", 2, 1), 0)
-        await stand.service.open(replace(stand.plan, token=Token("job-2", 1, 1)))
+        await stand.service.open(replace(stand.request, token=Token("job-2", 1, 1)))
 
     with_stand(tmp_path, act)
 
@@ -174,7 +81,7 @@ def test_the_log_is_asked_before_a_session_is_given(tmp_path: Path) -> None:
 
     async def act(stand: Stand) -> None:
         with pytest.raises(Fenced):
-            await stand.service.open(stand.plan)
+            await stand.service.open(stand.request)
         assert stand.service.status().token is None
 
     with_stand(tmp_path, act, log_check=refuse)
@@ -183,7 +90,7 @@ def test_the_log_is_asked_before_a_session_is_given(tmp_path: Path) -> None:
 def test_steps_attach_repeat_and_refuse_what_does_not_follow(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         stand.backend.gate.clear()
         first = service.step(ONE, 1, stand.batch(1))
         attached = service.step(ONE, 1, stand.batch(1))
@@ -218,7 +125,7 @@ def test_steps_attach_repeat_and_refuse_what_does_not_follow(tmp_path: Path) -> 
 
 def test_a_cancelled_caller_does_not_stop_the_step(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.gate.clear()
         work = stand.service.step(ONE, 1, stand.batch(1))
         caller = asyncio.create_task(asyncio.wait({work}))
@@ -233,12 +140,12 @@ def test_a_cancelled_caller_does_not_stop_the_step(tmp_path: Path) -> None:
 
 def test_a_take_over_stops_the_running_step(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.gate.clear()
         zombie = stand.service.step(ONE, 1, stand.batch(1))
         await asyncio.sleep(0.02)
         newer = Token("job-1", 2, 2)
-        status = await stand.service.open(replace(stand.plan, token=newer))
+        status = await stand.service.open(replace(stand.request, token=newer))
         assert (status.token, status.step) == (newer, 0)
         with pytest.raises(Fenced):
             await zombie
@@ -250,7 +157,7 @@ def test_a_take_over_stops_the_running_step(tmp_path: Path) -> None:
 
 def test_a_failed_step_makes_the_session_unusable_until_it_is_opened_again(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.error = RunFailed("too many skipped updates")
         for _ in range(2):
             with pytest.raises(RunFailed):
@@ -259,7 +166,7 @@ def test_a_failed_step_makes_the_session_unusable_until_it_is_opened_again(tmp_p
             stand.service.save(ONE, 0)
         stand.backend.error = None
         newer = Token("job-1", 1, 2)
-        await stand.service.open(replace(stand.plan, token=newer))
+        await stand.service.open(replace(stand.request, token=newer))
         assert (await stand.service.step(newer, 1, stand.batch(1))).step == 1
 
     with_stand(tmp_path, act)
@@ -267,7 +174,7 @@ def test_a_failed_step_makes_the_session_unusable_until_it_is_opened_again(tmp_p
 
 def test_a_store_that_is_away_after_the_step_costs_no_second_training(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         batch = stand.batch(1)
         stand.store.away = True
         with pytest.raises(Unavailable):
@@ -279,10 +186,35 @@ def test_a_store_that_is_away_after_the_step_costs_no_second_training(tmp_path: 
     with_stand(tmp_path, act)
 
 
+def test_a_step_that_is_not_stored_yet_is_written_under_no_other_number(tmp_path: Path) -> None:
+    async def act(stand: Stand) -> None:
+        service = stand.service
+        await service.open(stand.request)
+        batch = stand.batch(1)
+        stand.store.away = True
+        with pytest.raises(Unavailable):
+            await service.step(ONE, 1, batch)
+        stand.store.away = False
+        uses: list[Callable[[], Any]] = [
+            lambda: service.publish(ONE, 0),
+            lambda: service.save(ONE, 0),
+            lambda: service.export(ONE, {}),
+        ]
+        for use in uses:
+            with pytest.raises(WrongState, match=r"Step 1 .* not stored"):
+                use()
+        with pytest.raises(WrongState, match="not stored"):
+            await service.logprobs(ONE, [], [], 1.0)
+        await service.step(ONE, 1, batch)
+        assert (await service.save(ONE, 1)).key == "jobs/job-1/ppo/checkpoints/1-1/manifest.json"
+
+    with_stand(tmp_path, act)
+
+
 def test_a_silent_owner_loses_the_session(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         stand.clock[0] += 59.0
         service.status(Token("job-1", 1, 1))
         service.status(None)
@@ -292,7 +224,7 @@ def test_a_silent_owner_loses_the_session(tmp_path: Path) -> None:
         stand.clock[0] += 2.0
         assert service.close_if_silent()
         assert service.status().token is None
-        await service.open(replace(stand.plan, token=Token("job-2", 1, 1)))
+        await service.open(replace(stand.request, token=Token("job-2", 1, 1)))
 
     with_stand(tmp_path, act)
 
@@ -300,7 +232,7 @@ def test_a_silent_owner_loses_the_session(tmp_path: Path) -> None:
 def test_a_checkpoint_opens_again_where_it_was_saved(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         await service.step(ONE, 1, stand.batch(1))
         manifest = await service.save(ONE, 1)
         assert await service.save(ONE, 1) == manifest
@@ -308,7 +240,7 @@ def test_a_checkpoint_opens_again_where_it_was_saved(tmp_path: Path) -> None:
         assert manifest.key == "jobs/job-1/ppo/checkpoints/1-1/manifest.json"
         assert manifest.size == len(stand.store.get(manifest.key))
         newer = Token("job-1", 1, 2)
-        status = await service.open(replace(stand.plan, token=newer, checkpoint=manifest))
+        status = await service.open(replace(stand.request, token=newer, checkpoint=manifest))
         assert (status.step, status.policy_version) == (1, 1)
         again = await service.step(newer, 2, stand.batch(2))
         assert again.metrics == expected.metrics
@@ -321,14 +253,14 @@ def test_a_checkpoint_opens_again_where_it_was_saved(tmp_path: Path) -> None:
 def test_publishing_names_version_and_attempt(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(replace(stand.plan, first_policy_version=4))
+        await service.open(stand.request)
         start = await service.publish(ONE, 0)
-        assert (start.uri, start.policy_version) == ("store:jobs/job-1/ppo/policy/4-1", 4)
+        assert (start.uri, start.policy_version) == ("store:jobs/job-1/ppo/policy/0-1", 0)
         await service.step(ONE, 1, stand.batch(1))
         published = await service.publish(ONE, 1)
         assert await service.publish(ONE, 1) == published
-        assert (published.uri, published.policy_version) == ("store:jobs/job-1/ppo/policy/5-1", 5)
-        assert published.digest == sha256_hex(stand.store.get("jobs/job-1/ppo/policy/5-1/manifest.json"))
+        assert (published.uri, published.policy_version) == ("store:jobs/job-1/ppo/policy/1-1", 1)
+        assert published.digest == sha256_hex(stand.store.get("jobs/job-1/ppo/policy/1-1/manifest.json"))
 
     with_stand(tmp_path, act)
 
@@ -336,7 +268,7 @@ def test_publishing_names_version_and_attempt(tmp_path: Path) -> None:
 def test_equal_exports_have_equal_digests_and_strange_names_are_refused(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         service = stand.service
-        await service.open(stand.plan)
+        await service.open(stand.request)
         first = await service.export(ONE, {"README.md": b"model"})
         assert await service.export(ONE, {"README.md": b"model"}) == first
         other = await service.export(ONE, {"README.md": b"another"})
@@ -355,7 +287,7 @@ def test_equal_exports_have_equal_digests_and_strange_names_are_refused(tmp_path
 
 def test_a_stopping_learner_gives_a_step_up_at_once(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         stand.backend.gate.clear()
         stream = with_heartbeats(stand.service.step(ONE, 1, stand.batch(1)), "train")
         assert isinstance(await anext(stream), Beat)
@@ -368,7 +300,7 @@ def test_a_stopping_learner_gives_a_step_up_at_once(tmp_path: Path) -> None:
 
 def test_a_stopping_learner_finishes_a_checkpoint(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
-        await stand.service.open(stand.plan)
+        await stand.service.open(stand.request)
         saving = stand.service.save(ONE, 0)
         await stand.service.hand_back()
         assert stand.store.stat(saving.result().key) is not None
@@ -381,7 +313,7 @@ def test_a_stopping_learner_refuses_the_stage_that_it_opens(tmp_path: Path) -> N
 
     async def act(stand: Stand) -> None:
         stand.service._thread.submit(held.wait, 20.0)
-        opening = asyncio.create_task(stand.service.open(stand.plan))
+        opening = asyncio.create_task(stand.service.open(stand.request))
         while stand.service.status().token is None:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
         await stand.service.hand_back()

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.learner.stages import ppo_settings, stage_plan
+from tests.unit.learner.stages import ppo_settings, stage_request
 from tests.unit.models.tiny_models import save_tiny_model
 
 from quatrain.learner.backends import Inputs
 from quatrain.learner.backends.torch_backend import TorchBackend
-from quatrain.learner.plans import Stage
+from quatrain.stages import PPO
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_a_deterministic_job_leaves_the_next_one_free(tmp_path: Path) -> None:
     seen = []
 
     for deterministic in (True, False):
-        backend.open(stage_plan(Stage.PPO, ppo_settings(), deterministic=deterministic), inputs)
+        backend.open(stage_request(PPO, ppo_settings(), deterministic=deterministic), inputs)
         seen.append(torch.are_deterministic_algorithms_enabled())
 
     assert seen == [True, False]

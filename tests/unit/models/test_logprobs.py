@@ -4,9 +4,16 @@ import torch
 from tests.unit.models.tiny_models import ARCHITECTURES, tiny_model
 
 from quatrain.models.logprobs import completion_logprobs, head_logprobs
-from quatrain.models.microbatches import by_token_budget
 from quatrain.models.scores import last_token_scores
-from quatrain.models.sequences import completion_positions, completion_targets, output_head, pad_completions, score_head
+from quatrain.models.sequences import (
+    by_token_budget,
+    completion_hidden_states,
+    completion_positions,
+    completion_targets,
+    output_head,
+    pad_completions,
+    score_head,
+)
 
 GENERATOR = np.random.default_rng(7)
 PROMPTS = [GENERATOR.integers(0, 40, size).astype(np.int32) for size in (1, 5, 9, 2, 7)]
@@ -40,12 +47,14 @@ def test_entropy_of_a_uniform_model_is_the_log_of_the_vocabulary() -> None:
     model = tiny_model()
     torch.nn.init.zeros_(output_head(model).get_parameter("weight"))
 
-    logprobs, entropies = completion_logprobs(
-        model, PROMPTS, COMPLETIONS, temperature=1.0, token_budget=64, want_entropy=True
+    batch = pad_completions(PROMPTS, COMPLETIONS)
+
+    logprobs, entropies = head_logprobs(
+        completion_hidden_states(model, batch), output_head(model), completion_targets(batch), temperature=1.0
     )
 
-    np.testing.assert_allclose(np.concatenate(entropies), np.log(40), rtol=1e-6)
-    np.testing.assert_allclose(np.concatenate(logprobs), -np.log(40), rtol=1e-6)
+    np.testing.assert_allclose(entropies.detach().numpy(), np.log(40), rtol=1e-6)
+    np.testing.assert_allclose(logprobs.detach().numpy(), -np.log(40), rtol=1e-6)
 
 
 def test_chunks_change_neither_values_nor_gradients() -> None:

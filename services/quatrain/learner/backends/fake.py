@@ -11,38 +11,39 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
+from typing_extensions import override
 
 from quatrain.batches import BatchRow, TokenRow, read_batch, write_tokens
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt, WrongState
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
-from quatrain.learner.plans import OpenPlan, Stage
+from quatrain.learner.backends import Backend, Check, Inputs, StepResult, Trainer
+from quatrain.learner.requests import OpenRequest
 
 _STATE = "state.json"
 
 
-class FakeTrainer:
+class FakeTrainer(Trainer):
     """Counts steps and folds a digest; `number` is a value in 0..1 drawn from it."""
 
-    def __init__(self, plan: OpenPlan) -> None:
-        self._plan = plan
+    def __init__(self, request: OpenRequest) -> None:
+        self._request = request
         self._step = 0
-        self._digest = _fold("start", plan.stage.value, str(plan.seed), plan.model.digest)
+        self._digest = _fold("start", request.stage.name, str(request.seed), request.model.digest)
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
-        """Folds the step into the digest."""
+    @override
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         check()
         self._digest = _fold(self._digest, str(step), *([] if batch is None else map(_content, read_batch(batch))))
         self._step = step
         number = int(self._digest[:8], 16) / 2**32
         metrics: Mapping[str, float | None] = {"loss": number, "accuracy": number, "tokens": 1.0}
-        if batch is None or self._plan.stage is not Stage.PPO:
-            return Trained(metrics)
+        if batch is None or not self._request.stage.uses_rollouts:
+            return StepResult(metrics)
         rows = [row for row in read_batch(batch) if row.status == "rollout"]
         scores = [row.score for row in rows if row.score is not None]
         metrics = {
@@ -56,32 +57,32 @@ class FakeTrainer:
             "loss/total": 0.0,
             "optim/skipped": 0.0,
         }
-        return Trained(metrics, write_tokens([_token_row(row.rollout_id, row.logprobs) for row in rows]))
+        return StepResult(metrics, write_tokens([_token_row(row.rollout_id, row.logprobs) for row in rows]))
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """Minus one for every completion token."""
-        if self._plan.stage is Stage.REWARD:
-            raise WrongState("The reward stage trains no policy.")
+        if self._request.stage.makes_reward_model:
+            raise WrongState(f"The stage {self._request.stage} trains no policy.")
         return [np.full(len(completion), -1.0, dtype=np.float32) for completion in completions]
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes a folder of the usual shape whose weights are the digest."""
         (folder / "config.json").write_bytes(canonical_json({"model_type": "quatrain-fake"}))
         (folder / "generation_config.json").write_bytes(canonical_json({}))
         weights = np.frombuffer(bytes.fromhex(self._digest), dtype=np.uint8)
         save_file({"digest": weights.copy()}, folder / "model.safetensors")
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes step and digest."""
         (folder / _STATE).write_bytes(canonical_json({"step": self._step, "digest": self._digest}))
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over what `save` wrote."""
         try:
             values = json.loads((folder / _STATE).read_bytes())
             self._step, self._digest = int(values["step"]), str(values["digest"])
@@ -89,18 +90,18 @@ class FakeTrainer:
             raise Corrupt(f"The checkpoint is none of the fake backend's: {error}") from error
 
 
-class FakeBackend:
+class FakeBackend(Backend):
     """Makes fake trainers."""
 
     @property
+    @override
     def device(self) -> str:
-        """No device."""
         return "none (fake)"
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
-        """A fake trainer at step 0; the inputs are not looked at."""
+    @override
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
         del inputs
-        return FakeTrainer(plan)
+        return FakeTrainer(request)
 
 
 def _fold(*parts: str) -> str:
@@ -108,7 +109,7 @@ def _fold(*parts: str) -> str:
 
 
 def _content(row: BatchRow) -> str:
-    """What the row teaches: without its id, which names the job, so that equal jobs give equal weights."""
+    """Return the row without its id, which names the job, so that equal jobs give equal weights."""
     return repr((row.status, row.prompt_ids.tolist(), row.completion_ids.tolist(), row.logprobs.tolist(), row.score))
 
 

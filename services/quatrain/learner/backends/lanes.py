@@ -2,7 +2,7 @@
 
 Policy and value model never wait for each other inside an epoch, and their operations are too short to be shared among
 cores without loss: two lanes of half the threads each keep both cores busier than one lane of all threads. Each lane
-always has the same threads, so the results do not depend on how the lanes meet.
+always has the same threads, so the results do not depend on their timing.
 """
 
 from collections.abc import Callable
@@ -17,20 +17,23 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Lanes:
-    """Runs pairs of computations, one after the other on a GPU, with a single thread, and where ranks have to meet."""
+class TwoLanes:
+    """Runs pairs of computations; one after the other on a GPU, with a single thread, and where there are ranks.
 
-    def __init__(self, device: torch.device, ranks: Ranks = ALONE) -> None:
+    `side_by_side` False runs them one after the other everywhere, each with all threads.
+    """
+
+    def __init__(self, device: torch.device, ranks: Ranks = ALONE, *, side_by_side: bool = True) -> None:
         self._threads = torch.get_num_threads()
-        # Ranks add up in one order, which two lanes would not keep.
-        self._parallel = device.type == "cpu" and self._threads > 1 and ranks.size == 1
+        # Collective operations need one order on all ranks, which two lanes would not keep.
+        self._parallel = side_by_side and device.type == "cpu" and self._threads > 1 and ranks.size == 1
 
-    def both(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
-        """Both results. Raises what either raises, after both have ended; the first one's error comes first."""
+    def run(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+        """Return both results. Raises what either raises once both have ended; the error of `first` has precedence."""
         if not self._parallel:
             return first(), second()
         with ThreadPoolExecutor(1, thread_name_prefix="lane") as pool:
-            # The same number in both: the products' library knows one number for the whole process.
+            # The same number in both: the library of matrix products has one number for the whole process.
             half = self._threads // 2
             other = pool.submit(_with_threads, half, second)
             try:
@@ -42,6 +45,6 @@ class Lanes:
 
 
 def _with_threads(threads: int, work: Callable[[], A]) -> A:
-    """The number of threads is a setting of the calling thread."""
+    # The number of threads is a setting of the calling thread.
     torch.set_num_threads(threads)
     return work()

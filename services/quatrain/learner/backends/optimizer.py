@@ -50,7 +50,7 @@ class ModelOptimizer:
         )
 
     def accumulate(self) -> None:
-        """Adds the gradients of the last backward pass to the float32 masters; call it after each microbatch."""
+        """Add the gradients of the last backward pass to the float32 masters; call it after each microbatch."""
         for key, parameter in self._parameters.items():
             master = self._masters[key]
             if master is parameter or parameter.grad is None:
@@ -60,7 +60,7 @@ class ModelOptimizer:
             parameter.grad = None
 
     def update(self, lr: float, *, finite: bool) -> float | None:
-        """Applies the gradients that all ranks have accumulated at rate `lr`; returns their norm before clipping.
+        """Apply the gradients that all ranks have accumulated at rate `lr`; return their norm before clipping.
 
         None means that the update was skipped: the loss was not `finite`, or the norm is not. Raises RunFailed when
         more than `max_skipped` updates in a row were.
@@ -81,7 +81,7 @@ class ModelOptimizer:
         return value
 
     def state(self) -> dict[str, Tensor]:
-        """Moments, step counts and float32 masters by parameter name."""
+        """Return moments, step counts and float32 masters by parameter name."""
         tensors: dict[str, Tensor] = {}
         for key, master in self._masters.items():
             for part, value in self._adam.state.get(master, {}).items():
@@ -91,11 +91,11 @@ class ModelOptimizer:
         return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` gave. Raises Corrupt when it belongs to another model."""
+        """Take over what `state` returned. Raises Corrupt if it belongs to another model."""
         unknown = {name.rpartition(":")[0] for name in tensors} - set(self._masters)
         if unknown:
             raise Corrupt(
-                f"The checkpoint's {self.name} optimizer has state for {sorted(unknown)[0]}, a strange parameter."
+                f"The checkpoint's {self.name} optimizer has state for {sorted(unknown)[0]}, which the model lacks."
             )
         for key, master in self._masters.items():
             moments = {
@@ -111,14 +111,14 @@ class ModelOptimizer:
         self._copy_to_parameters()
 
     def _gradients(self) -> list[Tensor]:
-        """The gradients, added up over the ranks; a rank without rows adds zeros to those that the others have."""
+        """Return the gradients, summed over the ranks; a rank without rows adds zeros to those that the others have."""
         if self._ranks.size > 1:
-            theirs = self._ranks.gather([float(master.grad is not None) for master in self._masters.values()])
+            theirs = self._ranks.all_gather([float(master.grad is not None) for master in self._masters.values()])
             for master, *has in zip(self._masters.values(), *theirs, strict=True):
                 if any(has) and master.grad is None:
                     master.grad = torch.zeros_like(master)
         gradients = [master.grad for master in self._masters.values() if master.grad is not None]
-        self._ranks.add_up(gradients)
+        self._ranks.all_reduce_sum(gradients)
         return gradients
 
     def _skip(self) -> None:

@@ -1,44 +1,57 @@
 """The processes of one learner that share its work, as a trainer sees them. Data parallel: every rank holds everything.
 
-A minibatch's rows are dealt to the ranks, each computes the gradients of its own, and the sums are added up before the
-norm is taken. All that follows is computed by every rank from the same numbers, so the weights stay equal to the bit.
+The rows of a minibatch are sharded over the ranks, each rank computes the gradients of its own rows, and the gradients
+are summed before the norm is taken. Every rank computes all that follows from the same numbers, so the weights stay
+equal to the bit.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor
 
+from quatrain.learner.backends import Trainer
+
 
 class Ranks:
-    """A learner of one process: all work is its own, and there is nothing to add up. Groups override everything."""
+    """A learner of one process: all work is its own, and there is nothing to sum. `Group` overrides everything."""
 
     size = 1
-    number = 0
+    rank = 0
 
-    def share(self, costs: Sequence[int]) -> list[int]:
-        """The places in `costs` of the work that is this rank's."""
-        return deal(costs, self.size)[self.number]
+    def shard(self, costs: Sequence[int]) -> list[int]:
+        """Return the indices in `costs` of the work that is this rank's."""
+        return balance(costs, self.size)[self.rank]
 
-    def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """The values of every rank, in the order of the ranks; each gives as many."""
+    def all_gather(self, values: Sequence[float]) -> list[list[float]]:
+        """Return the values of every rank, in the order of the ranks; each rank gives equally many."""
         return [list(values)]
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Puts the sum over all ranks in the place of each tensor; all share dtype and device, and fit on all ranks."""
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all ranks; all have one dtype and device, and one shape on all ranks."""
 
 
 ALONE = Ranks()
 
 
-def deal(costs: Sequence[int], size: int) -> list[list[int]]:
-    """The places in `costs` for each of `size` ranks, each in rising order, about equal in cost.
+class RankedTrainer(Trainer, Protocol):
+    """A trainer that shares its work with other ranks, which compare their weights after each step."""
 
-    The dearest goes first, to whoever has least, of equals to the lowest rank: a function of its arguments alone.
+    def fingerprint(self) -> int:
+        """Return a number that differs where weights differ, but for an unlikely chance."""
+        ...
+
+
+def balance(costs: Sequence[int], size: int) -> list[list[int]]:
+    """Return the indices in `costs` for each of `size` ranks, each list ascending, about equal in cost.
+
+    The most expensive item goes first, to the rank with the least so far, of equals to the lowest: the result depends
+    on the arguments alone.
     """
-    shares: list[list[int]] = [[] for _ in range(size)]
+    shards: list[list[int]] = [[] for _ in range(size)]
     totals = [0] * size
-    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
         least = min(range(size), key=lambda rank: (totals[rank], rank))
-        shares[least].append(place)
-        totals[least] += costs[place]
-    return [sorted(share) for share in shares]
+        shards[least].append(index)
+        totals[least] += costs[index]
+    return [sorted(shard) for shard in shards]

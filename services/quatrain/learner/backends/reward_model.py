@@ -4,72 +4,73 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from typing_extensions import override
 
 from quatrain.algorithms.reward_model import accuracy, held_out_report, pairwise_loss
 from quatrain.algorithms.schedules import lr_at
 from quatrain.data.tables import PairTable, read_pairs
 from quatrain.errors import InvalidInput, WrongState
 from quatrain.jobspec.sections import RewardSpec
-from quatrain.learner.backends import Check, Inputs, Trained
-from quatrain.learner.backends.numbers import check_ids, finite_metrics
+from quatrain.learner.backends import Check, Inputs, StepResult
+from quatrain.learner.backends.checks import check_ids, finite_metrics
 from quatrain.learner.backends.optimizer import AdamSettings, ModelOptimizer
-from quatrain.learner.backends.ranks import ALONE, Ranks
+from quatrain.learner.backends.ranks import ALONE, RankedTrainer, Ranks
 from quatrain.learner.backends.row_order import RowOrder
-from quatrain.learner.backends.state import Part, fingerprint, read_state, write_state
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.backends.state import Identity, Part, fingerprint, read_state, write_state
+from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_sequence_classifier, vocabulary_and_positions
-from quatrain.models.microbatches import by_token_budget
 from quatrain.models.scores import batch_scores, last_token_scores
-from quatrain.models.sequences import pad_right
+from quatrain.models.sequences import by_token_budget, pad_right
 
 
-class RewardModelTrainer:
+class RewardModelTrainer(RankedTrainer):
     """Trains a classifier with one label, its trunk from the SFT model, its head new."""
 
     def __init__(
-        self, plan: OpenPlan, settings: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
+        self, request: OpenRequest, spec: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
     ) -> None:
         if inputs.data is None:
             raise InvalidInput("Reward-model training needs its prepared pairs.")
-        self._plan = plan
-        self._settings = settings
+        self._request = request
+        self._spec = spec
         self._device = device
         self._ranks = ranks
-        self._model = load_sequence_classifier(inputs.model, dtype=plan.dtype, device=device, new_head_seed=plan.seed)
-        self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=settings.grad_clip), ranks)
+        self._model = load_sequence_classifier(
+            inputs.model, dtype=request.dtype, device=device, new_head_seed=request.seed
+        )
+        self._optimizer = ModelOptimizer("reward", self._model, AdamSettings(grad_clip=spec.grad_clip), ranks)
         self._pairs = self._read(inputs.data)
         self._held_out = None if inputs.held_out is None else self._read(inputs.held_out)
-        self._order = RowOrder("reward", len(self._pairs.chosen_ids), settings.batch_size, plan.seed)
+        self._order = RowOrder(request.stage.name, len(self._pairs.chosen_ids), spec.batch_size, request.seed)
         # Wins and pairs of the epoch so far: one batch alone says little about accuracy.
         self._wins = 0.0
         self._seen = 0
         self._step = 0
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
-        """Trains one optimizer step; after the last one the held-out pairs are judged."""
+    @override
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         del batch
         started = time.perf_counter()
         rows = self._order.batch(step)
-        # Zero where another rank has the pair, until the ranks' scores are added up.
+        # Zero where another rank has the pair, until the scores are summed over the ranks.
         chosen = np.zeros(len(rows), dtype=np.float64)
         rejected = np.zeros(len(rows), dtype=np.float64)
         loss_sum = 0.0
         for places in self._groups(rows):
             check()
             loss_sum += self._backward([rows[place] for place in places], len(rows), places, (chosen, rejected))
-        self._ranks.add_up([torch.from_numpy(chosen), torch.from_numpy(rejected)])
-        loss_sum = sum(loss for (loss,) in self._ranks.gather([loss_sum]))
-        lr = lr_at(step - 1, self._plan.total_steps, self._settings.learning_rate, "linear")
+        self._ranks.all_reduce_sum([torch.from_numpy(chosen), torch.from_numpy(rejected)])
+        loss_sum = sum(loss for (loss,) in self._ranks.all_gather([loss_sum]))
+        lr = lr_at(step - 1, self._request.total_steps, self._spec.learning_rate, "linear")
         norm = self._optimizer.update(lr, finite=math.isfinite(loss_sum))
         share = accuracy(chosen.tolist(), rejected.tolist()) or 0.0
         if step == 1 or self._order.epoch_of(step) != self._order.epoch_of(step - 1):
@@ -88,44 +89,44 @@ class RewardModelTrainer:
             "optim/skipped": float(norm is None),
             "throughput/train_tokens_per_s": tokens / (time.perf_counter() - started),
         }
-        if step == self._plan.total_steps:
+        if step == self._request.total_steps:
             metrics |= self._report()
-        return Trained(finite_metrics(metrics))
+        return StepResult(finite_metrics(metrics))
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """A reward model has no logprobs."""
-        raise WrongState("The reward stage trains a reward model, which has no logprobs; ask in the ppo stage.")
+        raise WrongState("The reward stage trains a reward model, which has no logprobs; only a policy has.")
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes the classifier as transformers does; its plain score is uncentred."""
         self._model.save_pretrained(folder)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes model, optimizer, cursor, running accuracy and the random state."""
         write_state(
             folder, self._parts(), {**self._identity(), "step": self._step, "wins": self._wins, "seen": self._seen}
         )
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over what `save` wrote."""
         values = read_state(folder, self._parts(), self._identity())
         self._wins, self._seen = values["wins"], values["seen"]
         self._step = values["step"]
 
+    @override
     def fingerprint(self) -> int:
-        """A number that differs where weights do."""
         return fingerprint(self._parts())
 
     def _parts(self) -> dict[str, Part]:
         return {"model": Part(self._model, self._optimizer)}
 
-    def _identity(self) -> dict[str, Any]:
-        return {"stage": self._plan.stage.value, "seed": self._plan.seed, "rows": len(self._pairs.chosen_ids)}
+    def _identity(self) -> Identity:
+        return {"stage": self._request.stage.name, "seed": self._request.seed, "rows": len(self._pairs.chosen_ids)}
 
     def _read(self, data: bytes) -> PairTable:
         pairs = read_pairs(data)
@@ -135,10 +136,10 @@ class RewardModelTrainer:
         return pairs
 
     def _groups(self, rows: Sequence[int]) -> list[list[int]]:
-        """This rank's places in `rows` in microbatches; both sides of a pair go together, since the loss joins them."""
+        """Return this rank's indices in `rows` as microbatches; the loss needs both sides of a pair in one."""
         lengths = [max(len(self._pairs.chosen_ids[row]), len(self._pairs.rejected_ids[row])) for row in rows]
-        own = self._ranks.share(lengths)
-        groups = by_token_budget([lengths[place] for place in own], max(1, self._settings.microbatch_tokens // 2))
+        own = self._ranks.shard(lengths)
+        groups = by_token_budget([lengths[place] for place in own], max(1, self._spec.microbatch_tokens // 2))
         return [[own[i] for i in group] for group in groups]
 
     def _backward(
@@ -165,7 +166,7 @@ class RewardModelTrainer:
         pairs = self._held_out
         if pairs is None or not pairs.chosen_ids:
             return metrics
-        budget = self._settings.microbatch_tokens
+        budget = self._spec.microbatch_tokens
         sides = (pairs.chosen_ids, pairs.rejected_ids)
         scores = [last_token_scores(self._model, rows, budget).astype(float).tolist() for rows in sides]
         lengths = [[len(ids) - prompt for ids, prompt in zip(rows, pairs.prompt_length, strict=True)] for rows in sides]

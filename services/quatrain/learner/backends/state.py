@@ -18,6 +18,9 @@ from quatrain.learner.backends.optimizer import ModelOptimizer
 _VALUES = "state.json"
 _SAME_WIDTH = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
+Identity = Mapping[str, str | int]
+"""What a checkpoint must have in common with the stage that takes it over: stage, seed, ..."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -28,7 +31,7 @@ class Part:
 
 
 def write_state(folder: Path, parts: Mapping[str, Part], values: Mapping[str, Any]) -> None:
-    """Writes each part as NAME.safetensors and NAME_optimizer.safetensors, the random state, `values` as state.json."""
+    """Write each part as NAME.safetensors and NAME_optimizer.safetensors, the random state, `values` as state.json."""
     for name, part in parts.items():
         _write(folder, name, _model_tensors(part.model))
         _write(folder, f"{name}_optimizer", part.optimizer.state())
@@ -37,8 +40,8 @@ def write_state(folder: Path, parts: Mapping[str, Part], values: Mapping[str, An
     (folder / _VALUES).write_bytes(canonical_json({**values, "skipped_in_a_row": skipped}))
 
 
-def read_state(folder: Path, parts: Mapping[str, Part], identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Takes over what `write_state` wrote and returns its values.
+def read_state(folder: Path, parts: Mapping[str, Part], identity: Identity) -> dict[str, Any]:
+    """Take over what `write_state` wrote and return its values.
 
     Raises Corrupt when files cannot be read, do not fit the models, or when a value differs from `identity` (stage,
     seed, ...).
@@ -59,7 +62,7 @@ def read_state(folder: Path, parts: Mapping[str, Part], identity: Mapping[str, A
 
 @torch.no_grad()
 def fingerprint(parts: Mapping[str, Part]) -> int:
-    """A number of 52 bits that differs where a bit of a weight does, but for an unlikely chance."""
+    """Return a number of 52 bits that differs where a bit of a weight does, but for an unlikely chance."""
     total = 0
     for part in parts.values():
         for tensor in _model_tensors(part.model).values():
@@ -91,7 +94,7 @@ def _read_values(folder: Path) -> dict[str, Any]:
 
 
 def _model_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Parameters (a tied one once) and persistent buffers by name."""
+    """Return parameters (a tied one once) and persistent buffers by name."""
     persistent = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return {**dict(model.named_parameters()), **buffers}
@@ -101,8 +104,8 @@ def _model_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
 def _load_model(model: torch.nn.Module, tensors: Mapping[str, Tensor], group: str) -> None:
     targets = _model_tensors(model)
     if targets.keys() != tensors.keys():
-        strange = sorted(targets.keys() ^ tensors.keys())[0]
-        raise Corrupt(f"The checkpoint's {group} does not fit the model: {strange} is in only one of them.")
+        different = sorted(targets.keys() ^ tensors.keys())[0]
+        raise Corrupt(f"The checkpoint's {group} does not fit the model: {different} is in only one of them.")
     for name, target in targets.items():
         if target.shape != tensors[name].shape:
             raise Corrupt(f"The checkpoint's {group} does not fit the model: {name} has another shape.")

@@ -15,13 +15,12 @@ from transformers import PreTrainedModel
 
 from quatrain.batches.sealed import IntArray
 from quatrain.learner.backends.ranks import Ranks
-from quatrain.models.microbatches import by_token_budget
-from quatrain.models.sequences import PaddedBatch, completion_positions, hidden_states, pad_completions
+from quatrain.models.sequences import PaddedBatch, by_token_budget, completion_positions, hidden_states, pad_completions
 
 
 @dataclass(frozen=True, eq=False)
 class Microbatch:
-    """Some rows, padded on the right. `token_M` is the place of its tokens among all completion tokens of the step."""
+    """Some rows, padded on the right. `token_M` is the index of its tokens among all completion tokens of the step."""
 
     batch: PaddedBatch
     token_M: Tensor
@@ -34,7 +33,7 @@ class Microbatch:
         return self.batch.input_ids_BT[self.row_M, self.position_M + 1]
 
     def hidden(self, model: PreTrainedModel) -> Tensor:
-        """Hidden states [M, D] that predict the completion tokens; also the states before them. Differentiable."""
+        """Return the hidden states that predict the completion tokens, [M, D]; differentiable."""
         return hidden_states(model, self.batch)[self.row_M, self.position_M]
 
 
@@ -59,35 +58,35 @@ class TokenRows:
         return torch.arange(width, device=self.device)[None, :] < lengths_B[:, None]
 
     def padded(self, x_N: Tensor) -> Tensor:
-        """[N] as [B, T], 0 where nothing is."""
+        """Return [N] as [B, T], 0 where masked."""
         x_BT = x_N.new_zeros(self.mask_BT.shape)
         x_BT[self.mask_BT] = x_N
         return x_BT
 
     def flat(self, x_BT: Tensor) -> Tensor:
-        """[B, T] as [N]."""
+        """Return [B, T] as [N]."""
         return x_BT[self.mask_BT]
 
     def join(self, rows: Sequence[np.ndarray]) -> Tensor:
-        """One float array a row as [N] float32."""
+        """Return one float array a row as [N] float32."""
         joined = np.concatenate(rows) if len(rows) else np.empty(0, np.float32)
         return torch.from_numpy(joined.astype(np.float32)).to(self.device)
 
     def split(self, x_N: Tensor) -> list[np.ndarray]:
-        """[N] as one float32 array a row."""
+        """Return [N] as one float32 array a row."""
         values = x_N.detach().float().cpu().numpy()
         return np.split(values, np.cumsum(self.lengths)[:-1]) if self.lengths else []
 
     def microbatches(self, rows: Sequence[int], budget: int) -> list[Microbatch]:
-        """The rows in microbatches of at most `budget` padded tokens, cut by the set of rows and not by its order."""
+        """Return microbatches of at most `budget` padded tokens; depends on the set of rows, not on their order."""
         chosen = sorted(rows)
         totals = [len(self.prompts[row]) + self.lengths[row] for row in chosen]
         return [self._microbatch([chosen[i] for i in group]) for group in by_token_budget(totals, budget)]
 
-    def share(self, rows: Sequence[int], ranks: Ranks) -> list[int]:
-        """Those of the rows that are this rank's, dealt by the set of rows and not by its order."""
+    def shard(self, rows: Sequence[int], ranks: Ranks) -> list[int]:
+        """Return those of the rows that are this rank's; depends on the set of rows and not on their order."""
         chosen = sorted(rows)
-        return [chosen[place] for place in ranks.share([len(self.prompts[row]) + self.lengths[row] for row in chosen])]
+        return [chosen[index] for index in ranks.shard([len(self.prompts[row]) + self.lengths[row] for row in chosen])]
 
     @cached_property
     def _starts(self) -> list[int]:

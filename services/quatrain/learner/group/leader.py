@@ -1,20 +1,22 @@
-"""Rank 0's side: a backend and trainers that do everything that changes weights together with the other ranks."""
+"""The side of rank 0: a backend and trainers that change weights only together with the other ranks."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from quatrain.errors import WrongState
-from quatrain.learner.backends import Check, Inputs, Trained, Trainer
-from quatrain.learner.backends.torch_backend import TorchBackend, TorchTrainer
+from quatrain.learner.backends import Backend, Check, Inputs, StepResult, Trainer
+from quatrain.learner.backends.ranks import RankedTrainer
+from quatrain.learner.backends.torch_backend import TorchBackend
+from quatrain.learner.group.codec import request_to_json
 from quatrain.learner.group.group import Group
-from quatrain.learner.group.orders import to_document
-from quatrain.learner.plans import OpenPlan
+from quatrain.learner.requests import OpenRequest
 
 
-class LeaderBackend:
+class LeaderBackend(Backend):
     """Opens a stage on all ranks."""
 
     def __init__(self, backend: TorchBackend, group: Group) -> None:
@@ -23,73 +25,72 @@ class LeaderBackend:
         self._opened: LeaderTrainer | None = None
 
     @property
+    @override
     def device(self) -> str:
-        """The devices in words."""
         return f"{self._group.size} ranks of {self._backend.device}"
 
-    def open(self, plan: OpenPlan, inputs: Inputs) -> Trainer:
-        """A trainer at step 0 on every rank. Raises what any rank raises."""
+    @override
+    def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:
         self._opened = None
-        with self._group.order("open", plan=to_document(plan)):
-            trainer = self._backend.open(plan, inputs)
+        with self._group.broadcast_command("open", request=request_to_json(request)):
+            trainer = self._backend.open(request, inputs)
             self._group.compare(trainer.fingerprint())
         self._opened = LeaderTrainer(self, trainer, self._group)
         return self._opened
 
     def require(self, trainer: "LeaderTrainer") -> None:
-        """Raises WrongState for a trainer that the other ranks have forgotten."""
+        """Raise WrongState for a trainer whose stage is no longer open on the other ranks."""
         if trainer is not self._opened:
             raise WrongState("The ranks of the learner have another stage open; open this one again.")
 
 
-class LeaderTrainer:
+class LeaderTrainer(Trainer):
     """Trains and loads with the other ranks; reads and writes the weights alone, since all ranks have the same."""
 
-    def __init__(self, backend: LeaderBackend, trainer: TorchTrainer, group: Group) -> None:
+    def __init__(self, backend: LeaderBackend, trainer: RankedTrainer, group: Group) -> None:
         self._backend = backend
         self._trainer = trainer
         self._group = group
 
     @property
+    @override
     def step(self) -> int:
-        """Steps that are done."""
         return self._trainer.step
 
-    def train(self, step: int, batch: bytes | None, check: Check) -> Trained:
-        """Trains a step on all ranks."""
-
+    @override
+    def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
         def checked() -> None:
             check()
-            self._group.look()
+            self._group.check_peers()
 
         self._backend.require(self)
-        with self._group.order("train", step=step, size=None if batch is None else len(batch)):
+        with self._group.broadcast_command("train", step=step, size=None if batch is None else len(batch)):
             if batch is not None:
                 self._group.broadcast(batch, len(batch))
-            trained = self._trainer.train(step, batch, checked)
+            result = self._trainer.train(step, batch, checked)
             self._group.compare(self._trainer.fingerprint())
-        return trained
+        return result
 
+    @override
     def logprobs(
         self,
         prompts: Sequence[npt.NDArray[np.int32]],
         completions: Sequence[npt.NDArray[np.int32]],
         temperature: float,
     ) -> list[npt.NDArray[np.float32]]:
-        """Logprobs under the model in training."""
         return self._trainer.logprobs(prompts, completions, temperature)
 
+    @override
     def write_model(self, folder: Path) -> None:
-        """Writes the model."""
         self._trainer.write_model(folder)
 
+    @override
     def save(self, folder: Path) -> None:
-        """Writes all state, which does not tell how many ranks made it."""
         self._trainer.save(folder)
 
+    @override
     def load(self, folder: Path) -> None:
-        """Takes over saved state on all ranks; each fetches its own copy."""
         self._backend.require(self)
-        with self._group.order("load"):
+        with self._group.broadcast_command("load"):
             self._trainer.load(folder)
             self._group.compare(self._trainer.fingerprint())

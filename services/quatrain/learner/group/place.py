@@ -1,4 +1,4 @@
-"""Where a process stands in its group."""
+"""The place of a process in its group."""
 
 import os
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from quatrain.rpc.channel import check_address
 
 @dataclass(frozen=True)
 class Place:
-    """Rank `number` of `size`, which meet at `host`:`port`.
+    """Rank `rank` of `size` ranks, which find each other at `host`:`port`.
 
-    `patience`: seconds that a rank waits for the others where all have to be; `silence`: seconds without a sign of life
-    after which a rank counts as lost.
+    `patience`: seconds that a rank waits for the others in a collective operation; `silence`: seconds without a
+    heartbeat after which a rank counts as lost.
     """
 
-    number: int
+    rank: int
     size: int
     host: str
     port: int
@@ -26,12 +26,12 @@ class Place:
 
 
 def place_of(config: ProcessConfig) -> Place:
-    """Raises InvalidInput where the configuration names no place in a group."""
+    """Return the place that the configuration names. Raises InvalidInput if it names none."""
     learner = config.learner
     if learner.rank >= learner.ranks:
-        raise InvalidInput(f"learner.rank is {learner.rank}, but learner.ranks is {learner.ranks}; they count from 0.")
+        raise InvalidInput(f"learner.rank is {learner.rank}, but learner.ranks is {learner.ranks}; ranks count from 0.")
     if learner.backend == "fake":
-        raise InvalidInput("learner.backend fake has nothing that ranks could share; set learner.ranks to 1.")
+        raise InvalidInput("learner.backend fake has no work for several ranks; set learner.ranks to 1.")
     if not learner.rendezvous:
         raise InvalidInput(f"A learner of {learner.ranks} ranks needs learner.rendezvous, host:port of its rank 0.")
     check_address(learner.rendezvous, "learner.rendezvous")
@@ -43,7 +43,7 @@ def place_of(config: ProcessConfig) -> Place:
 
 @dataclass(frozen=True)
 class Launcher:
-    """What torchrun says to the processes that it starts, besides their rank."""
+    """What torchrun tells the processes that it starts, besides their rank."""
 
     serves_rendezvous: bool
     restarts: str
@@ -51,7 +51,7 @@ class Launcher:
 
     @classmethod
     def here(cls) -> Self:
-        """As the environment says."""
+        """Read the environment."""
         return cls(
             os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
             os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"),

@@ -8,7 +8,7 @@ from quatrain.errors import InvalidData
 
 
 def check_ids(ids: IntArray, vocabulary: int, positions: int) -> None:
-    """Raises InvalidData for a training row that the model cannot read."""
+    """Raise InvalidData for a training row that the model cannot read."""
     if len(ids) == 0 or len(ids) > positions:
         raise InvalidData(f"A training row has {len(ids)} tokens; the model takes 1 to {positions}. Lower max_length.")
     if ids.min() < 0 or ids.max() >= vocabulary:
@@ -18,7 +18,7 @@ def check_ids(ids: IntArray, vocabulary: int, positions: int) -> None:
 
 
 def finite_metrics(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """NaN and infinity as None (not defined), everything else as float."""
+    """Return the metrics as floats, with None (not defined) for NaN and infinity."""
     return {
         name: float(value) if value is not None and math.isfinite(value) else None for name, value in metrics.items()
     }

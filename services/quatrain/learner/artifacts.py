@@ -1,6 +1,6 @@
 """Everything that the learner reads from and writes to the object store. Blocking: called from worker threads only.
 
-Names under jobs/ carry the attempt, so nobody else writes them; they mean nothing until an event names them.
+Names under jobs/ contain the attempt, so no other learner writes them; they mean nothing until an event names them.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, InvalidInput
 from quatrain.learner.backends import Inputs
-from quatrain.learner.plans import Exported, OpenPlan, Stage
+from quatrain.learner.requests import ExportedModel, OpenRequest
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object, upload_folder, upload_model_folder
@@ -36,8 +36,8 @@ TOKENIZER_FILES = (
 )
 
 
-class Artefacts:
-    """The learner's store side: inputs in, versions, checkpoints and exports out. Files wait in `scratch` meanwhile."""
+class Artifacts:
+    """Reads inputs from the store and writes versions, checkpoints and exports; `scratch` holds files meanwhile."""
 
     def __init__(self, store: ObjectStore, cache: FolderCache, scratch: Path) -> None:
         self._store = store
@@ -47,69 +47,71 @@ class Artefacts:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """An empty folder that is removed afterwards."""
+        """Make an empty folder that is removed afterwards."""
         with tempfile.TemporaryDirectory(dir=self._scratch) as path:
             yield Path(path)
 
-    def fetch(self, plan: OpenPlan) -> Inputs:
-        """Local, verified copies of what the plan names, checkpoint included. Raises NotFound, Corrupt, Unavailable."""
-        if plan.checkpoint is not None:
-            self.checkpoint_folder(plan.checkpoint)
+    def fetch(self, request: OpenRequest) -> Inputs:
+        """Return local, verified copies of what the request names, and fetch its checkpoint.
+
+        Raises NotFound, Corrupt, Unavailable.
+        """
+        if request.checkpoint is not None:
+            self.checkpoint_folder(request.checkpoint)
         return Inputs(
-            model=self._cache.fetch(plan.model.uri, plan.model.digest),
-            value_model=self._optional(plan.value_model),
-            tokenizer=self._optional(plan.tokenizer),
-            data=None if plan.data is None else self.read(plan.data),
-            held_out=None if plan.held_out is None else self.read(plan.held_out),
+            model=self._cache.fetch(request.model.uri, request.model.digest),
+            value_model=self._optional(request.value_model),
+            tokenizer=self._optional(request.tokenizer),
+            data=None if request.data is None else self.read(request.data),
+            held_out=None if request.held_out is None else self.read(request.held_out),
         )
 
     def checkpoint_folder(self, checkpoint: ObjectRef) -> Path:
-        """Local, verified copy of a checkpoint that `save` wrote."""
+        """Return a local, verified copy of a checkpoint that `save` wrote."""
         prefix, _, name = checkpoint.key.rpartition("/")
         if name != _MANIFEST:
             raise InvalidInput(f"A checkpoint is named by its {_MANIFEST}, not by {checkpoint.key}.")
         return self._cache.fetch(f"store:{prefix}", checkpoint.sha256)
 
     def read(self, source: ObjectRef) -> bytes:
-        """Verified bytes of an object."""
+        """Return the verified bytes of an object."""
         return read_object(self._store, source.key, source.sha256)
 
-    def write_tokens(self, plan: OpenPlan, step: int, data: bytes) -> ObjectRef:
-        """Stores the per-token results of a step. Raises Corrupt when this attempt has stored others for it."""
-        key = f"jobs/{plan.token.job}/ppo/tokens/{step}-{plan.token.attempt}.parquet"
+    def write_tokens(self, request: OpenRequest, step: int, data: bytes) -> ObjectRef:
+        """Store the per-token results of a step. Raises Corrupt if this attempt has stored others for it."""
+        key = f"jobs/{request.token.job}/{request.stage}/tokens/{step}-{request.token.attempt}.parquet"
         if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
-            raise Corrupt(f"{key} is there with other bytes: this attempt has already trained step {step} otherwise.")
+            raise Corrupt(f"{key} holds other bytes: this attempt has already trained step {step} to another result.")
         return ObjectRef(key, sha256_hex(data), len(data))
 
-    def publish(self, plan: OpenPlan, step: int, folder: Path) -> ModelRef:
-        """Stores the current weights; a reward model goes with its tokenizer, so that it can score text."""
-        if plan.stage is Stage.REWARD:
-            self._copy_tokenizer(plan, folder)
-        version = plan.first_policy_version + step if plan.stage is Stage.PPO else step
-        prefix = f"jobs/{plan.token.job}/{plan.stage.value}/policy/{version}-{plan.token.attempt}"
+    def publish(self, request: OpenRequest, step: int, folder: Path) -> ModelRef:
+        """Store the current weights; a reward model gets its tokenizer, so that it can score text."""
+        if request.stage.makes_reward_model:
+            self._copy_tokenizer(request, folder)
+        prefix = f"jobs/{request.token.job}/{request.stage}/policy/{step}-{request.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
-        return ModelRef(f"store:{prefix}", digest, version if plan.stage is Stage.PPO else None)
+        return ModelRef(f"store:{prefix}", digest, step if request.stage.uses_rollouts else None)
 
-    def save(self, plan: OpenPlan, step: int, folder: Path) -> ObjectRef:
-        """Stores a checkpoint and gives its manifest."""
-        prefix = f"jobs/{plan.token.job}/{plan.stage.value}/checkpoints/{step}-{plan.token.attempt}"
+    def save(self, request: OpenRequest, step: int, folder: Path) -> ObjectRef:
+        """Store a checkpoint and return its manifest."""
+        prefix = f"jobs/{request.token.job}/{request.stage}/checkpoints/{step}-{request.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
         key = f"{prefix}/{_MANIFEST}"
         found = self._store.stat(key)
         return ObjectRef(key, digest, 0 if found is None else found.size)
 
-    def export(self, plan: OpenPlan, folder: Path, extra_files: Mapping[str, bytes]) -> Exported:
-        """Completes a model folder with tokenizer, extra files and SHA256SUMS and stores it under models/DIGEST."""
-        self._copy_tokenizer(plan, folder)
+    def export(self, request: OpenRequest, folder: Path, extra_files: Mapping[str, bytes]) -> ExportedModel:
+        """Complete a model folder with tokenizer, extra files and SHA256SUMS and store it under models/DIGEST."""
+        self._copy_tokenizer(request, folder)
         _add_extra_files(folder, extra_files)
         _write_sums(folder)
-        return Exported(upload_model_folder(self._store, folder), weights_sha256(folder))
+        return ExportedModel(upload_model_folder(self._store, folder), weights_sha256(folder))
 
     def _optional(self, ref: ModelRef | None) -> Path | None:
         return None if ref is None else self._cache.fetch(ref.uri, ref.digest)
 
-    def _copy_tokenizer(self, plan: OpenPlan, folder: Path) -> None:
-        source = plan.tokenizer or plan.model
+    def _copy_tokenizer(self, request: OpenRequest, folder: Path) -> None:
+        source = request.tokenizer or request.model
         path = self._cache.fetch(source.uri, source.digest)
         for name in TOKENIZER_FILES:
             if (path / name).is_file():
@@ -117,7 +119,7 @@ class Artefacts:
 
 
 def weights_sha256(folder: Path) -> str:
-    """sha256 over the contents of the weight files (*.safetensors) in name order."""
+    """Return the sha256 over the contents of the weight files (*.safetensors) in name order."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:

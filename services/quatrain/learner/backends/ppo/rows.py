@@ -26,6 +26,11 @@ class PpoRows:
         return [float(row.score or 0.0) for row in self.rollouts]
 
     @property
+    def groups(self) -> list[int]:
+        """One number for each rollout, equal for the samples of one prompt."""
+        return [row.prompt_index for row in self.rollouts]
+
+    @property
     def terms(self) -> dict[str, list[float | None]]:
         """Reward terms by name, one value a rollout; None where a term does not apply."""
         documents = [json.loads(row.terms) for row in self.rollouts]
@@ -42,10 +47,10 @@ class Bounds:
 
 
 def read_rows(data: bytes, policy_version: int, bounds: Bounds) -> PpoRows:
-    """The rollouts of a sealed batch for the step that trains `policy_version`.
+    """Return the rollouts of a sealed batch for the step that trains `policy_version`.
 
-    Refused and skipped rows have no weight: they leave here, before every mean and every whitening. Raises Corrupt for
-    bytes that are no batch and InvalidInput for a rollout that should have been refused.
+    Refused and skipped rows have no weight: they are taken out here, before every mean and every whitening. Raises
+    Corrupt for bytes that are no batch and InvalidInput for a rollout that should have been refused.
     """
     rows = read_batch(data)
     rollouts = [row for row in rows if row.status == "rollout"]

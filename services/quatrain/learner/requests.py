@@ -2,30 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
 from quatrain.refs import ModelRef, ObjectRef
-
-
-class Stage(StrEnum):
-    """The stages of a job, named as in object keys."""
-
-    SFT = "sft"
-    REWARD = "reward"
-    PPO = "ppo"
+from quatrain.stages import Stage
 
 
 @dataclass(frozen=True)
 class Token:
-    """Proof of ownership of a job. Of two tokens of one job the one with the higher `rank` is the newer."""
+    """Proof of ownership of a job. Of two tokens of one job the one with the higher `precedence` is the newer."""
 
     job: str
     epoch: int
     attempt: int
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def precedence(self) -> tuple[int, int]:
         """Owner epoch first, learner attempt second."""
         return (self.epoch, self.attempt)
 
@@ -34,12 +25,15 @@ class Token:
 
 
 @dataclass(frozen=True)
-class OpenPlan:
-    """Everything that opening a stage needs; the meaning of each field stands in learner.proto, OpenRequest."""
+class OpenRequest:
+    """Everything that opening a stage needs; learner.proto, OpenRequest, says what each field means.
+
+    `config_json` is read by the backend, which knows the section of each stage.
+    """
 
     token: Token
     stage: Stage
-    settings: Mapping[str, Any]
+    config_json: str
     model: ModelRef
     total_steps: int
     seed: int
@@ -51,7 +45,6 @@ class OpenPlan:
     dtype: str = ""
     deterministic: bool = False
     checkpoint: ObjectRef | None = None
-    first_policy_version: int = 0
     tokenizer: ModelRef | None = None
     exact_logprobs: bool = False
     temperature: float = 1.0
@@ -59,7 +52,7 @@ class OpenPlan:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """Result of one step: metrics under the names of algorithms section 5 (None: not defined for this step)."""
+    """The result of one step: metrics under the names of docs/metrics.md (None: not defined for this step)."""
 
     step: int
     metrics: Mapping[str, float | None]
@@ -68,7 +61,7 @@ class StepOutcome:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedModel:
     """An exported folder; `weights_sha256` is over the weight files in name order."""
 
     model: ModelRef
