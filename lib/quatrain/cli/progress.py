@@ -54,6 +54,8 @@ class Progress:
             return [f"{self.job.stage} starts: {self.job.total_steps or '?'} steps"]
         if event.type == "attempt_failed":
             return [f"attempt failed: {one_line(str(event.data.get('message', '')), 200)}"]
+        if event.type == "condition" and event.data.get("name") == "phase":
+            return [one_line(self.job.phase, 200)] if self.job.phase else []
         if event.type == "condition":
             return [f"{event.data.get('name')}: {one_line(str(event.data.get('message') or 'over'), 200)}"]
         if self.job.state != before.state or self.job.finished:

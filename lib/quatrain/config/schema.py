@@ -288,6 +288,22 @@ class OrchestratorConfig(Section):
         default=30.0, gt=0, description="seconds between looks for data of released checkpoints and deleted jobs"
     )
     max_upload_bytes: int = Field(default=20 * 2**30, ge=1, description="most bytes of an uploaded file")
+    max_step_samples: int = Field(
+        default=2**16,
+        ge=1,
+        description="samples that a job may have in work at once (those of a PPO step with the stale ones ahead of it, "
+        "of an evaluation, of an offset measurement); specs that ask for more are refused",
+    )
+    max_step_tokens: int = Field(
+        default=2**25,
+        ge=1,
+        description="prompt and completion tokens that these samples may have at their longest",
+    )
+    max_chunk_samples: int = Field(
+        default=2**12,
+        ge=1,
+        description="samples that a chunk may have: one call to each service, one answer of a rollout worker to Redis",
+    )
 
 
 class RolloutConfig(Section):

@@ -8,6 +8,7 @@ from quatrain.errors import Corrupt
 from quatrain.joblog.compact import MetricRows
 from quatrain.joblog.events import Event
 from quatrain.joblog.payloads import (
+    PHASE,
     AttemptFailed,
     BatchSealed,
     CancelRequested,
@@ -56,6 +57,8 @@ def apply(view: JobView, event: Event) -> JobView:
         raise Corrupt(
             f"job {view.job}: event {event.revision} follows event {view.revision}; one between them is missing"
         )
+    if event.epoch:
+        view.phase = ""
     _fold(event.payload, view, event)
     view.revision = event.revision
     view.update_time = event.time
@@ -70,6 +73,7 @@ def _fold(payload: Payload, view: JobView, event: Event) -> None:
 
 @_fold.register
 def _owner_taken(payload: OwnerTaken, view: JobView, event: Event) -> None:
+    view.lost = view.lost or bool(view.owner)
     view.epoch = event.epoch
     view.owner = payload.owner
     view.takeovers += 1
@@ -101,6 +105,7 @@ def _stage_started(payload: StageStarted, view: JobView, event: Event) -> None:
     view.stage = payload.stage
     view.total_steps = payload.total_steps
     view.step = view.completed.get(view.stage, 0)
+    view.stage_attempt = 0
     _set_elapsed(view, payload.elapsed)
     view.stage_began = view.elapsed
 
@@ -108,6 +113,9 @@ def _stage_started(payload: StageStarted, view: JobView, event: Event) -> None:
 @_fold.register
 def _learner_opened(payload: LearnerOpened, view: JobView, event: Event) -> None:
     view.attempt = event.attempt
+    if view.lost or not view.stage_attempt:
+        view.stage_attempt += 1
+    view.lost = False
 
 
 @_fold.register
@@ -198,7 +206,9 @@ def _stage_completed(payload: StageCompleted, view: JobView, event: Event) -> No
 
 @_fold.register
 def _condition(payload: ConditionChanged, view: JobView, event: Event) -> None:
-    if payload.message is None:
+    if payload.name == PHASE:
+        view.phase = payload.message or ""
+    elif payload.message is None:
         view.conditions.pop(payload.name, None)
     else:
         view.conditions[payload.name] = payload.message
@@ -207,6 +217,7 @@ def _condition(payload: ConditionChanged, view: JobView, event: Event) -> None:
 @_fold.register
 def _attempt_failed(payload: AttemptFailed, view: JobView, event: Event) -> None:
     view.failures = [*view.failures, payload]
+    view.lost = True
 
 
 @_fold.register

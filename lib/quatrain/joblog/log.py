@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from quatrain.errors import Fenced, NotFound, Unavailable, WrongState
 from quatrain.faults import fault_point
@@ -14,6 +15,8 @@ from quatrain.joblog.reading import event_at, read_event
 from quatrain.joblog.snapshots import SNAPSHOT_EVERY, list_snapshots, read_snapshot, write_snapshot
 from quatrain.joblog.view import JobView
 from quatrain.storage import ObjectStore
+
+T = TypeVar("T")
 
 # Conflicts in a row after which an intent gives up: each one means that another event got in between.
 INTENT_TRIES = 50
@@ -54,6 +57,11 @@ class JobLog:
     def view(self) -> JobView:
         """The job as far as it has been read. It moves on with refresh and append."""
         return self._view
+
+    def look(self, make: Callable[[JobView], T]) -> T:
+        """Return what `make` makes of the view, which nobody changes meanwhile."""
+        with self._lock:
+            return make(self._view)
 
     def refresh(self) -> list[Event]:
         """Reads and folds what is new and returns it, oldest first.

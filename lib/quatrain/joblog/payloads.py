@@ -204,8 +204,13 @@ class Forked(Payload):
     """The model whose architecture the checkpoint's value model has; null: the SFT model's."""
 
 
+PHASE = "phase"
+"""Name of the condition that says what the owner does while it takes long, and how far it is."""
+
+
 class ConditionChanged(Payload):
-    """Something people should know; a null message ends it."""
+    """Something people should know; a null message ends it. The condition `phase` ends by itself: with the next event
+    of the owner."""
 
     TYPE: ClassVar[str] = "condition"
 

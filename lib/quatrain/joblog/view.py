@@ -86,6 +86,13 @@ class JobView:
     total_steps: int = 0
     epoch: int = 0
     attempt: int = 0
+    """The newest learner attempt of the job: what fences off the ones before it."""
+    stage_attempt: int = 0
+    """What people are shown: 1 for a stage in which nothing was lost, one more for each learner or owner that was."""
+    lost: bool = False
+    """A learner or an owner was lost, and no attempt has begun since."""
+    phase: str = ""
+    """What the owner does that takes long; its next event of another kind ends it."""
     owner: str = ""
     """Who works on the job. Empty before the first owner and after one has given the job up (PAUSED): it may be taken
     at once, nobody has to be waited for."""

@@ -111,6 +111,7 @@ class RewardSpec(Section):
     held_out_share: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     min_accuracy: Share = 0.55
     center: bool = False
+    center_samples: Count = 512
     scale: float = 1.0
     clip: Positive | None = None
     max_length: Annotated[int, Field(ge=2, le=INT32_MAX)] = 1024

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from quatrain.config import ProcessConfig, load_config, temporary_folder
 from quatrain.errors import InvalidInput, QuatrainError
+from quatrain.rpc.loop_watchdog import watched_loop
 from quatrain.rpc.scratch import own_folder
 from quatrain.telemetry.logging import configure, get_logger
 
@@ -43,13 +44,18 @@ def run_process(process: str, main: Main, argv: Sequence[str] | None = None) -> 
 
 def _run(runner: asyncio.Runner, main: Coroutine[Any, Any, None]) -> int:
     try:
-        runner.run(main)
+        runner.run(_watched(main))
     except QuatrainError as error:
         get_logger(__name__).error(error.message, reason=error.code_reason)
         return EXIT_USAGE if isinstance(error, InvalidInput) else EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_FAILED
     return 0
+
+
+async def _watched(main: Coroutine[Any, Any, None]) -> None:
+    with watched_loop():
+        await main
 
 
 def _end(code: int) -> NoReturn:

@@ -116,7 +116,7 @@ class RewardFunctionSpec(_message.Message):
     def __init__(self, path: _Optional[str] = ..., weight: _Optional[float] = ..., name: _Optional[str] = ..., code_digest: _Optional[str] = ...) -> None: ...
 
 class RewardSpec(_message.Message):
-    __slots__ = ("data", "model", "functions", "service", "epochs", "batch_size", "learning_rate", "held_out_share", "min_accuracy", "center", "scale", "clip", "max_length", "microbatch_tokens", "grad_clip", "timeout")
+    __slots__ = ("data", "model", "functions", "service", "epochs", "batch_size", "learning_rate", "held_out_share", "min_accuracy", "center", "scale", "clip", "max_length", "microbatch_tokens", "grad_clip", "timeout", "center_samples")
     DATA_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,7 @@ class RewardSpec(_message.Message):
     MICROBATCH_TOKENS_FIELD_NUMBER: _ClassVar[int]
     GRAD_CLIP_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    CENTER_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     data: DataSpec
     model: str
     functions: _containers.RepeatedCompositeFieldContainer[RewardFunctionSpec]
@@ -149,7 +150,8 @@ class RewardSpec(_message.Message):
     microbatch_tokens: int
     grad_clip: float
     timeout: float
-    def __init__(self, data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[str] = ..., functions: _Optional[_Iterable[_Union[RewardFunctionSpec, _Mapping]]] = ..., service: _Optional[str] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., held_out_share: _Optional[float] = ..., min_accuracy: _Optional[float] = ..., center: bool = ..., scale: _Optional[float] = ..., clip: _Optional[float] = ..., max_length: _Optional[int] = ..., microbatch_tokens: _Optional[int] = ..., grad_clip: _Optional[float] = ..., timeout: _Optional[float] = ...) -> None: ...
+    center_samples: int
+    def __init__(self, data: _Optional[_Union[DataSpec, _Mapping]] = ..., model: _Optional[str] = ..., functions: _Optional[_Iterable[_Union[RewardFunctionSpec, _Mapping]]] = ..., service: _Optional[str] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., held_out_share: _Optional[float] = ..., min_accuracy: _Optional[float] = ..., center: bool = ..., scale: _Optional[float] = ..., clip: _Optional[float] = ..., max_length: _Optional[int] = ..., microbatch_tokens: _Optional[int] = ..., grad_clip: _Optional[float] = ..., timeout: _Optional[float] = ..., center_samples: _Optional[int] = ...) -> None: ...
 
 class ReferenceSpec(_message.Message):
     __slots__ = ("model",)

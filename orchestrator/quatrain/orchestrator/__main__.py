@@ -19,6 +19,7 @@ from quatrain.orchestrator.peers.learners import LearnerPool
 from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.orchestrator.submission.sources import Sources
+from quatrain.orchestrator.submission.step_bounds import StepBounds
 from quatrain.orchestrator.submission.submit import Submitter
 from quatrain.queue import open_queue
 from quatrain.rpc.process import run_process
@@ -53,13 +54,14 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
     sources = Sources(config.sources, config.storage, scratch)
     learners = LearnerPool(config.learner.targets, tls)
     around = Surroundings(section.id, store, queue, services, learners, folders)
+    bounds = StepBounds.of(config)
     scheduler = Scheduler(around, lease=section.lease, poll=section.poll, pool=section.pool)
     jobs = JobServicer(
         store=store,
         reader=JobReader(store),
-        submitter=Submitter(store, folders, services, sources, section.local_files, section.pool),
+        submitter=Submitter(store, folders, services, sources, section.local_files, bounds, section.pool),
         poll=section.poll,
-        why_waiting=scheduler.reason,
+        conditions=scheduler.conditions,
     )
     uploads = Uploads(store, kept, section.max_upload_bytes)
     artifacts = ArtifactServicer(store, uploads, sources, scratch)

@@ -1,5 +1,6 @@
 """GenerationService on the wire: protobuf <-> dataclasses, nothing else."""
 
+import asyncio
 from typing import Any
 
 import grpc.aio
@@ -33,9 +34,10 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> generation_pb2.GenerateResponse:
         fault_point("generation.before")
-        result = await self._service.generate(_request_of(request))
+        # In threads: a chunk may have millions of tokens.
+        result = await self._service.generate(await asyncio.to_thread(_request_of, request))
         fault_point("generation.after")
-        return _response_of(result.completions, result.compute_seconds, request.policy)
+        return await asyncio.to_thread(_response_of, result.completions, result.compute_seconds, request.policy)
 
     @override
     async def GetGenerationCapabilities(

@@ -1,5 +1,6 @@
 """ReferenceService on the wire: protobuf <-> dataclasses, nothing else."""
 
+import asyncio
 from typing import Any
 
 import grpc.aio
@@ -28,10 +29,12 @@ class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
         self, request: reference_pb2.ComputeReferenceLogprobsRequest, context: Context
     ) -> reference_pb2.ComputeReferenceLogprobsResponse:
         fault_point("reference.before")
-        result = await self._service.compute(_request_of(request))
+        # In threads: a chunk may have millions of tokens.
+        result = await self._service.compute(await asyncio.to_thread(_request_of, request))
         fault_point("reference.after")
+        logprobs = await asyncio.to_thread(to_ragged_floats, result.logprobs)
         return reference_pb2.ComputeReferenceLogprobsResponse(
-            logprobs=to_ragged_floats(result.logprobs), model=request.model, compute_seconds=result.compute_seconds
+            logprobs=logprobs, model=request.model, compute_seconds=result.compute_seconds
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tests.chaos.checker.history import HOUSEKEEPING, PROGRESS, Event, History
 from tests.chaos.checker.verdict import Case, Part, always
 
-MOST_TAKEOVERS = 21
+MOST_TAKEOVERS = 7
 """Owners without progress: past 20 the job has to fail."""
 STORM_SECONDS = 10.0
 STORM_ATTEMPTS = 12

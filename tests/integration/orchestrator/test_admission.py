@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from quatrain.errors import LearnerBusy
 from quatrain.joblog import Event, JobLog, jobs
 from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator.ownership import scheduler as scheduling
+from quatrain.orchestrator.ownership.scheduler import Scheduler
 from quatrain.orchestrator.peers import learners
 from quatrain.orchestrator.peers.learner_session import OpenCall
 from quatrain.orchestrator.submission.submit import Submission
@@ -52,6 +54,11 @@ async def most_at_once(world: World, names: list[str]) -> int:
     return most
 
 
+def waits(scheduler: Scheduler, job: str) -> str:
+    """Why the job waits for its turn; empty when it does not."""
+    return scheduler.conditions(job).get("queue", "")
+
+
 def owners(world: World, name: str) -> list[str]:
     return [event.data["owner"] for event in world.events(name, "owner_taken")]
 
@@ -75,7 +82,7 @@ def test_the_waiting_go_by_priority_then_by_age_and_say_what_they_wait_for(tmp_p
             await world.until(lambda: world.view("first").state == "RUNNING", "RUNNING")
             for name, priority in (("later", 0), ("last", 0), ("urgent", 5), ("idle", -1)):
                 await world.submit(small(world, priority=priority), name)
-            reason = world.schedulers[0].reason
+            reason = partial(waits, world.schedulers[0])
             await soon(lambda: "3 jobs before it" in reason("idle"), "the end of the line")
             state = "1 of 1 taken (job slots of generation: 1, learners: 2)"
             assert reason("later") == f"waits for a place in pool 'default': {state}; 1 job before it"
@@ -221,7 +228,7 @@ def test_a_waiting_job_is_cancelled_without_a_place(tmp_path: Path, now: bool) -
             await world.until(lambda: world.view("first").state == "RUNNING", "RUNNING")
             for number in range(30):
                 await world.submit(small(world), f"waiting-{number}")
-            await soon(lambda: "29 jobs before it" in world.schedulers[0].reason("waiting-29"), "the line")
+            await soon(lambda: "29 jobs before it" in waits(world.schedulers[0], "waiting-29"), "the line")
             await wish(world, "waiting-29", "cancel_requested", now=now)
             assert (await world.end_of("waiting-29")).state == "CANCELLED"
             assert world.events("waiting-29", "learner_opened") == []
@@ -237,12 +244,12 @@ def test_a_paused_job_leaves_its_place_and_goes_back_into_the_line(tmp_path: Pat
             await world.submit(small(world), "old")
             await world.until(lambda: world.view("old").state == "RUNNING", "RUNNING")
             await world.submit(small(world), "new")
-            await soon(lambda: bool(scheduler.reason("new")), "the line")
+            await soon(lambda: bool(waits(scheduler, "new")), "the line")
             await wish(world, "old", "pause_requested")
             await world.until(lambda: world.view("new").state == "RUNNING", "RUNNING")
-            assert (world.view("old").state, scheduler.reason("old")) == ("PAUSED", "")
+            assert (world.view("old").state, waits(scheduler, "old")) == ("PAUSED", "")
             await wish(world, "old", "resume_requested")
-            await soon(lambda: scheduler.reason("old").endswith("it is next"), "back in the line")
+            await soon(lambda: waits(scheduler, "old").endswith("it is next"), "back in the line")
             assert world.view("old").epoch == 1
             world.start_worker()
             for name in ("new", "old"):
@@ -296,8 +303,12 @@ def test_a_look_at_twenty_running_and_two_hundred_waiting_jobs_costs_a_few_reque
                 assert await world.queue.hold(name, "elsewhere", 600.0)
             store = CountingStore(world.store)
             scheduler = world.start_scheduler("here", store=cast(ObjectStore, store))
-            await soon(lambda: "20 of 20 taken" in scheduler.reason("job-219"), "the end of the line", 30.0)
-            assert scheduler.reason("job-219").endswith("199 jobs before it")
+            await soon(
+                lambda: "20 of 20 taken" in waits(scheduler, "job-219"),
+                "the end of the line",
+                30.0,
+            )
+            assert waits(scheduler, "job-219").endswith("199 jobs before it")
             store.looks, store.requests = 0, 0
             await soon(lambda: store.looks >= 30, "thirty looks", 30.0)
             assert store.requests <= 3 * store.looks
@@ -314,7 +325,7 @@ def test_jobs_of_another_pool_are_left_to_its_orchestrators(tmp_path: Path) -> N
             await submitter.submit(Submission(spec, owner="local", job_id="theirs"))
             await world.submit(small(world), "ours")
             assert (await world.end_of("ours")).state == "SUCCEEDED"
-            assert (world.view("theirs").revision, world.schedulers[0].reason("theirs")) == (0, "")
+            assert (world.view("theirs").revision, waits(world.schedulers[0], "theirs")) == (0, "")
 
     run(scenario)
 

@@ -80,8 +80,9 @@ def api_of(world: World, stopping: asyncio.Event | None = None) -> Callable[[grp
     """Adds both services to a server."""
     scratch = world.root / "api"
     submitter = world.submitter()
-    reason = world.schedulers[0].reason if world.schedulers else lambda job: ""
-    servicer = JobServicer(world.store, JobReader(world.store), submitter, 0.05, reason, stopping or asyncio.Event())
+    conditions = world.schedulers[0].conditions if world.schedulers else lambda job: {}
+    reader, stopping = JobReader(world.store), stopping or asyncio.Event()
+    servicer = JobServicer(world.store, reader, submitter, 0.05, conditions, stopping)
     artifacts = ArtifactServicer(world.store, Uploads(world.store, scratch, 2**20), submitter.sources, scratch)
 
     def add(server: grpc.aio.Server) -> None:

@@ -120,7 +120,7 @@ def test_learners_go_to_the_waiting_job_of_the_highest_priority(tmp_path: Path) 
             for name, priority in (("later", 0), ("last", 0), ("urgent", 5), ("idle", -1)):
                 await world.submit({**world.spec(), "priority": priority}, name)
             await world.until(lambda: all(world.view(n).state == "QUEUED" for n in ("later", "urgent")), "QUEUED")
-            assert "learner" in world.view("later").conditions
+            await world.until(lambda: "learner" in world.view("later").conditions, "its reason")
             world.start_worker()
             for name in ("first", "later", "last", "urgent", "idle"):
                 view = await world.end_of(name)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from tests.integration.orchestrator.fakes import AgreeingEngine, AgreeingReference, FragileLearner, ScriptedReward
 from tests.unit.text.folders import symbol_tokenizer, write_folder
 
-from quatrain.config import ServerConfig, SourcesConfig, StorageConfig
+from quatrain.config import ProcessConfig, ServerConfig, SourcesConfig, StorageConfig
 from quatrain.config.schema import RolloutConfig
 from quatrain.digests import sha256_hex
 from quatrain.generation.service import GenerationService
@@ -35,6 +35,7 @@ from quatrain.orchestrator.peers.learners import LearnerPool
 from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.submission.sources import Sources
+from quatrain.orchestrator.submission.step_bounds import StepBounds
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.queue.memory import MemoryQueue
 from quatrain.reference.service import ReferenceService
@@ -107,6 +108,7 @@ class World:
     addresses: dict[str, str] = field(default_factory=dict)
     learner_addresses: list[str] = field(default_factory=list)
     model_uri: str = ""
+    bounds: StepBounds = field(default_factory=lambda: StepBounds.of(ProcessConfig()))
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def start(self, learners: int, job_slots: int = 4) -> None:
@@ -231,7 +233,7 @@ class World:
     def submitter(self, *, sources: Sources | None = None, local_files: bool = False) -> Submitter:
         """Without sources no bucket is open."""
         sources = sources or Sources(SourcesConfig(), StorageConfig(), self.root)
-        return Submitter(self.store, self.folders("submitter"), self.services(), sources, local_files)
+        return Submitter(self.store, self.folders("submitter"), self.services(), sources, local_files, self.bounds)
 
     def spec(self, prompts: int = 8, **ppo: Any) -> dict[str, Any]:
         """A PPO-only job of three small steps."""

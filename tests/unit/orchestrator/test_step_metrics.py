@@ -24,7 +24,6 @@ def test_logged_values_that_are_not_finite_stay_out_of_the_log() -> None:
 
 
 def test_scores_of_a_size_that_slows_the_value_model_are_warned_of() -> None:
-    assert scale_warning(1.0) is None
-    assert scale_warning(None) is None
-    assert "set reward.scale to about 0.02" in (scale_warning(50.0) or "")
-    assert "all scores of the first batch are equal" in (scale_warning(0.0) or "")
+    assert scale_warning(1, 1.0) is None
+    assert "set reward.scale to about 0.02" in (scale_warning(1, 50.0) or "")
+    assert "all scores of step 7 are equal" in (scale_warning(7, 0.0) or "")

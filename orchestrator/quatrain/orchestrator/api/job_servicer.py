@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,6 @@ import grpc
 
 from quatrain.errors import InvalidInput, NotFound
 from quatrain.joblog import read_events
-from quatrain.joblog.compact import MetricRows
 from quatrain.joblog.payloads import CancelRequested, PauseRequested, ResumeRequested
 from quatrain.jobspec import spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
@@ -18,9 +17,10 @@ from quatrain.orchestrator.api.lifecycle import ask_cancel, ask_pause, ask_resum
 from quatrain.orchestrator.api.messages import (
     event_message,
     job_message,
-    named_values,
+    metrics_message,
     preview_message,
-    rollout_message,
+    rollouts_message,
+    state_name,
 )
 from quatrain.orchestrator.api.reading import JobReader, JobRecord
 from quatrain.orchestrator.api.retention import Request, delete_job, pin, policy_of_step, release
@@ -37,6 +37,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 EVENTS_PAGE = 1000
 JOBS_PAGE = 100
 MOST_ON_A_PAGE = 1000
+FINISHED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 STAGE_OF = {"": POLICY_STAGE} | {stage.result_field: stage for stage in STAGES}
 
 
@@ -48,8 +49,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     reader: JobReader
     submitter: Submitter
     poll: float
-    why_waiting: Callable[[str], str] = lambda job: ""
-    """Why a job without an owner waits for its turn; empty when it does not."""
+    conditions: Callable[[str], Mapping[str, str]] = lambda job: {}
+    """What people should know of an unfinished job and its log does not say: by name."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Ends the watch streams."""
 
@@ -77,16 +78,15 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             raise InvalidInput(f"page_token {request.page_token[:40]!r}: send what the page before gave")
         start = int(request.page_token or 0)
         size = _page_size(request.page_size, JOBS_PAGE)
-        messages = [
-            job_message(record.plan, record.log.view, with_spec=False) for record in await self.reader.list_all()
-        ]
-        if request.states:
-            messages = [message for message in messages if message.state in request.states]
-        for message in messages:
-            message.ClearField("metrics")
-            self._explain(message)
-        following = str(start + size) if start + size < len(messages) else ""
-        return job_pb2.ListJobsResponse(jobs=messages[start : start + size], next_page_token=following)
+        records = await self.reader.list_all()
+
+        def page() -> job_pb2.ListJobsResponse:
+            chosen = [record for record in records if not request.states or _state(record) in request.states]
+            following = str(start + size) if start + size < len(chosen) else ""
+            messages = [self._message(record, listed=True) for record in chosen[start : start + size]]
+            return job_pb2.ListJobsResponse(jobs=messages, next_page_token=following)
+
+        return await asyncio.to_thread(page)
 
     async def WatchJob(
         self, request: job_pb2.WatchJobRequest, context: Context
@@ -132,23 +132,19 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         record = await self.reader.read(request.job_id, deleted_too=True)
         newest, first = record.log.view.revision, max(0, request.after_revision) + 1
         last = min(newest, first - 1 + _page_size(request.page_size, EVENTS_PAGE))
-        events = await asyncio.to_thread(read_events, self.store, record.job, first, last)
-        return job_pb2.ListEventsResponse(events=[event_message(event) for event in events], revision=newest)
+
+        def page() -> job_pb2.ListEventsResponse:
+            events = read_events(self.store, record.job, first, last)
+            return job_pb2.ListEventsResponse(events=map(event_message, events), revision=newest)
+
+        return await asyncio.to_thread(page)
 
     async def QueryMetrics(
         self, request: job_pb2.QueryMetricsRequest, context: Context
     ) -> job_pb2.QueryMetricsResponse:
         """See the proto. The evaluation before the first step is step 0, sent only when from_step is negative."""
         record = await self.reader.read_steps(request.job_id)
-        stage = request.stage or POLICY_STAGE.name
-        first = request.from_step or 1
-        last = request.to_step or 2**62
-        rows = record.log.view.metrics.get(stage, MetricRows()).between(first, last, request.names)
-        steps = [
-            job_pb2.StepMetrics(stage=stage, step=row.step, attempt=row.attempt, values=named_values(row.values))
-            for row in rows
-        ]
-        return job_pb2.QueryMetricsResponse(steps=steps)
+        return await asyncio.to_thread(record.log.look, lambda view: metrics_message(view, request))
 
     async def ListRollouts(
         self, request: job_pb2.ListRolloutsRequest, context: Context
@@ -157,14 +153,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         record = await self.reader.read_steps(request.job_id)
         wanted = request.step if request.HasField("step") else None
         step, rows = await self.reader.rows(record, wanted, evaluation=request.evaluation)
-        if request.order_by in ("score", "-score"):
-            falling = request.order_by == "-score"
-            rows = [row for row in rows if row.score is not None]
-            rows.sort(key=lambda row: row.score or 0.0, reverse=falling)
-        elif request.order_by:
-            raise InvalidInput(f"order_by {request.order_by!r}: use score, -score or nothing")
-        rows = rows[: request.limit] if request.limit > 0 else rows
-        return job_pb2.ListRolloutsResponse(rollouts=[rollout_message(row, step) for row in rows], step=step)
+        return await asyncio.to_thread(rollouts_message, rows, step, request)
 
     async def ListCheckpoints(
         self, request: job_pb2.ListCheckpointsRequest, context: Context
@@ -224,15 +213,27 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
     async def _job(self, job: str) -> job_pb2.Job:
         record = await self.reader.read(job)
-        message = job_message(record.plan, record.log.view, with_spec=True)
+        return await asyncio.to_thread(self._message, record, listed=False)
+
+    def _message(self, record: JobRecord, *, listed: bool) -> job_pb2.Job:
+        """In a list a job is without its spec and metrics. For a thread: a spec may be large."""
+        message = record.log.look(lambda view: job_message(record.plan, view, with_spec=not listed))
+        if listed:
+            message.ClearField("metrics")
         self._explain(message)
         return message
 
     def _explain(self, message: job_pb2.Job) -> None:
-        """Only owners write events, so what a job without one waits for is said here."""
-        reason = self.why_waiting(message.id)
-        if reason and message.state == job_pb2.JOB_STATE_QUEUED:
-            message.conditions["queue"] = reason
+        """Only owners write events, so what a job without one waits for, or one that cannot write, is said here."""
+        if message.state in FINISHED:
+            return
+        for name, text in self.conditions(message.id).items():
+            if name != "queue" or message.state == job_pb2.JOB_STATE_QUEUED:
+                message.conditions[name] = text
+
+
+def _state(record: JobRecord) -> int:
+    return job_pb2.JobState.Value(state_name(record.log.view))
 
 
 def _page_size(asked: int, usual: int) -> int:

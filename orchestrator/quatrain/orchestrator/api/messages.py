@@ -1,11 +1,13 @@
 """Views, events and rows as messages of the API."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from quatrain.batches import BatchRow
 from quatrain.digests import canonical_json
+from quatrain.errors import InvalidInput
 from quatrain.joblog import Event, JobView
+from quatrain.joblog.compact import MetricRows
 from quatrain.jobspec import spec_to_proto
 from quatrain.jobspec.stored_spec import open_spec
 from quatrain.orchestrator.plan import Plan
@@ -16,18 +18,18 @@ FINISH_REASONS = {"stop": common_pb2.FINISH_REASON_STOP, "length": common_pb2.FI
 
 
 def job_message(plan: Plan, view: JobView, *, with_spec: bool) -> job_pb2.Job:
-    """A job as clients see it. An accepted job that no owner has taken yet is QUEUED."""
-    state, document = "QUEUED" if view.state == "VALIDATING" else view.state, plan.document
+    """Return a job as clients see it."""
+    document = plan.document
     message = job_pb2.Job(
         id=plan.job,
         name=plan.spec.name,
         owner=document.owner,
-        state=f"JOB_STATE_{state}",
+        state=state_name(view),
         stage=view.stage,
-        phase=view.reason,
+        phase=view.phase or view.reason,
         step=view.step,
         total_steps=view.total_steps,
-        attempt=view.attempt,
+        attempt=view.stage_attempt,
         policy_version=view.policy_version,
         revision=view.revision,
         metrics=[] if view.latest_metrics is None else named_values(view.latest_metrics.values),
@@ -45,6 +47,11 @@ def job_message(plan: Plan, view: JobView, *, with_spec: bool) -> job_pb2.Job:
         message.spec.CopyFrom(spec_to_proto(open_spec(document.request)))
         message.resolved_spec_json = canonical_json(document.spec).decode()
     return message
+
+
+def state_name(view: JobView) -> str:
+    """Return the state as the API has it. An accepted job that no owner has taken yet is QUEUED."""
+    return f"JOB_STATE_{'QUEUED' if view.state == 'VALIDATING' else view.state}"
 
 
 def _set_models(message: job_pb2.Job, view: JobView) -> None:
@@ -73,6 +80,19 @@ def named_values(values: Mapping[str, float | None]) -> list[common_pb2.NamedVal
     return [common_pb2.NamedValue(name=name, value=values[name]) for name in sorted(values)]
 
 
+def metrics_message(view: JobView, request: job_pb2.QueryMetricsRequest) -> job_pb2.QueryMetricsResponse:
+    """Return the rows that were asked for. For a thread: there is one for each step."""
+    stage = request.stage or POLICY_STAGE.name
+    rows = view.metrics.get(stage, MetricRows()).between(
+        request.from_step or 1, request.to_step or 2**62, request.names
+    )
+    steps = (
+        job_pb2.StepMetrics(stage=stage, step=row.step, attempt=row.attempt, values=named_values(row.values))
+        for row in rows
+    )
+    return job_pb2.QueryMetricsResponse(steps=steps)
+
+
 def event_message(event: Event) -> job_pb2.JobEvent:
     """One event of the log."""
     return job_pb2.JobEvent(
@@ -82,6 +102,19 @@ def event_message(event: Event) -> job_pb2.JobEvent:
         time=event.time,
         actor=event.actor,
     )
+
+
+def rollouts_message(
+    rows: Sequence[BatchRow], step: int, request: job_pb2.ListRolloutsRequest
+) -> job_pb2.ListRolloutsResponse:
+    """Return the samples that were asked for. For a thread: a step may have tens of thousands. Raises InvalidInput."""
+    if request.order_by in ("score", "-score"):
+        scored = [row for row in rows if row.score is not None]
+        rows = sorted(scored, key=lambda row: row.score or 0.0, reverse=request.order_by == "-score")
+    elif request.order_by:
+        raise InvalidInput(f"order_by {request.order_by!r}: use score, -score or nothing")
+    rows = rows[: request.limit] if request.limit > 0 else rows
+    return job_pb2.ListRolloutsResponse(rollouts=(rollout_message(row, step) for row in rows), step=step)
 
 
 def rollout_message(row: BatchRow, step: int) -> job_pb2.Rollout:

@@ -30,12 +30,12 @@ async def watch(
     events = await asyncio.to_thread(log.refresh)
     check_kept(job, log.view)
     if after == 0:
-        snapshot = job_message(plan, log.view, with_spec=True)
+        snapshot = await asyncio.to_thread(job_message, plan, log.view, with_spec=True)
         after = log.view.revision
         yield job_pb2.WatchJobResponse(snapshot=snapshot, revision=after)
     spoken = time.monotonic()
     while True:
-        for message in _deltas(plan, view, events, after):
+        for message in await asyncio.to_thread(_deltas, plan, view, events, after):
             spoken = time.monotonic()
             yield message
         if view.finished:

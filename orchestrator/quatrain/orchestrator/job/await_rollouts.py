@@ -1,7 +1,8 @@
-"""Waiting for rollouts without being silent about it: a condition says when none comes, and what is known of why."""
+"""Waiting for rollouts without being silent about it: how many are there, and why when none comes."""
 
 import asyncio
 
+from quatrain.orchestrator.job.phase import FIRST_SECONDS, FIRST_SECONDS_OF_A_STEP, Phase
 from quatrain.orchestrator.job.run import AWAY, JobRun
 from quatrain.orchestrator.rollout.samples import Made
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
@@ -14,7 +15,7 @@ SILENT_SECONDS = 60.0
 
 async def collected(run: JobRun, batch: ExpectedBatch) -> list[Made]:
     """As `Collector.collect`, with the conditions of the job."""
-    work = asyncio.create_task(run.collector.collect(batch))
+    work, phase = asyncio.create_task(run.collector.collect(batch)), _phase(run, batch)
     try:
         while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
             if run.collector.away:
@@ -23,12 +24,28 @@ async def collected(run: JobRun, batch: ExpectedBatch) -> list[Made]:
                 continue
             await run.condition(AWAY, None)
             await _say_silence(run, batch)
+            await phase.tell(_progress(run, batch))
         for name in (AWAY, ROLLOUTS):
             await run.condition(name, None)
         return await work
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+
+
+def _phase(run: JobRun, batch: ExpectedBatch) -> Phase:
+    match batch.purpose:
+        case "rollout":
+            return Phase(run, f"collecting the rollouts of step {batch.step}", FIRST_SECONDS_OF_A_STEP)
+        case "eval":
+            return Phase(run, f"evaluating the policy of step {batch.step}", FIRST_SECONDS)
+        case "offset":
+            return Phase(run, "measuring the offset of the reward", FIRST_SECONDS)
+
+
+def _progress(run: JobRun, batch: ExpectedBatch) -> str:
+    pending = run.collector.pending(batch)
+    return f"{0 if pending is None else len(pending.results)} of {len(batch.samples)} completions"
 
 
 async def _say_silence(run: JobRun, batch: ExpectedBatch) -> None:

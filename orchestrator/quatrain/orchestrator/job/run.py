@@ -63,6 +63,8 @@ class Surroundings:
     services: ServiceClients
     learners: LearnerPool
     folders: FolderCache
+    troubles: dict[str, str] = field(default_factory=dict)
+    """By job, why its owner here cannot write to its log now: the log cannot say so, the API does."""
 
 
 @dataclass
@@ -121,9 +123,10 @@ class JobRun:
                 except LogConflict:
                     self.check_ownership()
                 except Unavailable as error:
-                    away = error.message
+                    away = self.around.troubles[self.plan.job] = error.message
                     log.warning("object store is away, event kept", job=self.plan.job, type=payload.TYPE, error=away)
                     await asyncio.sleep(STORE_RETRY_SECONDS)
+        self.around.troubles.pop(self.plan.job, None)
         unsaid = away and AWAY not in self.view.conditions and not self.view.finished
         if unsaid and not isinstance(payload, ConditionChanged):
             await self.condition(AWAY, f"for {time.monotonic() - started:.0f} s: {away}")

@@ -43,6 +43,12 @@ class Places:
         )
 
 
+MAX_LOST_OWNERS = 6
+"""Owners in a row without a sealed batch, a finished step or an evaluation, past which the job itself is the cause."""
+SUSPECT_AFTER = 2
+"""Lost owners in a row after which a job may be what kills them."""
+
+
 @dataclass
 class UnownedJob:
     """An unfinished job of the pool that nobody here owns."""
@@ -67,6 +73,24 @@ class UnownedJob:
         if view.intents.cancel is not None:
             return Standing.UNWANTED
         return Standing.PAUSED if view.state == "PAUSED" else Standing.WAITING
+
+    @property
+    def leases(self) -> int:
+        """Lease times that the job must have looked lost before it is taken over.
+
+        Twice as many with each owner that a suspect loses: what kills owners shall not keep them all busy, and a pool
+        that loses them for another reason gets time. One where it only has to be ended.
+        """
+        assert self.log is not None, "a job that looks lost has been read"
+        view = self.log.view
+        if view.intents.cancel is not None or view.takeovers >= MAX_LOST_OWNERS:
+            return 1
+        return int(2 ** max(0, view.takeovers - SUSPECT_AFTER))
+
+    @property
+    def suspect(self) -> bool:
+        """The job may be what kills its owners."""
+        return self.log is not None and self.log.view.takeovers >= SUSPECT_AFTER
 
     def begin_again(self) -> None:
         """The job has a living owner, or nobody could have told."""

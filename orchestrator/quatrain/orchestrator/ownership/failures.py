@@ -10,6 +10,7 @@ from quatrain.stages import Stage, stage_named
 ADVICE = {
     "WALL_TIME": "raise limits.wall_time in a new job",
     "STAGE_TIME": "raise limits.stage_time in a new job",
+    "OWNERS_LOST": "look at the orchestrators' logs (killed for memory?), and submit it with a smaller step",
     "RETRIES_USED_UP": "look at the learners' logs, then raise limits.retries or lower checkpoint.every_steps",
     "TOO_MANY_REFUSED": "mend the reward, or raise ppo.max_refused_share",
     "REWARD_FUNCTION_FAILED": "mend the function; `quatrain job submit FILE --dry-run` tries it",
@@ -52,7 +53,7 @@ def _place(run: JobRun) -> str:
     version = f"policy version {max(view.policies, default=0)}" if stage.uses_rollouts else ""
     model = version or f"model {run.sft_model().digest[:12]}"
     done = view.completed.get(stage.name, 0)
-    return f"{stage} after step {done} of {plan.total_steps(stage)}, {model}, attempt {run.attempt}"
+    return f"{stage} after step {done} of {plan.total_steps(stage)}, {model}, attempt {view.stage_attempt}"
 
 
 def _memory_knobs(plan: Plan, stage: Stage) -> str:

@@ -10,6 +10,7 @@ from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.joblog.payloads import AttemptFailed, JobError, JobFinished, OwnerTaken
 from quatrain.orchestrator.concurrency import until_one_ends
 from quatrain.orchestrator.job.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
+from quatrain.orchestrator.ownership.admission import MAX_LOST_OWNERS
 from quatrain.orchestrator.ownership.failures import failure, last_attempt
 from quatrain.orchestrator.ownership.intents import CancelNow, keep_progress, rest, watch_wishes
 from quatrain.orchestrator.peers.learner_session import LearnerLost
@@ -33,17 +34,21 @@ STORE_RETRY_SECONDS = 2.0
 RECOVERY_SECONDS = 0.25
 """Wait before the second attempt; it doubles with each failure since the last checkpoint, up to 8 s."""
 
-MOST_TAKEOVERS = 20
-"""Owners in a row without a sealed batch, a finished step or an evaluation, past which the job itself is the cause."""
-
 RUN_STAGE: dict[Stage, Callable[[JobRun], Awaitable[None]]] = {SFT: run_sft, REWARD: run_reward, PPO: run_ppo}
 
 
 async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
     """Takes the job and works on it until it ends or another owner takes it. Raises nothing of the job's."""
-    run = await _take(plan, around, job_log)
-    if run is None:
-        return
+    try:
+        run = await _take(plan, around, job_log)
+        if run is not None:
+            await _own(run)
+    finally:
+        around.troubles.pop(plan.job, None)
+
+
+async def _own(run: JobRun) -> None:
+    plan, around = run.plan, run.around
     try:
         # All but the first never end by themselves: one that breaks takes the owner with it, and another may do better.
         await until_one_ends(_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
@@ -77,6 +82,7 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
             return None
         except Unavailable as error:  # It may have landed: the same event again tells.
             log.warning("object store is away, job not taken yet", job=plan.job, error=error.message)
+            around.troubles[plan.job] = error.message
             await asyncio.sleep(STORE_RETRY_SECONDS)
     fault_point("owner.after_take")
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
@@ -94,14 +100,10 @@ async def _hold(run: JobRun) -> None:
 
 async def _live(run: JobRun) -> None:
     """Runs the stages; each loss of a learner is a new attempt, each absence of the store a wait."""
-    if run.view.takeovers > MOST_TAKEOVERS:
-        text = (
-            f"{run.view.takeovers} owners in a row ended without bringing the job on: look at the orchestrators' logs"
-        )
-        await _fail(run, JobFailed(text, reason="OWNERS_LOST"))
-        return
     while True:
         try:
+            _obey_first(run)
+            _check_lost_owners(run)
             # Beside the stages a watch for wishes and limits.
             await until_one_ends(_work(run), watch_wishes(run))
             await run.condition(AWAY, None)
@@ -128,6 +130,24 @@ async def _live(run: JobRun) -> None:
         except QuatrainError as error:
             await _fail(run, error)
             return
+
+
+def _obey_first(run: JobRun) -> None:
+    """Raise what an intent asks for before any work begins: what kills one owner after the other must not keep a person
+    from ending the job."""
+    cancel = run.view.intents.cancel
+    if run.session is None:
+        if cancel is not None and cancel.now:
+            raise CancelNow
+        run.obey()
+
+
+def _check_lost_owners(run: JobRun) -> None:
+    """Raise JobFailed when owner after owner was lost at the same place."""
+    lost = run.view.takeovers - 1
+    if lost >= MAX_LOST_OWNERS:
+        text = f"{lost} orchestrators in a row were lost while they worked on it, none of them brought it on"
+        raise JobFailed(text, reason="OWNERS_LOST")
 
 
 async def _work(run: JobRun) -> None:

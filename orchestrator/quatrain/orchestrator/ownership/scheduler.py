@@ -18,9 +18,9 @@ from functools import partial
 from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
 from quatrain.joblog.jobs import Mark
-from quatrain.orchestrator.job.run import Surroundings
+from quatrain.orchestrator.job.run import AWAY, Surroundings
 from quatrain.orchestrator.ownership import owner
-from quatrain.orchestrator.ownership.admission import Places, Standing, UnownedJob
+from quatrain.orchestrator.ownership.admission import SUSPECT_AFTER, Places, Standing, UnownedJob
 from quatrain.orchestrator.plan import Rank, read_plan
 from quatrain.orchestrator.rollout.large_results import results_prefix
 from quatrain.queue.names import check_name
@@ -50,6 +50,20 @@ class _Pause:
         self.not_before = time.monotonic() + min(2.0**self.count, LONGEST_PAUSE_SECONDS)
 
 
+@dataclass(frozen=True)
+class _OwnedJob:
+    """A job that this process owns."""
+
+    task: asyncio.Task[None]
+    log: JobLog
+    taken_as_suspect: bool
+
+    @property
+    def suspect(self) -> bool:
+        """It was taken as one that may kill its owners, and has not got on since."""
+        return self.taken_as_suspect and self.log.view.takeovers >= SUSPECT_AFTER
+
+
 @dataclass
 class Scheduler:
     """`run` works until `stop`. `lease`: how long a job must look lost on our own clock before it is taken over."""
@@ -63,7 +77,7 @@ class Scheduler:
     _unowned: dict[str, UnownedJob] = field(default_factory=dict)
     _left_alone: set[str] = field(default_factory=set)
     """Unfinished jobs that are not ours to own: of another pool, or with a name that is none."""
-    _owned: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _owned: dict[str, _OwnedJob] = field(default_factory=dict)
     _crashes: dict[str, _Pause] = field(default_factory=dict)
     _damaged: dict[str, _Pause] = field(default_factory=dict)
     """Jobs that could not be read: the damage may have been on the way only, or be mended."""
@@ -96,13 +110,17 @@ class Scheduler:
     async def stop(self) -> None:
         """Gives all jobs up; other replicas take them."""
         self._stopping.set()
-        for task in self._owned.values():
+        tasks = [owned.task for owned in self._owned.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._owned.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def reason(self, job: str) -> str:
-        """Why the job waits for its turn, as of the last look; empty when it does not."""
-        return self._reasons.get(job, "")
+    def conditions(self, job: str) -> dict[str, str]:
+        """What people should know of a job and its log does not say, by name: why it waits for its turn as of the last
+        look, or why its owner here cannot write.
+        """
+        said = {"queue": self._reasons.get(job, ""), AWAY: self.around.troubles.get(job, "")}
+        return {name: text for name, text in said.items() if text}
 
     def standings(self) -> Counter[Standing]:
         """The unfinished jobs of the pool, ours among those that are held, as of the last look."""
@@ -131,8 +149,8 @@ class Scheduler:
             await asyncio.sleep(PLACES_SECONDS)
 
     async def _look(self) -> None:
-        for job in [name for name, task in self._owned.items() if task.done()]:
-            self._report(job, self._owned.pop(job))
+        for job in [name for name, owned in self._owned.items() if owned.task.done()]:
+            self._report(job, self._owned.pop(job).task)
         active = await asyncio.to_thread(jobs.list_active, self.around.store)
         self._left_alone.intersection_update(active)
         self._damaged = {job: pause for job, pause in self._damaged.items() if job in active}
@@ -222,7 +240,8 @@ class Scheduler:
         only have to be ended."""
         for known in self._in_order(Standing.LOST, Standing.UNWANTED):
             if self._may_own(known) and (
-                known.standing is Standing.UNWANTED or known.look(self.lease / LOOKS_A_LEASE) >= self.lease
+                known.standing is Standing.UNWANTED
+                or known.look(self.lease / LOOKS_A_LEASE) >= self.lease * known.leases
             ):
                 self._own(known)
 
@@ -266,17 +285,23 @@ class Scheduler:
         return sorted((known for known in self._unowned.values() if known.standing in standings), key=_rank)
 
     def _may_own(self, known: UnownedJob) -> bool:
-        """Whether this process may begin to own a job: it did not crash here lately, and there are not too many."""
+        """Whether this process may begin to own a job: it did not crash here lately, and there are not too many.
+
+        Suspects are owned one at a time: each shows by itself whether it is the one that kills owners.
+        """
         crashes = self._crashes.get(known.plan.job)
         crashed = crashes is not None and time.monotonic() < crashes.not_before
         full = len(self._owned) >= self.max_jobs
+        if known.suspect and any(owned.suspect for owned in self._owned.values()):
+            return False
         return not (crashed or full or self._stopping.is_set()) and known.plan.job in self._unowned
 
     def _own(self, known: UnownedJob) -> None:
         job = known.plan.job
         assert known.log is not None, "its standing comes from its log"
         del self._unowned[job]
-        self._owned[job] = asyncio.create_task(owner.own(known.plan, self.around, known.log), name=f"own {job}")
+        work = owner.own(known.plan, self.around, known.log)
+        self._owned[job] = _OwnedJob(asyncio.create_task(work, name=f"own {job}"), known.log, known.suspect)
 
     def _explain(self) -> None:
         """Keeps why each waiting job waits."""

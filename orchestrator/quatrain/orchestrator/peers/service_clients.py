@@ -1,4 +1,7 @@
-"""Calls to the generation, reward and reference services, as values: the only place that knows their messages."""
+"""Calls to the generation, reward and reference services, as values: the only place that knows their messages.
+
+A chunk may have millions of tokens, so values become messages, and messages values, in threads.
+"""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -178,24 +181,11 @@ class ServiceClients:
 
     async def generate(self, call: GenerateCall, timeout: float) -> Generated:
         """Return a sampled chunk."""
-        request = generation_pb2.GenerateRequest(
-            job=call.job,
-            policy=call.policy.to_proto(),
-            prompt_ids=to_ragged_ints(call.prompts),
-            seeds=call.seeds,
-            sampling=call.sampling.to_proto(),
-            dtype=call.dtype,
-        )
+        request = await asyncio.to_thread(_generate_request, call)
         response = await self.generation.call(
             lambda channel: generation_pb2_grpc.GenerationServiceStub(channel).Generate, request, timeout=timeout
         )
-        generated = Generated(
-            completions=from_ragged_ints(response.completion_ids, "completion_ids"),
-            logprobs=from_ragged_floats(response.logprobs, "logprobs"),
-            finish_reasons=[FINISH_REASONS.get(reason, "") for reason in response.finish_reasons],
-            policy=ModelRef.from_proto(response.policy),
-            compute_seconds=response.compute_seconds,
-        )
+        generated = await asyncio.to_thread(_generated, response)
         for answer in (generated.completions, generated.logprobs, generated.finish_reasons):
             _check_count(len(call.prompts), len(answer), "generation")
         return generated
@@ -220,20 +210,13 @@ class ServiceClients:
 
     async def reference_logprobs(self, call: ReferenceCall, timeout: float) -> ReferenceLogprobs:
         """Return logprobs under the reference model."""
-        request = reference_pb2.ComputeReferenceLogprobsRequest(
-            job=call.job,
-            model=call.model.to_proto(),
-            prompt_ids=to_ragged_ints(call.prompts),
-            completion_ids=to_ragged_ints(call.completions),
-            temperature=call.temperature,
-            dtype=call.dtype,
-        )
+        request = await asyncio.to_thread(_reference_request, call)
         response = await self.reference.call(
             lambda channel: reference_pb2_grpc.ReferenceServiceStub(channel).ComputeReferenceLogprobs,
             request,
             timeout=timeout,
         )
-        rows = from_ragged_floats(response.logprobs, "logprobs")
+        rows = await asyncio.to_thread(from_ragged_floats, response.logprobs, "logprobs")
         _check_count(len(call.prompts), len(rows), "the reference service")
         return ReferenceLogprobs(rows, response.compute_seconds)
 
@@ -256,6 +239,38 @@ def from_named_values(values: Iterable[common_pb2.NamedValue]) -> tuple[tuple[st
 def to_named_values(values: Iterable[tuple[str, float | None]]) -> list[common_pb2.NamedValue]:
     """Reverse `from_named_values`."""
     return [common_pb2.NamedValue(name=name, value=value) for name, value in values]
+
+
+def _generate_request(call: GenerateCall) -> generation_pb2.GenerateRequest:
+    return generation_pb2.GenerateRequest(
+        job=call.job,
+        policy=call.policy.to_proto(),
+        prompt_ids=to_ragged_ints(call.prompts),
+        seeds=call.seeds,
+        sampling=call.sampling.to_proto(),
+        dtype=call.dtype,
+    )
+
+
+def _generated(response: generation_pb2.GenerateResponse) -> Generated:
+    return Generated(
+        completions=from_ragged_ints(response.completion_ids, "completion_ids"),
+        logprobs=from_ragged_floats(response.logprobs, "logprobs"),
+        finish_reasons=[FINISH_REASONS.get(reason, "") for reason in response.finish_reasons],
+        policy=ModelRef.from_proto(response.policy),
+        compute_seconds=response.compute_seconds,
+    )
+
+
+def _reference_request(call: ReferenceCall) -> reference_pb2.ComputeReferenceLogprobsRequest:
+    return reference_pb2.ComputeReferenceLogprobsRequest(
+        job=call.job,
+        model=call.model.to_proto(),
+        prompt_ids=to_ragged_ints(call.prompts),
+        completion_ids=to_ragged_ints(call.completions),
+        temperature=call.temperature,
+        dtype=call.dtype,
+    )
 
 
 def _score_request(call: ScoreCall) -> reward_pb2.ScoreRequest:

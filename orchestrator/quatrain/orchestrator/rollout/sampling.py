@@ -74,11 +74,7 @@ def eval_samples(plan: Plan) -> tuple[ExpectedSample, ...]:
 
 def offset_samples(plan: Plan) -> tuple[ExpectedSample, ...]:
     """Return the samples of the SFT model on training prompts that centre the reward model."""
-    return _samples(plan, "offset", 0, _next_prompts(plan, 0, OFFSET_SAMPLES), 1)
-
-
-OFFSET_SAMPLES = 512
-"""Completions that the reward model's offset is the mean score of (algorithms: at least 512)."""
+    return _samples(plan, "offset", 0, _next_prompts(plan, 0, plan.spec.reward.center_samples), 1)
 
 
 def _next_prompts(plan: Plan, start: int, count: int) -> list[int]:

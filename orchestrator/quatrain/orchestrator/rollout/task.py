@@ -45,6 +45,16 @@ async def run_task(
         _score_all(task, prompts, generated, services, deadline),
         _reference(task, prompts, generated, services, deadline),
     )
+    return await asyncio.to_thread(_results, task, generated, scores, reference, made_by)
+
+
+def _results(
+    task: RolloutTask,
+    generated: Generated,
+    scores: Sequence[Scores],
+    reference: ReferenceLogprobs | None,
+    made_by: str,
+) -> list[Made]:
     named = dict(zip((scoring.name for scoring in task.scorings), scores, strict=True))
     work = ChunkWork(
         generate_seconds=generated.compute_seconds,
@@ -109,16 +119,7 @@ async def _score_all(
     task: RolloutTask, prompts: PromptTable, generated: Generated, services: ServiceClients, deadline: float
 ) -> Sequence[Scores]:
     """One answer for each scoring of the task."""
-    samples = [
-        ScoreSample(
-            prompt_ids=prompts.prompt_ids[sample.prompt_index],
-            completion_ids=generated.completions[index],
-            prompt_json=prompts.prompt_json[sample.prompt_index],
-            finish_reason=generated.finish_reasons[index],
-            extra_json=prompts.extra_json[sample.prompt_index],
-        )
-        for index, sample in enumerate(task.samples)
-    ]
+    samples = await asyncio.to_thread(_score_samples, task, prompts, generated)
     scores = []
     for scoring in task.scorings:
         call = ScoreCall(
@@ -131,6 +132,19 @@ async def _score_all(
         )
         scores.append(await services.score(call, deadline - time.monotonic()))
     return scores
+
+
+def _score_samples(task: RolloutTask, prompts: PromptTable, generated: Generated) -> list[ScoreSample]:
+    return [
+        ScoreSample(
+            prompt_ids=prompts.prompt_ids[sample.prompt_index],
+            completion_ids=generated.completions[index],
+            prompt_json=prompts.prompt_json[sample.prompt_index],
+            finish_reason=generated.finish_reasons[index],
+            extra_json=prompts.extra_json[sample.prompt_index],
+        )
+        for index, sample in enumerate(task.samples)
+    ]
 
 
 async def _reference(

@@ -118,7 +118,7 @@ class RolloutWorker:
     async def _work(self, lease: Lease, worker: str) -> None:
         """Does a task for as long as the lease is ours."""
         try:
-            task = decode_task(lease.payload)
+            task = await asyncio.to_thread(decode_task, lease.payload)
         except Corrupt:
             log.error("an entry that is no task was dropped", job=lease.job, entry=lease.entry_id)
             with suppress(Unavailable):  # Then it is leased again, and dropped again.

@@ -9,6 +9,7 @@ from quatrain.faults import fault_point
 from quatrain.joblog.payloads import BatchSealed, Metrics, Payload, PolicyPublished, StageReport, StepCompleted
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.phase import FIRST_SECONDS_OF_A_STEP, Phase
 from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.job.sealing import seal
 from quatrain.orchestrator.peers.learner_session import LearnerSession
@@ -17,7 +18,7 @@ from quatrain.orchestrator.rollout.sampling import ExpectedBatch, rollout_sample
 from quatrain.orchestrator.stages.evaluation import evaluate, evaluation_due
 from quatrain.orchestrator.stages.logprob_probe import DRIFTED, drift, probe_logprobs, sampler_mismatch
 from quatrain.orchestrator.stages.model_card import card_files
-from quatrain.orchestrator.stages.step_metrics import StepClock, collected_metrics, scale_warning
+from quatrain.orchestrator.stages.step_metrics import SCALE, StepClock, collected_metrics, scale_warning
 from quatrain.orchestrator.stages.training import (
     begin_stage,
     checkpoint_due,
@@ -44,7 +45,8 @@ async def run_ppo(run: JobRun) -> None:
     session = await open_learner(run, value_opening(run, reward))
     await _forked_policy(run, session)
     if not run.view.sealed:
-        await run.unless_stopped(probe_logprobs(run, session))
+        probing = Phase(run, "comparing the logprobs of the services")
+        await run.unless_stopped(probing.during(probe_logprobs(run, session)))
     stage = PpoStage(run, session, reward)
     if evaluation_due(run, session.step):
         # The one before the first step, or one that was lost between its step's checkpoint and its own end.
@@ -68,7 +70,8 @@ async def _forked_policy(run: JobRun, session: LearnerSession) -> None:
     """The first version of a fork is written by the learner, which has it from the checkpoint."""
     step = session.step
     if run.plan.forked_from is not None and step == run.plan.first_version and step not in run.view.policies:
-        policy = await run.patiently(lambda: session.publish(step))
+        publishing = Phase(run, f"publishing policy version {step}")
+        policy = await publishing.during(run.patiently(lambda: session.publish(step)))
         await run.append(PolicyPublished(stage=PPO.name, step=step, model=policy))
 
 
@@ -95,11 +98,13 @@ class PpoStage:
         self._check_refusals(step, sealed)
         fault_point("owner.after_seal")
         with clock.phase("train"):
-            result = await run.patiently(lambda: self._session.train(step, sealed.batch))
+            training = Phase(run, f"training step {step}", FIRST_SECONDS_OF_A_STEP)
+            result = await training.during(run.patiently(lambda: self._session.train(step, sealed.batch)))
         fault_point("owner.after_train")
         if not completed:
             with clock.phase("publish"):
-                policy = await run.patiently(lambda: self._session.publish(step))
+                publishing = Phase(run, f"publishing policy version {step}")
+                policy = await publishing.during(run.patiently(lambda: self._session.publish(step)))
             fault_point("owner.after_publish")
             metrics = result.metrics | sums
             clock.add("train_compute", result.compute_seconds)
@@ -117,14 +122,22 @@ class PpoStage:
             )
             standing = run.view.conditions.get(DRIFTED)
             await run.condition(DRIFTED, drift(run.view.metrics[PPO.name], run.plan.dtype, standing))
-            if step == run.plan.first_version + 1:
-                await run.condition("reward_scale", scale_warning(metrics.get("reward/score_std")))
+            await self._look_at_scale(step, metrics.get("reward/score_std"))
         fault_point("owner.after_step")
         self._expected.pop(step, None)
         await run.collector.forget("rollout", step)
         self._checkpoint_seconds = 0.0
         if checkpoint_due(run, PPO, step):
             self._checkpoint_seconds = await save_checkpoint(run, self._session, PPO, step)
+
+    async def _look_at_scale(self, step: int, score_std: float | None) -> None:
+        """Warn after the first step; the warning ends with the first scores that are of a good size."""
+        warned = SCALE in self._run.view.conditions
+        if score_std is None or not (warned or step == self._run.plan.first_version + 1):
+            return
+        warning = scale_warning(step, score_std)
+        if not (warning and warned):  # The numbers of the next text would be others: it is said once.
+            await self._run.condition(SCALE, warning)
 
     async def _sealed_sums(self, step: int, clock: StepClock, completed: bool) -> Metrics:
         """Sees to it that the step is sealed, and returns the metrics that the learner cannot know."""

@@ -10,6 +10,7 @@ from quatrain.faults import fault_point
 from quatrain.joblog.payloads import OffsetMeasured, StageReport
 from quatrain.jobspec.reward_section import ModelSource, RewardSection
 from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession
 from quatrain.orchestrator.rollout.samples import Rollout
@@ -52,7 +53,8 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     """Mean raw score of completions that the SFT model samples for training prompts; measured once, kept in the log."""
     if run.view.offset is not None:
         return run.view.offset.offset
-    model = await run.patiently(lambda: session.publish(session.step))
+    publishing = Phase(run, "publishing the reward model")
+    model = await publishing.during(run.patiently(lambda: session.publish(session.step)))
     source = ModelSource(uri=model.uri, digest=model.digest, offset=0.0, dtype=run.plan.dtype)
     section = RewardSection(models=(source,))
     measured = await measure_offset(run, section)

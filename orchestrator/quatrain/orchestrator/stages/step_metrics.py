@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from quatrain.joblog.payloads import Metrics
 from quatrain.orchestrator.rollout.samples import Made
 
+SCALE = "reward_scale"
+"""Name of the condition that says that the scores are too large, too small or all the same."""
 SCORE_STD_RANGE = (0.05, 5.0)
 
 
@@ -66,14 +68,14 @@ def collected_metrics(made: Sequence[Made]) -> Metrics:
     return metrics | {name: sum(values) / len(values) for name, values in logged.items()}
 
 
-def scale_warning(score_std: float | None) -> str | None:
-    """What to say when the first batch's scores are of a size that the value clip of 0.2 makes slow; else None."""
+def scale_warning(step: int, score_std: float) -> str | None:
+    """Return what to say when scores are of a size that the value clip of 0.2 makes slow; else None."""
     least, most = SCORE_STD_RANGE
-    if score_std is None or least <= score_std <= most:
+    if least <= score_std <= most:
         return None
     if score_std == 0.0:
-        return "all scores of the first batch are equal: nothing can be learned from them yet; look at the reward"
+        return f"all scores of step {step} are equal: nothing can be learned from them yet; look at the reward"
     return (
-        f"the scores of the first batch have a standard deviation of {score_std:.3g} (good are {least} to {most}): "
+        f"the scores of step {step} have a standard deviation of {score_std:.3g} (good are {least} to {most}): "
         f"the value model learns slowly; set reward.scale to about {1.0 / score_std:.2g}, or ppo.clip.value to null"
     )

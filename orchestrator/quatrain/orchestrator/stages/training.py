@@ -18,6 +18,7 @@ from quatrain.joblog.payloads import (
     StepCompleted,
 )
 from quatrain.joblog.view import Checkpoint
+from quatrain.orchestrator.job.phase import FIRST_SECONDS_OF_A_STEP, Phase
 from quatrain.orchestrator.job.run import AWAY, PASSING, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession, OpenCall, TrainedStep
 from quatrain.orchestrator.retention.owner_cleanup import release_needless
@@ -72,7 +73,8 @@ async def _wait_for_learner(run: JobRun, call: OpenCall) -> LearnerSession:
     try:
         while True:
             try:
-                return await run.around.learners.open(call, run.plan.rank)
+                loading = Phase(run, f"loading the models of {call.stage}")
+                return await loading.during(run.around.learners.open(call, run.plan.rank))
             except (LearnerBusy, *PASSING) as error:
                 await run.set_state("QUEUED", error.message)
                 await run.condition("learner", error.message)
@@ -109,7 +111,9 @@ def _open_call(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> 
 async def save_checkpoint(run: JobRun, session: LearnerSession, stage: Stage, step: int) -> float:
     """Saves all state and commits it by an event. Returns the seconds that it took."""
     started = time.monotonic()
-    manifest = await run.patiently(lambda: session.save(step))
+    manifest = await Phase(run, f"saving the checkpoint of step {step}").during(
+        run.patiently(lambda: session.save(step))
+    )
     fault_point("owner.after_save")
     await run.append(
         CheckpointCommitted(stage=stage.name, step=step, key=manifest.key, sha256=manifest.sha256, size=manifest.size)
@@ -155,14 +159,16 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metr
 
 
 async def _train(run: JobRun, session: LearnerSession, step: int) -> TrainedStep:
-    return await run.patiently(lambda: session.train(step, None))
+    phase = Phase(run, f"training step {step}", FIRST_SECONDS_OF_A_STEP)
+    return await phase.during(run.patiently(lambda: session.train(step, None)))
 
 
 async def export(
     run: JobRun, session: LearnerSession, stage: Stage, extra_files: dict[str, bytes], report: StageReport
 ) -> None:
     """Writes the finished model and ends the stage."""
-    exported = await run.patiently(lambda: session.export(extra_files))
+    phase = Phase(run, f"exporting the model of {stage}")
+    exported = await phase.during(run.patiently(lambda: session.export(extra_files)))
     fault_point("owner.after_export")
     model, weights = exported.model, exported.weights_sha256
     await run.append(StageCompleted(stage=stage.name, model=model, weights_sha256=weights, report=report))

@@ -23,12 +23,16 @@ def check_policy(policy: PinnedModel) -> list[str]:
     return []
 
 
-def check_prompts(tables: Sequence[PromptTable], policy: PinnedModel) -> None:
-    """Every prompt token has a row in the policy's embedding. Raises InvalidSpec."""
+def check_prompts(tables: Sequence[PromptTable], policy: PinnedModel) -> int:
+    """Return the tokens of the longest prompt. Raises InvalidSpec unless each token has a row in the embedding.
+
+    For a thread: it walks over every prompt.
+    """
     largest = max(int(ids.max()) for table in tables for ids in table.prompt_ids)
     if largest >= policy.facts.vocab_size:
         text = f"a prompt holds the token id {largest}, but model.uri has {policy.facts.vocab_size} embedding rows"
         _refuse("ppo.prompts", [text])
+    return max(len(ids) for table in tables for ids in table.prompt_ids)
 
 
 def check_reference(policy: PinnedModel, reference: PinnedModel) -> list[str]:
@@ -53,13 +57,12 @@ def check_reward_model(policy: PinnedModel, reward: PinnedModel, field: str) -> 
     return [f"{field}: {differences}: it is given the text of prompt and completion, not the policy's tokens"]
 
 
-def check_lengths(ppo: PpoSpec, tables: Sequence[PromptTable], readers: dict[str, PinnedModel]) -> None:
+def check_lengths(ppo: PpoSpec, longest_prompt: int, readers: dict[str, PinnedModel]) -> None:
     """The longest prompt and a completion together must fit into every model that reads them, named by its field.
 
     Raises InvalidSpec.
     """
-    prompt = max(len(ids) for table in tables for ids in table.prompt_ids)
-    completion = ppo.generation.max_new_tokens
+    prompt, completion = longest_prompt, ppo.generation.max_new_tokens
     for field, model in readers.items():
         positions = model.facts.max_positions
         if positions is not None and prompt + completion > positions:

@@ -29,6 +29,7 @@ from quatrain.orchestrator.submission.contract import (
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel
 from quatrain.orchestrator.submission.rewards import pin_reward, try_reward, value_init
 from quatrain.orchestrator.submission.sources import Sources
+from quatrain.orchestrator.submission.step_bounds import StepBounds
 from quatrain.orchestrator.submission.tables import DataPinner
 from quatrain.refs import TableRef
 from quatrain.stages import REWARD, SFT, Stage
@@ -112,6 +113,7 @@ class Submitter:
     services: ServiceClients
     sources: Sources
     local_files: bool
+    bounds: StepBounds
     pool: str = "default"
 
     async def submit(self, submission: Submission) -> Plan:
@@ -158,6 +160,7 @@ class Submitter:
     async def resolve(self, spec: JobSpec) -> Resolved:
         """Check a spec and pin what it names. Raises InvalidSpec, InvalidData."""
         _check_pool(spec.pool, self.pool)
+        self.bounds.check_samples(spec)
         pinner = ModelPinner(self.store, self.folders, self.sources, local_files=self.local_files)
         policy = await pinner.pin(spec.model.uri, "model.uri")
         data, ppo = self.data_pinner(policy), spec.ppo
@@ -167,9 +170,10 @@ class Submitter:
         if ppo.eval_prompts is not None:
             eval_prompts = await data.prompts("ppo.eval_prompts", ppo.eval_prompts, ppo)
         tables = [await self._table(table) for table in (prompts, eval_prompts) if table is not None]
-        check_prompts(tables, policy)
+        longest = await asyncio.to_thread(check_prompts, tables, policy)
         readers = {"model.uri": policy}
-        check_lengths(ppo, tables, readers)
+        check_lengths(ppo, longest, readers)
+        self.bounds.check(spec, longest, 0 if eval_prompts is None else eval_prompts.rows)
         sft = None
         if spec.sft is not None:
             sft = await data.sft(spec.sft)
@@ -181,7 +185,7 @@ class Submitter:
         if spec.reference.model is not None:
             reference = readers["reference.model"] = await pinner.pin(spec.reference.model, "reference.model")
             data.warnings.extend(check_reference(policy, reference))
-        check_lengths(ppo, tables, readers)
+        check_lengths(ppo, longest, readers)
         model = spec.model.model_copy(update={"uri": policy.ref.uri, "dtype": spec.model.dtype or await self._dtype()})
         start = value_init(ppo.value_init, spec.reward.data is not None or reward.is_local_model)
         return Resolved(
@@ -245,7 +249,8 @@ class Submitter:
                 await asyncio.to_thread(check_rows, stage, content, policy)
 
     async def _table(self, ref: TableRef) -> PromptTable:
-        return read_prompts(await asyncio.to_thread(read_object, self.store, ref.key, ref.sha256))
+        data = await asyncio.to_thread(read_object, self.store, ref.key, ref.sha256)
+        return await asyncio.to_thread(read_prompts, data)
 
     async def _dtype(self) -> Literal["float32", "bfloat16"]:
         """float32 on CPU, bfloat16 where generation has a GPU."""
