@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.load import crowd, soak, throughput
+from tests.load import crowd, largest, soak, throughput
 
 CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "throughput": throughput.throughput,
     "scaling": throughput.scaling,
     "watchers": crowd.watchers,
     "jobs": crowd.many_jobs,
+    "largest": largest.largest,
 }
 
 

@@ -4,17 +4,24 @@ While one task computes, no other answers: calls run into their deadlines, lease
 may hold the loop for longer than `HELD_SECONDS`, and what does is told with its stack while it does.
 
 The thread asks the loop for a beat every `BEAT_SECONDS`. A late beat alone proves nothing: on a busy machine the whole
-process waits for a processor. What counts is the time that the loop's own thread has computed since the beat was asked
-for; and, for what blocks without computing, `BLOCKED_SECONDS` without a beat.
+process waits for a processor. So time counts as held only
+
+- `computing`: the loop's own thread has computed for so long since the beat was asked for;
+- `interpreter`: no thread could run, this one neither, while the process computed: a call of another thread kept the
+  interpreter to itself;
+- `blocked`: no beat came for `BLOCKED_SECONDS`, and the loop's thread did not compute: it is in a call that blocks.
 """
 
 import asyncio
 import contextlib
+import gc
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import get_logger
@@ -22,7 +29,7 @@ from quatrain.telemetry.logging import get_logger
 log = get_logger("event_loop")
 
 HELD = metrics.histogram(
-    "event_loop_held_seconds", "Seconds that something held the event loop, where it was more than 50 ms"
+    "event_loop_held_seconds", "Seconds that something held the event loop, where it was more than 50 ms", ("cause",)
 )
 
 BEAT_SECONDS = 0.025
@@ -30,7 +37,19 @@ HELD_SECONDS = 0.05
 BLOCKED_SECONDS = 2.0
 WARNING_SECONDS = 10.0
 """Least time between two warnings of a process; the metric counts every time."""
+SCHEDULING = Path("/proc/thread-self/schedstat")
+"""Nanoseconds that a thread has run, and that it was ready to run and had no processor; Linux has it."""
 DEEPEST_FRAMES = 12
+
+
+@dataclass
+class _Hold:
+    """One wait for a beat."""
+
+    began: float
+    computed: float
+    collected: float
+    stack: str = ""
 
 
 class LoopWatchdog:
@@ -47,16 +66,31 @@ class LoopWatchdog:
         self._beat = threading.Event()
         self._closed = threading.Event()
         self._warned = -WARNING_SECONDS
+        self._collected = 0.0
+        """Seconds that the loop's thread spent on garbage collection."""
+        self._collection_began = 0.0
+        self._kept = 0.0
+        """Longest time since the last beat in which no thread could run, in seconds."""
+        gc.callbacks.append(self._note_collection)
         self._thread = threading.Thread(target=self._watch, name="loop-watchdog", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop watching."""
         self._closed.set()
+        gc.callbacks.remove(self._note_collection)
         self._thread.join(timeout=1.0)
 
+    def _note_collection(self, phase: str, info: dict[str, int]) -> None:
+        if threading.get_ident() == self._loop_thread:
+            now = time.thread_time()
+            if phase == "start":
+                self._collection_began = now
+            else:
+                self._collected += now - self._collection_began
+
     def _watch(self) -> None:
-        while not self._closed.wait(BEAT_SECONDS):
+        while not self._wait(self._closed, BEAT_SECONDS):
             self._beat.clear()
             try:
                 self._loop.call_soon_threadsafe(self._beat.set)
@@ -65,24 +99,38 @@ class LoopWatchdog:
             self._await_beat()
 
     def _await_beat(self) -> None:
-        """Return when the loop has beaten, after it was measured how long something held it."""
-        started, computed = time.monotonic(), self._computed()
-        stack = ""
-        while not self._beat.wait(HELD_SECONDS / 2):
+        """Return when the loop has beaten, after it was measured what held it, and how long."""
+        hold = _Hold(time.monotonic(), self._computed(), self._collected)
+        beaten = False
+        while not beaten:
+            beaten = self._wait(self._beat, HELD_SECONDS / 2)
             if self._closed.is_set():
                 return
-            if not stack and self._held(started, computed):
-                stack = self._stack()
-        if stack or self._held(started, computed):
-            self._tell(self._seconds(started, computed), stack or "it ended before it could be looked at")
+            if not beaten and not hold.stack and (self._cause(hold) or self._blocked(hold)):
+                hold.stack = self._stack()
+        waited = time.monotonic() - hold.began
+        cause = self._cause(hold) or ("blocked" if hold.stack else "")
+        if cause:
+            held = {"computing": self._computed() - hold.computed, "interpreter": self._kept, "blocked": waited}
+            self._tell(cause, held[cause], hold)
+        self._kept = 0.0
 
-    def _held(self, started: float, computed: float) -> bool:
-        return self._computed() - computed > HELD_SECONDS or time.monotonic() - started > BLOCKED_SECONDS
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait for an event, and notice when this thread could not run though it had a processor, or could have."""
+        asked, process, unscheduled = time.monotonic(), time.process_time(), _unscheduled()
+        there = event.wait(seconds)
+        late = time.monotonic() - asked - seconds - (_unscheduled() - unscheduled)
+        # Whoever keeps the interpreter may wait for a processor, too: what the process computed is what it took.
+        self._kept = max(self._kept, min(late, time.process_time() - process))
+        return there
 
-    def _seconds(self, started: float, computed: float) -> float:
-        """Return how long the loop was held: what its thread computed, or all of the time when it hardly did."""
-        waited = time.monotonic() - started
-        return waited if waited > BLOCKED_SECONDS else self._computed() - computed
+    def _cause(self, hold: _Hold) -> str:
+        if self._computed() - hold.computed > HELD_SECONDS:
+            return "computing"
+        return "interpreter" if self._kept > HELD_SECONDS else ""
+
+    def _blocked(self, hold: _Hold) -> bool:
+        return time.monotonic() - hold.began > BLOCKED_SECONDS
 
     def _computed(self) -> float:
         return time.clock_gettime(self._clock)
@@ -93,12 +141,26 @@ class LoopWatchdog:
             return ""
         return "".join(traceback.format_list(traceback.extract_stack(frame)[-DEEPEST_FRAMES:])).rstrip()
 
-    def _tell(self, seconds: float, stack: str) -> None:
-        HELD.observe(seconds)
+    def _tell(self, cause: str, seconds: float, hold: _Hold) -> None:
+        HELD.labels(cause).observe(seconds)
         now = time.monotonic()
         if now - self._warned >= WARNING_SECONDS:
             self._warned = now
-            log.warning("the event loop was held", seconds=round(seconds, 3), stack=stack)
+            log.warning(
+                "the event loop was held",
+                cause=cause,
+                seconds=round(seconds, 3),
+                garbage_collection=round(self._collected - hold.collected, 3),
+                stack=hold.stack or "it ended before it could be looked at",
+            )
+
+
+def _unscheduled() -> float:
+    """Return the seconds that this thread was ready and had no processor; 0 where nobody tells."""
+    try:
+        return int(SCHEDULING.read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 @contextlib.contextmanager

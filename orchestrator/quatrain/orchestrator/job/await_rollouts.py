@@ -2,7 +2,7 @@
 
 import asyncio
 
-from quatrain.orchestrator.job.phase import FIRST_SECONDS, FIRST_SECONDS_OF_A_STEP, Phase
+from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import AWAY, JobRun
 from quatrain.orchestrator.rollout.samples import Made
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
@@ -36,11 +36,11 @@ async def collected(run: JobRun, batch: ExpectedBatch) -> list[Made]:
 def _phase(run: JobRun, batch: ExpectedBatch) -> Phase:
     match batch.purpose:
         case "rollout":
-            return Phase(run, f"collecting the rollouts of step {batch.step}", FIRST_SECONDS_OF_A_STEP)
+            return Phase(run, f"collecting the rollouts of step {batch.step}", every_step=True)
         case "eval":
-            return Phase(run, f"evaluating the policy of step {batch.step}", FIRST_SECONDS)
+            return Phase(run, f"evaluating the policy of step {batch.step}")
         case "offset":
-            return Phase(run, "measuring the offset of the reward", FIRST_SECONDS)
+            return Phase(run, "measuring the offset of the reward")
 
 
 def _progress(run: JobRun, batch: ExpectedBatch) -> str:

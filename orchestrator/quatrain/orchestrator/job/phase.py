@@ -17,7 +17,7 @@ MAX_PAUSE_SECONDS = 60.0
 
 
 class Phase:
-    """One thing that may take long. It is told after `first` seconds, then after pauses that double.
+    """One thing that may take long. It is told after some seconds, then after pauses that double.
 
     The owner's next event ends it, so nothing has to be taken back::
 
@@ -25,12 +25,12 @@ class Phase:
         model = await phase.during(session.export(files))
     """
 
-    def __init__(self, run: JobRun, name: str, first: float = FIRST_SECONDS) -> None:
+    def __init__(self, run: JobRun, name: str, *, every_step: bool = False) -> None:
         self._run = run
         self._name = name
         self._began = time.monotonic()
-        self._pause = first
-        self._next = self._began + first
+        self._pause = FIRST_SECONDS_OF_A_STEP if every_step else FIRST_SECONDS
+        self._next = self._began + self._pause
 
     async def tell(self, progress: str) -> None:
         """Say how far it is, when it is time to."""

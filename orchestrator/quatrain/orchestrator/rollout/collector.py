@@ -194,6 +194,8 @@ class Collector:
             pass  # A task that is gone because it was completed has its results in the queue.
         for entry in gone:
             pending, chunk = batches[entry]
+            if self._pending.get(pending.batch.key) is not pending:
+                continue  # The job was closed meanwhile, or the batch is sealed.
             if pending.tasks.get(chunk) == entry and chunk in pending.missing_chunks():
                 pending.lose_chunk(chunk)
 

@@ -9,7 +9,7 @@ from quatrain.faults import fault_point
 from quatrain.joblog.payloads import BatchSealed, Metrics, Payload, PolicyPublished, StageReport, StepCompleted
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.job.await_rollouts import collected
-from quatrain.orchestrator.job.phase import FIRST_SECONDS_OF_A_STEP, Phase
+from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.job.sealing import seal
 from quatrain.orchestrator.peers.learner_session import LearnerSession
@@ -98,7 +98,7 @@ class PpoStage:
         self._check_refusals(step, sealed)
         fault_point("owner.after_seal")
         with clock.phase("train"):
-            training = Phase(run, f"training step {step}", FIRST_SECONDS_OF_A_STEP)
+            training = Phase(run, f"training step {step}", every_step=True)
             result = await training.during(run.patiently(lambda: self._session.train(step, sealed.batch)))
         fault_point("owner.after_train")
         if not completed:

@@ -2,6 +2,7 @@
 
 import asyncio
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quatrain.digests import canonical_json
@@ -13,7 +14,7 @@ from quatrain.orchestrator.job.await_rollouts import collected
 from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession
-from quatrain.orchestrator.rollout.samples import Rollout
+from quatrain.orchestrator.rollout.samples import Made, Rollout
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch, offset_samples, scoring, trainer_state
 from quatrain.orchestrator.stages.degenerate_answers import odd_answers
 from quatrain.orchestrator.stages.model_card import card_files
@@ -58,23 +59,22 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     source = ModelSource(uri=model.uri, digest=model.digest, offset=0.0, dtype=run.plan.dtype)
     section = RewardSection(models=(source,))
     measured = await measure_offset(run, section)
-    report = await odd_answers(run, section, measured.rollouts, statistics.median(measured.scores))
+    report = await odd_answers(run, section, measured.rollouts, measured.median)
     fault_point("owner.after_offset")
-    await run.append(OffsetMeasured(offset=measured.offset, samples=len(measured.scores), report=report))
+    await run.append(OffsetMeasured(offset=measured.offset, samples=measured.samples, report=report))
     return measured.offset
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Samples of the SFT model and the scores of those that have one; the offset is their mean."""
+    """Samples of the SFT model, and what the scores of those say that have one."""
 
     rollouts: list[Rollout]
-    scores: list[float]
-
-    @property
-    def offset(self) -> float:
-        """What centring subtracts."""
-        return statistics.fmean(self.scores)
+    samples: int
+    """Those with a score."""
+    offset: float
+    """Mean score: what centring subtracts."""
+    median: float
 
 
 async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
@@ -93,8 +93,12 @@ async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
     )
     made = await run.unless_stopped(collected(run, batch))
     await run.collector.forget("offset", 0)
+    return await asyncio.to_thread(_measured, made)
+
+
+def _measured(made: Sequence[Made]) -> Measured:
     rollouts = [each.rollout for each in made]
     scores = [said.score for rollout in rollouts for said in rollout.scores if said.score is not None]
     if not scores:
         raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
-    return Measured(rollouts, scores)
+    return Measured(rollouts, len(scores), statistics.fmean(scores), statistics.median(scores))

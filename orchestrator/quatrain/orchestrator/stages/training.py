@@ -18,7 +18,7 @@ from quatrain.joblog.payloads import (
     StepCompleted,
 )
 from quatrain.joblog.view import Checkpoint
-from quatrain.orchestrator.job.phase import FIRST_SECONDS_OF_A_STEP, Phase
+from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import AWAY, PASSING, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession, OpenCall, TrainedStep
 from quatrain.orchestrator.retention.owner_cleanup import release_needless
@@ -159,7 +159,7 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metr
 
 
 async def _train(run: JobRun, session: LearnerSession, step: int) -> TrainedStep:
-    phase = Phase(run, f"training step {step}", FIRST_SECONDS_OF_A_STEP)
+    phase = Phase(run, f"training step {step}", every_step=True)
     return await phase.during(run.patiently(lambda: session.train(step, None)))
 
 

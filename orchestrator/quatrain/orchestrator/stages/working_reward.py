@@ -27,7 +27,7 @@ async def working_reward(run: JobRun) -> RewardSection:
 async def _external_offset(run: JobRun, reward: RewardSection) -> float:
     if run.view.offset is None:
         measured = await measure_offset(run, reward.raw())
-        await run.append(OffsetMeasured(offset=measured.offset, samples=len(measured.scores)))
+        await run.append(OffsetMeasured(offset=measured.offset, samples=measured.samples))
         return measured.offset
     return run.view.offset.offset
 
