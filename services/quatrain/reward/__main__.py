@@ -9,9 +9,9 @@ import grpc.aio
 
 from quatrain.config import ProcessConfig
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
-from quatrain.reward.backends.isolation import CodeLimits
 from quatrain.reward.backends.models import ModelBackend, ModelSettings
 from quatrain.reward.backends.remote import RemoteBackend
+from quatrain.reward.backends.sandbox import CodeLimits
 from quatrain.reward.service import Backends, RewardService
 from quatrain.reward.servicer import RewardServicer
 from quatrain.rpc.process import run_process
@@ -63,7 +63,7 @@ def register(service: RewardService, server: grpc.aio.Server) -> list[str]:
 async def serve(config: ProcessConfig) -> None:
     """Serve until told to stop. Raises InvalidInput, Unavailable."""
     store = open_store(config.storage)
-    await build_functions(config, store).check_isolation()
+    await build_functions(config, store).check_sandbox()
     with tempfile.TemporaryDirectory(prefix="reward-", ignore_cleanup_errors=True) as scratch:
         thread = ModelThread(config.reward.queue_size, name="reward-model", stuck_after=config.compute.stuck_after)
         service = build_service(config, store, Path(scratch), thread)

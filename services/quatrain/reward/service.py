@@ -80,12 +80,12 @@ class Backends:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Answers:
     """All that the sources said about the sound samples of a call; rows are indices into these."""
 
     section: RewardSection
     penalty: float
-    answers: tuple[SourceScores, ...] = ()
+    by_source: tuple[SourceScores, ...] = ()
     columns: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
@@ -111,15 +111,16 @@ class RewardService:
         policy = await self._tokenizer(call.tokenizer)
         sound, refused = await asyncio.to_thread(_read_samples, call.samples, policy)
         batch = Batch(call.job, tuple(sound.values()), policy.tokenizer, call.tokenizer, trainer_state, section.timeout)
-        answers = await self._ask(section, batch) if sound else ()
-        asked = _Asked(section, penalty, answers, unique_columns([answer.terms for answer in answers]))
+        by_source = await self._ask(section, batch) if sound else ()
+        columns = unique_columns([answer.terms for answer in by_source])
+        answers = _Answers(section, penalty, by_source, columns)
         scores = dict(refused)
         for row, (index, sample) in enumerate(sound.items()):
-            scores[index] = _compose(asked, row, sample)
+            scores[index] = _compose(answers, row, sample)
         return ScoreResult(
             scores=tuple(scores[index] for index in range(len(call.samples))),
-            metrics=_mean_metrics(answers),
-            reward_version=sha256_hex(canonical_json([answer.version for answer in answers])),
+            metrics=_mean_metrics(by_source),
+            reward_version=sha256_hex(canonical_json([answer.version for answer in by_source])),
             compute_seconds=time.monotonic() - started,
         )
 
@@ -177,20 +178,20 @@ def _read_samples(samples: Sequence[RawSample], policy: PolicyTokenizer) -> tupl
     return sound, refused
 
 
-def _compose(asked: _Asked, row: int, sample: Sample) -> Scored:
+def _compose(answers: _Answers, row: int, sample: Sample) -> Scored:
     """One sample's outcome from what the sources said about it."""
-    finite, reasons = [], [answer.refused[row] for answer in asked.answers if row in answer.refused]
-    for name, values in asked.columns.items():
+    finite, reasons = [], [answer.refused[row] for answer in answers.by_source if row in answer.refused]
+    for name, values in answers.columns.items():
         value = values[row]
         if value is None or math.isfinite(value):
             finite.append((name, value))
         else:
             reasons.append(f"term {name!r} is {value}")
-    terms, logged = tuple(finite), _logged_json(asked.answers, row)
+    terms, logged = tuple(finite), _logged_json(answers.by_source, row)
     if reasons:
         return Scored("refused", terms=terms, reason="; ".join(reasons), logged_json=logged)
-    total, offset, applies = 0.0, asked.section.offset, False
-    for source, answer in zip(asked.section.sources, asked.answers, strict=True):
+    total, offset, applies = 0.0, answers.section.offset, False
+    for source, answer in zip(answers.section.sources, answers.by_source, strict=True):
         if (value := answer.values[row]) is not None:
             total, offset, applies = total + source.weight * value, offset + source.weight * answer.offset, True
     if not applies:
@@ -198,7 +199,7 @@ def _compose(asked: _Asked, row: int, sample: Sample) -> Scored:
     if not math.isfinite(total):  # before the clip, which would hide it
         return Scored("refused", terms=terms, reason=f"the weighted sum is {total}", logged_json=logged)
     score = compose_score(
-        total, offset, asked.section.scale, asked.section.clip, asked.penalty, sample.finish_reason == "length"
+        total, offset, answers.section.scale, answers.section.clip, answers.penalty, sample.finish_reason == "length"
     )
     return Scored("scored", score=score, terms=terms, logged_json=logged)
 

@@ -12,8 +12,8 @@ from typing import Any
 from quatrain.errors import InvalidInput, NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
 from quatrain.jobspec.reward_section import FunctionSource
 from quatrain.reward.backends.base import SourceScores
-from quatrain.reward.backends.isolation import CodeLimits, Room, Rooms, hide_own_memory
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
+from quatrain.reward.backends.sandbox import CodeLimits, Sandbox, SandboxFactory, make_undumpable
 from quatrain.reward.samples import Batch, Sample
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -61,24 +61,24 @@ class FunctionSettings:
 class FunctionBackend:
     """Keeps one warm process per function, the most recently used few."""
 
-    def __init__(self, store: ObjectStore, settings: FunctionSettings, rooms: Rooms | None = None) -> None:
+    def __init__(self, store: ObjectStore, settings: FunctionSettings, sandboxes: SandboxFactory | None = None) -> None:
         self._store = store
         self._settings = settings
-        self._rooms = rooms or Rooms(settings.code_limits)
+        self._sandboxes = sandboxes or SandboxFactory(settings.code_limits)
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._closed = False
 
-    async def check_isolation(self) -> None:
+    async def check_sandbox(self) -> None:
         """Try how uploaded code would run, where it may run at all, and log what this machine cannot keep from it.
 
         Raises InvalidInput when it must not run here.
         """
         if not self._settings.allow_code:
             return
-        hide_own_memory()
-        room = await asyncio.to_thread(self._rooms.make, PROBE, "probe.py")
+        make_undumpable()
+        sandbox = await asyncio.to_thread(self._sandboxes.create, PROBE, "probe.py")
         try:
-            process = await FunctionProcess.start("probe.py:nothing", room, self._settings.load_limit)
+            process = await FunctionProcess.start("probe.py:nothing", sandbox, self._settings.load_limit)
         except CallFailed as error:
             raise InvalidInput(f"reward.allow_code is set, but uploaded code {error.message}") from error
         await process.close()
@@ -137,9 +137,9 @@ class FunctionBackend:
         if self._closed:
             raise Unavailable("the reward service is stopping")
         if slot.process is None:
-            room = await self._room(source)
+            sandbox = await self._sandbox(source)
             load_limit = max(self._settings.load_limit, batch.timeout)
-            slot.process = await FunctionProcess.start(source.path, room, load_limit)
+            slot.process = await FunctionProcess.start(source.path, sandbox, load_limit)
         try:
             return await slot.process.call(_columns(samples), batch.trainer_state, timeout)
         finally:
@@ -147,7 +147,7 @@ class FunctionBackend:
                 ended, slot.process = slot.process, None
                 await ended.close()
 
-    async def _room(self, source: FunctionSource) -> Room | None:
+    async def _sandbox(self, source: FunctionSource) -> Sandbox | None:
         """Where uploaded code runs; None for `module:function`, which the operator has installed."""
         if not source.code_digest:
             self._check_package(source.path)
@@ -169,13 +169,13 @@ class FunctionBackend:
                 f"in reward.packages ({', '.join(open_ones) or 'all but the standard library'})"
             )
 
-    def _fetch_code(self, path: str, digest: str) -> Room:
+    def _fetch_code(self, path: str, digest: str) -> Sandbox:
         try:
             code = read_object(self._store, f"data/sha256/{digest}", digest)
         except NotFound as error:
             raise NotFound(f"the code of the reward function, data/sha256/{digest}, is not in the store") from error
         try:
-            return self._rooms.make(code, path.rpartition(":")[0].rpartition("/")[2])
+            return self._sandboxes.create(code, path.rpartition(":")[0].rpartition("/")[2])
         except OSError as error:
             raise Unavailable(f"no folder can be made for a reward function: {error}") from error
 

@@ -124,7 +124,7 @@ class ModelBackend:
         if dtype not in BYTES_PER_PARAMETER:
             raise InvalidInput(f"reward model {source.ref.uri}: dtype {dtype!r} is neither float32 nor bfloat16")
         needed = facts.parameters * BYTES_PER_PARAMETER[dtype]
-        self._make_room(source, needed)
+        self._evict_until_fits(source, needed)
         log.info("reward model is loaded", uri=source.ref.uri, digest=source.ref.digest, dtype=dtype, bytes=needed)
         return RewardModel(
             model=load_sequence_classifier(folder, dtype=dtype, device=device),
@@ -135,7 +135,7 @@ class ModelBackend:
             memory_bytes=needed,
         )
 
-    def _make_room(self, source: ModelSource, needed: int) -> None:
+    def _evict_until_fits(self, source: ModelSource, needed: int) -> None:
         """Before the load, so that old and new together never exceed the budget."""
         budget = self._settings.memory_bytes
         if needed > budget:

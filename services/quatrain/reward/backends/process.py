@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from quatrain.errors import RewardFunctionError
-from quatrain.reward.backends.isolation import FOLDER_BYTES, Room, message_of
 from quatrain.reward.backends.replies import MAX_REPLY_BYTES, BadReply, read_reply
+from quatrain.reward.backends.sandbox import FOLDER_BYTES, Sandbox, message_of
 from quatrain.reward.runner.frames import HEADER, encode_frame
 from quatrain.telemetry.logging import get_logger
 
@@ -23,7 +23,7 @@ TAIL_BYTES = 2000
 CLOSE_SECONDS = 5.0
 """For a killed process to be gone. Only a child that left its session holds the pipes longer; nobody waits for it."""
 READ_BYTES = 65536
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """Between looks at how full the folder of uploaded code is."""
 
 
@@ -40,12 +40,12 @@ class CallFailed(RewardFunctionError):
 class FunctionProcess:
     """One runner. Calls come one at a time; a call that does not return an answer in time ends the process.
 
-    Uploaded code has a `Room`, is confined to it, and runs during calls only: between them its process is stopped.
+    Uploaded code has a `Sandbox`, is confined to it, and runs during calls only: between them its process is stopped.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, room: Room | None) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, sandbox: Sandbox | None) -> None:
         self._process = process
-        self._room = room
+        self._sandbox = sandbox
         self._output = _Output(name)
         self._drain = asyncio.create_task(self._output.read(_pipe(process.stderr)))
         self._watch = asyncio.create_task(self._watch_folder())
@@ -55,24 +55,24 @@ class FunctionProcess:
         self.enforced: Mapping[str, bool] = {}
 
     @classmethod
-    async def start(cls, target: str, room: Room | None, timeout: float) -> "FunctionProcess":
+    async def start(cls, target: str, sandbox: Sandbox | None, timeout: float) -> "FunctionProcess":
         """Start a runner and import the function. Raises CallFailed with `loading`; then nothing is left running."""
         # Never a fork: subprocess execs at once, which is safe beside gRPC's threads. A session of its own, so that the
         # function's own children end with it and Ctrl-C in a terminal does not reach it.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable if room is None else room.python, "-P", "-m", "quatrain.reward.runner"),
+            *(sys.executable if sandbox is None else sandbox.python, "-P", "-m", "quatrain.reward.runner"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_FIXED_VARIABLES | (_environment() if room is None else dict(room.environment)),
-            cwd=None if room is None else room.folder,
+            env=_FIXED_VARIABLES | (_environment() if sandbox is None else dict(sandbox.environment)),
+            cwd=None if sandbox is None else sandbox.folder,
             start_new_session=True,
         )
-        runner = cls(target, process, room)
+        runner = cls(target, process, sandbox)
         loaded = False
         try:
-            confinement = None if room is None else message_of(room.confinement)
-            file = None if room is None else str(room.code)
+            confinement = None if sandbox is None else message_of(sandbox.confinement)
+            file = None if sandbox is None else str(sandbox.code)
             load = {"target": target, "file": file, "confinement": confinement}
             reply = await runner._exchange(load, timeout, samples=None)
             runner.code_digest, runner.enforced, loaded = reply["code_digest"], reply["enforced"], True
@@ -104,8 +104,8 @@ class FunctionProcess:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._drain
         finally:
-            if self._room is not None:
-                await self._room.close()
+            if self._sandbox is not None:
+                await self._sandbox.close()
 
     async def _await_end(self) -> None:
         """Wait for the process, for a moment. By `asyncio.timeout`: `wait_for` of Python 3.11 swallows a cancellation
@@ -165,9 +165,9 @@ class FunctionProcess:
         return f"never returned: its process {how}{self._output.tail()}"
 
     async def _watch_folder(self) -> None:
-        while self._room is not None:
-            await asyncio.sleep(LOOK_SECONDS)
-            if await asyncio.to_thread(self._room.overfull):
+        while self._sandbox is not None:
+            await asyncio.sleep(POLL_SECONDS)
+            if await asyncio.to_thread(self._sandbox.overfull):
                 self._overfull = True
                 self._kill()
                 return
@@ -179,7 +179,7 @@ class FunctionProcess:
 
     def _signal(self, what: signal.Signals) -> None:
         """Stop or continue uploaded code. Should the service go away meanwhile, the kernel ends a stopped process."""
-        if self._room is not None and self._process.returncode is None:
+        if self._sandbox is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, what)
 

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 MAX_REPLY_BYTES = 64 * 2**20
-NAME_LETTERS = 200
-WHAT_LETTERS = 2000
+MAX_NAME_BYTES = 200
+MAX_MESSAGE_CHARACTERS = 2000
 
 
 class BadReply(Exception):
@@ -26,7 +26,7 @@ def read_reply(body: bytes, samples: int | None) -> dict[str, Any]:
     if not isinstance(status, str) or status not in shapes or not shapes[status](reply, samples):
         raise BadReply("it does not have the fields of one")
     if status == "failed":
-        reply["what"] = reply["what"][:WHAT_LETTERS].encode(errors="replace").decode()
+        reply["what"] = reply["what"][:MAX_MESSAGE_CHARACTERS].encode(errors="replace").decode()
     return dict(reply)
 
 
@@ -69,7 +69,7 @@ def _term(term: Any, samples: int | None) -> bool:
 def _name(value: Any) -> bool:
     """A text of some letters that has bytes: half a surrogate pair has none."""
     try:
-        return isinstance(value, str) and len(value.encode()) <= NAME_LETTERS
+        return isinstance(value, str) and len(value.encode()) <= MAX_NAME_BYTES
     except UnicodeEncodeError:
         return False
 

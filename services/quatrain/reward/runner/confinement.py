@@ -16,7 +16,7 @@ from quatrain.reward.runner.seccomp import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, fo
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITIES = 64
-THREADS = 64
+MAX_THREADS = 64
 """Most threads and processes of a user id that is the runner's own. Of a shared one others count too: no limit then."""
 
 
@@ -57,7 +57,7 @@ def confine(limits: Confinement) -> dict[str, bool]:
     libc = ctypes.CDLL(None, use_errno=True)
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     if limits.user is not None:
-        _limit(resource.RLIMIT_NPROC, THREADS)
+        _limit(resource.RLIMIT_NPROC, MAX_THREADS)
         os.setgroups([])
         os.setresgid(limits.user, limits.user, limits.user)
         os.setresuid(limits.user, limits.user, limits.user)

@@ -18,7 +18,7 @@ from quatrain.reward.runner.confinement import Confinement
 from quatrain.reward.runner.seccomp import PR_SET_DUMPABLE
 from quatrain.telemetry.logging import get_logger
 
-log = get_logger("reward.isolation")
+log = get_logger("reward.sandbox")
 
 FIRST_USER, USERS = 60706, 400
 """User ids that no distribution gives to anybody: each running function has one of its own."""
@@ -42,7 +42,7 @@ class CodeLimits:
 
 
 @dataclass(frozen=True)
-class Room:
+class Sandbox:
     """The place of one running function. `code` is its file, in `folder`, which is its working directory."""
 
     python: str
@@ -73,10 +73,11 @@ class Room:
             log.warning("the folder of a reward function is left behind", folder=str(self.folder), error=str(error))
 
 
-class Rooms:
-    """Makes rooms. `python` is the interpreter, `import_paths` what code may import from; the service's own by default.
+class SandboxFactory:
+    """Creates sandboxes.
 
-    Where the service is root and every user can read these, each room has a user id of its own.
+    `python` is the interpreter, `import_paths` what code may import from; both are the service's own by default. Where
+    the service is root and every user can read them, each sandbox has a user id of its own.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Rooms:
         needed = (python, tempfile.gettempdir(), *self._readable)
         self.changes_user = _may_change_user() and all(map(open_to_others, needed))
 
-    def make(self, code: bytes, name: str) -> Room:
+    def create(self, code: bytes, name: str) -> Sandbox:
         """A fresh folder with the code in it. Raises OSError."""
         folder = Path(tempfile.mkdtemp(prefix="quatrain-code-")).resolve()
         user = FIRST_USER + next(self._numbers) % USERS if self.changes_user else None
@@ -107,7 +108,7 @@ class Rooms:
             readable=(*self._readable, *SYSTEM_FILES),
             writable=(str(folder), "/dev/null"),
         )
-        return Room(self._python, folder, file, self._environment(folder), confinement)
+        return Sandbox(self._python, folder, file, self._environment(folder), confinement)
 
     def _environment(self, folder: Path) -> dict[str, str]:
         """A few harmless variables of the service and what libraries need; one thread, as memory is bounded."""
@@ -123,7 +124,7 @@ def message_of(confinement: Confinement) -> dict[str, object]:
     return asdict(confinement)
 
 
-def hide_own_memory() -> None:
+def make_undumpable() -> None:
     """Keep processes of the same user from reading this one's memory and environment, where the system can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
