@@ -1,7 +1,6 @@
 """Reward functions by TRL's convention, each in a process of its own that stays warm between calls."""
 
 import asyncio
-import math
 import sys
 import time
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from quatrain.errors import InvalidInput, NotFound, Overloaded, PermissionRefuse
 from quatrain.jobspec.reward_section import FunctionSource
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
+from quatrain.reward.backends.replies import Returned
 from quatrain.reward.backends.sandbox import CodeLimits, Sandbox, SandboxFactory, make_undumpable
 from quatrain.reward.samples import Batch, Sample
 from quatrain.storage import ObjectStore
@@ -133,7 +133,7 @@ class FunctionBackend:
 
     async def _call(
         self, slot: _Slot, source: FunctionSource, batch: Batch, samples: Sequence[Sample], timeout: float
-    ) -> dict[str, Any]:
+    ) -> Returned:
         if self._closed:
             raise Unavailable("the reward service is stopping")
         if slot.process is None:
@@ -231,14 +231,14 @@ def _completion(sample: Sample) -> str | list[dict[str, str]]:
     return [{"role": "assistant", "content": sample.completion}]
 
 
-def _scores(source: FunctionSource, reply: dict[str, Any], code_digest: str) -> SourceScores:
-    terms = {source.name if name is None else str(name): tuple(values) for name, values in reply["terms"]}
+def _scores(source: FunctionSource, reply: Returned, code_digest: str) -> SourceScores:
+    terms = {source.name if name is None else name: values for name, values in reply.terms}
     return SourceScores(
         values=tuple(_sum(row) for row in zip(*terms.values(), strict=True)),
         terms=terms,
         version=f"{source.path}@{code_digest}",
-        logged={column: tuple(_strict_json(value) for value in values) for column, values in reply["logged"].items()},
-        metrics={name: tuple(values) for name, values in reply["metrics"].items()},
+        logged=reply.logged,
+        metrics=reply.metrics,
     )
 
 
@@ -246,14 +246,3 @@ def _sum(row: Sequence[float | None]) -> float | None:
     """Terms of a dict add up; None of all is None."""
     given = [value for value in row if value is not None]
     return sum(given) if given else None
-
-
-def _strict_json(value: Any) -> Any:
-    """The value with NaN and infinity as text, since strict JSON has neither."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list):
-        return [_strict_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _strict_json(item) for key, item in value.items()}
-    return value

@@ -6,15 +6,25 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from quatrain.errors import RewardFunctionError
-from quatrain.reward.backends.replies import MAX_REPLY_BYTES, BadReply, read_reply
+from quatrain.reward.backends.replies import (
+    MAX_REPLY_BYTES,
+    BadReply,
+    Failed,
+    Loaded,
+    Returned,
+    read_loaded,
+    read_returned,
+)
 from quatrain.reward.backends.sandbox import FOLDER_BYTES, Sandbox, message_of
 from quatrain.reward.runner.frames import HEADER, encode_frame
 from quatrain.telemetry.logging import get_logger
 
+ReplyT = TypeVar("ReplyT", Loaded, Returned)
 log = get_logger("reward.function")
 
 LOGGED_LINES = 200
@@ -74,8 +84,8 @@ class FunctionProcess:
             confinement = None if sandbox is None else message_of(sandbox.confinement)
             file = None if sandbox is None else str(sandbox.code)
             load = {"target": target, "file": file, "confinement": confinement}
-            reply = await runner._exchange(load, timeout, samples=None)
-            runner.code_digest, runner.enforced, loaded = reply["code_digest"], reply["enforced"], True
+            reply = await runner._exchange(load, timeout, read_loaded, loading=True)
+            runner.code_digest, runner.enforced, loaded = reply.code_digest, reply.enforced, True
         finally:
             if not loaded:
                 await runner.close()
@@ -88,11 +98,12 @@ class FunctionProcess:
 
     async def call(
         self, columns: Mapping[str, list[Any]], trainer_state: Mapping[str, Any], timeout: float
-    ) -> dict[str, Any]:
-        """What the function returned for these columns: terms, logged, metrics. Raises CallFailed."""
+    ) -> Returned:
+        """Call the function with these columns and return what it returned. Raises CallFailed."""
         self._output.next_call()
         message = {"columns": columns, "trainer_state": trainer_state, "timeout": timeout}
-        return await self._exchange(message, timeout, samples=len(columns["prompts"]))
+        read = partial(read_returned, samples=len(columns["prompts"]))
+        return await self._exchange(message, timeout, read, loading=False)
 
     async def close(self) -> None:
         """End the process and all that it has started; return when it and its folder are gone."""
@@ -114,15 +125,16 @@ class FunctionProcess:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._process.wait()
 
-    async def _exchange(self, message: dict[str, Any], timeout: float, *, samples: int | None) -> dict[str, Any]:
-        """The answer to a message; `samples` is None while the function is loaded. Raises CallFailed."""
-        loading = samples is None
-        reply: dict[str, Any] | None = None
+    async def _exchange(
+        self, message: dict[str, Any], timeout: float, read: Callable[[bytes], ReplyT | Failed], *, loading: bool
+    ) -> ReplyT:
+        """Send a message and read the answer. Raises CallFailed."""
+        reply: ReplyT | Failed | None = None
         self._signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(timeout):
                 body = await self._send_and_receive(encode_frame(message))
-            reply = None if body is None else read_reply(body, samples)
+            reply = None if body is None else read(body)
         except BadReply as error:
             raise CallFailed(f"answered with something that is no answer: {error}", loading=loading) from error
         except TimeoutError:
@@ -130,14 +142,14 @@ class FunctionProcess:
             raise CallFailed(f"{doing} within {timeout:g} s", loading=loading, hung=True) from None
         finally:
             # A runner whose answer is still to come would give it to the next call; also when this call is cancelled.
-            if reply is None or reply["status"] == "failed":
+            if reply is None or isinstance(reply, Failed):
                 self._ended = True
             else:
                 self._signal(signal.SIGSTOP)
         if reply is None:
             raise CallFailed(await self._death(), loading=loading)
-        if reply["status"] == "failed":
-            raise CallFailed(reply["what"], reply["sample"], loading=loading)
+        if isinstance(reply, Failed):
+            raise CallFailed(reply.message, reply.sample, loading=loading)
         return reply
 
     async def _send_and_receive(self, frame: bytes) -> bytes | None:

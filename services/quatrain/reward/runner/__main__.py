@@ -91,7 +91,7 @@ class _LastMessage:
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         with contextlib.suppress(BrokenPipeError):
             sample = error.sample if isinstance(error, BadReturn) else None
-            _send(self._replies, {"status": "failed", "what": _describe(error, trace), "sample": sample})
+            _send(self._replies, {"status": "failed", "message": _describe(error, trace), "sample": sample})
         sys.__excepthook__(kind, error, trace)
         sys.stderr.flush()
         os._exit(1)  # threads that the function has left behind must not hold the process
