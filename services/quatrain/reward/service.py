@@ -1,4 +1,4 @@
-"""The reward service without gRPC: refuses malformed samples, asks the sources, composes one score a sample.
+"""The reward service without gRPC: refuses malformed samples, asks the sources, composes one score for each sample.
 
 The order (weighted sum, offset, scale, clip, missing_eos_penalty) is algorithms.scores.compose_score's.
 """
@@ -26,7 +26,7 @@ TOKENIZERS_KEPT = 8
 
 @dataclass(frozen=True)
 class ScoreCall:
-    """One call. `missing_eos_penalty` is subtracted where the finish reason is `length`."""
+    """One call of the service. `missing_eos_penalty` is subtracted where the finish reason is `length`."""
 
     job: str
     samples: tuple[RawSample, ...]
@@ -38,7 +38,7 @@ class ScoreCall:
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of one sample. `score` is valid when scored, `reason` is given when refused."""
+    """The outcome of one sample. `score` is valid when it is scored, `reason` is given when it is refused."""
 
     outcome: Literal["scored", "skipped", "refused"]
     score: float = 0.0
@@ -49,7 +49,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """One `Scored` a sample, in order; the means of the logged metrics; what scored; seconds that it took."""
+    """The outcome of each sample, in order, the means of logged metrics, the version of all sources, and the time."""
 
     scores: tuple[Scored, ...]
     metrics: tuple[tuple[str, float], ...]
@@ -59,14 +59,14 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class Backends:
-    """One for each kind of source."""
+    """One backend for each kind of source."""
 
     models: Backend[ModelSource]
     functions: Backend[FunctionSource]
     services: Backend[ServiceSource]
 
     def ask(self, source: Source, batch: Batch) -> Coroutine[Any, Any, SourceScores]:
-        """The call of the backend that knows this kind of source."""
+        """Return the call of the backend for this kind of source."""
         if isinstance(source, ModelSource):
             return self.models.score(source, batch)
         if isinstance(source, FunctionSource):
@@ -74,14 +74,14 @@ class Backends:
         return self.services.score(source, batch)
 
     async def close(self) -> None:
-        """Close all."""
+        """Close all backends."""
         for backend in (self.models, self.functions, self.services):
             await backend.close()
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """All that the sources said about the sound samples of a call; rows are indices into these."""
+    """The answers of all sources about the samples of a batch; a row is the index of a sample in the batch."""
 
     section: RewardSection
     penalty: float
@@ -129,7 +129,7 @@ class RewardService:
         await self._backends.close()
 
     async def _ask(self, section: RewardSection, batch: Batch) -> tuple[SourceScores, ...]:
-        """All sources at once; the first error cancels the others, so that no function goes on for nobody."""
+        """Ask all sources at once. The first error cancels the other calls, whose results would not be used."""
         tasks = [asyncio.create_task(self._backends.ask(source, batch)) for source in section.sources]
         try:
             return tuple(await asyncio.gather(*tasks))
@@ -150,7 +150,7 @@ class RewardService:
 
 
 def unique_columns(columns: Sequence[Mapping[str, tuple[Any, ...]]]) -> dict[str, tuple[Any, ...]]:
-    """All columns in order under names of their own: a second `length` becomes `length_2`."""
+    """Return all columns, in order, under unique names: a second `length` becomes `length_2`."""
     unique: dict[str, tuple[Any, ...]] = {}
     for source in columns:
         for name, values in source.items():
@@ -167,7 +167,7 @@ def _free_name(name: str, taken: Container[str]) -> str:
 
 
 def _read_samples(samples: Sequence[RawSample], policy: PolicyTokenizer) -> tuple[dict[int, Sample], dict[int, Scored]]:
-    """Sound samples and refusals, by index."""
+    """Return the checked samples and the refused ones, by index."""
     sound: dict[int, Sample] = {}
     refused: dict[int, Scored] = {}
     for index, raw in enumerate(samples):
@@ -179,7 +179,7 @@ def _read_samples(samples: Sequence[RawSample], policy: PolicyTokenizer) -> tupl
 
 
 def _compose(answers: _Answers, row: int, sample: Sample) -> Scored:
-    """One sample's outcome from what the sources said about it."""
+    """Return the outcome of one sample."""
     finite, reasons = [], [answer.refused[row] for answer in answers.by_source if row in answer.refused]
     for name, values in answers.columns.items():
         value = values[row]
@@ -211,7 +211,7 @@ def _logged_json(answers: Sequence[SourceScores], row: int) -> str:
 
 
 def _mean_metrics(answers: Sequence[SourceScores]) -> tuple[tuple[str, float], ...]:
-    """Means by name over all sources of the call, in order of name."""
+    """Return the mean of each metric over all sources, ordered by name."""
     gathered: dict[str, list[float]] = {}
     for answer in answers:
         for name, values in answer.metrics.items():

@@ -70,7 +70,7 @@ def test_what_no_runner_returns_is_refused(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"{", b"[" * 100_000, b'{"status": ' + b"9" * 5000 + b"}"])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
-    with pytest.raises(BadReply, match="it is no JSON"):
+    with pytest.raises(BadReply, match="it is not JSON"):
         read_returned(body, samples=2)
 
 

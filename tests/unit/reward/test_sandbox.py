@@ -98,9 +98,9 @@ def limited(one: Batch, seconds: float) -> Batch:
         ("kills_everybody", "raised PermissionError"),
         ("connects", "raised PermissionError"),
         ("large_file", "raised OSError: [Errno 27] File too large"),
-        ("forged_answer", "answered with something that is no answer: it has 4294967295 bytes"),
-        ("answer_of_nobody", "answered with something that is no answer"),
-        ("strange_names", "answered with something that is no answer"),
+        ("forged_answer", "sent an invalid answer: it has 4294967295 bytes"),
+        ("answer_of_nobody", "sent an invalid answer"),
+        ("strange_names", "sent an invalid answer"),
         ("strange_error", "raised ValueError: ?xxx"),
     ],
 )

@@ -22,7 +22,7 @@ from quatrain.telemetry.logging import get_logger
 log = get_logger("reward.function")
 
 BLAME_SECONDS = 5.0
-"""Time for finding the sample at fault after a failed call: the function gets one sample after the other."""
+"""Time to find the failing sample after a failed call, by calling the function on one sample after the other."""
 
 PROBE = b"def nothing(**columns): return []"
 NOT_ENFORCED = {
@@ -36,7 +36,7 @@ Key = tuple[str, str | None]
 
 @dataclass
 class _Slot:
-    """One function: its process, and the lock that lets one call in at a time."""
+    """One function: its process, and the lock that admits one call at a time."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: FunctionProcess | None = None
@@ -45,9 +45,9 @@ class _Slot:
 
 @dataclass(frozen=True)
 class FunctionSettings:
-    """What the operator decides. `kept` processes stay warm; imports get `load_limit` seconds at least.
+    """Settings of the operator. `kept` processes stay warm; an import may take `load_limit` seconds at least.
 
-    Installed functions are called from `packages` only; empty: from all but the standard library.
+    Only functions installed in `packages` are called; if it is empty, those of all packages but the standard library.
     """
 
     allow_code: bool = False
@@ -59,7 +59,7 @@ class FunctionSettings:
 
 
 class FunctionBackend:
-    """Keeps one warm process per function, the most recently used few."""
+    """Keeps one warm process for each of the most recently used functions."""
 
     def __init__(self, store: ObjectStore, settings: FunctionSettings, sandboxes: SandboxFactory | None = None) -> None:
         self._store = store
@@ -69,9 +69,9 @@ class FunctionBackend:
         self._closed = False
 
     async def check_sandbox(self) -> None:
-        """Try how uploaded code would run, where it may run at all, and log what this machine cannot keep from it.
+        """Start a sandbox where uploaded code is allowed, and log which restrictions this machine cannot enforce.
 
-        Raises InvalidInput when it must not run here.
+        Raises InvalidInput when uploaded code must not run here.
         """
         if not self._settings.allow_code:
             return
@@ -87,7 +87,7 @@ class FunctionBackend:
         say("uploaded reward functions are confined", enforced=process.enforced, except_that="; ".join(missing) or "-")
 
     async def score(self, source: FunctionSource, batch: Batch) -> SourceScores:
-        """Call the function once. Raises RewardFunctionError, PermissionRefused, NotFound, Overloaded."""
+        """Score the batch with one call. Raises RewardFunctionError, PermissionRefused, NotFound, Overloaded."""
         slot = self._slot(source)
         slot.calls += 1
         try:
@@ -95,7 +95,7 @@ class FunctionBackend:
                 try:
                     reply = await self._call(slot, source, batch, batch.samples, batch.timeout)
                 except CallFailed as error:
-                    raise await self._explained(slot, source, batch, error) from error
+                    raise await self._describe_failure(slot, source, batch, error) from error
                 assert slot.process is not None, "the process answered"
                 return _scores(source, reply, source.code_digest or slot.process.code_digest)
         finally:
@@ -103,7 +103,7 @@ class FunctionBackend:
             await self._evict()
 
     async def close(self) -> None:
-        """End all processes; calls in work fail."""
+        """End all processes; running calls fail."""
         self._closed = True
         slots = list(self._slots.values())
         self._slots.clear()
@@ -113,7 +113,7 @@ class FunctionBackend:
 
     @property
     def warm(self) -> list[str]:
-        """Paths of the functions whose processes run, the least recently used first."""
+        """Return the paths of the functions whose processes run, the least recently used first."""
         return [key[0] for key, slot in self._slots.items() if slot.process is not None]
 
     def _slot(self, source: FunctionSource) -> _Slot:
@@ -148,7 +148,7 @@ class FunctionBackend:
                 await ended.close()
 
     async def _sandbox(self, source: FunctionSource) -> Sandbox | None:
-        """Where uploaded code runs; None for `module:function`, which the operator has installed."""
+        """Return the sandbox of uploaded code, None for `module:function`, which the operator has installed."""
         if not source.code_digest:
             self._check_package(source.path)
             return None
@@ -160,13 +160,13 @@ class FunctionBackend:
         return await asyncio.to_thread(self._fetch_code, source.path, source.code_digest)
 
     def _check_package(self, path: str) -> None:
-        """Who submits a job names the function and its arguments, and not every installed function is harmless."""
+        """Raise PermissionRefused unless jobs may call functions of this package: not every one is harmless."""
         package = path.partition(":")[0].partition(".")[0]
-        open_ones = self._settings.packages
-        if package in sys.stdlib_module_names or (open_ones and package not in open_ones):
+        allowed = self._settings.packages
+        if package in sys.stdlib_module_names or (allowed and package not in allowed):
             raise PermissionRefused(
                 f"reward function {path!r}: functions of {package!r} are not open to jobs; the operator lists packages "
-                f"in reward.packages ({', '.join(open_ones) or 'all but the standard library'})"
+                f"in reward.packages ({', '.join(allowed) or 'all but the standard library'})"
             )
 
     def _fetch_code(self, path: str, digest: str) -> Sandbox:
@@ -179,13 +179,15 @@ class FunctionBackend:
         except OSError as error:
             raise Unavailable(f"no folder can be made for a reward function: {error}") from error
 
-    async def _explained(
+    async def _describe_failure(
         self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
     ) -> RewardFunctionError:
-        """The error that names function and sample."""
+        """Return the error that names the function and the sample."""
         if error.loading:
             return RewardFunctionError(f"reward function {source.path!r} {error.message}")
-        index = error.sample if error.sample is not None else await self._culprit(slot, source, batch, error)
+        index = (
+            error.sample if error.sample is not None else await self._find_failing_sample(slot, source, batch, error)
+        )
         count = len(batch.samples)
         if index is None:
             where = f"on {count} samples together, and on none of them alone as far as tried; the first has"
@@ -194,8 +196,10 @@ class FunctionBackend:
         prompt = f"{batch.samples[index or 0].prompt!r:.80}"
         return RewardFunctionError(f"reward function {source.path!r} {error.message}, {where} prompt {prompt}")
 
-    async def _culprit(self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed) -> int | None:
-        """Index of the first sample that the function fails on when it gets that one alone; None when not found."""
+    async def _find_failing_sample(
+        self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
+    ) -> int | None:
+        """Return the index of the first sample that fails when the function is called on it alone."""
         if len(batch.samples) == 1:
             return 0
         until = time.monotonic() + min(BLAME_SECONDS, batch.timeout)
@@ -210,7 +214,7 @@ class FunctionBackend:
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
-    """One list an argument. Quatrain's own arguments win over extra columns of the same name."""
+    """Return one list for each argument. Quatrain's own arguments win over extra columns of the same name."""
     names = dict.fromkeys(name for sample in samples for name in sample.extra)
     columns: dict[str, list[Any]] = {name: [sample.extra.get(name) for sample in samples] for name in names}
     for reserved in ("trainer_state", "log_extra", "log_metric"):
@@ -225,7 +229,7 @@ def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
 
 
 def _completion(sample: Sample) -> str | list[dict[str, str]]:
-    """Conversational when the prompt is."""
+    """Return the completion as a conversation if the prompt is one."""
     if isinstance(sample.prompt, str):
         return sample.completion
     return [{"role": "assistant", "content": sample.completion}]
@@ -243,6 +247,6 @@ def _scores(source: FunctionSource, reply: Returned, code_digest: str) -> Source
 
 
 def _sum(row: Sequence[float | None]) -> float | None:
-    """Terms of a dict add up; None of all is None."""
+    """Return the sum of the values that are not None, None if all are."""
     given = [value for value in row if value is not None]
     return sum(given) if given else None

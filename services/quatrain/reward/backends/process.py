@@ -1,4 +1,4 @@
-"""A reward function in a process of its own, seen from the service."""
+"""A reward function in its own process, as the service sees it."""
 
 import asyncio
 import contextlib
@@ -28,17 +28,17 @@ ReplyT = TypeVar("ReplyT", Loaded, Returned)
 log = get_logger("reward.function")
 
 LOGGED_LINES = 200
-"""Lines of a call's output that are logged; the rest is counted."""
+"""Lines of output that are logged for each call; further lines are only counted."""
 TAIL_BYTES = 2000
 CLOSE_SECONDS = 5.0
-"""For a killed process to be gone. Only a child that left its session holds the pipes longer; nobody waits for it."""
+"""Time for a killed process to end. Only a child that left its session holds the pipes longer, and is not awaited."""
 READ_BYTES = 65536
 POLL_SECONDS = 1.0
-"""Between looks at how full the folder of uploaded code is."""
+"""Time between two checks of the size of a sandbox's folder."""
 
 
 class CallFailed(RewardFunctionError):
-    """A call failed. `message` says how; `sample` is the index of the sample at fault when the runner knows it."""
+    """A call failed. `message` says how; `sample` is the index of the failing sample if the runner knows it."""
 
     def __init__(self, message: str, sample: int | None = None, *, loading: bool = False, hung: bool = False) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ class FunctionProcess:
 
     @property
     def alive(self) -> bool:
-        """It can take a call."""
+        """Return whether the process can take a call."""
         return not self._ended and self._process.returncode is None
 
     async def call(
@@ -106,7 +106,7 @@ class FunctionProcess:
         return await self._exchange(message, timeout, read, loading=False)
 
     async def close(self) -> None:
-        """End the process and all that it has started; return when it and its folder are gone."""
+        """End the process and its children, and return when it and its folder are gone."""
         self._kill()
         self._watch.cancel()
         try:
@@ -119,8 +119,10 @@ class FunctionProcess:
                 await self._sandbox.close()
 
     async def _await_end(self) -> None:
-        """Wait for the process, for a moment. By `asyncio.timeout`: `wait_for` of Python 3.11 swallows a cancellation
-        that comes as the process ends."""
+        """Wait a moment for the end of the process.
+
+        With `asyncio.timeout`: `wait_for` of Python 3.11 swallows a cancellation that comes as the process ends.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._process.wait()
@@ -136,12 +138,12 @@ class FunctionProcess:
                 body = await self._send_and_receive(encode_frame(message))
             reply = None if body is None else read(body)
         except BadReply as error:
-            raise CallFailed(f"answered with something that is no answer: {error}", loading=loading) from error
+            raise CallFailed(f"sent an invalid answer: {error}", loading=loading) from error
         except TimeoutError:
             doing = "could not be imported" if loading else "did not return"
             raise CallFailed(f"{doing} within {timeout:g} s", loading=loading, hung=True) from None
         finally:
-            # A runner whose answer is still to come would give it to the next call; also when this call is cancelled.
+            # A pending answer would be taken for that of the next call. This holds for a cancelled call, too.
             if reply is None or isinstance(reply, Failed):
                 self._ended = True
             else:
@@ -153,7 +155,7 @@ class FunctionProcess:
         return reply
 
     async def _send_and_receive(self, frame: bytes) -> bytes | None:
-        """The bytes of an answer; None when the process has ended without one. Raises BadReply."""
+        """Return the bytes of the answer, None if the process ended without one. Raises BadReply."""
         stdin, stdout = self._process.stdin, _pipe(self._process.stdout)
         assert stdin is not None, "the runner has no pipe"
         try:
@@ -167,7 +169,7 @@ class FunctionProcess:
             return None
 
     async def _death(self) -> str:
-        """How a process ended that closed its pipe without an answer. It may need a moment to be gone."""
+        """Describe how a process ended that closed its pipe without an answer."""
         await self._await_end()
         await self.close()
         if self._overfull:
@@ -190,14 +192,14 @@ class FunctionProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _signal(self, what: signal.Signals) -> None:
-        """Stop or continue uploaded code. Should the service go away meanwhile, the kernel ends a stopped process."""
+        """Stop or continue uploaded code. If the service dies meanwhile, the kernel ends the stopped process."""
         if self._sandbox is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, what)
 
 
 class _Output:
-    """What the function prints: logged, with a bound per call, and its end kept for error messages."""
+    """The output of the function: it is logged up to a limit for each call, and its end is kept for error messages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -210,12 +212,12 @@ class _Output:
         self._lines = 0
 
     def tail(self) -> str:
-        """The last line, for a message about how the process ended."""
+        """Return the last line, for a message about the end of the process."""
         lines = bytes(self._tail).decode(errors="replace").strip().splitlines()
         return f"; its last output: {lines[-1]}" if lines else ""
 
     async def read(self, stream: asyncio.StreamReader) -> None:
-        """Read until the process and its children have closed the pipe. In pieces: a line has no bound."""
+        """Read until the process and its children have closed the pipe, in pieces, since a line may have any length."""
         while data := await stream.read(READ_BYTES):
             self._tail.extend(data[-TAIL_BYTES:])
             for line in data.decode(errors="replace").splitlines():
@@ -225,13 +227,13 @@ class _Output:
 
 
 _FIXED_VARIABLES = {
-    "PYTHONUNBUFFERED": "1",  # what it prints is in the log even when it dies
+    "PYTHONUNBUFFERED": "1",  # its output is logged even if it dies
     "PYTHONHASHSEED": "0",  # two runs of a job see the same order of sets
 }
 
 
 def _environment() -> dict[str, str]:
-    """The service's environment without its own settings (they hold the store's secrets), and its import path."""
+    """Return the service's environment without Quatrain's settings, which hold secrets, and with its import path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUATRAIN_")}
     return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
 

@@ -1,4 +1,4 @@
-"""What a runner answers, read as what it is: bytes from foreign code."""
+"""The answers of a runner, read with distrust: they are bytes from foreign code."""
 
 import json
 import math
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class BadReply(Exception):
-    """The bytes are no answer of a runner."""
+    """The bytes are not an answer of a runner."""
 
 
 def _checked_name(name: str) -> str:
@@ -124,6 +124,6 @@ def _read(adapter: TypeAdapter[T], body: bytes) -> T:
     try:
         return adapter.validate_python(json.loads(body))
     except ValidationError as error:
-        raise BadReply("it does not have the fields of one") from error
+        raise BadReply("it does not have the fields of an answer") from error
     except (ValueError, RecursionError) as error:
-        raise BadReply(f"it is no JSON ({type(error).__name__})") from error
+        raise BadReply(f"it is not JSON ({type(error).__name__})") from error
