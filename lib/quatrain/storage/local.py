@@ -131,11 +131,6 @@ class LocalStore:
                 return None
             return None if path.is_dir() else ObjectStat(key, status.st_size, status.st_mtime)
 
-    def presign(self, key: str, expires: float) -> str | None:
-        """None: a folder has no server that a URL could lead to."""
-        check_key(key)
-        return None
-
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 

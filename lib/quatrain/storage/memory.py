@@ -93,11 +93,6 @@ class MemoryStore:
             data, modified = self._objects[key]
             return ObjectStat(key, len(data), modified)
 
-    def presign(self, key: str, expires: float) -> str | None:
-        """None: there is no server that a URL could lead to."""
-        check_key(key)
-        return None
-
     def _write(self, key: str, data: bytes) -> None:
         if key not in self._objects:
             self._refuse_folder_clash(key)

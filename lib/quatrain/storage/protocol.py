@@ -67,7 +67,3 @@ class ObjectStore(Protocol):
     def stat(self, key: str) -> ObjectStat | None:
         """Size and time of an object, None when there is none."""
         ...
-
-    def presign(self, key: str, expires: float) -> str | None:
-        """A URL that reads the object for `expires` seconds without credentials; None where there is no such thing."""
-        ...

@@ -171,12 +171,6 @@ class S3Store:
             return None
         return ObjectStat(key, int(entry.size), entry.last_modified.timestamp())
 
-    def presign(self, key: str, expires: float) -> str | None:
-        """See `ObjectStore.presign`. S3 allows one second to seven days."""
-        check_key(key)
-        lifetime = timedelta(seconds=min(max(1, round(expires)), 7 * 24 * 3600))
-        return str(self._client.presigned_get_object(self._bucket, key, expires=lifetime))
-
     def _patience(self, operation: str) -> Patience:
         return Patience(self.name, operation, self._address.total_wait)
 
