@@ -17,7 +17,6 @@ from quatrain.queue.protocol import Backlog, Lease
 class _Held:
     worker: str
     since: float
-    deliveries: int
 
 
 @dataclass
@@ -80,14 +79,14 @@ class MemoryQueue:
         await self._wait(lambda: bool(self._pool(pool).waiting), block)
         state = self._pool(pool)
         taken = [state.waiting.popleft() for _ in range(min(count, len(state.waiting)))]
-        return [self._hold_task(pool, entry_id, worker, 1) for entry_id in taken]
+        return [self._hold_task(pool, entry_id, worker) for entry_id in taken]
 
     async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
         """See `RolloutQueue.reclaim`."""
         check_name("worker", worker)
         now = time.monotonic()
-        stale = [(entry_id, held) for entry_id, held in self._pool(pool).held.items() if now - held.since >= idle]
-        return [self._hold_task(pool, entry_id, worker, held.deliveries + 1) for entry_id, held in stale[:count]]
+        stale = [entry_id for entry_id, held in self._pool(pool).held.items() if now - held.since >= idle]
+        return [self._hold_task(pool, entry_id, worker) for entry_id in stale[:count]]
 
     async def renew(self, lease: Lease) -> bool:
         """See `RolloutQueue.renew`."""
@@ -177,12 +176,12 @@ class MemoryQueue:
         self._count += 1
         return f"{self._count}-0"
 
-    def _hold_task(self, pool: str, entry_id: str, worker: str, deliveries: int) -> Lease:
+    def _hold_task(self, pool: str, entry_id: str, worker: str) -> Lease:
         state = self._pool(pool)
         now = state.workers[worker] = time.monotonic()
-        state.held[entry_id] = _Held(worker, now, deliveries)
+        state.held[entry_id] = _Held(worker, now)
         job, payload = state.tasks[entry_id]
-        return Lease(pool, entry_id, worker, job, payload, deliveries)
+        return Lease(pool, entry_id, worker, job, payload)
 
     def _after(self, job: str, after: str) -> list[tuple[str, bytes]]:
         bound = _order(after)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Lease:
-    """A task that a worker holds. `deliveries` counts how often it was handed out, this time included.
+    """A task that a worker holds.
 
     `nonce` tells the task from one that got the same entry id after a wipe; the queue fills it in.
     """
@@ -17,7 +17,6 @@ class Lease:
     worker: str
     job: str
     payload: bytes
-    deliveries: int
     nonce: str = ""
 
 

@@ -112,7 +112,7 @@ class RedisQueue:
         if streams is None:  # never made, or wiped: with id 0 the group is given what was added meanwhile
             await self._make_group(key)
             streams = await self._read(command)
-        return [_lease(pool, worker, entry, 1) for _, entries in streams or () for entry in entries]
+        return [_lease(pool, worker, entry) for _, entries in streams or () for entry in entries]
 
     async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
         """See `RolloutQueue.reclaim`."""
@@ -127,10 +127,7 @@ class RedisQueue:
             entries += reply[1]
             if cursor == b"0-0":
                 break
-        if not entries:
-            return []
-        deliveries = await self._deliveries(key, worker, [entry_id for entry_id, _ in entries])
-        return [_lease(pool, worker, entry, deliveries.get(entry[0], 1)) for entry in entries]
+        return [_lease(pool, worker, entry) for entry in entries]
 
     async def renew(self, lease: Lease) -> bool:
         """See `RolloutQueue.renew`."""
@@ -257,18 +254,6 @@ class RedisQueue:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    async def _deliveries(self, key: str, worker: str, entry_ids: list[bytes]) -> dict[bytes, int]:
-        async def ask() -> list[Any]:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for entry_id in entry_ids:
-                    pipeline.execute_command("XPENDING", key, GROUP, entry_id, entry_id, 1, worker, parse_detail=True)
-                return list(await pipeline.execute(raise_on_error=False))
-
-        with self._errors():
-            replies = await self._shielded(ask())
-        found = [row for reply in replies if isinstance(reply, list) for row in reply]
-        return {row["message_id"]: int(row["times_delivered"]) for row in found}
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn what redis-py raises into our errors."""
@@ -311,10 +296,10 @@ def _holder(lease: Lease) -> list[Any]:
     return [GROUP, lease.entry_id, lease.worker, lease.nonce]
 
 
-def _lease(pool: str, worker: str, entry: tuple[bytes, dict[bytes, bytes]], deliveries: int) -> Lease:
+def _lease(pool: str, worker: str, entry: tuple[bytes, dict[bytes, bytes]]) -> Lease:
     entry_id, fields = entry
     job, nonce = fields[b"job"].decode(), fields[b"nonce"].decode()
-    return Lease(pool, entry_id.decode(), worker, job, fields[b"payload"], deliveries, nonce)
+    return Lease(pool, entry_id.decode(), worker, job, fields[b"payload"], nonce)
 
 
 def _is_missing(error: ResponseError) -> bool:

@@ -173,7 +173,7 @@ def test_calls_of_the_client(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def redis_calls(queue: RedisQueue) -> dict[str, Awaitable[Any]]:
-    lease = Lease("pool", "1-1", "worker", "job", b"", 1, "nonce")
+    lease = Lease("pool", "1-1", "worker", "job", b"", "nonce")
     return {
         "check": queue.check(),
         "open_job": queue.open_job("job"),
