@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -118,26 +118,6 @@ class TargetPool:
                 return answer
             finally:
                 peer.end()
-
-    @contextlib.asynccontextmanager
-    async def channel(self, timeout: float = 10.0) -> AsyncIterator[grpc.aio.Channel]:
-        """The channel of the least busy address, for streams and for several calls in a row.
-
-        An UNAVAILABLE that leaves the block takes the address out; nothing is tried again. Raises Unavailable when no
-        address is reachable within `timeout` seconds, and inside the block what its calls raise, mapped.
-        """
-        peer = await self._acquire(time.monotonic() + timeout, timeout, None)
-        peer.begin()
-        try:
-            yield peer.channel
-            peer.succeeded()
-        except grpc.aio.AioRpcError as error:
-            raise self._judge(peer, error, final=True) from error
-        except Unavailable as error:  # already mapped, by `watched` for example
-            peer.eject(error)
-            raise
-        finally:
-            peer.end()
 
     def _judge(self, peer: Peer, error: grpc.aio.AioRpcError, *, final: bool) -> QuatrainError:
         mapped = from_rpc_error(error, service=self.service, target=peer.address)

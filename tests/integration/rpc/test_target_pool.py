@@ -245,25 +245,6 @@ def test_a_replica_that_left_the_file_finishes_its_call_and_gets_no_more(tmp_pat
     run(work)
 
 
-def test_a_block_over_a_channel_takes_its_address_out_when_it_fails() -> None:
-    async def work() -> None:
-        replica = Replica()
-        async with serving(replica) as server, TargetPool(address_of(server), service=SERVICE, options=QUICK) as pool:
-            async with pool.channel() as channel:
-                await generate_of(channel)(pb.GenerateRequest(), timeout=1.0)
-            await server.refuse()
-
-            async def use_the_channel() -> None:
-                async with pool.channel() as channel:
-                    await generate_of(channel)(pb.GenerateRequest(), timeout=1.0)
-
-            with pytest.raises(Unavailable, match=r"it is stopping"):
-                await use_the_channel()
-            assert pool.usable == ()
-
-    run(work)
-
-
 def test_a_missing_file_says_so_and_one_that_appears_is_used(tmp_path: Path) -> None:
     targets = tmp_path / "targets.json"
 
