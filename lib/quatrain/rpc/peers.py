@@ -33,7 +33,6 @@ class PoolOptions:
     # every 9 s; others may end connections over more than one in five minutes.
     keepalive: float = 20.0  # between pings while calls are in work
     keepalive_timeout: float = 10.0  # that a ping's answer may take
-    max_message_mib: int = 64
     tls: ChannelTls | None = None  # None: plaintext
 
 
@@ -64,7 +63,7 @@ class Peer:
             "grpc.http2.max_pings_without_data": 0,  # no limit: the client is silent while a long call runs
             "grpc.use_local_subchannel_pool": 1,
         }
-        merged = dict(channel_options(options.max_message_mib)) | changed
+        merged = dict(channel_options()) | changed
         self.channel = open_transport(grpc_target(address), list(merged.items()), options.tls)
         self._probing: asyncio.Task[None] | None = asyncio.create_task(self._probe_until_usable(0.0))
 
