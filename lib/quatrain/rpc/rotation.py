@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from typing_extensions import override
 
 from quatrain.rpc.certificates import ChannelTls, Pem
 
@@ -66,39 +67,43 @@ class RotatingChannel(grpc.aio.Channel):
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
         await self.close(None)
 
+    @override
     async def close(self, grace: float | None = None) -> None:
-        """Ends all connections; calls in work get `grace` seconds."""
+        """End all connections; running calls get `grace` seconds."""
         for line, closing in dict(self._old).items():
             closing.cancel()
             await line.channel.close(grace)
         await self._line.channel.close(grace)
 
+    @override
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """Of the newest connection."""
+        """Ask the newest connection."""
         return self.line().channel.get_state(try_to_connect)
 
+    @override
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Of the newest connection."""
+        """Ask the newest connection."""
         await self.line().channel.wait_for_state_change(last_observed_state)
 
+    @override
     async def channel_ready(self) -> None:
-        """Of the newest connection."""
+        """Ask the newest connection."""
         await self.line().channel.channel_ready()
 
+    @override
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.unary_unary(*args, **kwargs))
 
+    @override
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.unary_stream(*args, **kwargs))
 
+    @override
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.stream_unary(*args, **kwargs))
 
+    @override
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs))
 
 
