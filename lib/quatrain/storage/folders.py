@@ -21,11 +21,11 @@ from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, NotFound
 from quatrain.faults import fault_point
 from quatrain.refs import ModelRef
+from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 from quatrain.storage.files import disk_error, file_sha256
 from quatrain.storage.keys import check_key
 from quatrain.storage.listing import pages
 from quatrain.storage.protocol import ObjectStore
-from quatrain.storage.rereading import SHORT_PAUSES, reread
 
 MANIFEST = "manifest.json"
 _HEX = frozenset("0123456789abcdef")
@@ -96,14 +96,14 @@ def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, Fil
 
 
 def read_object(store: ObjectStore, key: str, sha256: str, pauses: Sequence[float] | None = None) -> bytes:
-    """Bytes of an object whose digest is known. `pauses`: see `reread`. Raises NotFound, Corrupt."""
+    """Bytes of an object whose digest is known. `pauses`: see `retry_corrupt_reads`. Raises NotFound, Corrupt."""
 
     def read() -> bytes:
         data = store.get(key)
         _check_digest(store, key, sha256_hex(data), sha256)
         return data
 
-    return reread(read, pauses)
+    return retry_corrupt_reads(read, pauses)
 
 
 def read_file(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
@@ -113,7 +113,7 @@ def read_file(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
         store.get_file(key, target)
         _check_digest(store, key, file_sha256(target), sha256)
 
-    reread(read)
+    retry_corrupt_reads(read)
 
 
 def _check_digest(store: ObjectStore, key: str, found: str, sha256: str) -> None:
@@ -124,7 +124,7 @@ def _check_digest(store: ObjectStore, key: str, found: str, sha256: str) -> None
 def is_folder(store: ObjectStore, prefix: str, digest: str) -> bool:
     """Whether the folder at `prefix`, which is whole, is the one of this digest. Raises NotFound, Unavailable."""
     try:
-        read_object(store, f"{prefix}/{MANIFEST}", digest, SHORT_PAUSES)
+        read_object(store, f"{prefix}/{MANIFEST}", digest, QUICK_RETRY_PAUSES)
     except Corrupt:
         return False
     return True
