@@ -11,7 +11,7 @@ from quatrain.faults import fault_point
 from quatrain.joblog.view import JobView
 from quatrain.storage import ObjectStore
 from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
-from quatrain.storage.listing import PAGE
+from quatrain.storage.protocol import PAGE
 
 Mark = tuple[float, int]
 """Time and size of an index entry: another one means that somebody wished something of the job."""

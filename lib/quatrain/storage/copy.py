@@ -19,9 +19,8 @@ from urllib.parse import urlsplit
 from quatrain.errors import InvalidInput, QuatrainError
 from quatrain.storage.files import file_sha256
 from quatrain.storage.folders import read_file
-from quatrain.storage.listing import pages
 from quatrain.storage.local import LocalStore
-from quatrain.storage.protocol import ObjectStat, ObjectStore
+from quatrain.storage.protocol import ObjectStat, ObjectStore, pages
 from quatrain.storage.s3 import S3Address, S3Store
 
 THREADS = 8

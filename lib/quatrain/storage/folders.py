@@ -24,8 +24,7 @@ from quatrain.refs import ModelRef
 from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 from quatrain.storage.files import disk_error, file_sha256
 from quatrain.storage.keys import check_key
-from quatrain.storage.listing import pages
-from quatrain.storage.protocol import ObjectStore
+from quatrain.storage.protocol import ObjectStore, pages
 
 MANIFEST = "manifest.json"
 _HEX = frozenset("0123456789abcdef")

@@ -1,9 +1,13 @@
 """What Quatrain needs of an object store."""
 
 import builtins
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+PAGE = 1000
+"""Keys of one request to list: the most that S3 returns, and what its client asks for."""
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,11 @@ class ObjectStore(Protocol):
     def stat(self, key: str) -> ObjectStat | None:
         """Size and time of an object, None when there is none."""
         ...
+
+
+def pages(store: ObjectStore, prefix: str) -> Iterator[list[ObjectStat]]:
+    """Yield what lies under a prefix, page by page. Objects may be deleted meanwhile. Raises Unavailable."""
+    after = ""
+    while page := store.list(prefix, start_after=after, limit=PAGE):
+        yield page
+        after = page[-1].key
