@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from quatrain.data.encoding import encode_completion
 from quatrain.data.records import Drop, PairRecord, Prompt, PromptRecord, Record, SftRecord
 from quatrain.digests import canonical_json
 from quatrain.text import Tokenizer
@@ -120,10 +119,10 @@ def _token_parts(record: Record, tokenizer: Tokenizer) -> dict[str, list[int]]:
     parts = {"prompt": tokenizer.encode_prompt(record.prompt)}
     match record:
         case SftRecord():
-            parts["completion"] = encode_completion(tokenizer, record.prompt, record.completion)
+            parts["completion"] = tokenizer.encode_completion(record.prompt, record.completion)
         case PairRecord():
-            parts["chosen"] = encode_completion(tokenizer, record.prompt, record.chosen)
-            parts["rejected"] = encode_completion(tokenizer, record.prompt, record.rejected)
+            parts["chosen"] = tokenizer.encode_completion(record.prompt, record.chosen)
+            parts["rejected"] = tokenizer.encode_completion(record.prompt, record.rejected)
     return parts
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from quatrain.data import parquet
-from quatrain.data.encoding import encode_completion
 from quatrain.data.parquet import Ids
 from quatrain.data.records import Drop, PairRecord, PromptRecord, SftRecord
 from quatrain.errors import InvalidData
@@ -84,7 +83,7 @@ def prepare_sft(records: Sequence[SftRecord], tokenizer: Tokenizer, max_length: 
     for record in records:
         try:
             prompt = tokenizer.encode_prompt(record.prompt)
-            completion = encode_completion(tokenizer, record.prompt, record.completion)
+            completion = tokenizer.encode_completion(record.prompt, record.completion)
         except InvalidData as error:
             dropped.append(Drop(record.line, error.message))
             continue
@@ -115,7 +114,7 @@ def prepare_pairs(records: Sequence[PairRecord], tokenizer: Tokenizer, max_lengt
         try:
             prompt = tokenizer.encode_prompt(record.prompt)
             sides = [
-                prompt + encode_completion(tokenizer, record.prompt, text) for text in (record.chosen, record.rejected)
+                prompt + tokenizer.encode_completion(record.prompt, text) for text in (record.chosen, record.rejected)
             ]
         except InvalidData as error:
             dropped.append(Drop(record.line, error.message))

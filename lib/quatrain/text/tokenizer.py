@@ -75,6 +75,25 @@ class Tokenizer:
             return self.encode(prompt)
         return self.encode(self.render(prompt, add_generation_prompt=True))
 
+    def encode_completion(self, prompt: str | Messages, completion: str) -> list[int]:
+        """Return the ids of a completion as the model generates it after the prompt, with an end token at its end.
+
+        Prompt and completion are tokenised apart, because that is how a rollout sees them: the prompt's ids are given
+        and the model continues. After messages, the completion is what the template writes for the assistant's message
+        behind the generation prompt, up to the end token; a template that does not continue its own generation prompt
+        gives the bare text. Raises InvalidData when the template refuses the conversation.
+        """
+        ids = self.encode(completion) if isinstance(prompt, str) else self._encode_answer(prompt, completion)
+        return ids if ids and ids[-1] in self.eos_token_ids else [*ids, self.eos_token_id]
+
+    def _encode_answer(self, prompt: Messages, completion: str) -> list[int]:
+        opening = self.render(prompt, add_generation_prompt=True)
+        whole = self.render([*prompt, {"role": "assistant", "content": completion}], add_generation_prompt=False)
+        ids = self.encode(whole.removeprefix(opening) if whole.startswith(opening) else completion)
+        ends = [position for position, token in enumerate(ids) if token in self.eos_token_ids]
+        # Many templates write a line break behind the end token, which does not belong to the completion.
+        return ids[: ends[-1] + 1] if ends else ids
+
 
 def _token_id(backends: Backends, files: TokenizerFiles, name: str) -> int | None:
     fields = files.named_tokens.get(name)
