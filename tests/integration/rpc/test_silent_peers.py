@@ -13,6 +13,7 @@ from tests.integration.rpc.servers import run
 from tests.integration.rpc.silent import black_hole, stalling, stalling_rpc
 from urllib3 import Retry
 
+from quatrain.backoff import Backoff
 from quatrain.client import AsyncClient, WaitTimedOut, asynchronous, downloads
 from quatrain.client.connection import Connection
 from quatrain.errors import DeadlineExpired, Unavailable
@@ -143,7 +144,7 @@ def test_calls_of_the_client(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
         "reward": {"functions": [{"path": "rewards:count"}]},
         "ppo": {"prompts": f"sha256:{'0' * 64}", "steps": 1},
     }
-    monkeypatch.setattr(downloads, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(downloads, "BACKOFF", Backoff(0.02, 1.0))
     (tmp_path / "data.jsonl").write_text('{"prompt": "a"}\n')
 
     async def updates(stream: AsyncGenerator[Any, None]) -> None:

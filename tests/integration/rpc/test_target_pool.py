@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from tests.integration.rpc.servers import SERVICE, Replica, address_of, generate_of, run, serving
 
+from quatrain.backoff import Backoff
 from quatrain.config import ServerConfig
 from quatrain.errors import DeadlineExpired, InvalidInput, Overloaded, Unavailable
 from quatrain.rpc.targets import PoolOptions, TargetPool, resolve_targets, write_targets_file
 from quatrain.v1 import generation_pb2 as pb
 
-QUICK = PoolOptions(first_backoff=0.05, max_backoff=0.2, probe_timeout=1.0)
+QUICK = PoolOptions(backoff=Backoff(0.05, 0.2, jitter=0.2), probe_timeout=1.0)
 
 
 async def ask(pool: TargetPool, timeout: float = 5.0, **options: Any) -> None:
