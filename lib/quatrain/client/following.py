@@ -55,7 +55,7 @@ async def follow(
         await asyncio.sleep(BACKOFF.pause(tries))
 
 
-async def patiently(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
+async def retry_while_unavailable(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
     """Return the answer of a call that may be sent again. Raises Unavailable after `patience` seconds without one."""
     give_up, tries = time.monotonic() + patience, 0
     while True:
