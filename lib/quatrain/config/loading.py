@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from quatrain.config.printing import render
 from quatrain.config.schema import ProcessConfig, Section
-from quatrain.config.sources import Given, is_secret, read_environment, read_flags, read_yaml
+from quatrain.config.sources import ConfigValue, is_secret, read_environment, read_flags, read_yaml
 from quatrain.errors import FieldViolation, InvalidInput
 
 PREFIX = "QUATRAIN_"
@@ -54,7 +54,7 @@ def load_config(process: str, argv: Sequence[str], environ: Mapping[str, str] | 
     if flags.help:
         print(_help(process, fields))
         raise SystemExit(0)
-    given: dict[str, Given] = {}
+    given: dict[str, ConfigValue] = {}
     path = flags.config_path or env.get(f"{PREFIX}CONFIG")
     if path:
         given |= read_yaml(Path(path))
@@ -69,7 +69,7 @@ def load_config(process: str, argv: Sequence[str], environ: Mapping[str, str] | 
     return loaded
 
 
-def _validate(process: str, given: Mapping[str, Given], fields: Mapping[str, FieldInfo]) -> ProcessConfig:
+def _validate(process: str, given: Mapping[str, ConfigValue], fields: Mapping[str, FieldInfo]) -> ProcessConfig:
     violations = [
         FieldViolation(key, _unknown(key, fields, item.source)) for key, item in given.items() if key not in fields
     ]
