@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quatrain.errors import InvalidInput
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 _Stamp = tuple[int, int, int] | None
 
 
@@ -24,7 +24,7 @@ class WatchedFiles:
     Links are followed, so that the swap of a mounted Kubernetes Secret, which is one of links, is a change.
     """
 
-    def __init__(self, paths: Sequence[Path], every: float = LOOK_SECONDS) -> None:
+    def __init__(self, paths: Sequence[Path], every: float = POLL_SECONDS) -> None:
         self._paths = tuple(paths)
         self._every = every
         self._seen = self._stamps()

@@ -12,7 +12,7 @@ from typing_extensions import override
 from quatrain.rpc.certificates import ChannelTls, Pem
 
 Options = list[tuple[str, Any]]
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """Between two looks whether the calls on an old connection have ended."""
 
 
@@ -36,7 +36,7 @@ class _Line:
     async def close_when_idle(self) -> None:
         """Waits for the calls in work, for streams as long as they last."""
         while not all(call.done() for call in list(self.calls)):  # noqa: ASYNC110 - see `calls`
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         await self.channel.close(None)
 
 

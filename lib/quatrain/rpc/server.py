@@ -34,7 +34,7 @@ Register = Callable[[grpc.aio.Server], list[str]]
 Hook = Callable[[], Awaitable[None]]
 
 # Clients ping every 10 to 60 s while calls are in work; gRPC's default of five minutes would answer that with GOAWAY.
-LEAST_PING_INTERVAL_MS = 9_000
+MIN_PING_INTERVAL_MS = 9_000
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -202,7 +202,7 @@ def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 20_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
     ]
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from quatrain.errors import InvalidInput, Unauthenticated
 from quatrain.rpc.access import EVERY_TENANT, Principal, Role
-from quatrain.rpc.files import LOOK_SECONDS, WatchedFiles
+from quatrain.rpc.files import POLL_SECONDS, WatchedFiles
 from quatrain.telemetry.logging import get_logger
 
 PREFIX = "qt_"
@@ -115,7 +115,7 @@ def line_of(entry: dict[str, Any]) -> str:
 class TokenFile:
     """The valid tokens. A change of the file counts within a second; a file that cannot be read changes nothing."""
 
-    def __init__(self, path: Path, *, every: float = LOOK_SECONDS) -> None:
+    def __init__(self, path: Path, *, every: float = POLL_SECONDS) -> None:
         """Raises InvalidInput when the file cannot be read or holds no token."""
         self._files = WatchedFiles((path,), every)
         self._path = path

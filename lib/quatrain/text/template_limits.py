@@ -17,10 +17,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SECONDS = 1.0
 """CPU time of one rendering; a usual one takes less than a thousandth."""
-MOST_LETTERS = 16 * 2**20
-MOST_COUNT = 10_000
+MAX_CHARACTERS = 16 * 2**20
+MAX_COUNT = 10_000
 """Largest number among the arguments of filters and methods: widths, counts, repetitions."""
-MOST_DIGITS = 4096
+MAX_BITS = 4096
 """Bits of a whole number that `*` and `**` may make."""
 
 _until: ContextVar[float] = ContextVar("_until")
@@ -103,8 +103,8 @@ def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
         _tick()
         for argument in (*args, *kwargs.values()):
             _weighed(argument)
-            if isinstance(argument, int) and abs(argument) > MOST_COUNT:
-                raise SecurityError(f"the number {argument!r:.40} is too large here: at most {MOST_COUNT}")
+            if isinstance(argument, int) and abs(argument) > MAX_COUNT:
+                raise SecurityError(f"the number {argument!r:.40} is too large here: at most {MAX_COUNT}")
         result = function(*args, **kwargs)
         _check_size(len(result) if isinstance(result, str | list | tuple | dict) else 0)
         return result
@@ -162,13 +162,13 @@ def _check_operands(operator: str, left: Any, right: Any) -> None:
         _check_size((sizes[0] or sizes[1] or 0) * count if isinstance(count, int) else 0)
     elif operator in ("*", "**") and isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
-        if bits > MOST_DIGITS:
+        if bits > MAX_BITS:
             raise SecurityError("the number is too large")
 
 
 def _check_size(size: int) -> None:
-    if size > MOST_LETTERS:
-        raise SecurityError(f"it makes more than {MOST_LETTERS} letters or items")
+    if size > MAX_CHARACTERS:
+        raise SecurityError(f"it makes more than {MAX_CHARACTERS} characters or items")
 
 
 def _tick() -> None:

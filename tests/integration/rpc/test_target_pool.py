@@ -291,7 +291,7 @@ def test_targets_of_unknown_form_are_refused(target: str) -> None:
 
 @pytest.mark.slow
 def test_pings_of_a_long_call_are_not_taken_amiss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quatrain.rpc.server.LEAST_PING_INTERVAL_MS", 500)
+    monkeypatch.setattr("quatrain.rpc.server.MIN_PING_INTERVAL_MS", 500)
 
     async def work() -> None:
         async def long(_request: pb.GenerateRequest, _context: Any) -> pb.GenerateResponse:
