@@ -86,11 +86,11 @@ class Resolver:
         return tuple(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in hosts)
 
 
-async def resolve_targets(targets: Sequence[str], timeout: float = 2.0) -> tuple[str, ...]:
-    """All addresses of several targets, without duplicates; for stateful peers that are talked to one by one."""
+async def resolve_targets(targets: Sequence[str]) -> tuple[str, ...]:
+    """Return all addresses of several targets, without duplicates; for stateful peers that are talked to one by one."""
     found: dict[str, None] = {}
     for target in targets:
-        found |= dict.fromkeys(await Resolver(target).addresses(timeout))
+        found |= dict.fromkeys(await Resolver(target).addresses())
     return tuple(found)
 
 

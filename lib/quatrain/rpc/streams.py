@@ -86,19 +86,15 @@ async def result_of(
     *,
     service: str = "the service",
     target: str = "its address",
-    on_beat: Callable[[T], None] | None = None,
 ) -> T:
-    """The last message of a stream of `oneof kind { Heartbeat heartbeat; ... }` messages, which is the result.
+    """Return the last message of a stream of `oneof kind { Heartbeat heartbeat; ... }` messages, which is the result.
 
     Raises Unavailable when heartbeats stop, QuatrainError when the stream ends without a result, and the mapped error
     when the call fails.
     """
     result: T | None = None
     async for message in watched(stream, lost_after, service=service, target=target):
-        if message.WhichOneof("kind") == "heartbeat":  # type: ignore[attr-defined]
-            if on_beat is not None:
-                on_beat(message)
-        else:
+        if message.WhichOneof("kind") != "heartbeat":  # type: ignore[attr-defined]
             result = message
     if result is None:
         raise QuatrainError(f"{service} at {target}: the stream ended without a result")

@@ -19,7 +19,7 @@ class Tokenizer:
     eos_token_ids: ids that end a completion, ascending in the order of the file that names them.
     eos_token_id: the one that training data ends with: the tokenizer's own end token if it is in the set.
     special_tokens: name (`eos_token`, `pad_token`, ...) to text, of those that the folder names.
-    template: the chat template in use; has_own_template tells whether it came with the folder.
+    template: the chat template in use.
     """
 
     def __init__(self, files: TokenizerFiles, backends: Backends) -> None:
@@ -27,7 +27,6 @@ class Tokenizer:
         self._backends = backends
         self.special_tokens = {name: str(fields["content"]) for name, fields in files.named_tokens.items()}
         self.vocab_size: int = backends.encoder.get_vocab_size(with_added_tokens=True)
-        self.has_own_template = files.template is not None
         self.template = SIMPLE_TEMPLATE if files.template is None else files.template
         self._chat = ChatTemplate(self.template, backends.named_tokens)
         self.eos_token_ids = _eos_token_ids(files, backends, self.vocab_size)

@@ -66,20 +66,12 @@ def test_calls_of_the_services(kind: str) -> None:
         async with peer(kind) as address:
             options = PoolOptions(probe_timeout=0.2, keepalive=0.5, keepalive_timeout=0.5)
             async with TargetPool(address, service="quatrain.v1.GenerationService", options=options) as pool:
-                calls = {
-                    "call": pool.call(
-                        lambda channel: generation_pb2_grpc.GenerationServiceStub(channel).Generate,
-                        generation_pb2.GenerateRequest(),
-                        timeout=0.6,
-                    ),
-                    "attempts": pool.call(
-                        lambda channel: generation_pb2_grpc.GenerationServiceStub(channel).Generate,
-                        generation_pb2.GenerateRequest(),
-                        timeout=0.6,
-                        attempt_timeout=0.2,
-                    ),
-                }
-                await all_end(calls, *AWAY, naming=address)
+                call = pool.call(
+                    lambda channel: generation_pb2_grpc.GenerationServiceStub(channel).Generate,
+                    generation_pb2.GenerateRequest(),
+                    timeout=0.6,
+                )
+                await all_end({"call": call}, *AWAY, naming=address)
             remote = RemoteBackend()
             batch = Batch("job", (), None, ModelRef("store:t", ""), {}, 0.3)  # type: ignore[arg-type]
             score = remote.score(ServiceSource(name="other", weight=1.0, target=address), batch)
