@@ -27,12 +27,12 @@ class LoadedConfig:
     sources: Mapping[str, str]
 
     def render(self) -> str:
-        """YAML of all values with their sources as comments; secrets are masked."""
+        """Return YAML of all values with their sources as comments; secrets are masked."""
         return render(self.config, self.sources)
 
 
 def known_fields() -> dict[str, FieldInfo]:
-    """Dotted key of every field, in the order of the model."""
+    """Return the dotted key of every field, in the order of the model."""
     fields: dict[str, FieldInfo] = {}
     for section, info in ProcessConfig.model_fields.items():
         kind = info.annotation
@@ -43,7 +43,7 @@ def known_fields() -> dict[str, FieldInfo]:
 
 
 def load_config(process: str, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> LoadedConfig:
-    """Configuration of one process.
+    """Return the configuration of one process.
 
     `argv` excludes the program's name. `--print-config` prints every value with its source and exits with 0, `--help`
     lists all keys. Raises InvalidInput that names every wrong key or value at once.

@@ -32,19 +32,19 @@ class Flags:
 
 
 def is_secret(info: FieldInfo) -> bool:
-    """Whether the field's value must never be shown."""
+    """Return whether the field's value must never be shown."""
     extra = info.json_schema_extra
     return isinstance(extra, dict) and extra.get("secret") is True
 
 
 def from_text(text: str, info: FieldInfo | None) -> Any:
-    """The value that a text stands for: `null`, `none` and nothing mean None where the field allows that."""
+    """Return the value that a text stands for: `null`, `none` and nothing mean None where the field allows that."""
     optional = info is not None and type(None) in get_args(info.annotation)
     return None if optional and text.strip().lower() in ("", "null", "none") else text
 
 
 def read_yaml(path: Path) -> dict[str, ConfigValue]:
-    """Values of a YAML file. Raises InvalidInput that names file, line and what is wrong."""
+    """Return the values of a YAML file. Raises InvalidInput that names file, line and what is wrong."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -70,7 +70,7 @@ def _flatten(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def read_environment(environ: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> dict[str, ConfigValue]:
-    """Values of `QUATRAIN_SECTION__KEY`; secrets may also be `..._FILE`, a path whose contents are the value."""
+    """Return the values of `QUATRAIN_SECTION__KEY`; secrets may also be `..._FILE`, a path to the value."""
     values: dict[str, ConfigValue] = {}
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or "__" not in name[len(PREFIX) :]:
@@ -92,7 +92,7 @@ def _read_secret(name: str, path: str) -> str:
 
 
 def read_flags(argv: Sequence[str], fields: Mapping[str, FieldInfo]) -> Flags:
-    """Values of `--section.key=value` or `--section.key value`. Raises InvalidInput for anything else."""
+    """Return the values of `--section.key=value` or `--section.key value`. Raises InvalidInput for anything else."""
     values: dict[str, ConfigValue] = {}
     config_path: str | None = None
     print_config = wants_help = False

@@ -78,7 +78,7 @@ class PromptTable:
 
 
 def prepare_sft(records: Sequence[SftRecord], tokenizer: Tokenizer, max_length: int) -> Prepared:
-    """SFT rows of at most max_length tokens (prompt and completion). A longer row is cut at its end and gets no EOS.
+    """Return SFT rows of at most max_length tokens. A longer row is cut at its end and gets no EOS.
 
     Raises InvalidData when no row is left.
     """
@@ -108,7 +108,7 @@ def prepare_sft(records: Sequence[SftRecord], tokenizer: Tokenizer, max_length: 
 
 
 def prepare_pairs(records: Sequence[PairRecord], tokenizer: Tokenizer, max_length: int) -> Prepared:
-    """Pair rows whose sides (prompt, answer, EOS) have at most max_length tokens; a longer side is cut at its end.
+    """Return pair rows whose sides (prompt, answer, EOS) have at most max_length tokens; a longer side is cut.
 
     Raises InvalidData when no row is left.
     """
@@ -149,7 +149,7 @@ def prepare_prompts(
     max_prompt_length: int,
     truncate: str = "refuse",
 ) -> Prepared:
-    """Prompt rows of at most max_prompt_length tokens; `left` cuts the beginning of a longer one.
+    """Return prompt rows of at most max_prompt_length tokens; `left` cuts the beginning of a longer one.
 
     Raises InvalidData: a longer prompt under `refuse` (the message names lines and lengths), or no row left.
     """
@@ -216,7 +216,7 @@ def _notes(dropped: Sequence[Drop], truncated: int) -> tuple[str, ...]:
 
 
 def read_sft(data: bytes) -> SftTable:
-    """The table that prepare_sft wrote. Raises Corrupt."""
+    """Return the table that prepare_sft wrote. Raises Corrupt."""
     table = _read(data, SFT_SCHEMA)
     return SftTable(
         ragged_rows(table["prompt_ids"], np.int32),
@@ -226,7 +226,7 @@ def read_sft(data: bytes) -> SftTable:
 
 
 def read_pairs(data: bytes) -> PairTable:
-    """The table that prepare_pairs wrote. Raises Corrupt."""
+    """Return the table that prepare_pairs wrote. Raises Corrupt."""
     table = _read(data, PAIRS_SCHEMA, nullable=("margin",))
     return PairTable(
         ragged_rows(table["chosen_ids"], np.int32),
@@ -238,7 +238,7 @@ def read_pairs(data: bytes) -> PairTable:
 
 
 def read_prompts(data: bytes) -> PromptTable:
-    """The table that prepare_prompts wrote. Raises Corrupt."""
+    """Return the table that prepare_prompts wrote. Raises Corrupt."""
     table = _read(data, PROMPTS_SCHEMA)
     return PromptTable(
         ragged_rows(table["prompt_ids"], np.int32),

@@ -52,7 +52,7 @@ class Certificates:
         self._current = self._read()
 
     def current(self) -> Pem:
-        """The newest certificates that are whole. Files that do not fit together, as in the midst of a change, change
+        """Return the newest certificates that are whole. Files that do not fit together, as during a change, change
         nothing: they are looked at again when they change again."""
         with self._lock:
             if self._watched.changed():
@@ -104,7 +104,7 @@ class ServerTls:
     require_client: bool
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Asks for the newest certificate at every handshake."""
+        """Ask for the newest certificate at every handshake."""
         in_use = self.certificates.current()
 
         def fetch() -> grpc.ServerCertificateConfiguration | None:

@@ -41,7 +41,7 @@ def open_channel(target: str, *, service: str, tls: ChannelTls | None = None) ->
 
 
 def grpc_target(target: str) -> str:
-    """The target in gRPC's own words. Raises InvalidInput if it has no port or is of an unknown form."""
+    """Return the target in gRPC's own words. Raises InvalidInput if it has no port or is of an unknown form."""
     if target.startswith("targets-file:"):
         raise InvalidInput(f"{target}: a file of targets is followed by a TargetPool, not by a single channel")
     if target.startswith("dns:///") and "," not in target:
@@ -71,14 +71,14 @@ def _multi_address(addresses: Sequence[str], target: str) -> str:
 
 
 def check_address(address: str, target: str) -> None:
-    """Raises InvalidInput unless `address` is `host:port`."""
+    """Raise InvalidInput unless `address` is `host:port`."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
         raise InvalidInput(f"{address!r} in target {target!r} is no host:port")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; a name other than localhost counts as reachable."""
+    """Return whether only this machine reaches the address; a name other than localhost counts as reachable."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

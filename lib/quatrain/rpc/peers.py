@@ -69,7 +69,7 @@ class Peer:
         self._probing: asyncio.Task[None] | None = asyncio.create_task(self._probe_until_usable(0.0))
 
     def eject(self, error: QuatrainError) -> None:
-        """Takes the address out until it answers a health check, at the earliest after a back-off."""
+        """Take the address out until it answers a health check, at the earliest after a back-off."""
         if self.usable:
             _log.warning("address left out", service=self._service, address=self.address, error=error.message)
         self.usable = False
@@ -79,22 +79,22 @@ class Peer:
             self._probing = asyncio.create_task(self._probe_until_usable(self._options.backoff.pause(self._failures)))
 
     def succeeded(self) -> None:
-        """A call went well: the next failure starts with the shortest back-off."""
+        """Note that a call succeeded: the next failure starts with the shortest back-off."""
         self._failures = 0
 
     def begin(self) -> None:
-        """A call begins."""
+        """Note that a call begins."""
         self.in_flight += 1
         self.last_used = time.monotonic()
 
     def end(self) -> None:
-        """A call has ended."""
+        """Note that a call has ended."""
         self.in_flight -= 1
         if self._retired and not self.in_flight:
             self._closing = asyncio.create_task(self.channel.close(None))
 
     async def retire(self) -> None:
-        """The address is in the target no more: calls in work finish, then the channel is closed."""
+        """Let running calls finish, then close the channel: the address is no longer in the target."""
         self._retired = True
         self.usable = False
         await self._stop_probing()
@@ -102,7 +102,7 @@ class Peer:
             await self.channel.close(None)
 
     async def close(self) -> None:
-        """Cancels everything."""
+        """Cancel everything."""
         self._retired = True
         self.usable = False
         await self._stop_probing()

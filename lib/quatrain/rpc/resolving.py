@@ -41,7 +41,7 @@ class Resolver:
                 check_address(address, target)
 
     async def addresses(self, timeout: float = 2.0) -> tuple[str, ...]:
-        """The addresses now, in a stable order, perhaps none. Raises Unavailable if they cannot be looked up."""
+        """Return the addresses now, in a stable order, perhaps none. Raises Unavailable if they cannot be looked up."""
         if self._fixed:
             return self._fixed
         if self.target.startswith(FILE_SCHEME):
@@ -95,6 +95,6 @@ async def resolve_targets(targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_targets_file(path: Path, targets: Sequence[str] | dict[str, Sequence[str]]) -> None:
-    """Writes a file of targets, whole or not at all: a list, or one list per name."""
+    """Write a file of targets, whole or not at all: a list, or one list per name."""
     document = {name: list(listed) for name, listed in targets.items()} if isinstance(targets, dict) else list(targets)
     write_whole(path, json.dumps(document, indent=2) + "\n")

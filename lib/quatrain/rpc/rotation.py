@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0
 
 
 def open_transport(target: str, options: Options, tls: ChannelTls | None) -> grpc.aio.Channel:
-    """The channel of gRPC: plaintext without `tls`. Connects lazily."""
+    """Return a channel of gRPC, in plaintext without `tls`. It connects lazily."""
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options)
     return RotatingChannel(target, options, tls)
@@ -34,7 +34,7 @@ class _Line:
         self.calls: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def close_when_idle(self) -> None:
-        """Waits for the calls in work, for streams as long as they last."""
+        """Wait for the calls in work, for streams as long as they last."""
         while not all(call.done() for call in list(self.calls)):  # noqa: ASYNC110 - see `calls`
             await asyncio.sleep(POLL_SECONDS)
         await self.channel.close(None)
@@ -53,7 +53,7 @@ class RotatingChannel(grpc.aio.Channel):
         self._old: dict[_Line, asyncio.Task[None]] = {}
 
     def line(self) -> _Line:
-        """What the next call goes over."""
+        """Return the connection of the next call."""
         pem = self._certificates.current()
         if pem is not self._line.pem:
             old, self._line = self._line, _Line(self._target, self._options, pem)

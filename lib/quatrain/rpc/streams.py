@@ -39,7 +39,7 @@ async def with_heartbeats(
     every: float | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[Beat | Done[T], None]:
-    """Yields a Beat at once and then each `every` seconds (5) until `future` is done, then Done with its result.
+    """Yield a Beat at once and then each `every` seconds (5) until `future` is done, then Done with its result.
 
     An event loop beats whatever becomes of the work: `alive` looks before each beat whether that gets on, and raises if
     not. The future goes on when the stream ends early, so that another call can attach to it. Raises what the future
@@ -62,7 +62,7 @@ async def watched(
     service: str = "the service",
     target: str = "its address",
 ) -> AsyncGenerator[T, None]:
-    """The messages of a stream. Raises Unavailable, and cancels it, when none comes for `lost_after` seconds."""
+    """Return the messages of a stream. Raises Unavailable, and cancels it, when none comes for `lost_after` seconds."""
     try:
         while True:
             async with asyncio.timeout(lost_after):

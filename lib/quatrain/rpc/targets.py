@@ -63,7 +63,7 @@ class TargetPool:
         await self.close()
 
     async def close(self) -> None:
-        """Cancels calls in work and closes all channels."""
+        """Cancel running calls and close all channels."""
         self._closed = True
         if self._refreshing is not None:
             self._refreshing.cancel()
@@ -74,13 +74,13 @@ class TargetPool:
         self._peers.clear()
 
     def wait_no_more(self) -> None:
-        """From now on a call that no address takes at once fails, for a process that stops. Calls in work go on."""
+        """Let a call that no address takes at once fail, because the process stops. Running calls go on."""
         self._waiting_allowed = False
         self._changed.set()
 
     @property
     def usable(self) -> tuple[str, ...]:
-        """Addresses that would be handed out now."""
+        """Return the addresses that are handed out now."""
         return tuple(peer.address for peer in self._peers.values() if peer.usable)
 
     async def call(self, method_of: "MethodOf[T]", request: object, *, timeout: float) -> T:

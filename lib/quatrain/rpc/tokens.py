@@ -89,14 +89,14 @@ class TokenEntry(BaseModel):
 
 
 def hash_of(token: str) -> str:
-    """What stands for a token in the file."""
+    """Return the hash that stands for a token in the file."""
     return hashlib.sha256(token.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
 def new_token(
     name: str, role: str, *, tenants: Sequence[str] = (), expires: datetime.datetime | None = None
 ) -> tuple[str, dict[str, Any]]:
-    """A fresh token and its entry for the file. Raises InvalidInput on a name, role or tenant that cannot be."""
+    """Make a token and its entry for the file. Raises InvalidInput for a wrong name, role or tenant."""
     token = PREFIX + secrets.token_urlsafe(32)
     entry: dict[str, Any] = {"name": name, "role": role, "sha256": hash_of(token)}
     if tenants:
@@ -108,7 +108,7 @@ def new_token(
 
 
 def line_of(entry: dict[str, Any]) -> str:
-    """The entry as one line of the file."""
+    """Return the entry as one line of the file."""
     return "- " + yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=10_000).strip()
 
 
@@ -125,7 +125,7 @@ class TokenFile:
             raise InvalidInput(f"the file of tokens {path} holds no token; `quatrain token create` makes one")
 
     def principal_of(self, token: str) -> Principal:
-        """Who the token stands for. Raises Unauthenticated; the message never holds the token."""
+        """Return whom the token stands for. Raises Unauthenticated; the message never holds the token."""
         given = hash_of(token)
         found = None
         for entry in self._current():  # All of them, whichever fits: the time tells nothing about the list.
@@ -152,7 +152,7 @@ class TokenFile:
 
 
 def parse_tokens(data: bytes, source: str) -> tuple[TokenEntry, ...]:
-    """The entries of a file. Raises InvalidInput naming the entry that is wrong; no message shows a hash."""
+    """Return the entries of a file. Raises InvalidInput naming the entry that is wrong; no message shows a hash."""
     try:
         document = yaml.safe_load(data)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

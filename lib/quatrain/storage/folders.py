@@ -58,7 +58,7 @@ def upload_model_folder(store: ObjectStore, path: Path) -> ModelRef:
 
 
 def describe_folder(path: Path) -> dict[str, FileEntry]:
-    """Digest and size of every file under `path`, by slash path. Raises InvalidData."""
+    """Return digest and size of every file under `path`, by slash path. Raises InvalidData."""
     if not path.is_dir():
         raise InvalidData(f"there is no folder {path}")
     files: dict[str, FileEntry] = {}
@@ -75,14 +75,14 @@ def describe_folder(path: Path) -> dict[str, FileEntry]:
 
 
 def manifest_bytes(files: dict[str, FileEntry]) -> bytes:
-    """The manifest of these files, whose sha256 is the folder's digest."""
+    """Return the manifest of these files, whose sha256 is the folder's digest."""
     return canonical_json(
         {"files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in files.items()}}
     )
 
 
 def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, FileEntry]:
-    """Files of a folder, in path order. Raises NotFound (nothing there, or never finished), Corrupt."""
+    """Return the files of a folder, in path order. Raises NotFound (nothing there, or never finished), Corrupt."""
     key = f"{prefix}/{MANIFEST}"
     data = read_object(store, key, digest)
     try:
@@ -95,7 +95,7 @@ def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, Fil
 
 
 def read_object(store: ObjectStore, key: str, sha256: str, pauses: Sequence[float] | None = None) -> bytes:
-    """Bytes of an object whose digest is known. `pauses`: see `retry_corrupt_reads`. Raises NotFound, Corrupt."""
+    """Return an object whose digest is known. `pauses`: see `retry_corrupt_reads`. Raises NotFound, Corrupt."""
 
     def read() -> bytes:
         data = store.get(key)
@@ -106,7 +106,7 @@ def read_object(store: ObjectStore, key: str, sha256: str, pauses: Sequence[floa
 
 
 def read_file(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
-    """Writes an object whose digest is known into a file. Raises NotFound, Corrupt, Unavailable."""
+    """Write an object whose digest is known into a file. Raises NotFound, Corrupt, Unavailable."""
 
     def read() -> None:
         store.get_file(key, target)
@@ -121,7 +121,7 @@ def _check_digest(store: ObjectStore, key: str, found: str, sha256: str) -> None
 
 
 def is_folder(store: ObjectStore, prefix: str, digest: str) -> bool:
-    """Whether the folder at `prefix`, which is whole, is the one of this digest. Raises NotFound, Unavailable."""
+    """Return whether the whole folder at `prefix` is the one of this digest. Raises NotFound, Unavailable."""
     try:
         read_object(store, f"{prefix}/{MANIFEST}", digest, QUICK_RETRY_PAUSES)
     except Corrupt:
@@ -137,7 +137,7 @@ def delete_prefix(store: ObjectStore, prefix: str) -> None:
 
 
 def prefix_of(uri: str) -> str:
-    """Where a model reference lies in the store: `store:x` is x, `sha256:D` is models/D. Raises InvalidInput."""
+    """Return where a model reference lies in the store: `store:x` is x, `sha256:D` is models/D. Raises InvalidInput."""
     scheme, _, rest = uri.partition(":")
     if scheme == "store":
         return check_key(rest)
@@ -179,7 +179,7 @@ def fetch_folder(store: ObjectStore, prefix: str, files: dict[str, FileEntry], i
 
 
 def verify_folder(path: Path, files: dict[str, FileEntry]) -> bool:
-    """True when every file of the manifest is there with its size and digest."""
+    """Return whether every file of the manifest is there with its size and digest."""
     try:
         return all(
             (path / name).stat().st_size == entry.size and file_sha256(path / name) == entry.sha256
@@ -208,7 +208,7 @@ class FolderCache:
         self._verified: set[str] = set()
 
     def fetch(self, uri: str, digest: str) -> Path:
-        """A local folder with the files of `uri`, each checked against the manifest whose sha256 is `digest`.
+        """Return a local folder with the files of `uri`, each checked against the manifest whose sha256 is `digest`.
 
         `file:///ABS` is returned as it is. Raises InvalidInput (reference), NotFound, Corrupt, Unavailable.
         """

@@ -22,6 +22,10 @@ class ObjectStat:
 class ObjectStore(Protocol):
     """A flat map from keys to bytes, strongly consistent for GET and LIST, with atomic creation.
 
+        store = open_store(config.storage)
+        mine = store.put_if_absent("jobs/j-1/spec.json", document)
+        keys = [stat.key for stat in store.list("jobs/")]
+
     Calls block and are safe from several threads. Retries with a bounded total wait happen inside. Every method
     raises InvalidInput for a key that is not plain (`keys.check_key`) and Unavailable when the store cannot be
     reached, refuses access or is full. Keys are never both an object and a folder: `a` and `a/b` cannot both exist.
@@ -29,7 +33,7 @@ class ObjectStore(Protocol):
 
     @property
     def name(self) -> str:
-        """What this store is, for messages: `local folder /x`, `s3 http://host:9000/bucket`."""
+        """Return what this store is, for messages: `local folder /x`, `s3 http://host:9000/bucket`."""
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -61,7 +65,7 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
-        """Objects whose key starts with `prefix` and is above `start_after`, in order of the keys' UTF-8 bytes."""
+        """List the objects whose key starts with `prefix` and is above `start_after`, by the keys' UTF-8 bytes."""
         ...
 
     def delete(self, key: str) -> None:
@@ -69,7 +73,7 @@ class ObjectStore(Protocol):
         ...
 
     def stat(self, key: str) -> ObjectStat | None:
-        """Size and time of an object, None when there is none."""
+        """Return size and time of an object, None when there is none."""
         ...
 
 

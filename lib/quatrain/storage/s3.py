@@ -237,7 +237,7 @@ class S3Store(ObjectStore):
             response.release_conn()
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes; after a failure it asks for the rest of the same version. Raises NotFound, Corrupt."""
+        """Yield the object's bytes; after a failure the rest of the same version. Raises NotFound, Corrupt."""
         check_key(key)
         patience = self._patience(f"read {key}")
         offset, total, etag = 0, -1, ""

@@ -66,12 +66,12 @@ class Patience:
         time.sleep(pause)
 
     def progressed(self) -> None:
-        """Part of the work is done: the next failure is a first one."""
+        """Note that a part of the work is done: the next failure is a first one."""
         self._until = None
         self._failures = 0
 
     def refusal(self, error: Exception) -> QuatrainError:
-        """What to tell the caller."""
+        """Return the error for the caller."""
         message = f"{self._store}: {self._operation}: {_explain(error)}"
         if isinstance(error, S3Error) and (error.code == "NoSuchBucket" or error.code in _ACCESS_CODES):
             return S3Refused(message, error.code)
@@ -79,7 +79,7 @@ class Patience:
 
 
 def is_transient(error: Exception) -> bool:
-    """True when the same request may succeed a little later."""
+    """Return whether the same request may succeed a little later."""
     if isinstance(error, S3Error):
         if error.code in _FULL_CODES:
             return False
@@ -90,7 +90,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_missing(error: Exception) -> bool:
-    """True when the object is not there."""
+    """Return whether the object is not there."""
     return isinstance(error, S3Error) and error.code in ("NoSuchKey", "NotFound")
 
 

@@ -37,8 +37,11 @@ class ModelFacts:
 
 
 def check_model_folder(folder: Path) -> ModelFacts:
-    """Raises InvalidData naming the file and what is wrong: missing or broken config, weights that are pickles, absent,
-    corrupt or not all there, or code that the folder wants to run."""
+    """Check a model folder and return what its files say.
+
+    Raises InvalidData naming the file and what is wrong: missing or broken config, weights that are pickles, absent,
+    corrupt or not all there, or code that the folder wants to run.
+    """
     if not folder.is_dir():
         raise InvalidData(f"The model folder {folder} does not exist.")
     config = read_json(folder / "config.json")
@@ -124,14 +127,14 @@ def read_offset(folder: Path) -> float:
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of a folder, by its slash path, is kept with the model: not hidden, no other kind of weights."""
+    """Return whether a file, by its slash path, is kept with the model: not hidden, no other kind of weights."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") for part in path.parts)
     return not hidden and path.suffix not in _OTHER_WEIGHTS and name != "manifest.json"
 
 
 def no_weights(folder: Path | str, names: Iterable[str]) -> InvalidData:
-    """What is wrong with a folder that has files of these names and no safetensors."""
+    """Return what is wrong with a folder that has files of these names and no safetensors."""
     pickles = sorted(name for name in names if PurePosixPath(name).suffix in _PICKLES)
     if pickles:
         return InvalidData(

@@ -39,7 +39,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.filters["_together"] = _together
 
     def bound_filters(self) -> None:
-        """Bounds all filters that are there now."""
+        """Bound all filters that are there now."""
         self.filters = {name: bounded(function) for name, function in self.filters.items()}
         self.filters["replace"] = _replaced
         self.filters["format"] = _refused_format
@@ -54,19 +54,19 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """The operator on values whose result is not too large. Raises SecurityError."""
+        """Apply the operator, unless the result is too large. Raises SecurityError."""
         _tick()
         _check_operands(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """A call with bounded arguments and result. Raises SecurityError."""
+        """Call with bounded arguments and result. Raises SecurityError."""
         _check_method(__obj, args)
         return bounded(super().call)(__context, __obj, *args, **kwargs)
 
 
 def rendered(pieces: Callable[[], Iterable[str]]) -> str:
-    """The text that a template writes, within its time. Raises SecurityError."""
+    """Return the text that a template writes within its time. Raises SecurityError."""
     token = _until.set(time.thread_time() + SECONDS)
     try:
         written, letters = [], 0
@@ -96,7 +96,7 @@ def _together(values: list[Any]) -> str:
 
 
 def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which refuses arguments and results beyond the bounds."""
+    """Return the function with bounded arguments and results."""
 
     @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:

@@ -41,7 +41,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Reads a model folder.
+        """Read a model folder.
 
         Raises:
             InvalidData: no tokenizer.json, a broken file, remote code, or no end of sequence anywhere.
@@ -50,7 +50,7 @@ class Tokenizer:
         return cls(files, build_backends(files))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text as it is: no template, no special tokens added.
+        """Return the ids of the text as it is: no template, no special tokens added.
 
         Raises InvalidData for text that the tokenizer has no token for, not even an unknown one.
         """
@@ -61,15 +61,15 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids, special tokens left out."""
+        """Return the text of the ids, special tokens left out."""
         return self._backends.decoder.decode(list(ids), skip_special_tokens=True)
 
     def render(self, messages: Messages, add_generation_prompt: bool) -> str:
-        """The conversation as the chat template writes it. Raises InvalidData."""
+        """Return the conversation as the chat template writes it. Raises InvalidData."""
         return self._chat.render(messages, add_generation_prompt)
 
     def encode_prompt(self, prompt: str | Messages) -> list[int]:
-        """Ids of a prompt: a string as it is, messages through the template with the generation prompt."""
+        """Return the ids of a prompt: a string as it is, messages through the template with the generation prompt."""
         if isinstance(prompt, str):
             return self.encode(prompt)
         return self.encode(self.render(prompt, add_generation_prompt=True))
