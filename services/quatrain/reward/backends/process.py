@@ -20,8 +20,9 @@ from quatrain.reward.backends.replies import (
     read_loaded,
     read_returned,
 )
-from quatrain.reward.backends.sandbox import FOLDER_BYTES, Sandbox, message_of
+from quatrain.reward.backends.sandbox import FOLDER_BYTES, Sandbox
 from quatrain.reward.runner.frames import HEADER, encode_frame
+from quatrain.reward.runner.requests import CallRequest, LoadRequest
 from quatrain.telemetry.logging import get_logger
 
 ReplyT = TypeVar("ReplyT", Loaded, Returned)
@@ -81,10 +82,10 @@ class FunctionProcess:
         runner = cls(target, process, sandbox)
         loaded = False
         try:
-            confinement = None if sandbox is None else message_of(sandbox.confinement)
-            file = None if sandbox is None else str(sandbox.code)
-            load = {"target": target, "file": file, "confinement": confinement}
-            reply = await runner._exchange(load, timeout, read_loaded, loading=True)
+            load = LoadRequest(target)
+            if sandbox is not None:
+                load = LoadRequest(target, str(sandbox.code), sandbox.confinement)
+            reply = await runner._exchange(load, timeout, read_loaded)
             runner.code_digest, runner.enforced, loaded = reply.code_digest, reply.enforced, True
         finally:
             if not loaded:
@@ -101,9 +102,8 @@ class FunctionProcess:
     ) -> Returned:
         """Call the function with these columns and return what it returned. Raises CallFailed."""
         self._output.next_call()
-        message = {"columns": columns, "trainer_state": trainer_state, "timeout": timeout}
         read = partial(read_returned, samples=len(columns["prompts"]))
-        return await self._exchange(message, timeout, read, loading=False)
+        return await self._exchange(CallRequest(columns, trainer_state, timeout), timeout, read)
 
     async def close(self) -> None:
         """End the process and its children, and return when it and its folder are gone."""
@@ -128,14 +128,15 @@ class FunctionProcess:
                 await self._process.wait()
 
     async def _exchange(
-        self, message: dict[str, Any], timeout: float, read: Callable[[bytes], ReplyT | Failed], *, loading: bool
+        self, request: LoadRequest | CallRequest, timeout: float, read: Callable[[bytes], ReplyT | Failed]
     ) -> ReplyT:
-        """Send a message and read the answer. Raises CallFailed."""
+        """Send a request and read the answer. Raises CallFailed."""
+        loading = isinstance(request, LoadRequest)
         reply: ReplyT | Failed | None = None
         self._signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(timeout):
-                body = await self._send_and_receive(encode_frame(message))
+                body = await self._send_and_receive(encode_frame(request.to_json()))
             reply = None if body is None else read(body)
         except BadReply as error:
             raise CallFailed(f"sent an invalid answer: {error}", loading=loading) from error

@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from quatrain.reward.runner.confinement import Confinement
@@ -117,11 +117,6 @@ class SandboxFactory:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         python = {"PYTHONPATH": os.pathsep.join(self._readable), "PYTHONDONTWRITEBYTECODE": "1"}
         return kept | home | threads | python | {"MALLOC_ARENA_MAX": "2"}
-
-
-def message_of(confinement: Confinement) -> dict[str, object]:
-    """Return the confinement as it is sent to the runner."""
-    return asdict(confinement)
 
 
 def make_undumpable() -> None:

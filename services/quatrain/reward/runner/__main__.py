@@ -19,9 +19,10 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from quatrain.reward.runner.calling import BadReturn, call_function
-from quatrain.reward.runner.confinement import Confinement, NotConfined, confine
+from quatrain.reward.runner.confinement import NotConfined, confine
 from quatrain.reward.runner.frames import encode_frame, read_frame
 from quatrain.reward.runner.loading import BadFunction, load_function
+from quatrain.reward.runner.requests import CallRequest, LoadRequest
 
 ORPHAN_GRACE_SECONDS = 15.0
 """The service kills a hanging runner; this ends one that hangs after its service has died."""
@@ -31,20 +32,21 @@ def main() -> None:
     """Serve until the service closes the pipe."""
     requests, replies = _private_pipes()
     sys.excepthook = _LastMessage(replies)
-    load = read_frame(requests)
-    if load is None:
+    message = read_frame(requests)
+    if message is None:
         return
+    load = LoadRequest.from_json(message)
     # Before the first thread and before any foreign code: the restrictions do not hold for threads that already run.
-    enforced = {} if load["confinement"] is None else confine(Confinement.of(load["confinement"]))
-    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    enforced = {} if load.confinement is None else confine(load.confinement)
+    inbox: queue.SimpleQueue[CallRequest] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
-    function, digest = load_function(load["target"], load["file"])
+    function, digest = load_function(load.target, load.file)
     _send(replies, {"status": "loaded", "code_digest": digest, "enforced": enforced})
     with asyncio.Runner() as runner:
         while True:
-            message = inbox.get()
-            faulthandler.dump_traceback_later(message["timeout"] + ORPHAN_GRACE_SECONDS, exit=True, file=2)
-            reply = _answer(function, message, runner)
+            call = inbox.get()
+            faulthandler.dump_traceback_later(call.timeout + ORPHAN_GRACE_SECONDS, exit=True, file=2)
+            reply = _answer(function, call, runner)
             faulthandler.cancel_dump_traceback_later()
             _send(replies, reply)
 
@@ -59,15 +61,15 @@ def _private_pipes() -> tuple[io.RawIOBase, BinaryIO]:
     return requests, replies
 
 
-def _receive(requests: io.RawIOBase, inbox: "queue.SimpleQueue[dict[str, Any]]") -> None:
+def _receive(requests: io.RawIOBase, inbox: "queue.SimpleQueue[CallRequest]") -> None:
     """Read in its own thread, so that this process ends with the service even while the function runs."""
     while (message := read_frame(requests)) is not None:
-        inbox.put(message)
+        inbox.put(CallRequest(**message))
     os._exit(0)
 
 
-def _answer(function: Callable[..., Any], message: dict[str, Any], runner: asyncio.Runner) -> dict[str, Any]:
-    returned = call_function(function, message["columns"], message["trainer_state"], runner)
+def _answer(function: Callable[..., Any], call: CallRequest, runner: asyncio.Runner) -> dict[str, Any]:
+    returned = call_function(function, call.columns, call.trainer_state, runner)
     return {
         "status": "returned",
         "terms": returned.terms,

@@ -37,7 +37,7 @@ class Confinement:
     writable: tuple[str, ...]
 
     @classmethod
-    def of(cls, message: Mapping[str, Any]) -> "Confinement":
+    def from_json(cls, message: Mapping[str, Any]) -> "Confinement":
         """Return the confinement that a message holds."""
         paths = {name: tuple(message[name]) for name in ("readable", "writable")}
         return cls(**{**message, **paths})
