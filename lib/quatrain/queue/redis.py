@@ -290,7 +290,7 @@ def _client(url: str, timeout: float) -> Any:
 
 
 def _block(seconds: float) -> list[Any]:
-    """Redis takes BLOCK 0 for ever, so no wait is no BLOCK."""
+    """Return the option to block. Redis blocks without end at BLOCK 0, so no wait sends none."""
     return ["BLOCK", max(1, round(min(seconds, MAX_BLOCK) * 1000))] if seconds > 0 else []
 
 

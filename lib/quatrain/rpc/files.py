@@ -19,7 +19,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 class WatchedFiles:
-    """Some files, looked at once a second at most when somebody asks: no thread, no notification that can be missed.
+    """Some files, which are looked at when `changed` is called, at most once a second: there is no thread.
 
     Links are followed, so that the swap of a mounted Kubernetes Secret, which is one of links, is a change.
     """

@@ -208,7 +208,7 @@ class S3Store(ObjectStore):
         return True
 
     def _read_back(self, key: str) -> bytes | None:
-        """What lies under the key now, None when nothing does or nobody knows."""
+        """Return what lies under the key now, None if nothing does or it cannot be read."""
         try:
             response = self._client.get_object(self._bucket, key)
             try:
