@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST = 400
+MAX_LINES = 400
 FORBIDDEN = ("lib/quatrain/__init__.py", "services/quatrain/__init__.py", "orchestrator/quatrain/__init__.py")
 
 
@@ -17,8 +17,8 @@ def main() -> int:
         if name.startswith("lib/quatrain/v1/") or not (ROOT / name).exists():
             continue
         lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
-        if lines > LONGEST:
-            problems.append(f"{name}: {lines} lines, at most {LONGEST}: what would a reader split off?")
+        if lines > MAX_LINES:
+            problems.append(f"{name}: {lines} lines, at most {MAX_LINES}: what would a reader split off?")
     problems += [f"{name} hides the other two import roots" for name in FORBIDDEN if (ROOT / name).exists()]
     print("\n".join(problems) or "files: none too long")
     return 1 if problems else 0

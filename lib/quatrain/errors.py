@@ -10,7 +10,7 @@
     ├── WrongState              the request does not fit the state that the receiver is in
     │   ├── Fenced              a newer owner or attempt exists
     │   └── LearnerBusy
-    ├── Unauthenticated         the caller did not prove who he is
+    ├── Unauthenticated         the caller did not prove who they are
     ├── PermissionRefused
     ├── Overloaded              try again later
     ├── Unavailable             a peer, the store or the queue cannot be reached now

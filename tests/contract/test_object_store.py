@@ -3,7 +3,6 @@
 import secrets
 import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,18 +162,6 @@ def test_files_stream_in_and_out(store: ObjectStore, tmp_path: Path) -> None:
 
     assert (tmp_path / "deep" / "copy").read_bytes() == source.read_bytes()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["copy"], "no temporary file is left"
-
-
-def test_presigned_url_reads_without_credentials(store: ObjectStore) -> None:
-    store.put("a b/é", b"content")
-
-    url = store.presign("a b/é", 60)
-
-    if url is None:
-        assert isinstance(store, LocalStore | MemoryStore)
-        return
-    with urllib.request.urlopen(url, timeout=10) as response:
-        assert response.read() == b"content"
 
 
 @pytest.mark.parametrize(

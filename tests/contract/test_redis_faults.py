@@ -184,7 +184,7 @@ class Run:
 
     def took(self, leases: list[Lease]) -> None:
         self.leases += leases
-        self.seen.append([(lease.payload, lease.worker, lease.job, lease.deliveries) for lease in leases])
+        self.seen.append([(lease.payload, lease.worker, lease.job) for lease in leases])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

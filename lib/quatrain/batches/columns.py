@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from quatrain.errors import Corrupt
 
 # Rows of a row group; part of the bytes, so it never follows a library's default.
-ROW_GROUP_ROWS = 16384
+BATCH_ROW_GROUP, TABLE_ROW_GROUP = 1 << 14, 1 << 16
 
 
 def ragged_column(rows: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> pa.Array:
-    """A list column of rows of numbers, each cast to `dtype` (int32 or float32)."""
+    """Return a list column of rows of numbers, each cast to `dtype` (int32 or float32)."""
     offsets = np.zeros(len(rows) + 1, dtype=np.int32)
     if rows:
         np.cumsum([len(row) for row in rows], out=offsets[1:])
@@ -32,24 +32,24 @@ def ragged_column(rows: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> 
 
 
 def ragged_rows(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[npt.NDArray[Any]]:
-    """The rows of a list column as arrays of `dtype`, each a view of one shared array."""
+    """Return the rows of a list column as arrays of `dtype`, each a view of one shared array."""
     rows: list[npt.NDArray[Any]] = []
     for chunk in column.chunks:
         if chunk.null_count:
-            raise Corrupt("a list column of a batch holds nulls; the file was not written by Quatrain")
+            raise Corrupt("a list column holds nulls; the file was not written by Quatrain")
         offsets = chunk.offsets.to_numpy()
         values = chunk.values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
         rows.extend(values[start:end] for start, end in pairwise(offsets))
     return rows
 
 
-def write_parquet(arrays: Sequence[pa.Array], schema: pa.Schema) -> bytes:
-    """Parquet bytes of a table. Deterministic for equal columns and one version of pyarrow."""
+def write_parquet(arrays: Sequence[pa.Array], schema: pa.Schema, row_group: int = BATCH_ROW_GROUP) -> bytes:
+    """Return the Parquet bytes of a table. They are the same for equal columns and one version of pyarrow."""
     buffer = io.BytesIO()
     pq.write_table(
         pa.Table.from_arrays(list(arrays), schema=schema),
         buffer,
-        row_group_size=ROW_GROUP_ROWS,
+        row_group_size=row_group,
         version="2.6",
         data_page_version="1.0",
         compression="zstd",
@@ -62,17 +62,17 @@ def write_parquet(arrays: Sequence[pa.Array], schema: pa.Schema) -> bytes:
 
 
 def read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
-    """The table in `data`, columns in the schema's order. Raises Corrupt when it is no Parquet or lacks a column."""
+    """Return the table in `data`, columns in the schema's order. Raises Corrupt if it is not one of this schema."""
     try:
         table = pq.read_table(io.BytesIO(data))
         missing = [name for name in schema.names if name not in table.column_names]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Corrupt(f"{len(data)} bytes cannot be read as Parquet: {error}") from error
     if missing:
-        raise Corrupt(f"a batch file lacks the columns {', '.join(missing)}; it was not written by this version")
+        raise Corrupt(f"a table lacks the columns {', '.join(missing)}; it was not written by this version")
     try:
         table = table.select(schema.names).cast(schema)
         table.validate(full=True)
         return table
     except (pa.ArrowException, ValueError) as error:
-        raise Corrupt(f"a batch file has a column of another type: {error}") from error
+        raise Corrupt(f"a table has a column of another type: {error}") from error

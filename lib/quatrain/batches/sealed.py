@@ -89,14 +89,14 @@ class BatchRow:
 
 
 def write_batch(rows: Sequence[BatchRow]) -> bytes:
-    """Parquet bytes of a batch, rows in the given order. Equal rows give equal bytes."""
+    """Return the Parquet bytes of a batch, rows in the given order. Equal rows give equal bytes."""
     return write_parquet(
         [_column(rows, name, kind) for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)], SCHEMA
     )
 
 
 def read_batch(data: bytes) -> list[BatchRow]:
-    """The rows of a batch in their order. Raises Corrupt on bytes that write_batch did not make."""
+    """Return the rows of a batch in their order. Raises Corrupt on bytes that write_batch did not make."""
     table = read_parquet(data, SCHEMA)
     columns = [_values(table.column(name), name) for name in SCHEMA.names]
     return [BatchRow(*values) for values in zip(*columns, strict=True)]

@@ -32,14 +32,14 @@ class TokenRow:
 
 
 def write_tokens(rows: Sequence[TokenRow]) -> bytes:
-    """Parquet bytes of the rows in the given order. Equal rows give equal bytes."""
+    """Return the Parquet bytes of the rows in the given order. Equal rows give equal bytes."""
     ids = pa.array([row.rollout_id for row in rows], type=pa.string())
     lists = [ragged_column([getattr(row, name) for row in rows], np.float32) for name in _FLOAT_LISTS]
     return write_parquet([ids, *lists], SCHEMA)
 
 
 def read_tokens(data: bytes) -> list[TokenRow]:
-    """The rows in their order. Raises Corrupt on bytes that write_tokens did not make."""
+    """Return the rows in their order. Raises Corrupt on bytes that write_tokens did not make."""
     table = read_parquet(data, SCHEMA)
     lists = [ragged_rows(table.column(name), np.float32) for name in _FLOAT_LISTS]
     return [TokenRow(*values) for values in zip(table.column("rollout_id").to_pylist(), *lists, strict=True)]

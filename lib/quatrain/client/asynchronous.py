@@ -9,7 +9,7 @@ from typing import Any
 
 from quatrain.client.connection import CHECK_SECONDS, Connection, Credentials, new_request_id
 from quatrain.client.downloads import download_folder
-from quatrain.client.following import PATIENCE, follow, patiently
+from quatrain.client.following import PATIENCE, follow, retry_while_unavailable
 from quatrain.client.resources import (
     Artifact,
     Checkpoint,
@@ -169,7 +169,7 @@ class AsyncClient(Steering):
                         pass
         except TimeoutError as error:
             raise WaitTimedOut(f"job {job} has not finished within {timeout:g} s; it goes on") from error
-        return await patiently(lambda: self.get(job))
+        return await retry_while_unavailable(lambda: self.get(job))
 
     async def metrics(
         self, job: str, *, stage: str = "ppo", names: Sequence[str] = (), from_step: int = 0, to_step: int = 0

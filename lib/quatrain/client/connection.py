@@ -70,12 +70,12 @@ class Connection:
                 raise from_rpc_error(error, service=SERVICE, target=self.target) from error
 
     async def stream(
-        self, method: Any, request: Any, *, lost_after: float = LOST_AFTER_SECONDS, timeout: float | None = None
+        self, method: Any, request: Any, *, lost_after: float = LOST_AFTER_SECONDS
     ) -> AsyncGenerator[Any, None]:
         """The answers of a stream. Raises Unavailable when nothing comes for `lost_after` seconds."""
         request_id = new_request_id()
         with noted(request_id):
-            stream = method(request, timeout=timeout, metadata=self._metadata(request_id))
+            stream = method(request, metadata=self._metadata(request_id))
             async with contextlib.aclosing(
                 watched(stream, lost_after, service=SERVICE, target=self.target)
             ) as messages:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from quatrain.backoff import Backoff
 from quatrain.errors import Corrupt, NotFound, Unavailable
 
 PART = ".part"
 TRIES = 5
-FIRST_PAUSE = 0.2
+BACKOFF = Backoff(first=0.2, longest=5.0)
 
 
 class Chunk(Protocol):
@@ -58,7 +59,7 @@ async def download_folder(source: Source, folder: Path) -> list[Path]:
             failures = 0 if round.fetched else failures + 1
             if failures == TRIES:
                 raise
-            await asyncio.sleep(FIRST_PAUSE * 2**failures)
+            await asyncio.sleep(BACKOFF.pause(failures + 1))
             continue
         if not round.wrong:
             if not round.done:

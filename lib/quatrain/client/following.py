@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
+from quatrain.backoff import Backoff
 from quatrain.client.connection import Connection
 from quatrain.client.resources import Update, event_from, job_from
 from quatrain.errors import DeadlineExpired, Overloaded, Unavailable
@@ -13,8 +14,7 @@ from quatrain.v1 import job_pb2
 
 # Seconds for which the server may be away before following gives up, and the pauses between new tries.
 PATIENCE = 120.0
-FIRST_PAUSE = 0.2
-LONGEST_PAUSE = 5.0
+BACKOFF = Backoff(first=0.2, longest=5.0)
 
 T = TypeVar("T")
 
@@ -26,14 +26,14 @@ async def follow(
 
     Raises NotFound; Unavailable when the first connection fails, or when a later one stays down for `patience` seconds.
     """
-    revision, met, pause = after_revision, False, FIRST_PAUSE
+    revision, met, tries = after_revision, False, 0
     finished, away_since = False, None
     while True:
         try:
             request = job_pb2.WatchJobRequest(job_id=job, after_revision=revision)
             async with contextlib.aclosing(connection.stream(connection.jobs.WatchJob, request)) as messages:
                 async for message in messages:
-                    met, pause, away_since = True, FIRST_PAUSE, None
+                    met, tries, away_since = True, 0, None
                     update = _update_from(message)
                     # A revision that was seen before the line broke may come again.
                     if update is None or (update.event is not None and update.revision <= revision):
@@ -47,25 +47,25 @@ async def follow(
             # The job may have finished after the stream had ended: then the next stream has the terminal event.
             finished = await _finished(connection, job)
         except (Unavailable, Overloaded, DeadlineExpired):
-            # Not from the last message on: whoever reads the changes may have taken his time since.
+            # Not from the last message on: the reader of the changes may have taken its time since.
             away_since = away_since or time.monotonic()
             if not met or time.monotonic() - away_since > patience:
                 raise
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        tries += 1
+        await asyncio.sleep(BACKOFF.pause(tries))
 
 
-async def patiently(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
-    """The answer of a call that may be sent again. Raises Unavailable after `patience` seconds without the server."""
-    give_up, pause = time.monotonic() + patience, FIRST_PAUSE
+async def retry_while_unavailable(call: Callable[[], Awaitable[T]], patience: float = PATIENCE) -> T:
+    """Return the answer of a call that may be sent again. Raises Unavailable after `patience` seconds without one."""
+    give_up, tries = time.monotonic() + patience, 0
     while True:
         try:
             return await call()
         except (Unavailable, Overloaded, DeadlineExpired):
             if time.monotonic() > give_up:
                 raise
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        tries += 1
+        await asyncio.sleep(BACKOFF.pause(tries))
 
 
 def _update_from(message: job_pb2.WatchJobResponse) -> Update | None:

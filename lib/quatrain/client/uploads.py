@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from quatrain.backoff import Backoff
 from quatrain.client.connection import CHECK_SECONDS, Connection
 from quatrain.client.resources import Artifact, NamedModel
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidData, InvalidInput, Unavailable
@@ -16,9 +17,9 @@ from quatrain.v1 import artifact_pb2
 Request = artifact_pb2.UploadRequest
 
 CHUNK_BYTES = 2**20
-# Failed tries in a row that brought no byte further before an upload gives up, and seconds before the first new try.
+# Failed tries in a row that brought no byte further before an upload gives up, and the pauses after them.
 TRIES = 5
-FIRST_PAUSE = 0.2
+BACKOFF = Backoff(first=0.4, longest=5.0)
 # The slowest line that an upload may still end on in time, bytes a second.
 SLOWEST = 128 * 1024
 
@@ -47,7 +48,7 @@ async def upload_file(connection: Connection, path: Path) -> Artifact:
             failures += 1
             if failures == TRIES or reached < 0:
                 raise
-            await asyncio.sleep(FIRST_PAUSE * 2**failures)
+            await asyncio.sleep(BACKOFF.pause(failures))
 
 
 async def upload_model(connection: Connection, folder: Path, name: str) -> NamedModel:

@@ -7,7 +7,7 @@ from quatrain.errors import InvalidInput
 
 
 def ready_folder(folder: Path, setting: str) -> Path:
-    """The folder, which can be written to. Raises InvalidInput that names the setting it comes from."""
+    """Return the folder, made and writable. Raises InvalidInput that names the setting it comes from."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -22,7 +22,7 @@ def ready_folder(folder: Path, setting: str) -> Path:
 
 
 def temporary_folder() -> Path:
-    """Where temporary files go. Raises InvalidInput when none of the usual folders can be written to."""
+    """Return the folder of temporary files. Raises InvalidInput when none of the usual folders can be written to."""
     try:
         return Path(tempfile.gettempdir())
     except OSError as error:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from quatrain.config.printing import render
 from quatrain.config.schema import ProcessConfig, Section
-from quatrain.config.sources import Given, is_secret, read_environment, read_flags, read_yaml
+from quatrain.config.sources import ConfigValue, is_secret, read_environment, read_flags, read_yaml
 from quatrain.errors import FieldViolation, InvalidInput
 
 PREFIX = "QUATRAIN_"
@@ -27,12 +27,12 @@ class LoadedConfig:
     sources: Mapping[str, str]
 
     def render(self) -> str:
-        """YAML of all values with their sources as comments; secrets are masked."""
+        """Return YAML of all values with their sources as comments; secrets are masked."""
         return render(self.config, self.sources)
 
 
 def known_fields() -> dict[str, FieldInfo]:
-    """Dotted key of every field, in the order of the model."""
+    """Return the dotted key of every field, in the order of the model."""
     fields: dict[str, FieldInfo] = {}
     for section, info in ProcessConfig.model_fields.items():
         kind = info.annotation
@@ -43,7 +43,7 @@ def known_fields() -> dict[str, FieldInfo]:
 
 
 def load_config(process: str, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> LoadedConfig:
-    """Configuration of one process.
+    """Return the configuration of one process.
 
     `argv` excludes the program's name. `--print-config` prints every value with its source and exits with 0, `--help`
     lists all keys. Raises InvalidInput that names every wrong key or value at once.
@@ -54,7 +54,7 @@ def load_config(process: str, argv: Sequence[str], environ: Mapping[str, str] | 
     if flags.help:
         print(_help(process, fields))
         raise SystemExit(0)
-    given: dict[str, Given] = {}
+    given: dict[str, ConfigValue] = {}
     path = flags.config_path or env.get(f"{PREFIX}CONFIG")
     if path:
         given |= read_yaml(Path(path))
@@ -69,7 +69,7 @@ def load_config(process: str, argv: Sequence[str], environ: Mapping[str, str] | 
     return loaded
 
 
-def _validate(process: str, given: Mapping[str, Given], fields: Mapping[str, FieldInfo]) -> ProcessConfig:
+def _validate(process: str, given: Mapping[str, ConfigValue], fields: Mapping[str, FieldInfo]) -> ProcessConfig:
     violations = [
         FieldViolation(key, _unknown(key, fields, item.source)) for key, item in given.items() if key not in fields
     ]

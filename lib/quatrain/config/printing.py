@@ -13,7 +13,7 @@ MASK = "********"
 
 
 def render(config: ProcessConfig, sources: Mapping[str, str]) -> str:
-    """One line a value; a secret that is set is shown as asterisks, in a URL only its password."""
+    """Return one line for each value; a secret that is set is shown as asterisks, in a URL only its password."""
     lines: list[str] = []
     for section in ProcessConfig.model_fields:
         lines.append(f"{section}:")
@@ -26,7 +26,7 @@ def render(config: ProcessConfig, sources: Mapping[str, str]) -> str:
 
 
 def mask(value: Any) -> Any:
-    """Hides a secret; of a URL only the password, so that the host stays readable."""
+    """Hide a secret; of a URL only the password, so that the host stays readable."""
     if not value:
         return value
     if "://" in str(value):

@@ -19,7 +19,7 @@ def _process_id() -> str:
 
 
 def _launched(name: str, otherwise: int) -> int:
-    """What torchrun, or whoever does as it does, tells the processes that it starts."""
+    """Return what torchrun, or a launcher like it, tells the processes that it starts."""
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() else otherwise
 

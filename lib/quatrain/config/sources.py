@@ -14,8 +14,8 @@ PREFIX = "QUATRAIN_"
 
 
 @dataclass(frozen=True)
-class Given:
-    """A value as given, and where."""
+class ConfigValue:
+    """A value and its source: a file, the environment or a flag."""
 
     value: Any
     source: str
@@ -25,26 +25,26 @@ class Given:
 class Flags:
     """What the command line says."""
 
-    values: dict[str, Given] = field(default_factory=dict)
+    values: dict[str, ConfigValue] = field(default_factory=dict)
     config_path: str | None = None
     print_config: bool = False
     help: bool = False
 
 
 def is_secret(info: FieldInfo) -> bool:
-    """Whether the field's value must never be shown."""
+    """Return whether the field's value must never be shown."""
     extra = info.json_schema_extra
     return isinstance(extra, dict) and extra.get("secret") is True
 
 
 def from_text(text: str, info: FieldInfo | None) -> Any:
-    """The value that a text stands for: `null`, `none` and nothing mean None where the field allows that."""
+    """Return the value that a text stands for: `null`, `none` and nothing mean None where the field allows that."""
     optional = info is not None and type(None) in get_args(info.annotation)
     return None if optional and text.strip().lower() in ("", "null", "none") else text
 
 
-def read_yaml(path: Path) -> dict[str, Given]:
-    """Values of a YAML file. Raises InvalidInput that names file, line and what is wrong."""
+def read_yaml(path: Path) -> dict[str, ConfigValue]:
+    """Return the values of a YAML file. Raises InvalidInput that names file, line and what is wrong."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -58,7 +58,7 @@ def read_yaml(path: Path) -> dict[str, Given]:
         return {}
     if not isinstance(document, dict):
         raise InvalidInput(f"configuration file {path} must hold sections (server:, storage:, ...), not a bare value")
-    return {key: Given(value, f"file {path}") for key, value in _flatten(document)}
+    return {key: ConfigValue(value, f"file {path}") for key, value in _flatten(document)}
 
 
 def _flatten(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -69,18 +69,18 @@ def _flatten(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
             yield str(section), body
 
 
-def read_environment(environ: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> dict[str, Given]:
-    """Values of `QUATRAIN_SECTION__KEY`; secrets may also be `..._FILE`, a path whose contents are the value."""
-    values: dict[str, Given] = {}
+def read_environment(environ: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> dict[str, ConfigValue]:
+    """Return the values of `QUATRAIN_SECTION__KEY`; secrets may also be `..._FILE`, a path to the value."""
+    values: dict[str, ConfigValue] = {}
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or "__" not in name[len(PREFIX) :]:
             continue
         key = name[len(PREFIX) :].lower().replace("__", ".", 1)
         secret_key = key.removesuffix("_file")
         if key not in fields and secret_key in fields and is_secret(fields[secret_key]):
-            values[secret_key] = Given(_read_secret(name, text), f"file named by {name}")
+            values[secret_key] = ConfigValue(_read_secret(name, text), f"file named by {name}")
         else:
-            values.setdefault(key, Given(from_text(text, fields.get(key)), f"environment {name}"))
+            values.setdefault(key, ConfigValue(from_text(text, fields.get(key)), f"environment {name}"))
     return values
 
 
@@ -92,8 +92,8 @@ def _read_secret(name: str, path: str) -> str:
 
 
 def read_flags(argv: Sequence[str], fields: Mapping[str, FieldInfo]) -> Flags:
-    """Values of `--section.key=value` or `--section.key value`. Raises InvalidInput for anything else."""
-    values: dict[str, Given] = {}
+    """Return the values of `--section.key=value` or `--section.key value`. Raises InvalidInput for anything else."""
+    values: dict[str, ConfigValue] = {}
     config_path: str | None = None
     print_config = wants_help = False
     rest = iter(argv)
@@ -113,5 +113,5 @@ def read_flags(argv: Sequence[str], fields: Mapping[str, FieldInfo]) -> Flags:
                 config_path = value
             else:
                 key = name.replace("-", "_")
-                values[key] = Given(from_text(value, fields.get(key)), f"flag --{name}")
+                values[key] = ConfigValue(from_text(value, fields.get(key)), f"flag --{name}")
     return Flags(values, config_path, print_config, wants_help)

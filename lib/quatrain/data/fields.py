@@ -16,7 +16,7 @@ class BadRow(Exception):
 
 
 def text(row: dict[str, Any], column: str) -> str:
-    """The column as a string."""
+    """Return the column as a string."""
     value = _present(row, column)
     if not isinstance(value, str):
         raise BadRow(f"{column} must be text, not {_kind(value)}")
@@ -24,7 +24,7 @@ def text(row: dict[str, Any], column: str) -> str:
 
 
 def prompt(row: dict[str, Any], column: str = "prompt") -> Prompt:
-    """The column as a non-empty text or as messages."""
+    """Return the column as a non-empty text or as messages."""
     value = _present(row, column)
     if isinstance(value, list):
         return messages(value, column)
@@ -35,7 +35,7 @@ def prompt(row: dict[str, Any], column: str = "prompt") -> Prompt:
 
 
 def messages(value: Any, column: str) -> list[dict[str, str]]:
-    """A list of messages with role and content only."""
+    """Return a list of messages with role and content only."""
     if not isinstance(value, list) or not value:
         raise BadRow(f"{column} must be a list of at least one message, not {_kind(value)}")
     return [_message(item, f"{column}[{position}]") for position, item in enumerate(value)]
@@ -56,7 +56,7 @@ def _message(value: Any, where: str) -> dict[str, str]:
 
 
 def answer(row: dict[str, Any], column: str) -> str:
-    """A completion: a text, or a list of one assistant message."""
+    """Return a completion: a text, or a list of one assistant message."""
     value = _present(row, column)
     if isinstance(value, list):
         return only_assistant(messages(value, column), column)
@@ -64,7 +64,7 @@ def answer(row: dict[str, Any], column: str) -> str:
 
 
 def only_assistant(found: list[dict[str, str]], column: str) -> str:
-    """The content of the one assistant message that the list must be."""
+    """Return the content of the one assistant message that the list must be."""
     if len(found) != 1 or found[0]["role"] != "assistant":
         roles = ", ".join(message["role"] for message in found) or "nothing"
         raise BadRow(f"{column} must be one assistant message, it is {roles}")
@@ -72,7 +72,7 @@ def only_assistant(found: list[dict[str, str]], column: str) -> str:
 
 
 def split_transcript(value: str, column: str) -> tuple[str, str]:
-    """An hh-rlhf transcript at its last "\\n\\nAssistant:": (prompt with the mark, the answer after it)."""
+    """Return an hh-rlhf transcript at its last "\\n\\nAssistant:": (prompt with the mark, the answer after it)."""
     head, mark, tail = value.rpartition(HH_MARK)
     if not mark:
         raise BadRow(f'{column} has no "\\n\\nAssistant:"')
@@ -82,7 +82,7 @@ def split_transcript(value: str, column: str) -> tuple[str, str]:
 
 
 def margin(row: dict[str, Any]) -> float | None:
-    """The optional margin, a finite number from 0."""
+    """Return the optional margin, a finite number from 0."""
     value = row.get("margin")
     if value is None or value == "":
         return None
@@ -96,7 +96,7 @@ def margin(row: dict[str, Any]) -> float | None:
 
 
 def json_columns(row: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
-    """The other columns, which must be JSON values."""
+    """Return the other columns, which must be JSON values."""
     extra = {name: value for name, value in row.items() if name not in without}
     _check_depth(extra, MAX_DEPTH)
     try:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from quatrain.data.encoding import encode_completion
 from quatrain.data.records import Drop, PairRecord, Prompt, PromptRecord, Record, SftRecord
 from quatrain.digests import canonical_json
 from quatrain.text import Tokenizer
@@ -42,7 +41,7 @@ class Report:
     overlap: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, as `data validate -o json` prints them."""
+        """Return plain JSON values, as `data validate -o json` prints them."""
         return dataclasses.asdict(self)
 
 
@@ -54,7 +53,7 @@ def describe(
     max_length: int | None = None,
     held_out: Sequence[PromptRecord] | None = None,
 ) -> Report:
-    """The report with examples and, as far as the arguments allow, lengths, share truncated and overlap.
+    """Return the report with examples and, as far as the arguments allow, lengths, share truncated and overlap.
 
     max_length: longest record in tokens (prompts: longest prompt). Raises InvalidData when the template fails.
     """
@@ -72,13 +71,13 @@ def describe(
 
 
 def count_duplicates(records: Sequence[Record]) -> int:
-    """Records equal to an earlier one in everything but the line."""
+    """Return the number of records equal to an earlier one in everything but the line."""
     seen = {_fingerprint({**vars(record), "line": 0}) for record in records}
     return len(records) - len(seen)
 
 
 def count_overlap(prompts: Sequence[Prompt], held_out: Sequence[Prompt]) -> int:
-    """How many of the prompts also stand in the held-out set."""
+    """Return how many of the prompts also stand in the held-out set."""
     known = {_fingerprint(prompt) for prompt in held_out}
     return sum(_fingerprint(prompt) in known for prompt in prompts)
 
@@ -120,10 +119,10 @@ def _token_parts(record: Record, tokenizer: Tokenizer) -> dict[str, list[int]]:
     parts = {"prompt": tokenizer.encode_prompt(record.prompt)}
     match record:
         case SftRecord():
-            parts["completion"] = encode_completion(tokenizer, record.prompt, record.completion)
+            parts["completion"] = tokenizer.encode_completion(record.prompt, record.completion)
         case PairRecord():
-            parts["chosen"] = encode_completion(tokenizer, record.prompt, record.chosen)
-            parts["rejected"] = encode_completion(tokenizer, record.prompt, record.rejected)
+            parts["chosen"] = tokenizer.encode_completion(record.prompt, record.chosen)
+            parts["rejected"] = tokenizer.encode_completion(record.prompt, record.rejected)
     return parts
 
 

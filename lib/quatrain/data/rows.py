@@ -24,7 +24,7 @@ def read_rows(
     columns: dict[str, str] | None = None,
     dropped: list[Drop] | None = None,
 ) -> Iterator[Row]:
-    """Yields (line, row) in file order.
+    """Yield (line, row) in file order.
 
     Args:
         path: the file.
@@ -50,7 +50,7 @@ def read_rows(
 
 
 def detect_format(path: Path) -> str:
-    """jsonl, json, csv or parquet. Raises InvalidData when neither extension nor content tells."""
+    """Return jsonl, json, csv or parquet. Raises InvalidData when neither extension nor content tells."""
     known = _FORMATS.get(path.suffix.lower())
     with path.open("rb") as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -217,5 +217,5 @@ def _kind(value: object) -> str:
 
 
 def column_names(rows: Iterable[Row]) -> list[str]:
-    """Column names in the order in which they first occur."""
+    """Return the column names in the order in which they first occur."""
     return list(dict.fromkeys(name for _, row in rows for name in row))

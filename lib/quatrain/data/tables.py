@@ -11,27 +11,31 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from quatrain.data import parquet
-from quatrain.data.encoding import encode_completion
-from quatrain.data.parquet import Ids
+from quatrain.batches.columns import TABLE_ROW_GROUP, ragged_rows, read_parquet, write_parquet
 from quatrain.data.records import Drop, PairRecord, PromptRecord, SftRecord
-from quatrain.errors import InvalidData
+from quatrain.errors import Corrupt, InvalidData
 from quatrain.text import Tokenizer
 
-SFT_SCHEMA = pa.schema([("prompt_ids", parquet.IDS), ("completion_ids", parquet.IDS), ("line", pa.int64())])
+Ids = npt.NDArray[np.int32]
+"""Token ids of one row, shape [tokens]."""
+
+IDS = pa.list_(pa.int32())
+
+SFT_SCHEMA = pa.schema([("prompt_ids", IDS), ("completion_ids", IDS), ("line", pa.int64())])
 PAIRS_SCHEMA = pa.schema(
     [
-        ("chosen_ids", parquet.IDS),
-        ("rejected_ids", parquet.IDS),
+        ("chosen_ids", IDS),
+        ("rejected_ids", IDS),
         ("prompt_length", pa.int32()),
         ("margin", pa.float64()),
         ("line", pa.int64()),
     ]
 )
 PROMPTS_SCHEMA = pa.schema(
-    [("prompt_ids", parquet.IDS), ("prompt_json", pa.string()), ("extra_json", pa.string()), ("line", pa.int64())]
+    [("prompt_ids", IDS), ("prompt_json", pa.string()), ("extra_json", pa.string()), ("line", pa.int64())]
 )
 
 
@@ -74,7 +78,7 @@ class PromptTable:
 
 
 def prepare_sft(records: Sequence[SftRecord], tokenizer: Tokenizer, max_length: int) -> Prepared:
-    """SFT rows of at most max_length tokens (prompt and completion). A longer row is cut at its end and gets no EOS.
+    """Return SFT rows of at most max_length tokens. A longer row is cut at its end and gets no EOS.
 
     Raises InvalidData when no row is left.
     """
@@ -84,7 +88,7 @@ def prepare_sft(records: Sequence[SftRecord], tokenizer: Tokenizer, max_length: 
     for record in records:
         try:
             prompt = tokenizer.encode_prompt(record.prompt)
-            completion = encode_completion(tokenizer, record.prompt, record.completion)
+            completion = tokenizer.encode_completion(record.prompt, record.completion)
         except InvalidData as error:
             dropped.append(Drop(record.line, error.message))
             continue
@@ -96,15 +100,15 @@ def prepare_sft(records: Sequence[SftRecord], tokenizer: Tokenizer, max_length: 
         rows.append((_ids(prompt), _ids(completion[:room]), record.line))
     _refuse_empty(rows, dropped)
     columns = [
-        pa.array([row[0] for row in rows], parquet.IDS),
-        pa.array([row[1] for row in rows], parquet.IDS),
+        pa.array([row[0] for row in rows], IDS),
+        pa.array([row[1] for row in rows], IDS),
         pa.array([row[2] for row in rows], pa.int64()),
     ]
-    return Prepared(parquet.write(columns, SFT_SCHEMA), len(rows), _notes(dropped, truncated))
+    return Prepared(write_parquet(columns, SFT_SCHEMA, TABLE_ROW_GROUP), len(rows), _notes(dropped, truncated))
 
 
 def prepare_pairs(records: Sequence[PairRecord], tokenizer: Tokenizer, max_length: int) -> Prepared:
-    """Pair rows whose sides (prompt, answer, EOS) have at most max_length tokens; a longer side is cut at its end.
+    """Return pair rows whose sides (prompt, answer, EOS) have at most max_length tokens; a longer side is cut.
 
     Raises InvalidData when no row is left.
     """
@@ -115,7 +119,7 @@ def prepare_pairs(records: Sequence[PairRecord], tokenizer: Tokenizer, max_lengt
         try:
             prompt = tokenizer.encode_prompt(record.prompt)
             sides = [
-                prompt + encode_completion(tokenizer, record.prompt, text) for text in (record.chosen, record.rejected)
+                prompt + tokenizer.encode_completion(record.prompt, text) for text in (record.chosen, record.rejected)
             ]
         except InvalidData as error:
             dropped.append(Drop(record.line, error.message))
@@ -130,13 +134,13 @@ def prepare_pairs(records: Sequence[PairRecord], tokenizer: Tokenizer, max_lengt
             rows.append((_ids(chosen), _ids(rejected), len(prompt), record.margin, record.line))
     _refuse_empty(rows, dropped)
     columns = [
-        pa.array([row[0] for row in rows], parquet.IDS),
-        pa.array([row[1] for row in rows], parquet.IDS),
+        pa.array([row[0] for row in rows], IDS),
+        pa.array([row[1] for row in rows], IDS),
         pa.array([row[2] for row in rows], pa.int32()),
         pa.array([row[3] for row in rows], pa.float64()),
         pa.array([row[4] for row in rows], pa.int64()),
     ]
-    return Prepared(parquet.write(columns, PAIRS_SCHEMA), len(rows), _notes(dropped, truncated))
+    return Prepared(write_parquet(columns, PAIRS_SCHEMA, TABLE_ROW_GROUP), len(rows), _notes(dropped, truncated))
 
 
 def prepare_prompts(
@@ -145,7 +149,7 @@ def prepare_prompts(
     max_prompt_length: int,
     truncate: str = "refuse",
 ) -> Prepared:
-    """Prompt rows of at most max_prompt_length tokens; `left` cuts the beginning of a longer one.
+    """Return prompt rows of at most max_prompt_length tokens; `left` cuts the beginning of a longer one.
 
     Raises InvalidData: a longer prompt under `refuse` (the message names lines and lengths), or no row left.
     """
@@ -172,12 +176,12 @@ def prepare_prompts(
         )
     _refuse_empty(rows, dropped)
     columns = [
-        pa.array([ids for ids, _ in rows], parquet.IDS),
+        pa.array([ids for ids, _ in rows], IDS),
         pa.array([_json(record.prompt) for _, record in rows], pa.string()),
         pa.array([_json(record.extra) for _, record in rows], pa.string()),
         pa.array([record.line for _, record in rows], pa.int64()),
     ]
-    return Prepared(parquet.write(columns, PROMPTS_SCHEMA), len(rows), _notes(dropped, len(too_long)))
+    return Prepared(write_parquet(columns, PROMPTS_SCHEMA, TABLE_ROW_GROUP), len(rows), _notes(dropped, len(too_long)))
 
 
 def _ids(ids: list[int]) -> Ids:
@@ -212,19 +216,21 @@ def _notes(dropped: Sequence[Drop], truncated: int) -> tuple[str, ...]:
 
 
 def read_sft(data: bytes) -> SftTable:
-    """The table that prepare_sft wrote. Raises Corrupt."""
-    table = parquet.read(data, SFT_SCHEMA)
+    """Return the table that prepare_sft wrote. Raises Corrupt."""
+    table = _read(data, SFT_SCHEMA)
     return SftTable(
-        parquet.id_rows(table, "prompt_ids"), parquet.id_rows(table, "completion_ids"), table["line"].to_pylist()
+        ragged_rows(table["prompt_ids"], np.int32),
+        ragged_rows(table["completion_ids"], np.int32),
+        table["line"].to_pylist(),
     )
 
 
 def read_pairs(data: bytes) -> PairTable:
-    """The table that prepare_pairs wrote. Raises Corrupt."""
-    table = parquet.read(data, PAIRS_SCHEMA, nullable=("margin",))
+    """Return the table that prepare_pairs wrote. Raises Corrupt."""
+    table = _read(data, PAIRS_SCHEMA, nullable=("margin",))
     return PairTable(
-        parquet.id_rows(table, "chosen_ids"),
-        parquet.id_rows(table, "rejected_ids"),
+        ragged_rows(table["chosen_ids"], np.int32),
+        ragged_rows(table["rejected_ids"], np.int32),
         table["prompt_length"].to_pylist(),
         table["margin"].to_pylist(),
         table["line"].to_pylist(),
@@ -232,11 +238,18 @@ def read_pairs(data: bytes) -> PairTable:
 
 
 def read_prompts(data: bytes) -> PromptTable:
-    """The table that prepare_prompts wrote. Raises Corrupt."""
-    table = parquet.read(data, PROMPTS_SCHEMA)
+    """Return the table that prepare_prompts wrote. Raises Corrupt."""
+    table = _read(data, PROMPTS_SCHEMA)
     return PromptTable(
-        parquet.id_rows(table, "prompt_ids"),
+        ragged_rows(table["prompt_ids"], np.int32),
         table["prompt_json"].to_pylist(),
         table["extra_json"].to_pylist(),
         table["line"].to_pylist(),
     )
+
+
+def _read(data: bytes, schema: pa.Schema, nullable: Sequence[str] = ()) -> pa.Table:
+    table = read_parquet(data, schema)
+    if any(table[name].null_count for name in schema.names if name not in nullable):
+        raise Corrupt("the prepared table has nulls where values are needed")
+    return table

@@ -10,8 +10,8 @@ from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.joblog.view import JobView
 from quatrain.storage import ObjectStore
-from quatrain.storage.listing import PAGE
-from quatrain.storage.rereading import SHORT_PAUSES, reread
+from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
+from quatrain.storage.protocol import PAGE
 
 Mark = tuple[float, int]
 """Time and size of an index entry: another one means that somebody wished something of the job."""
@@ -51,7 +51,7 @@ def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> boo
 
 def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
     """The document that the job was created with. Raises NotFound without such a job, Corrupt when it is damaged."""
-    return reread(lambda: _spec(store, job), SHORT_PAUSES)
+    return retry_corrupt_reads(lambda: _spec(store, job), QUICK_RETRY_PAUSES)
 
 
 def _spec(store: ObjectStore, job: str) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog.events import Event, event_key, parse_event
 from quatrain.storage import ObjectStore
-from quatrain.storage.rereading import SHORT_PAUSES, reread
+from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 
 
 def event_at(store: ObjectStore, key: str) -> Event:
     """The event at `key`. Raises NotFound, Corrupt, Unavailable."""
-    return reread(lambda: parse_event(store.get(key), key), SHORT_PAUSES)
+    return retry_corrupt_reads(lambda: parse_event(store.get(key), key), QUICK_RETRY_PAUSES)
 
 
 def read_event(store: ObjectStore, job: str, revision: int) -> Event:

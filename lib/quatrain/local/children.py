@@ -5,11 +5,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quatrain.backoff import Backoff
 from quatrain.local.layout import ProcessPlan
 from quatrain.local.state import ProcessRecord, record_of
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 20.0
+BACKOFF = Backoff(first=1.0, longest=20.0)
 HEALTHY_SECONDS = 30.0
 """A child that ran this long is started again at once when it ends."""
 
@@ -23,7 +23,7 @@ class Child:
     restarts: int = 0
     _process: "subprocess.Popen[bytes] | None" = None
     _started: float = 0.0
-    _pause: float = FIRST_PAUSE_SECONDS
+    _early_ends: int = 0
     _not_before: float = field(default=0.0)
 
     def start(self) -> None:
@@ -47,11 +47,8 @@ class Child:
             return False
         now = time.monotonic()
         if self._not_before == 0.0:
-            lived = now - self._started
-            self._pause = (
-                FIRST_PAUSE_SECONDS if lived > HEALTHY_SECONDS else min(self._pause * 2, LONGEST_PAUSE_SECONDS)
-            )
-            self._not_before = now + (0.0 if lived > HEALTHY_SECONDS else self._pause)
+            self._early_ends = 0 if now - self._started > HEALTHY_SECONDS else self._early_ends + 1
+            self._not_before = now + (BACKOFF.pause(self._early_ends) if self._early_ends else 0.0)
         if now < self._not_before:
             return False
         self._not_before = 0.0

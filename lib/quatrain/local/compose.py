@@ -32,7 +32,7 @@ LAST = ("orchestrator", "rollout")
 API_PORT = 50050
 READY_SECONDS = 600
 PROBE_SECONDS = 30.0
-LONGEST_SECONDS = 2.0 * READY_SECONDS
+MAX_SECONDS = 2.0 * READY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ def _run(home: Path, *arguments: str) -> str:
     command = [*_command(home), *arguments]
     try:
         done = subprocess.run(
-            command, env=_environment(), stdout=subprocess.PIPE, text=True, check=False, timeout=LONGEST_SECONDS
+            command, env=_environment(), stdout=subprocess.PIPE, text=True, check=False, timeout=MAX_SECONDS
         )
     except subprocess.TimeoutExpired:
         raise Unavailable(
-            f"`compose {arguments[0]}` has not ended after {LONGEST_SECONDS:.0f} s; does its engine answer?"
+            f"`compose {arguments[0]}` has not ended after {MAX_SECONDS:.0f} s; does its engine answer?"
         ) from None
     if done.returncode != 0:
         raise Unavailable(

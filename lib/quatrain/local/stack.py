@@ -21,7 +21,7 @@ from quatrain.rpc.files import write_whole
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.1
 
-# Paths that a person may have given relative to where he stands; the processes stand elsewhere.
+# Paths that a person may have given relative to their folder; the processes run in another one.
 PATHS = (
     "QUATRAIN_CONFIG",
     "QUATRAIN_TOKEN_FILE",

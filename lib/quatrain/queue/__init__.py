@@ -4,7 +4,7 @@ Nothing here lasts and nothing here decides: a wiped queue costs time, because t
 missing again, and duplicates are harmless, because the owner collects by rollout id.
 """
 
-from quatrain.queue.opening import QueueSettings, open_queue
+from quatrain.queue.opening import open_queue
 from quatrain.queue.protocol import Backlog, Lease, RolloutQueue
 
-__all__ = ["Backlog", "Lease", "QueueSettings", "RolloutQueue", "open_queue"]
+__all__ = ["Backlog", "Lease", "RolloutQueue", "open_queue"]

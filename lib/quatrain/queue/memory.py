@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 from quatrain.queue.names import check_name
-from quatrain.queue.protocol import Backlog, Lease
+from quatrain.queue.protocol import Backlog, Lease, RolloutQueue
 
 
 @dataclass
 class _Held:
     worker: str
     since: float
-    deliveries: int
 
 
 @dataclass
@@ -29,7 +30,7 @@ class _Pool:
     """When each worker was last given a task or renewed one."""
 
 
-class MemoryQueue:
+class MemoryQueue(RolloutQueue):
     """A `RolloutQueue` in dicts. Share one instance; two instances share nothing. Times are monotonic seconds."""
 
     def __init__(self) -> None:
@@ -44,24 +45,25 @@ class MemoryQueue:
         self._owners: dict[str, tuple[str, float]] = {}
         self._sentinel = secrets.token_hex(8)
 
+    @override
     async def check(self) -> None:
-        """Always fit."""
+        """Do nothing: it is always fit."""
 
+    @override
     async def open_job(self, job: str) -> None:
-        """See `RolloutQueue.open_job`."""
         self._jobs.setdefault(check_name("job", job), {})
 
+    @override
     async def close_job(self, job: str) -> None:
-        """See `RolloutQueue.close_job`."""
         self._jobs.pop(check_name("job", job), None)
         self._owners.pop(job, None)
 
+    @override
     async def is_open(self, job: str) -> bool:
-        """See `RolloutQueue.is_open`."""
         return check_name("job", job) in self._jobs
 
+    @override
     async def add_task(self, pool: str, job: str, payload: bytes) -> str:
-        """See `RolloutQueue.add_task`."""
         check_name("job", job)
         entry_id = self._next_id()
         self._pool(pool).tasks[entry_id] = (job, bytes(payload))
@@ -69,36 +71,36 @@ class MemoryQueue:
         await self._announce()
         return entry_id
 
+    @override
     async def gone(self, pool: str, entry_ids: Sequence[str]) -> list[str]:
-        """See `RolloutQueue.gone`."""
         return [entry_id for entry_id in entry_ids if entry_id not in self._pool(pool).tasks]
 
+    @override
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
-        """See `RolloutQueue.lease`."""
         check_name("worker", worker)
         check_name("pool", pool)
         await self._wait(lambda: bool(self._pool(pool).waiting), block)
         state = self._pool(pool)
         taken = [state.waiting.popleft() for _ in range(min(count, len(state.waiting)))]
-        return [self._hold_task(pool, entry_id, worker, 1) for entry_id in taken]
+        return [self._hold_task(pool, entry_id, worker) for entry_id in taken]
 
+    @override
     async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
-        """See `RolloutQueue.reclaim`."""
         check_name("worker", worker)
         now = time.monotonic()
-        stale = [(entry_id, held) for entry_id, held in self._pool(pool).held.items() if now - held.since >= idle]
-        return [self._hold_task(pool, entry_id, worker, held.deliveries + 1) for entry_id, held in stale[:count]]
+        stale = [entry_id for entry_id, held in self._pool(pool).held.items() if now - held.since >= idle]
+        return [self._hold_task(pool, entry_id, worker) for entry_id in stale[:count]]
 
+    @override
     async def renew(self, lease: Lease) -> bool:
-        """See `RolloutQueue.renew`."""
         held = self._pool(lease.pool).held.get(lease.entry_id)
         if held is None or held.worker != lease.worker:
             return False
         held.since = self._pool(lease.pool).workers[lease.worker] = time.monotonic()
         return True
 
+    @override
     async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
-        """See `RolloutQueue.complete`."""
         state = self._pool(lease.pool)
         held = state.held.get(lease.entry_id)
         if held is None or held.worker != lease.worker:
@@ -109,58 +111,59 @@ class MemoryQueue:
             await self._announce()
         return True
 
+    @override
     async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
-        """See `RolloutQueue.read_results`."""
         check_name("job", job)
         await self._wait(lambda: bool(self._after(job, after)), block)
         return self._after(job, after)[:count]
 
+    @override
     async def delete_results(self, job: str, entry_ids: Sequence[str]) -> None:
-        """See `RolloutQueue.delete_results`."""
         for entry_id in entry_ids:
             self._jobs.get(job, {}).pop(entry_id, None)
 
+    @override
     async def hold(self, job: str, owner: str, ttl: float) -> bool:
-        """See `RolloutQueue.hold`."""
         check_name("owner", owner)
         if await self.holder(job) not in (None, owner):
             return False
         self._owners[job] = (owner, time.monotonic() + ttl)
         return True
 
+    @override
     async def holder(self, job: str) -> str | None:
-        """See `RolloutQueue.holder`."""
         owner, until = self._owners.get(check_name("job", job), ("", 0.0))
         return owner if time.monotonic() < until else None
 
+    @override
     async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
-        """See `RolloutQueue.holders`."""
         return {job: owner for job in jobs if (owner := await self.holder(job)) is not None}
 
+    @override
     async def release(self, job: str, owner: str) -> None:
-        """See `RolloutQueue.release`."""
         if await self.holder(job) == owner:
             del self._owners[job]
 
+    @override
     async def sentinel(self) -> str:
-        """See `RolloutQueue.sentinel`."""
         return self._sentinel
 
+    @override
     async def leave(self, pool: str, worker: str) -> bool:
-        """See `RolloutQueue.leave`."""
         check_name("worker", worker)
         return worker in self._forget(pool, 0.0, [worker])
 
+    @override
     async def forget_workers(self, pool: str, *, idle: float) -> list[str]:
-        """See `RolloutQueue.forget_workers`."""
         return sorted(self._forget(pool, idle, list(self._pool(pool).workers)))
 
+    @override
     async def backlog(self, pool: str) -> Backlog:
-        """See `RolloutQueue.backlog`."""
         return Backlog(len(self._pool(pool).waiting), len(self._pool(pool).held))
 
+    @override
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there are no connections."""
 
     def _pool(self, pool: str) -> _Pool:
         return self._pools.setdefault(check_name("pool", pool), _Pool())
@@ -177,12 +180,12 @@ class MemoryQueue:
         self._count += 1
         return f"{self._count}-0"
 
-    def _hold_task(self, pool: str, entry_id: str, worker: str, deliveries: int) -> Lease:
+    def _hold_task(self, pool: str, entry_id: str, worker: str) -> Lease:
         state = self._pool(pool)
         now = state.workers[worker] = time.monotonic()
-        state.held[entry_id] = _Held(worker, now, deliveries)
+        state.held[entry_id] = _Held(worker, now)
         job, payload = state.tasks[entry_id]
-        return Lease(pool, entry_id, worker, job, payload, deliveries)
+        return Lease(pool, entry_id, worker, job, payload)
 
     def _after(self, job: str, after: str) -> list[tuple[str, bytes]]:
         bound = _order(after)

@@ -19,20 +19,20 @@ def check_name(what: str, name: str) -> str:
 
 
 def tasks_key(pool: str) -> str:
-    """Stream of the pool's tasks."""
+    """Return the stream of the pool's tasks."""
     return f"quatrain:tasks:{check_name('pool', pool)}"
 
 
 def rollouts_key(job: str) -> str:
-    """Stream of the job's results."""
+    """Return the stream of the job's results."""
     return f"quatrain:rollouts:{check_name('job', job)}"
 
 
 def job_key(job: str) -> str:
-    """Present while the job accepts results."""
+    """Return the key that is present while the job accepts results."""
     return f"quatrain:job:{check_name('job', job)}"
 
 
 def owner_key(job: str) -> str:
-    """Who owns the job, with an expiry."""
+    """Return the key that holds who owns the job, with an expiry."""
     return f"quatrain:owner:{check_name('job', job)}"

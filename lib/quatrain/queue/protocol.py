@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Lease:
-    """A task that a worker holds. `deliveries` counts how often it was handed out, this time included.
+    """A task that a worker holds.
 
     `nonce` tells the task from one that got the same entry id after a wipe; the queue fills it in.
     """
@@ -17,7 +17,6 @@ class Lease:
     worker: str
     job: str
     payload: bytes
-    deliveries: int
     nonce: str = ""
 
 
@@ -32,13 +31,20 @@ class Backlog:
 class RolloutQueue(Protocol):
     """Tasks of pools, results of jobs, and the hint who owns a job. At-least-once; results are stored once per lease.
 
+        queue = open_queue(config.queue)
+        await queue.open_job("j-1")
+        await queue.add_task("default", "j-1", payload)
+        for lease in await queue.lease("default", "worker-1", count=1, block=1.0):
+            await queue.complete(lease, [work(lease.payload)])
+        results = await queue.read_results("j-1", "0", count=10, block=1.0)
+
     Every method raises Unavailable when the queue cannot be reached within its time-out, and InvalidInput for a name
     that is not plain. Blocking reads (`lease`, `read_results`) must not be cancelled: keep `block` short instead. One
     `lease` and one `read_results` may be under way at a time per worker and job; they do not hinder other calls.
     """
 
     async def check(self) -> None:
-        """Reachable and fit: one server (no cluster), version 7 or newer, never evicting. Else raises InvalidInput."""
+        """Raise InvalidInput unless the queue is fit: one server (no cluster), version 7 or newer, never evicting."""
         ...
 
     async def open_job(self, job: str) -> None:
@@ -50,7 +56,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def is_open(self, job: str) -> bool:
-        """Whether somebody wants results of this job: it was opened, and neither closed nor wiped since."""
+        """Return whether results of this job are wanted: it was opened, and neither closed nor wiped since."""
         ...
 
     async def add_task(self, pool: str, job: str, payload: bytes) -> str:
@@ -58,7 +64,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def gone(self, pool: str, entry_ids: Sequence[str]) -> list[str]:
-        """Those of these tasks that the queue does not hold any more: completed, or lost by it."""
+        """Return those of these tasks that the queue does not hold any more: completed, or lost by it."""
         ...
 
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
@@ -81,7 +87,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
-        """Results with their entry ids in the order they came, after an id (`0`: from the start).
+        """Return results with their entry ids in the order they came, after an id (`0`: from the start).
 
         Waits up to `block` seconds (Redis: at most 2) for the first. After a wipe read from `0` again.
         """
@@ -96,11 +102,11 @@ class RolloutQueue(Protocol):
         ...
 
     async def holder(self, job: str) -> str | None:
-        """Who owns the job, None when nobody said so within its ttl. A hint: only the epoch event decides."""
+        """Return who owns the job, None when no hold is valid. It is a hint: only the epoch event decides."""
         ...
 
     async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
-        """Owners of those of the jobs that have one, in one request."""
+        """Return the owners of those of the jobs that have one, in one request."""
         ...
 
     async def release(self, job: str, owner: str) -> None:
@@ -108,7 +114,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def sentinel(self) -> str:
-        """A random word that lives as long as the queue's contents: another word means that everything was wiped."""
+        """Return a random word that lives as long as the queue's contents: a new one means that they were wiped."""
         ...
 
     async def leave(self, pool: str, worker: str) -> bool:
@@ -123,7 +129,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def backlog(self, pool: str) -> Backlog:
-        """How many tasks of the pool there are."""
+        """Return how many tasks of the pool there are."""
         ...
 
     async def close(self) -> None:

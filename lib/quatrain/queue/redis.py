@@ -23,10 +23,11 @@ from redis.exceptions import (
     ResponseError,
     TimeoutError,
 )
+from typing_extensions import override
 
 from quatrain.errors import InvalidInput, Unavailable, untrusted
 from quatrain.queue.names import GROUP, SENTINEL, check_name, job_key, owner_key, rollouts_key, tasks_key
-from quatrain.queue.protocol import Backlog, Lease
+from quatrain.queue.protocol import Backlog, Lease, RolloutQueue
 from quatrain.queue.scripts import COMPLETE, FORGET_WORKERS, GONE, HOLD, RELEASE, RENEW
 
 MAX_BLOCK = 2.0  # seconds; a longer wait ends early with nothing, the caller asks again
@@ -39,7 +40,7 @@ _AT_ONCE = 1000
 T = TypeVar("T")
 
 
-class RedisQueue:
+class RedisQueue(RolloutQueue):
     """A `RolloutQueue` on one Redis server. Connects when first used. Use it from one event loop and close it there."""
 
     def __init__(self, url: str) -> None:
@@ -62,8 +63,8 @@ class RedisQueue:
         self._gone = self._redis.register_script(GONE)
         self._commands: set[asyncio.Task[Any]] = set()
 
+    @override
     async def check(self) -> None:
-        """See `RolloutQueue.check`."""
         info = await self._run("INFO")
         version = str(info.get("redis_version", "0"))
         if int(version.partition(".")[0]) < 7:
@@ -76,26 +77,26 @@ class RedisQueue:
         if info.get("maxmemory") and policy != "noeviction":
             raise InvalidInput(f"{self._name} evicts keys ({policy}); set maxmemory-policy to noeviction")
 
+    @override
     async def open_job(self, job: str) -> None:
-        """See `RolloutQueue.open_job`."""
         await self._run("SET", job_key(job), "open")
 
+    @override
     async def close_job(self, job: str) -> None:
-        """See `RolloutQueue.close_job`."""
         await self._run("DEL", job_key(job), rollouts_key(job), owner_key(job))
 
+    @override
     async def is_open(self, job: str) -> bool:
-        """See `RolloutQueue.is_open`."""
         return bool(await self._run("EXISTS", job_key(job)))
 
+    @override
     async def add_task(self, pool: str, job: str, payload: bytes) -> str:
-        """See `RolloutQueue.add_task`."""
         fields = ("job", check_name("job", job), "nonce", secrets.token_hex(8), "payload", payload)
         entry_id: bytes = await self._run("XADD", tasks_key(pool), "*", *fields)
         return entry_id.decode()
 
+    @override
     async def gone(self, pool: str, entry_ids: Sequence[str]) -> list[str]:
-        """See `RolloutQueue.gone`."""
         found: list[bytes] = []
         for start in range(0, len(entry_ids), _AT_ONCE):
             with self._errors():
@@ -103,8 +104,8 @@ class RedisQueue:
                 found += await self._shielded(self._gone(keys=keys, args=[GROUP, *some]))
         return [entry_id.decode() for entry_id in found]
 
+    @override
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
-        """See `RolloutQueue.lease`."""
         key = tasks_key(pool)
         command = ["XREADGROUP", "GROUP", GROUP, check_name("worker", worker), "COUNT", count]
         command += [*_block(block), "STREAMS", key, ">"]
@@ -112,10 +113,10 @@ class RedisQueue:
         if streams is None:  # never made, or wiped: with id 0 the group is given what was added meanwhile
             await self._make_group(key)
             streams = await self._read(command)
-        return [_lease(pool, worker, entry, 1) for _, entries in streams or () for entry in entries]
+        return [_lease(pool, worker, entry) for _, entries in streams or () for entry in entries]
 
+    @override
     async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
-        """See `RolloutQueue.reclaim`."""
         key, cursor = tasks_key(pool), b"0-0"
         entries: list[tuple[bytes, dict[bytes, bytes]]] = []
         command = ("XAUTOCLAIM", key, GROUP, check_name("worker", worker), max(0, round(idle * 1000)))
@@ -127,57 +128,54 @@ class RedisQueue:
             entries += reply[1]
             if cursor == b"0-0":
                 break
-        if not entries:
-            return []
-        deliveries = await self._deliveries(key, worker, [entry_id for entry_id, _ in entries])
-        return [_lease(pool, worker, entry, deliveries.get(entry[0], 1)) for entry in entries]
+        return [_lease(pool, worker, entry) for entry in entries]
 
+    @override
     async def renew(self, lease: Lease) -> bool:
-        """See `RolloutQueue.renew`."""
         with self._errors():
             return bool(await self._shielded(self._renew(keys=[tasks_key(lease.pool)], args=_holder(lease))))
 
+    @override
     async def complete(self, lease: Lease, results: Sequence[bytes]) -> bool:
-        """See `RolloutQueue.complete`."""
         keys = [tasks_key(lease.pool), rollouts_key(lease.job), job_key(lease.job)]
         with self._errors():
             return bool(await self._shielded(self._complete(keys=keys, args=[*_holder(lease), *results])))
 
+    @override
     async def read_results(self, job: str, after: str, *, count: int, block: float) -> list[tuple[str, bytes]]:
-        """See `RolloutQueue.read_results`."""
         streams = await self._read(["XREAD", "COUNT", count, *_block(block), "STREAMS", rollouts_key(job), after])
         return [(entry_id.decode(), fields[b"result"]) for _, entries in streams or () for entry_id, fields in entries]
 
+    @override
     async def delete_results(self, job: str, entry_ids: Sequence[str]) -> None:
-        """See `RolloutQueue.delete_results`."""
         for start in range(0, len(entry_ids), _AT_ONCE):
             await self._run("XDEL", rollouts_key(job), *entry_ids[start : start + _AT_ONCE])
 
+    @override
     async def hold(self, job: str, owner: str, ttl: float) -> bool:
-        """See `RolloutQueue.hold`."""
         with self._errors():
             args = [check_name("owner", owner), max(1, round(ttl * 1000))]
             return bool(await self._shielded(self._hold(keys=[owner_key(job)], args=args)))
 
+    @override
     async def holder(self, job: str) -> str | None:
-        """See `RolloutQueue.holder`."""
         owner: bytes | None = await self._run("GET", owner_key(job))
         return None if owner is None else owner.decode()
 
+    @override
     async def holders(self, jobs: Sequence[str]) -> dict[str, str]:
-        """See `RolloutQueue.holders`."""
         if not jobs:
             return {}
         owners: list[bytes | None] = await self._run("MGET", *map(owner_key, jobs))
         return {job: owner.decode() for job, owner in zip(jobs, owners, strict=True) if owner is not None}
 
+    @override
     async def release(self, job: str, owner: str) -> None:
-        """See `RolloutQueue.release`."""
         with self._errors():
             await self._shielded(self._release(keys=[owner_key(job)], args=[owner]))
 
+    @override
     async def sentinel(self) -> str:
-        """See `RolloutQueue.sentinel`."""
         for _ in range(_RETRIES + 1):
             await self._run("SET", SENTINEL, secrets.token_hex(8), "NX")
             word: bytes | None = await self._run("GET", SENTINEL)
@@ -185,16 +183,16 @@ class RedisQueue:
                 return word.decode()
         raise Unavailable(f"{self._name} loses {SENTINEL} as soon as it is written; who wipes it?")
 
+    @override
     async def leave(self, pool: str, worker: str) -> bool:
-        """See `RolloutQueue.leave`."""
         return bool(await self._forget(pool, 0.0, check_name("worker", worker)))
 
+    @override
     async def forget_workers(self, pool: str, *, idle: float) -> list[str]:
-        """See `RolloutQueue.forget_workers`."""
         return sorted(await self._forget(pool, idle, ""))
 
+    @override
     async def backlog(self, pool: str) -> Backlog:
-        """See `RolloutQueue.backlog`."""
         key, leased = tasks_key(pool), 0
         for group in await self._run_in_group("XINFO GROUPS", key) or ():
             if group["name"] == GROUP.encode():
@@ -203,8 +201,9 @@ class RedisQueue:
                     return Backlog(int(group["lag"]), leased)
         return Backlog(max(0, int(await self._run("XLEN", key)) - leased), leased)
 
+    @override
     async def close(self) -> None:
-        """See `RolloutQueue.close`. Waits for commands under way, at most the longest block time."""
+        """Close all connections, once running commands have ended or taken longer than they may."""
         if self._commands:
             await asyncio.wait(self._commands, timeout=MAX_BLOCK + 1)
         for command in self._commands:
@@ -257,18 +256,6 @@ class RedisQueue:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    async def _deliveries(self, key: str, worker: str, entry_ids: list[bytes]) -> dict[bytes, int]:
-        async def ask() -> list[Any]:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for entry_id in entry_ids:
-                    pipeline.execute_command("XPENDING", key, GROUP, entry_id, entry_id, 1, worker, parse_detail=True)
-                return list(await pipeline.execute(raise_on_error=False))
-
-        with self._errors():
-            replies = await self._shielded(ask())
-        found = [row for reply in replies if isinstance(reply, list) for row in reply]
-        return {row["message_id"]: int(row["times_delivered"]) for row in found}
-
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn what redis-py raises into our errors."""
@@ -303,7 +290,7 @@ def _client(url: str, timeout: float) -> Any:
 
 
 def _block(seconds: float) -> list[Any]:
-    """Redis takes BLOCK 0 for ever, so no wait is no BLOCK."""
+    """Return the option to block. Redis blocks without end at BLOCK 0, so no wait sends none."""
     return ["BLOCK", max(1, round(min(seconds, MAX_BLOCK) * 1000))] if seconds > 0 else []
 
 
@@ -311,10 +298,10 @@ def _holder(lease: Lease) -> list[Any]:
     return [GROUP, lease.entry_id, lease.worker, lease.nonce]
 
 
-def _lease(pool: str, worker: str, entry: tuple[bytes, dict[bytes, bytes]], deliveries: int) -> Lease:
+def _lease(pool: str, worker: str, entry: tuple[bytes, dict[bytes, bytes]]) -> Lease:
     entry_id, fields = entry
     job, nonce = fields[b"job"].decode(), fields[b"nonce"].decode()
-    return Lease(pool, entry_id.decode(), worker, job, fields[b"payload"], deliveries, nonce)
+    return Lease(pool, entry_id.decode(), worker, job, fields[b"payload"], nonce)
 
 
 def _is_missing(error: ResponseError) -> bool:

@@ -56,7 +56,7 @@ return 1
 """
 )
 
-# KEYS: tasks stream. ARGV: group, entry id, worker, nonce. JUSTID leaves the delivery count as it is.
+# KEYS: tasks stream. ARGV: group, entry id, worker, nonce.
 RENEW = (
     _HOLDER_OR_RETURN_0
     + """

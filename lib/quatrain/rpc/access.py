@@ -1,6 +1,6 @@
-"""Who calls, and which methods his role opens. The guard of a public server asks `Access` before it reads a request.
+"""Who calls, and which methods their role opens. The guard of a public server asks `Access` before it reads a request.
 
-Roles are ordered: a submitter may all that a viewer may, an admin everything. A method without an entry in the table of
+Roles are ordered: a submitter may do what a viewer may, an admin everything. A method without an entry in the table of
 roles is refused, so a new method is closed until somebody decides who may call it. What a caller may see of other
 people's things is the servicer's business; `caller()` tells it who asks.
 """
@@ -26,24 +26,24 @@ class Role(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """As people write it."""
+        """Return the role as people write it."""
         return self.name.lower()
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a token stands for. `tenants`: other principals whose jobs he may read; `*` means everybody's."""
+    """Who a token stands for. `tenants`: other principals whose jobs they may read; `*` means everybody's."""
 
     name: str
     role: Role
     tenants: frozenset[str] = frozenset()
 
     def may_read(self, owner: str) -> bool:
-        """Whether he sees what belongs to `owner`."""
+        """Return whether they may read what belongs to `owner`."""
         return self.may_change(owner) or owner in self.tenants or EVERY_TENANT in self.tenants
 
     def may_change(self, owner: str) -> bool:
-        """Whether what belongs to `owner` is his to change, as far as his role lets him change anything."""
+        """Return whether they may change what belongs to `owner`, as far as their role lets them change anything."""
         return self.role is Role.ADMIN or (bool(self.name) and self.name == owner)
 
 
@@ -55,12 +55,12 @@ _caller: ContextVar[Principal] = ContextVar("caller", default=_NOBODY)
 
 
 def caller() -> Principal:
-    """Who makes the call that the current task serves. Outside of a call nobody, who may see nothing."""
+    """Return who makes the call that the current task serves; outside of a call nobody, who may see nothing."""
     return _caller.get()
 
 
 def set_caller(principal: Principal) -> None:
-    """For the guard: each call has a context of its own, so nothing is taken back afterwards."""
+    """Set who calls. For the guard: each call has its own context, so nothing is taken back afterwards."""
     _caller.set(principal)
 
 
@@ -68,7 +68,7 @@ class Authenticator(Protocol):
     """Knows the valid tokens."""
 
     def principal_of(self, token: str) -> Principal:
-        """Who the token stands for. Raises Unauthenticated; the message never holds the token."""
+        """Return whom the token stands for. Raises Unauthenticated; the message never holds the token."""
         ...
 
 
@@ -81,13 +81,13 @@ class Access:
         self._tokens = tokens
 
     def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
-        """Who calls. Raises Unauthenticated without a valid bearer token."""
+        """Return who calls. Raises Unauthenticated without a valid bearer token."""
         if self._tokens is None:
             return LOCAL
         return self._tokens.principal_of(_bearer_token(metadata))
 
     def authorize(self, principal: Principal, method: str) -> None:
-        """Raises PermissionRefused unless the caller's role opens the method."""
+        """Raise PermissionRefused unless the caller's role opens the method."""
         needed = self._roles.get(method)
         if needed is None:
             raise PermissionRefused(f"{method} is open to nobody: it has no entry in the table of roles")

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 
 from quatrain.errors import InvalidInput
-from quatrain.rpc.files import LOOK_SECONDS, WatchedFiles
+from quatrain.rpc.files import POLL_SECONDS, WatchedFiles
 from quatrain.telemetry.logging import get_logger
 
 _log = get_logger(__name__)
@@ -42,7 +42,7 @@ class Pem:
 class Certificates:
     """One identity. Thread-safe: gRPC asks from its own threads."""
 
-    def __init__(self, files: CertificateFiles, *, every: float = LOOK_SECONDS) -> None:
+    def __init__(self, files: CertificateFiles, *, every: float = POLL_SECONDS) -> None:
         """Raises InvalidInput when a file is missing, is no PEM, or the key is not that of the certificate."""
         if (files.cert is None) != (files.key is None):
             raise InvalidInput("a certificate needs its key and a key its certificate: give both or none")
@@ -52,7 +52,7 @@ class Certificates:
         self._current = self._read()
 
     def current(self) -> Pem:
-        """The newest certificates that are whole. Files that do not fit together, as in the midst of a change, change
+        """Return the newest certificates that are whole. Files that do not fit together, as during a change, change
         nothing: they are looked at again when they change again."""
         with self._lock:
             if self._watched.changed():
@@ -104,7 +104,7 @@ class ServerTls:
     require_client: bool
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Asks for the newest certificate at every handshake."""
+        """Ask for the newest certificate at every handshake."""
         in_use = self.certificates.current()
 
         def fetch() -> grpc.ServerCertificateConfiguration | None:

@@ -16,6 +16,7 @@ from quatrain.rpc.certificates import ChannelTls
 from quatrain.rpc.rotation import open_transport
 
 MIB = 2**20
+MAX_MESSAGE_BYTES = 64 * MIB
 
 # Every method of these services may be sent twice. A learner is a stateful peer whose owner decides about each retry;
 # uploads resume by offset.
@@ -29,28 +30,18 @@ IDEMPOTENT_SERVICES = frozenset(
 )
 
 
-def open_channel(
-    target: str,
-    *,
-    service: str,
-    tls: ChannelTls | None = None,
-    retry: bool = True,
-    health_check: bool = False,
-    max_message_mib: int = 64,
-) -> grpc.aio.Channel:
-    """Channel to all addresses of a target, in turn.
+def open_channel(target: str, *, service: str, tls: ChannelTls | None = None) -> grpc.aio.Channel:
+    """Return a channel to all addresses of a target, in turn. It connects lazily.
 
-    `target` is `host:port`, `ip:port,ip:port,...` or `dns:///name:port`; `service` the full name of the service that
-    will be called; without `tls` in plaintext. `health_check` leaves out addresses whose health service says that they
-    do not serve. Raises InvalidInput for another form of target. Connects lazily and never blocks.
+    `target` is `host:port`, `ip:port,ip:port,...` or `dns:///name:port`; `service` is the full name of the service that
+    is called, and decides about retries; without `tls` in plaintext. Raises InvalidInput for another form of target.
     """
-    config = service_config(service, retry=retry, health_check=health_check)
-    options = [*channel_options(max_message_mib), ("grpc.service_config", json.dumps(config))]
+    options = [*channel_options(), ("grpc.service_config", json.dumps(service_config(service)))]
     return open_transport(grpc_target(target), options, tls)
 
 
 def grpc_target(target: str) -> str:
-    """The target in gRPC's own words. Raises InvalidInput if it has no port or is of an unknown form."""
+    """Return the target in gRPC's own words. Raises InvalidInput if it has no port or is of an unknown form."""
     if target.startswith("targets-file:"):
         raise InvalidInput(f"{target}: a file of targets is followed by a TargetPool, not by a single channel")
     if target.startswith("dns:///") and "," not in target:
@@ -80,26 +71,24 @@ def _multi_address(addresses: Sequence[str], target: str) -> str:
 
 
 def check_address(address: str, target: str) -> None:
-    """Raises InvalidInput unless `address` is `host:port`."""
+    """Raise InvalidInput unless `address` is `host:port`."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
         raise InvalidInput(f"{address!r} in target {target!r} is no host:port")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; a name other than localhost counts as reachable."""
+    """Return whether only this machine reaches the address; a name other than localhost counts as reachable."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def service_config(service: str, *, retry: bool, health_check: bool) -> dict[str, Any]:
-    """gRPC service config: round robin, and where wanted retries of UNAVAILABLE and health checking."""
+def service_config(service: str) -> dict[str, Any]:
+    """Return gRPC's service config: round robin, and retries of UNAVAILABLE for idempotent services."""
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    if health_check:
-        config["healthCheckConfig"] = {"serviceName": service}
-    if retry and service in IDEMPOTENT_SERVICES:
+    if service in IDEMPOTENT_SERVICES:
         config["methodConfig"] = [
             {
                 "name": [{"service": service}],
@@ -117,11 +106,11 @@ def service_config(service: str, *, retry: bool, health_check: bool) -> dict[str
     return config
 
 
-def channel_options(max_message_mib: int) -> list[tuple[str, Any]]:
-    """Options of every channel."""
+def channel_options() -> list[tuple[str, Any]]:
+    """Return the options of every channel."""
     return [
-        ("grpc.max_receive_message_length", max_message_mib * MIB),
-        ("grpc.max_send_message_length", max_message_mib * MIB),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 20_000),  # what gRPC's core really uses (seen in 1.80); its default is 60 s

@@ -46,12 +46,12 @@ _RECEIVED: dict[grpc.StatusCode, type[errors.QuatrainError]] = {
 
 
 def code_of(error: errors.QuatrainError) -> grpc.StatusCode:
-    """Status of an error: that of the nearest class in `STATUS`."""
+    """Return the status of an error: that of the nearest class in `STATUS`."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def to_status(error: errors.QuatrainError, request_id: str) -> status_pb2.Status:
-    """The error as `google.rpc.Status` with details."""
+    """Return the error as `google.rpc.Status` with details."""
     details: list[AnyMessage] = []
 
     def add(message: Message) -> None:
@@ -77,7 +77,7 @@ def to_status(error: errors.QuatrainError, request_id: str) -> status_pb2.Status
 
 
 def internal_status(request_id: str) -> status_pb2.Status:
-    """What a caller sees of a failure that nobody foresaw: nothing but the id under which the server logged it."""
+    """Return what a caller sees of an unforeseen failure: nothing but the id under which the server logged it."""
     request_info = AnyMessage()
     request_info.Pack(error_details_pb2.RequestInfo(request_id=request_id))
     return status_pb2.Status(
@@ -92,7 +92,7 @@ BROKEN_STREAM = "Internal error from Core"
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str, target: str) -> errors.QuatrainError:
-    """The error that a failed call stands for; its message names service and address.
+    """Return the error that a failed call stands for; its message names service and address.
 
     Unknown reasons fall back to the class of the status code, and codes without a class to QuatrainError.
     """

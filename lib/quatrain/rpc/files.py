@@ -7,31 +7,31 @@ from pathlib import Path
 
 from quatrain.errors import InvalidInput
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 _Stamp = tuple[int, int, int] | None
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces the file, whole or not at all. Raises OSError."""
+    """Replace the file, whole or not at all. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 class WatchedFiles:
-    """Some files, looked at once a second at most when somebody asks: no thread, no notification that can be missed.
+    """Some files, which are looked at when `changed` is called, at most once a second: there is no thread.
 
     Links are followed, so that the swap of a mounted Kubernetes Secret, which is one of links, is a change.
     """
 
-    def __init__(self, paths: Sequence[Path], every: float = LOOK_SECONDS) -> None:
+    def __init__(self, paths: Sequence[Path], every: float = POLL_SECONDS) -> None:
         self._paths = tuple(paths)
         self._every = every
         self._seen = self._stamps()
         self._next_look = time.monotonic() + every
 
     def changed(self) -> bool:
-        """Whether a file changed since the last time that this said so."""
+        """Return whether a file changed since this last returned True."""
         now = time.monotonic()
         if now < self._next_look:
             return False
@@ -43,7 +43,7 @@ class WatchedFiles:
         return True
 
     def read(self) -> list[bytes]:
-        """The contents of all of them. Raises InvalidInput naming the file that cannot be read."""
+        """Return the contents of all files. Raises InvalidInput naming the file that cannot be read."""
         contents = []
         for path in self._paths:
             try:

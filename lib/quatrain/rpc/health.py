@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 4.0
 
 
 def check_health(address: str, service: str = "", timeout: float = DEADLINE_SECONDS) -> None:
-    """Returns when the service says SERVING; an empty name stands for the whole process.
+    """Return if the service says SERVING; an empty name stands for the whole process.
 
     Raises Unavailable when it says anything else or does not answer within `timeout` seconds, InvalidInput when
     `address` is no host:port.
@@ -37,7 +37,7 @@ def check_health(address: str, service: str = "", timeout: float = DEADLINE_SECO
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code."""
+    """Ask for health and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m quatrain.rpc.health", description="Asks a process for its health.")
     parser.add_argument("address", metavar="HOST:PORT", help="its plaintext health port")
     parser.add_argument("--service", default="", help="full name of a gRPC service; by default the whole process")

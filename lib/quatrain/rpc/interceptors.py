@@ -61,7 +61,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]]",
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """Wraps the handler of the method, or makes one that says what is served here."""
+        """Wrap the handler of the method, or make one that says what is served here."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
         if method.startswith(HEALTH):
@@ -161,7 +161,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         bind(caller=principal.name)
 
     def _limit(self, method: str, context: Context) -> float | None:
-        """Seconds to impose on a unary call, None where the caller set some. Raises InvalidInput if he had to."""
+        """Return the seconds for a unary call, None if the caller set some. Raises InvalidInput if they had to."""
         if context.time_remaining() is not None:
             return None
         if self._public:

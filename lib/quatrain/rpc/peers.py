@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from quatrain.backoff import Backoff
 from quatrain.errors import QuatrainError, Unavailable
 from quatrain.rpc.certificates import ChannelTls
 from quatrain.rpc.channel import channel_options, grpc_target
@@ -18,6 +19,7 @@ from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.rotation import open_transport
 from quatrain.telemetry.logging import get_logger
 
+BACKOFF = Backoff(first=0.2, longest=2.0, jitter=0.2)
 _log = get_logger(__name__)
 
 
@@ -27,13 +29,11 @@ class PoolOptions:
 
     refresh: float = 1.0  # between two looks at the target
     probe_timeout: float = 3.0  # that an address gets to connect and say that it serves
-    first_backoff: float = 0.2  # before an address that failed is looked at again; doubles with each failure
-    max_backoff: float = 2.0
+    backoff: Backoff = BACKOFF  # before an address that failed is probed again
     # A replica that hangs in a call is noticed within their sum, 30 s, as for streams. Quatrain's servers allow a ping
     # every 9 s; others may end connections over more than one in five minutes.
     keepalive: float = 20.0  # between pings while calls are in work
     keepalive_timeout: float = 10.0  # that a ping's answer may take
-    max_message_mib: int = 64
     tls: ChannelTls | None = None  # None: plaintext
 
 
@@ -64,37 +64,37 @@ class Peer:
             "grpc.http2.max_pings_without_data": 0,  # no limit: the client is silent while a long call runs
             "grpc.use_local_subchannel_pool": 1,
         }
-        merged = dict(channel_options(options.max_message_mib)) | changed
+        merged = dict(channel_options()) | changed
         self.channel = open_transport(grpc_target(address), list(merged.items()), options.tls)
         self._probing: asyncio.Task[None] | None = asyncio.create_task(self._probe_until_usable(0.0))
 
     def eject(self, error: QuatrainError) -> None:
-        """Takes the address out until it answers a health check, at the earliest after a back-off."""
+        """Take the address out until it answers a health check, at the earliest after a back-off."""
         if self.usable:
             _log.warning("address left out", service=self._service, address=self.address, error=error.message)
         self.usable = False
         self.last_error = error.message
         self._failures += 1
         if not self._retired and (self._probing is None or self._probing.done()):
-            self._probing = asyncio.create_task(self._probe_until_usable(self._backoff()))
+            self._probing = asyncio.create_task(self._probe_until_usable(self._options.backoff.pause(self._failures)))
 
     def succeeded(self) -> None:
-        """A call went well: the next failure starts with the shortest back-off."""
+        """Note that a call succeeded: the next failure starts with the shortest back-off."""
         self._failures = 0
 
     def begin(self) -> None:
-        """A call begins."""
+        """Note that a call begins."""
         self.in_flight += 1
         self.last_used = time.monotonic()
 
     def end(self) -> None:
-        """A call has ended."""
+        """Note that a call has ended."""
         self.in_flight -= 1
         if self._retired and not self.in_flight:
             self._closing = asyncio.create_task(self.channel.close(None))
 
     async def retire(self) -> None:
-        """The address is in the target no more: calls in work finish, then the channel is closed."""
+        """Let running calls finish, then close the channel: the address is no longer in the target."""
         self._retired = True
         self.usable = False
         await self._stop_probing()
@@ -102,7 +102,7 @@ class Peer:
             await self.channel.close(None)
 
     async def close(self) -> None:
-        """Cancels everything."""
+        """Cancel everything."""
         self._retired = True
         self.usable = False
         await self._stop_probing()
@@ -116,11 +116,6 @@ class Peer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._probing
 
-    def _backoff(self) -> float:
-        doubled = self._options.first_backoff * 2.0 ** min(self._failures - 1, 10)
-        # Jitter, so that many clients of a replica that died do not come back in step.
-        return min(doubled, self._options.max_backoff) * random.uniform(0.8, 1.2)
-
     async def _probe_until_usable(self, delay: float) -> None:
         while True:
             await asyncio.sleep(delay)
@@ -129,7 +124,7 @@ class Peer:
             except Unavailable as error:
                 self.last_error = error.message
                 self._failures += 1
-                delay = self._backoff()
+                delay = self._options.backoff.pause(self._failures)
             else:
                 self.usable = True
                 _log.info("address serves", service=self._service, address=self.address)

@@ -21,8 +21,9 @@ EXIT_USAGE = 2
 
 
 def run_process(process: str, main: Main, argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs `main(config)` and ends the process; its exit code is 0, 1 (failed, logged) or 2 (wrong configuration, told
-    on stderr before there is a log).
+    """Run `main(config)` and end the process.
+
+    Its exit code is 0, 1 (failed, logged) or 2 (wrong configuration, said on stderr before there is a log).
 
     All temporary files of the process lie in one folder, which the next process deletes if this one is killed.
     """

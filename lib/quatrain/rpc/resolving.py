@@ -41,7 +41,7 @@ class Resolver:
                 check_address(address, target)
 
     async def addresses(self, timeout: float = 2.0) -> tuple[str, ...]:
-        """The addresses now, in a stable order, perhaps none. Raises Unavailable if they cannot be looked up."""
+        """Return the addresses now, in a stable order, perhaps none. Raises Unavailable if they cannot be looked up."""
         if self._fixed:
             return self._fixed
         if self.target.startswith(FILE_SCHEME):
@@ -86,15 +86,15 @@ class Resolver:
         return tuple(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in hosts)
 
 
-async def resolve_targets(targets: Sequence[str], timeout: float = 2.0) -> tuple[str, ...]:
-    """All addresses of several targets, without duplicates; for stateful peers that are talked to one by one."""
+async def resolve_targets(targets: Sequence[str]) -> tuple[str, ...]:
+    """Return all addresses of several targets, without duplicates; for stateful peers that are talked to one by one."""
     found: dict[str, None] = {}
     for target in targets:
-        found |= dict.fromkeys(await Resolver(target).addresses(timeout))
+        found |= dict.fromkeys(await Resolver(target).addresses())
     return tuple(found)
 
 
 def write_targets_file(path: Path, targets: Sequence[str] | dict[str, Sequence[str]]) -> None:
-    """Writes a file of targets, whole or not at all: a list, or one list per name."""
+    """Write a file of targets, whole or not at all: a list, or one list per name."""
     document = {name: list(listed) for name, listed in targets.items()} if isinstance(targets, dict) else list(targets)
     write_whole(path, json.dumps(document, indent=2) + "\n")

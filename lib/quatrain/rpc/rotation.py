@@ -7,16 +7,17 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from typing_extensions import override
 
 from quatrain.rpc.certificates import ChannelTls, Pem
 
 Options = list[tuple[str, Any]]
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """Between two looks whether the calls on an old connection have ended."""
 
 
 def open_transport(target: str, options: Options, tls: ChannelTls | None) -> grpc.aio.Channel:
-    """The channel of gRPC: plaintext without `tls`. Connects lazily."""
+    """Return a channel of gRPC, in plaintext without `tls`. It connects lazily."""
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options)
     return RotatingChannel(target, options, tls)
@@ -33,9 +34,9 @@ class _Line:
         self.calls: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def close_when_idle(self) -> None:
-        """Waits for the calls in work, for streams as long as they last."""
+        """Wait for the calls in work, for streams as long as they last."""
         while not all(call.done() for call in list(self.calls)):  # noqa: ASYNC110 - see `calls`
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         await self.channel.close(None)
 
 
@@ -52,7 +53,7 @@ class RotatingChannel(grpc.aio.Channel):
         self._old: dict[_Line, asyncio.Task[None]] = {}
 
     def line(self) -> _Line:
-        """What the next call goes over."""
+        """Return the connection of the next call."""
         pem = self._certificates.current()
         if pem is not self._line.pem:
             old, self._line = self._line, _Line(self._target, self._options, pem)
@@ -66,39 +67,43 @@ class RotatingChannel(grpc.aio.Channel):
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
         await self.close(None)
 
+    @override
     async def close(self, grace: float | None = None) -> None:
-        """Ends all connections; calls in work get `grace` seconds."""
+        """End all connections; running calls get `grace` seconds."""
         for line, closing in dict(self._old).items():
             closing.cancel()
             await line.channel.close(grace)
         await self._line.channel.close(grace)
 
+    @override
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """Of the newest connection."""
+        """Ask the newest connection."""
         return self.line().channel.get_state(try_to_connect)
 
+    @override
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Of the newest connection."""
+        """Ask the newest connection."""
         await self.line().channel.wait_for_state_change(last_observed_state)
 
+    @override
     async def channel_ready(self) -> None:
-        """Of the newest connection."""
+        """Ask the newest connection."""
         await self.line().channel.channel_ready()
 
+    @override
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.unary_unary(*args, **kwargs))
 
+    @override
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.unary_stream(*args, **kwargs))
 
+    @override
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.stream_unary(*args, **kwargs))
 
+    @override
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """See gRPC."""
         return _Method(self, lambda channel: channel.stream_stream(*args, **kwargs))
 
 

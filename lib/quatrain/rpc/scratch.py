@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 @contextmanager
 def own_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent` for as long as the context lasts; first deletes those that dead processes left there.
+    """Make a folder in `parent` for as long as the context lasts, and delete those that dead processes left there.
 
     The living are told by a lock on their folder, which the kernel takes back however a process ends. Others may look
     into the folder: what is not for them belongs into a closed one inside it. `parent` is there and can be written to.

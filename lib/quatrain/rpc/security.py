@@ -13,13 +13,13 @@ _WRONG = "INVALID_CONFIGURATION"
 
 
 def access_of(config: ProcessConfig, roles: Mapping[str, Role]) -> Access:
-    """Who may call a public server. Raises InvalidInput when the file of tokens is wrong."""
+    """Return who may call a public server. Raises InvalidInput when the file of tokens is wrong."""
     path = config.auth.tokens_file
     return Access(roles, None if path is None else TokenFile(path))
 
 
 def server_tls(config: ProcessConfig, *, public: bool) -> ServerTls | None:
-    """TLS of the server, None without certificates. Services demand a certificate of their clients; the public API
+    """Return TLS of the server, None without certificates. Services demand a client certificate; the public API
     demands a token, and a certificate only if `tls.api_client_ca` says so. Raises InvalidInput."""
     tls = config.tls
     if not public:
@@ -34,7 +34,7 @@ def server_tls(config: ProcessConfig, *, public: bool) -> ServerTls | None:
 
 
 def channel_tls(config: ProcessConfig) -> ChannelTls | None:
-    """TLS of channels to the services, None without certificates. Raises InvalidInput."""
+    """Return TLS of channels to the services, None without certificates. Raises InvalidInput."""
     tls = config.tls
     if tls.cert is None:
         return None
@@ -42,7 +42,7 @@ def channel_tls(config: ProcessConfig) -> ChannelTls | None:
 
 
 def check_exposure(config: ProcessConfig, name: str, *, public: bool) -> None:
-    """Raises InvalidInput when others could reach the server and nothing protects it."""
+    """Raise InvalidInput when others could reach the server and nothing protects it."""
     host = config.server.host
     if is_loopback(host):
         return

@@ -34,7 +34,7 @@ Register = Callable[[grpc.aio.Server], list[str]]
 Hook = Callable[[], Awaitable[None]]
 
 # Clients ping every 10 to 60 s while calls are in work; gRPC's default of five minutes would answer that with GOAWAY.
-LEAST_PING_INTERVAL_MS = 9_000
+MIN_PING_INTERVAL_MS = 9_000
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -52,7 +52,7 @@ async def run_server(
     stop: asyncio.Event | None = None,
     working: "asyncio.Task[Any] | None" = None,
 ) -> None:
-    """Serves until SIGTERM, SIGINT or `stop`.
+    """Serve until SIGTERM, SIGINT or `stop`.
 
     `register` adds the servicers and returns their full names (`quatrain.v1.JobService`). `on_ready` warms up (loads,
     probes) while health says NOT_SERVING; what it raises ends the server. `on_drain` hands work back after new calls
@@ -123,7 +123,7 @@ class RpcServer:
         self.ports = Ports(0, None, None)
 
     async def start(self) -> None:
-        """Binds all ports and answers health with NOT_SERVING. Raises Unavailable if a port is taken."""
+        """Bind all ports and answer health with NOT_SERVING. Raises Unavailable if a port is taken."""
         logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
         await self._set_health(_NOT_SERVING)
         port = self._bind(self._server, "port", self._config.port, self._tls)
@@ -139,7 +139,7 @@ class RpcServer:
         await self._server.start()
 
     async def serve(self) -> None:
-        """Takes calls, says SERVING, writes the port file."""
+        """Take calls, say SERVING, write the port file."""
         self._gate.closed = None
         await self._set_health(_SERVING)
         if self._config.port_file is not None:
@@ -147,12 +147,12 @@ class RpcServer:
         _log.info("serving", name=self._name, host=self._config.host, port=self.ports.port, tls=self._tls is not None)
 
     async def refuse(self) -> None:
-        """Says NOT_SERVING and refuses new calls with UNAVAILABLE; calls in work go on."""
+        """Say NOT_SERVING and refuse new calls with UNAVAILABLE; calls in work go on."""
         self._gate.closed = "it is stopping"
         await self._set_health(_NOT_SERVING)
 
     async def stop(self) -> None:
-        """Ends: calls in work get the configured grace, then they are cancelled."""
+        """Stop: running calls get the configured grace, then they are cancelled."""
         await self.refuse()
         await self._server.stop(self._config.shutdown_grace)
         if self._probe_server is not None:
@@ -190,7 +190,7 @@ class RpcServer:
 
 
 def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
-    """Options of every server."""
+    """Return the options of every server."""
     return [
         ("grpc.max_receive_message_length", config.max_message_mib * MIB),
         ("grpc.max_send_message_length", config.max_message_mib * MIB),
@@ -202,12 +202,12 @@ def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 20_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
     ]
 
 
 def write_port_file(path: Path, ports: Ports) -> None:
-    """Writes the ports as JSON, whole or not at all. Raises InvalidInput when it cannot be written."""
+    """Write the ports as JSON, whole or not at all. Raises InvalidInput when it cannot be written."""
     ready_folder(path.parent, "server.port_file")
     document = {"port": ports.port, "health_port": ports.health_port, "metrics_port": ports.metrics_port}
     write_whole(path, json.dumps(document))

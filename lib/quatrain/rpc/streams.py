@@ -39,7 +39,7 @@ async def with_heartbeats(
     every: float | None = None,
     alive: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[Beat | Done[T], None]:
-    """Yields a Beat at once and then each `every` seconds (5) until `future` is done, then Done with its result.
+    """Yield a Beat at once and then each `every` seconds (5) until `future` is done, then Done with its result.
 
     An event loop beats whatever becomes of the work: `alive` looks before each beat whether that gets on, and raises if
     not. The future goes on when the stream ends early, so that another call can attach to it. Raises what the future
@@ -62,7 +62,7 @@ async def watched(
     service: str = "the service",
     target: str = "its address",
 ) -> AsyncGenerator[T, None]:
-    """The messages of a stream. Raises Unavailable, and cancels it, when none comes for `lost_after` seconds."""
+    """Return the messages of a stream. Raises Unavailable, and cancels it, when none comes for `lost_after` seconds."""
     try:
         while True:
             async with asyncio.timeout(lost_after):
@@ -86,19 +86,15 @@ async def result_of(
     *,
     service: str = "the service",
     target: str = "its address",
-    on_beat: Callable[[T], None] | None = None,
 ) -> T:
-    """The last message of a stream of `oneof kind { Heartbeat heartbeat; ... }` messages, which is the result.
+    """Return the last message of a stream of `oneof kind { Heartbeat heartbeat; ... }` messages, which is the result.
 
     Raises Unavailable when heartbeats stop, QuatrainError when the stream ends without a result, and the mapped error
     when the call fails.
     """
     result: T | None = None
     async for message in watched(stream, lost_after, service=service, target=target):
-        if message.WhichOneof("kind") == "heartbeat":  # type: ignore[attr-defined]
-            if on_beat is not None:
-                on_beat(message)
-        else:
+        if message.WhichOneof("kind") != "heartbeat":  # type: ignore[attr-defined]
             result = message
     if result is None:
         raise QuatrainError(f"{service} at {target}: the stream ended without a result")

@@ -12,14 +12,14 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
 import grpc.aio
 
-from quatrain.errors import DeadlineExpired, Overloaded, QuatrainError, Unavailable
+from quatrain.errors import Overloaded, QuatrainError, Unavailable
 from quatrain.rpc.errors import REQUEST_ID, from_rpc_error
 from quatrain.rpc.peers import Peer, PoolOptions
 from quatrain.rpc.resolving import Resolver, resolve_targets, write_targets_file
@@ -63,7 +63,7 @@ class TargetPool:
         await self.close()
 
     async def close(self) -> None:
-        """Cancels calls in work and closes all channels."""
+        """Cancel running calls and close all channels."""
         self._closed = True
         if self._refreshing is not None:
             self._refreshing.cancel()
@@ -74,30 +74,21 @@ class TargetPool:
         self._peers.clear()
 
     def wait_no_more(self) -> None:
-        """From now on a call that no address takes at once fails, for a process that stops. Calls in work go on."""
+        """Let a call that no address takes at once fail, because the process stops. Running calls go on."""
         self._waiting_allowed = False
         self._changed.set()
 
     @property
     def usable(self) -> tuple[str, ...]:
-        """Addresses that would be handed out now."""
+        """Return the addresses that are handed out now."""
         return tuple(peer.address for peer in self._peers.values() if peer.usable)
 
-    async def call(
-        self,
-        method_of: "MethodOf[T]",
-        request: object,
-        *,
-        timeout: float,
-        attempt_timeout: float | None = None,
-        idempotent: bool = True,
-    ) -> T:
-        """Answer of a unary call, made within `timeout` seconds on as many addresses as that takes.
+    async def call(self, method_of: "MethodOf[T]", request: object, *, timeout: float) -> T:
+        """Return the answer of a unary call, made within `timeout` seconds on as many addresses as that takes.
 
-        `attempt_timeout` bounds one address's share of it, so that a hanging replica does not eat the whole deadline.
         Unavailable and overloaded addresses are left for others; every other error is the answer. Raises Unavailable
         that lists the addresses when none was reachable in time, Overloaded when all stayed full, DeadlineExpired when
-        the last one did not answer, and the error that the service sent. Without `idempotent` there is one attempt.
+        the last one did not answer, and the error that the service sent.
         """
         deadline = time.monotonic() + timeout
         metadata = ((REQUEST_ID, bound_value("request_id") or uuid.uuid4().hex),)
@@ -105,13 +96,12 @@ class TargetPool:
         while True:
             peer = await self._acquire(deadline, timeout, last)
             remaining = deadline - time.monotonic()
-            share = remaining if attempt_timeout is None else min(remaining, attempt_timeout)
             peer.begin()
             try:
-                answer = await method_of(peer.channel)(request, timeout=max(share, 0.001), metadata=metadata)
+                answer = await method_of(peer.channel)(request, timeout=max(remaining, 0.001), metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                last = self._judge(peer, error, final=share >= remaining)
-                if not idempotent or not _elsewhere(last):
+                last = self._judge(peer, error)
+                if not isinstance(last, Unavailable | Overloaded):
                     raise last from error
             else:
                 peer.succeeded()
@@ -119,30 +109,8 @@ class TargetPool:
             finally:
                 peer.end()
 
-    @contextlib.asynccontextmanager
-    async def channel(self, timeout: float = 10.0) -> AsyncIterator[grpc.aio.Channel]:
-        """The channel of the least busy address, for streams and for several calls in a row.
-
-        An UNAVAILABLE that leaves the block takes the address out; nothing is tried again. Raises Unavailable when no
-        address is reachable within `timeout` seconds, and inside the block what its calls raise, mapped.
-        """
-        peer = await self._acquire(time.monotonic() + timeout, timeout, None)
-        peer.begin()
-        try:
-            yield peer.channel
-            peer.succeeded()
-        except grpc.aio.AioRpcError as error:
-            raise self._judge(peer, error, final=True) from error
-        except Unavailable as error:  # already mapped, by `watched` for example
-            peer.eject(error)
-            raise
-        finally:
-            peer.end()
-
-    def _judge(self, peer: Peer, error: grpc.aio.AioRpcError, *, final: bool) -> QuatrainError:
+    def _judge(self, peer: Peer, error: grpc.aio.AioRpcError) -> QuatrainError:
         mapped = from_rpc_error(error, service=self.service, target=peer.address)
-        if isinstance(mapped, DeadlineExpired) and not final:
-            mapped = Unavailable(f"{mapped.message} of this attempt")
         if isinstance(mapped, Unavailable):
             peer.eject(mapped)
         elif isinstance(mapped, Overloaded):
@@ -194,7 +162,3 @@ class TargetPool:
                 self._peers[address] = Peer(address, self.service, self._options, self._changed.set)
         for address in set(self._peers) - set(addresses):
             await self._peers.pop(address).retire()
-
-
-def _elsewhere(error: QuatrainError) -> bool:
-    return isinstance(error, Unavailable | Overloaded)

@@ -17,7 +17,7 @@ _LOWEST, _HIGHEST = -(2**31), 2**31 - 1
 
 
 def to_ragged_ints(rows: Sequence[Sequence[int] | npt.NDArray[Any]]) -> common_pb2.RaggedInts:
-    """Rows of ints, each [length]. Raises InvalidInput for what is no int32."""
+    """Return rows of ints, each [length], as a message. Raises InvalidInput for what is not an int32."""
     arrays = [np.asarray(row) if len(row) else np.zeros(0, np.int64) for row in rows]
     for number, array in enumerate(arrays):
         if array.ndim != 1:
@@ -31,7 +31,7 @@ def to_ragged_ints(rows: Sequence[Sequence[int] | npt.NDArray[Any]]) -> common_p
 
 
 def to_ragged_floats(rows: Sequence[Sequence[float] | npt.NDArray[Any]]) -> common_pb2.RaggedFloats:
-    """Rows of floats, each [length], rounded to float32; NaN and infinity pass, the receiver judges them."""
+    """Return rows of floats, each [length], as a message in float32. NaN and infinity pass."""
     arrays = [np.asarray(row, dtype="<f4") for row in rows]
     for number, array in enumerate(arrays):
         if array.ndim != 1:
@@ -41,13 +41,13 @@ def to_ragged_floats(rows: Sequence[Sequence[float] | npt.NDArray[Any]]) -> comm
 
 
 def from_ragged_ints(message: common_pb2.RaggedInts, field: str = "rows") -> list[Ints]:
-    """The rows, int32 [length] each, writable. Raises InvalidInput, naming `field`, if the offsets are wrong."""
+    """Return the rows, int32 [length] each, writable. Raises InvalidInput, naming `field`, for wrong offsets."""
     values = np.frombuffer(_checked(message.values, message.offsets, field), dtype="<i4").astype(np.int32)
     return _split(values, message.offsets)
 
 
 def from_ragged_floats(message: common_pb2.RaggedFloats, field: str = "rows") -> list[Floats]:
-    """The rows, float32 [length] each, writable. Raises InvalidInput, naming `field`, if the offsets are wrong."""
+    """Return the rows, float32 [length] each, writable. Raises InvalidInput, naming `field`, for wrong offsets."""
     values = np.frombuffer(_checked(message.values, message.offsets, field), dtype="<f4").astype(np.float32)
     return _split(values, message.offsets)
 

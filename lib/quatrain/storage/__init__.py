@@ -4,8 +4,8 @@ Everything that must last is an object: the event log, sealed batches, models, c
 good as `put_if_absent`, which is why `probe_store` proves it at start and refuses a store that does not keep it.
 """
 
-from quatrain.storage.opening import StorageSettings, open_store
+from quatrain.storage.opening import open_store
 from quatrain.storage.probe import probe_store
 from quatrain.storage.protocol import ObjectStat, ObjectStore
 
-__all__ = ["ObjectStat", "ObjectStore", "StorageSettings", "open_store", "probe_store"]
+__all__ = ["ObjectStat", "ObjectStore", "open_store", "probe_store"]

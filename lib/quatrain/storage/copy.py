@@ -19,9 +19,8 @@ from urllib.parse import urlsplit
 from quatrain.errors import InvalidInput, QuatrainError
 from quatrain.storage.files import file_sha256
 from quatrain.storage.folders import read_file
-from quatrain.storage.listing import pages
 from quatrain.storage.local import LocalStore
-from quatrain.storage.protocol import ObjectStat, ObjectStore
+from quatrain.storage.protocol import ObjectStat, ObjectStore, pages
 from quatrain.storage.s3 import S3Address, S3Store
 
 THREADS = 8
@@ -38,7 +37,7 @@ class Copied:
 
 
 def copy_store(source: ObjectStore, target: ObjectStore, *, check: bool = False, delete: bool = False) -> Copied:
-    """Makes `target` hold the objects of `source`.
+    """Make `target` hold the objects of `source`.
 
     `check`: compare also what is there, byte by byte; `delete`: remove what `source` does not have. Raises Unavailable,
     NotFound (an object went meanwhile), Corrupt (what was read back is not what was written).
@@ -83,7 +82,7 @@ def _copy_object(source: ObjectStore, target: ObjectStore, key: str, known: bool
 
 
 def open_place(place: str, keys: tuple[str, str], region: str, *, must_exist: bool) -> ObjectStore:
-    """The store that FROM or TO names. Raises InvalidInput, Unavailable."""
+    """Return the store that FROM or TO names. Raises InvalidInput, Unavailable."""
     address = urlsplit(place)
     if address.scheme in ("http", "https"):
         bucket = address.path.strip("/")
@@ -101,7 +100,7 @@ def open_place(place: str, keys: tuple[str, str], region: str, *, must_exist: bo
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """0 when TO has what FROM has."""
+    """Copy, and return the exit code: 0 if TO has what FROM has."""
     parser = argparse.ArgumentParser(
         prog="python -m quatrain.storage.copy",
         description=__doc__,

@@ -24,7 +24,7 @@ def disk_error(error: OSError, place: str) -> Unavailable:
 
 
 def read_file(path: Path) -> bytes:
-    """All bytes of a file. Raises NotFound, Unavailable."""
+    """Return all bytes of a file. Raises NotFound, Unavailable."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -57,7 +57,7 @@ def write_file(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def remove_abandoned(files: Iterable[Path]) -> list[Path]:
-    """Deletes those of `files`, all of one folder, that nothing was written to for a day, and returns them.
+    """Delete those of `files`, all of one folder, that nothing was written to for a day, and return them.
 
     Their age is by the clock of the disk that they lie on. Raises Unavailable.
     """
@@ -79,7 +79,7 @@ def remove_abandoned(files: Iterable[Path]) -> list[Path]:
 
 
 def file_sha256(path: Path) -> str:
-    """Lower-case hex sha256 of a file, streaming. Raises NotFound, Unavailable."""
+    """Return the lower-case hex sha256 of a file, streaming. Raises NotFound, Unavailable."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,11 +21,10 @@ from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, InvalidData, InvalidInput, NotFound
 from quatrain.faults import fault_point
 from quatrain.refs import ModelRef
+from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 from quatrain.storage.files import disk_error, file_sha256
 from quatrain.storage.keys import check_key
-from quatrain.storage.listing import pages
-from quatrain.storage.protocol import ObjectStore
-from quatrain.storage.rereading import SHORT_PAUSES, reread
+from quatrain.storage.protocol import ObjectStore, pages
 
 MANIFEST = "manifest.json"
 _HEX = frozenset("0123456789abcdef")
@@ -59,7 +58,7 @@ def upload_model_folder(store: ObjectStore, path: Path) -> ModelRef:
 
 
 def describe_folder(path: Path) -> dict[str, FileEntry]:
-    """Digest and size of every file under `path`, by slash path. Raises InvalidData."""
+    """Return digest and size of every file under `path`, by slash path. Raises InvalidData."""
     if not path.is_dir():
         raise InvalidData(f"there is no folder {path}")
     files: dict[str, FileEntry] = {}
@@ -76,14 +75,14 @@ def describe_folder(path: Path) -> dict[str, FileEntry]:
 
 
 def manifest_bytes(files: dict[str, FileEntry]) -> bytes:
-    """The manifest of these files, whose sha256 is the folder's digest."""
+    """Return the manifest of these files, whose sha256 is the folder's digest."""
     return canonical_json(
         {"files": {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in files.items()}}
     )
 
 
 def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, FileEntry]:
-    """Files of a folder, in path order. Raises NotFound (nothing there, or never finished), Corrupt."""
+    """Return the files of a folder, in path order. Raises NotFound (nothing there, or never finished), Corrupt."""
     key = f"{prefix}/{MANIFEST}"
     data = read_object(store, key, digest)
     try:
@@ -96,24 +95,24 @@ def read_manifest(store: ObjectStore, prefix: str, digest: str) -> dict[str, Fil
 
 
 def read_object(store: ObjectStore, key: str, sha256: str, pauses: Sequence[float] | None = None) -> bytes:
-    """Bytes of an object whose digest is known. `pauses`: see `reread`. Raises NotFound, Corrupt."""
+    """Return an object whose digest is known. `pauses`: see `retry_corrupt_reads`. Raises NotFound, Corrupt."""
 
     def read() -> bytes:
         data = store.get(key)
         _check_digest(store, key, sha256_hex(data), sha256)
         return data
 
-    return reread(read, pauses)
+    return retry_corrupt_reads(read, pauses)
 
 
 def read_file(store: ObjectStore, key: str, sha256: str, target: Path) -> None:
-    """Writes an object whose digest is known into a file. Raises NotFound, Corrupt, Unavailable."""
+    """Write an object whose digest is known into a file. Raises NotFound, Corrupt, Unavailable."""
 
     def read() -> None:
         store.get_file(key, target)
         _check_digest(store, key, file_sha256(target), sha256)
 
-    reread(read)
+    retry_corrupt_reads(read)
 
 
 def _check_digest(store: ObjectStore, key: str, found: str, sha256: str) -> None:
@@ -122,9 +121,9 @@ def _check_digest(store: ObjectStore, key: str, found: str, sha256: str) -> None
 
 
 def is_folder(store: ObjectStore, prefix: str, digest: str) -> bool:
-    """Whether the folder at `prefix`, which is whole, is the one of this digest. Raises NotFound, Unavailable."""
+    """Return whether the whole folder at `prefix` is the one of this digest. Raises NotFound, Unavailable."""
     try:
-        read_object(store, f"{prefix}/{MANIFEST}", digest, SHORT_PAUSES)
+        read_object(store, f"{prefix}/{MANIFEST}", digest, QUICK_RETRY_PAUSES)
     except Corrupt:
         return False
     return True
@@ -138,7 +137,7 @@ def delete_prefix(store: ObjectStore, prefix: str) -> None:
 
 
 def prefix_of(uri: str) -> str:
-    """Where a model reference lies in the store: `store:x` is x, `sha256:D` is models/D. Raises InvalidInput."""
+    """Return where a model reference lies in the store: `store:x` is x, `sha256:D` is models/D. Raises InvalidInput."""
     scheme, _, rest = uri.partition(":")
     if scheme == "store":
         return check_key(rest)
@@ -180,7 +179,7 @@ def fetch_folder(store: ObjectStore, prefix: str, files: dict[str, FileEntry], i
 
 
 def verify_folder(path: Path, files: dict[str, FileEntry]) -> bool:
-    """True when every file of the manifest is there with its size and digest."""
+    """Return whether every file of the manifest is there with its size and digest."""
     try:
         return all(
             (path / name).stat().st_size == entry.size and file_sha256(path / name) == entry.sha256
@@ -209,7 +208,7 @@ class FolderCache:
         self._verified: set[str] = set()
 
     def fetch(self, uri: str, digest: str) -> Path:
-        """A local folder with the files of `uri`, each checked against the manifest whose sha256 is `digest`.
+        """Return a local folder with the files of `uri`, each checked against the manifest whose sha256 is `digest`.
 
         `file:///ABS` is returned as it is. Raises InvalidInput (reference), NotFound, Corrupt, Unavailable.
         """

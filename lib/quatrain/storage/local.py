@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from typing_extensions import override
+
 from quatrain.errors import InvalidInput, NotFound, Unavailable
 from quatrain.storage.files import CHUNK, disk_error, remove_abandoned, write_file
 from quatrain.storage.keys import check_key, check_prefix, check_range
-from quatrain.storage.protocol import ObjectStat
+from quatrain.storage.protocol import ObjectStat, ObjectStore
 
 PARTIAL = ".partial"  # check_key refuses keys with a leading dot, so no object can lie there
 _FOLDER_TRIES = 10
 
 
-class LocalStore:
+class LocalStore(ObjectStore):
     """An `ObjectStore` in one folder, which is made when missing. Several processes may share it.
 
     A put costs two flushes (file and folder), plus one for each folder that is new. Raises Unavailable when the
@@ -37,12 +39,12 @@ class LocalStore:
         remove_abandoned(self._partial.iterdir())  # of processes that were killed while they wrote
 
     @property
+    @override
     def name(self) -> str:
-        """See `ObjectStore.name`."""
         return f"local folder {self._root}"
 
+    @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """See `ObjectStore.put_if_absent`."""
         target = self._path(key)
         with self._disk(key):
             if target.is_file():
@@ -58,12 +60,12 @@ class LocalStore:
                     return False
         return True
 
+    @override
     def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`."""
         self._replace(key, iter([data]))
 
+    @override
     def put_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.put_file`."""
         try:
             with path.open("rb") as source:
                 self._replace(key, iter(lambda: source.read(CHUNK), b""))
@@ -72,30 +74,30 @@ class LocalStore:
         except OSError as error:
             raise disk_error(error, f"file {path}") from error
 
+    @override
     def get(self, key: str) -> bytes:
-        """See `ObjectStore.get`."""
         path = self._path(key)
         with self._disk(key):
             return path.read_bytes()
 
+    @override
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        """See `ObjectStore.get_range`."""
         check_range(start, length)
         path = self._path(key)
         with self._disk(key), path.open("rb") as file:
             file.seek(start)
             return file.read(length)
 
+    @override
     def get_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.get_file`."""
         source_path = self._path(key)
         with self._disk(key):
             source = source_path.open("rb")
         with source:
             write_file(path, iter(lambda: source.read(CHUNK), b""))
 
+    @override
     def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
-        """See `ObjectStore.list`."""
         check_prefix(prefix)
         found: builtins.list[ObjectStat] = []
         if limit is not None and limit <= 0:
@@ -110,8 +112,8 @@ class LocalStore:
                     break
         return found
 
+    @override
     def delete(self, key: str) -> None:
-        """See `ObjectStore.delete`."""
         path = self._path(key)
         with self._disk(key):
             try:
@@ -121,8 +123,8 @@ class LocalStore:
             _flush(path.parent)
             self._remove_empty(path.parent)
 
+    @override
     def stat(self, key: str) -> ObjectStat | None:
-        """See `ObjectStore.stat`."""
         path = self._path(key)
         with self._disk(key):
             try:
@@ -130,11 +132,6 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return None if path.is_dir() else ObjectStat(key, status.st_size, status.st_mtime)
-
-    def presign(self, key: str, expires: float) -> str | None:
-        """None: a folder has no server that a URL could lead to."""
-        check_key(key)
-        return None
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

@@ -6,13 +6,15 @@ import time
 from bisect import bisect_right, insort
 from pathlib import Path
 
+from typing_extensions import override
+
 from quatrain.errors import InvalidInput, NotFound
 from quatrain.storage.files import read_file, write_file
 from quatrain.storage.keys import check_key, check_prefix, check_range
-from quatrain.storage.protocol import ObjectStat
+from quatrain.storage.protocol import ObjectStat, ObjectStore
 
 
-class MemoryStore:
+class MemoryStore(ObjectStore):
     """An `ObjectStore` in a dict. Two stores share nothing; one store may be used from several threads."""
 
     def __init__(self) -> None:
@@ -21,12 +23,12 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     @property
+    @override
     def name(self) -> str:
-        """See `ObjectStore.name`."""
         return "memory store"
 
+    @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """See `ObjectStore.put_if_absent`."""
         check_key(key)
         with self._lock:
             if key in self._objects:
@@ -34,35 +36,35 @@ class MemoryStore:
             self._write(key, data)
             return True
 
+    @override
     def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`."""
         check_key(key)
         with self._lock:
             self._write(key, data)
 
+    @override
     def put_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.put_file`."""
         self.put(key, read_file(path))
 
+    @override
     def get(self, key: str) -> bytes:
-        """See `ObjectStore.get`."""
         check_key(key)
         with self._lock:
             if key not in self._objects:
                 raise NotFound(f"{self.name} has no object {key}")
             return self._objects[key][0]
 
+    @override
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        """See `ObjectStore.get_range`."""
         check_range(start, length)
         return self.get(key)[start : start + length]
 
+    @override
     def get_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.get_file`."""
         write_file(path, [self.get(key)])
 
+    @override
     def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
-        """See `ObjectStore.list`."""
         check_prefix(prefix)
         first = prefix.encode()
         found: builtins.list[ObjectStat] = []
@@ -77,26 +79,21 @@ class MemoryStore:
                 found.append(ObjectStat(key, len(data), modified))
         return found
 
+    @override
     def delete(self, key: str) -> None:
-        """See `ObjectStore.delete`."""
         check_key(key)
         with self._lock:
             if self._objects.pop(key, None) is not None:
                 self._order.remove((key.encode(), key))
 
+    @override
     def stat(self, key: str) -> ObjectStat | None:
-        """See `ObjectStore.stat`."""
         check_key(key)
         with self._lock:
             if key not in self._objects:
                 return None
             data, modified = self._objects[key]
             return ObjectStat(key, len(data), modified)
-
-    def presign(self, key: str, expires: float) -> str | None:
-        """None: there is no server that a URL could lead to."""
-        check_key(key)
-        return None
 
     def _write(self, key: str, data: bytes) -> None:
         if key not in self._objects:

@@ -1,9 +1,13 @@
 """What Quatrain needs of an object store."""
 
 import builtins
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+PAGE = 1000
+"""Keys of one request to list: the most that S3 returns, and what its client asks for."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,10 @@ class ObjectStat:
 class ObjectStore(Protocol):
     """A flat map from keys to bytes, strongly consistent for GET and LIST, with atomic creation.
 
+        store = open_store(config.storage)
+        mine = store.put_if_absent("jobs/j-1/spec.json", document)
+        keys = [stat.key for stat in store.list("jobs/")]
+
     Calls block and are safe from several threads. Retries with a bounded total wait happen inside. Every method
     raises InvalidInput for a key that is not plain (`keys.check_key`) and Unavailable when the store cannot be
     reached, refuses access or is full. Keys are never both an object and a folder: `a` and `a/b` cannot both exist.
@@ -25,7 +33,7 @@ class ObjectStore(Protocol):
 
     @property
     def name(self) -> str:
-        """What this store is, for messages: `local folder /x`, `s3 http://host:9000/bucket`."""
+        """Return what this store is, for messages: `local folder /x`, `s3 http://host:9000/bucket`."""
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -57,7 +65,7 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
-        """Objects whose key starts with `prefix` and is above `start_after`, in order of the keys' UTF-8 bytes."""
+        """List the objects whose key starts with `prefix` and is above `start_after`, by the keys' UTF-8 bytes."""
         ...
 
     def delete(self, key: str) -> None:
@@ -65,9 +73,13 @@ class ObjectStore(Protocol):
         ...
 
     def stat(self, key: str) -> ObjectStat | None:
-        """Size and time of an object, None when there is none."""
+        """Return size and time of an object, None when there is none."""
         ...
 
-    def presign(self, key: str, expires: float) -> str | None:
-        """A URL that reads the object for `expires` seconds without credentials; None where there is no such thing."""
-        ...
+
+def pages(store: ObjectStore, prefix: str) -> Iterator[list[ObjectStat]]:
+    """Yield what lies under a prefix, page by page. Objects may be deleted meanwhile. Raises Unavailable."""
+    after = ""
+    while page := store.list(prefix, start_after=after, limit=PAGE):
+        yield page
+        after = page[-1].key

@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 
 from minio import Minio
 from minio.error import S3Error, ServerError
+from typing_extensions import override
 from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import IncompleteRead
 
 from quatrain.errors import Corrupt, InvalidInput, NotFound
 from quatrain.storage.files import CHUNK, disk_error, write_file
 from quatrain.storage.keys import check_key, check_prefix, check_range
-from quatrain.storage.protocol import ObjectStat
+from quatrain.storage.protocol import ObjectStat, ObjectStore
 from quatrain.storage.s3_errors import S3_FAILURES, Patience, is_missing, is_transient
 from quatrain.storage.s3_transport import open_pool, part_retries
 
@@ -49,8 +50,8 @@ class S3Address:
     total_wait: float = 20.0
 
 
-class S3Store:
-    """An `ObjectStore` in one bucket. Connects when first used. Raises InvalidInput for an address that is none."""
+class S3Store(ObjectStore):
+    """An `ObjectStore` in one bucket. It connects when first used. Raises InvalidInput for an address that is none."""
 
     def __init__(self, address: S3Address) -> None:
         self._address = address
@@ -67,8 +68,8 @@ class S3Store:
             raise InvalidInput(f"storage.endpoint {address.endpoint!r} is no host:port: {error}") from error
 
     @property
+    @override
     def name(self) -> str:
-        """See `ObjectStore.name`."""
         return self._name
 
     def ensure_bucket(self, *, create: bool) -> None:
@@ -82,8 +83,8 @@ class S3Store:
             raise InvalidInput(f"{self.name}: there is no such bucket; create it, or correct storage.bucket")
         self._retry("make the bucket", self._make_bucket)
 
+    @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """See `ObjectStore.put_if_absent`."""
         check_key(key)
         patience = self._patience(f"create {key}")
         doubt = False  # a write may have happened although its reply was lost
@@ -97,18 +98,19 @@ class S3Store:
                         return there == data
                 patience.after(error)
 
+    @override
     def put(self, key: str, data: bytes) -> None:
-        """See `ObjectStore.put`."""
         check_key(key)
         if len(data) > PART_SIZE:
             self._retry(f"write {key}", lambda: self._upload(key, io.BytesIO(data), len(data)))
         else:
             self._retry(f"write {key}", lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data)))
 
+    @override
     def put_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.put_file`. Parts of 64 MiB, three at a time, each with retries of its own.
+        """Write an object in parts of 64 MiB, three at a time, each with its own retries.
 
-        It has no time-out as a whole: it goes on as long as the server takes a block in time.
+        There is no time-out for the whole: it goes on as long as the server takes each block in time.
         """
         check_key(key)
         try:
@@ -120,12 +122,12 @@ class S3Store:
         except OSError as error:
             raise disk_error(error, f"file {path}") from error
 
+    @override
     def get(self, key: str) -> bytes:
-        """See `ObjectStore.get`."""
         return b"".join(self.stream(key))
 
+    @override
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        """See `ObjectStore.get_range`."""
         check_key(key)
         check_range(start, length)
         if length == 0:
@@ -134,12 +136,13 @@ class S3Store:
             return b""
         return self._retry(f"read {key}", lambda: self._read_range(key, start, length))
 
+    @override
     def get_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.get_file`. A transfer that breaks goes on where it broke."""
+        """Read an object into a file. A transfer that breaks is resumed where it broke."""
         write_file(path, self.stream(key))
 
+    @override
     def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
-        """See `ObjectStore.list`."""
         check_prefix(prefix)
         found: builtins.list[ObjectStat] = []
         patience = self._patience(f"list {prefix}")
@@ -154,28 +157,22 @@ class S3Store:
             except S3_FAILURES as error:
                 patience.after(error)
 
+    @override
     def delete(self, key: str) -> None:
-        """See `ObjectStore.delete`."""
         check_key(key)
         try:
             self._retry(f"delete {key}", lambda: self._client.remove_object(self._bucket, key))
         except NotFound:
             return
 
+    @override
     def stat(self, key: str) -> ObjectStat | None:
-        """See `ObjectStore.stat`."""
         check_key(key)
         try:
             entry = self._retry(f"stat {key}", lambda: self._client.stat_object(self._bucket, key))
         except NotFound:
             return None
         return ObjectStat(key, int(entry.size), entry.last_modified.timestamp())
-
-    def presign(self, key: str, expires: float) -> str | None:
-        """See `ObjectStore.presign`. S3 allows one second to seven days."""
-        check_key(key)
-        lifetime = timedelta(seconds=min(max(1, round(expires)), 7 * 24 * 3600))
-        return str(self._client.presigned_get_object(self._bucket, key, expires=lifetime))
 
     def _patience(self, operation: str) -> Patience:
         return Patience(self.name, operation, self._address.total_wait)
@@ -211,7 +208,7 @@ class S3Store:
         return True
 
     def _read_back(self, key: str) -> bytes | None:
-        """What lies under the key now, None when nothing does or nobody knows."""
+        """Return what lies under the key now, None if nothing does or it cannot be read."""
         try:
             response = self._client.get_object(self._bucket, key)
             try:
@@ -240,7 +237,7 @@ class S3Store:
             response.release_conn()
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object's bytes; after a failure it asks for the rest of the same version. Raises NotFound, Corrupt."""
+        """Yield the object's bytes; after a failure the rest of the same version. Raises NotFound, Corrupt."""
         check_key(key)
         patience = self._patience(f"read {key}")
         offset, total, etag = 0, -1, ""

@@ -1,12 +1,12 @@
 """Which answers of an S3 server are worth another try, how long to go on, and what the others mean."""
 
-import random
 import time
 from xml.etree.ElementTree import ParseError
 
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
+from quatrain.backoff import Backoff
 from quatrain.errors import QuatrainError, Unavailable, untrusted
 
 # What a request may raise: the network, the server, or an answer that was cut off.
@@ -28,8 +28,7 @@ _TRANSIENT_CODES = frozenset(
 )
 _FULL_CODES = frozenset({"XMinioStorageFull", "InsufficientStorage", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"})
 _ACCESS_CODES = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+_BACKOFF = Backoff(first=0.1, longest=2.0, jitter=0.5)
 
 
 class S3Refused(Unavailable):
@@ -41,9 +40,9 @@ class S3Refused(Unavailable):
 
 
 class Patience:
-    """Decides after each failure of one operation whether to go on: pauses, or raises Unavailable.
+    """Decides after each failure of one operation whether to go on: it pauses, or raises Unavailable.
 
-    Pauses double from 0.1 s to 2 s with jitter; `total_wait` seconds after the first failure it is over.
+    The pauses double from 0.1 s to 2 s, with jitter; the operation fails `total_wait` seconds after its first failure.
     """
 
     def __init__(self, store: str, operation: str, total_wait: float) -> None:
@@ -51,7 +50,7 @@ class Patience:
         self._operation = operation
         self._total_wait = total_wait
         self._until: float | None = None
-        self._pause = _FIRST_PAUSE
+        self._failures = 0
 
     def after(self, error: Exception) -> None:
         """Sleep before another try. Raises Unavailable when another try is pointless or the time is up."""
@@ -60,19 +59,19 @@ class Patience:
         now = time.monotonic()
         if self._until is None:
             self._until = now + self._total_wait
-        pause = self._pause * random.uniform(0.5, 1.5)
+        self._failures += 1
+        pause = _BACKOFF.pause(self._failures)
         if now + pause > self._until:
             raise self.refusal(error) from error
         time.sleep(pause)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def progressed(self) -> None:
-        """Part of the work is done: the next failure is a first one."""
+        """Note that a part of the work is done: the next failure is a first one."""
         self._until = None
-        self._pause = _FIRST_PAUSE
+        self._failures = 0
 
     def refusal(self, error: Exception) -> QuatrainError:
-        """What to tell the caller."""
+        """Return the error for the caller."""
         message = f"{self._store}: {self._operation}: {_explain(error)}"
         if isinstance(error, S3Error) and (error.code == "NoSuchBucket" or error.code in _ACCESS_CODES):
             return S3Refused(message, error.code)
@@ -80,7 +79,7 @@ class Patience:
 
 
 def is_transient(error: Exception) -> bool:
-    """True when the same request may succeed a little later."""
+    """Return whether the same request may succeed a little later."""
     if isinstance(error, S3Error):
         if error.code in _FULL_CODES:
             return False
@@ -91,7 +90,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_missing(error: Exception) -> bool:
-    """True when the object is not there."""
+    """Return whether the object is not there."""
     return isinstance(error, S3Error) and error.code in ("NoSuchKey", "NotFound")
 
 

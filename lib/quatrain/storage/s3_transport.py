@@ -15,7 +15,7 @@ SEND_TIMEOUT = 20.0
 """Seconds for the peer to take one block."""
 _CONNECT_TIMEOUT = 3.0
 _CONNECTIONS = 16
-_LONGEST_PAUSE = 2.0
+_MAX_PAUSE = 2.0
 
 
 class _PatientHttp(HTTPConnection):
@@ -37,7 +37,7 @@ class _HttpsPool(HTTPSConnectionPool):
 
 
 def open_pool(*, secure: bool, read_timeout: float, retries: Retry | bool) -> PoolManager:
-    """A pool whose connections get `read_timeout` seconds for each read, SEND_TIMEOUT for each block of a body."""
+    """Return a pool whose connections get `read_timeout` seconds for a read, SEND_TIMEOUT for a block of a body."""
     context = ssl.create_default_context() if secure else None
     timeout = Timeout(connect=_CONNECT_TIMEOUT, read=read_timeout)
     pool = PoolManager(maxsize=_CONNECTIONS, timeout=timeout, retries=retries, ssl_context=context)
@@ -46,11 +46,9 @@ def open_pool(*, secure: bool, read_timeout: float, retries: Retry | bool) -> Po
 
 
 def part_retries(total_wait: float) -> Retry:
-    """Further tries of one part of a large file, with pauses of about `total_wait` seconds together."""
-    total = 2 + round(total_wait / _LONGEST_PAUSE)
-    return Retry(
-        total=total, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.2, backoff_max=_LONGEST_PAUSE
-    )
+    """Return the retries of one part of a large file, with pauses of about `total_wait` seconds together."""
+    total = 2 + round(total_wait / _MAX_PAUSE)
+    return Retry(total=total, status_forcelist=(429, 500, 502, 503, 504), backoff_factor=0.2, backoff_max=_MAX_PAUSE)
 
 
 def _send(connection: HTTPConnection, data: Any, send: Callable[[Any], None]) -> None:

@@ -32,7 +32,7 @@ _SHARED: list[Processor] = [
 
 
 def configure(level: str = "info", format: str = "console", *, process: str = "") -> None:
-    """Sets logging up for this process; called once, by its `__main__`. `format` is `console` or `json`."""
+    """Set logging up for this process; called once, by its `__main__`. `format` is `console` or `json`."""
     rendering: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if format == "json":
         rendering += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
@@ -64,7 +64,7 @@ def _configure_structlog() -> None:
 
 
 def get_logger(name: str, **bound_values: Any) -> structlog.stdlib.BoundLogger:
-    """Logger with values bound to every line. Before `configure`, warnings and worse go to stderr."""
+    """Return a logger with values bound to every line. Before `configure`, warnings and worse go to stderr."""
     if not structlog.is_configured():
         _configure_structlog()
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name, **bound_values)
@@ -72,13 +72,13 @@ def get_logger(name: str, **bound_values: Any) -> structlog.stdlib.BoundLogger:
 
 
 def bind(**values: Any) -> None:
-    """Binds values to every line that the current task logs from here on."""
+    """Bind values to every line that the current task logs from here on."""
     structlog.contextvars.bind_contextvars(**values)
 
 
 @contextmanager
 def bound(**values: Any) -> Iterator[None]:
-    """Binds values (job, stage, step, attempt, request_id) to every line that the current task logs inside.
+    """Bind values (job, stage, step, attempt, request_id) to every line that the current task logs inside.
 
     Not around a `yield` of an async generator, which may be closed from another task: use `bind` there.
     """
@@ -87,6 +87,6 @@ def bound(**values: Any) -> Iterator[None]:
 
 
 def bound_value(name: str) -> str | None:
-    """A value that `bound` holds for the current task, for example `request_id`."""
+    """Return a value that `bound` holds for the current task, for example `request_id`."""
     value = structlog.contextvars.get_contextvars().get(name)
     return None if value is None else str(value)

@@ -27,17 +27,17 @@ SECONDS_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-    """Counter `quatrain_{name}_total`; made once, at import."""
+    """Return the counter `quatrain_{name}_total`; made once, at import."""
     return Counter(f"quatrain_{name}", text, labels, registry=REGISTRY)
 
 
 def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
-    """Gauge `quatrain_{name}`; made once, at import."""
+    """Return the gauge `quatrain_{name}`; made once, at import."""
     return Gauge(f"quatrain_{name}", text, labels, registry=REGISTRY)
 
 
 def histogram(name: str, text: str, labels: tuple[str, ...] = ()) -> Histogram:
-    """Histogram `quatrain_{name}` of seconds, 1 ms to 20 min; made once, at import."""
+    """Return the histogram `quatrain_{name}` of seconds, 1 ms to 20 min; made once, at import."""
     return Histogram(f"quatrain_{name}", text, labels, registry=REGISTRY, buckets=SECONDS_BUCKETS)
 
 
@@ -50,17 +50,17 @@ class MetricsServer:
 
     @property
     def port(self) -> int:
-        """Port that it is bound to."""
+        """Return the port that it is bound to."""
         return int(self.server.server_port)
 
     def close(self) -> None:
-        """Stops it and frees the port."""
+        """Stop it and free the port."""
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(timeout=5.0)
 
 
 def start_metrics_server(host: str, port: int) -> MetricsServer:
-    """Serves `/metrics` from a thread; port 0 takes a free one. Raises OSError if the port is taken."""
+    """Serve `/metrics` from a thread; port 0 takes a free one. Raises OSError if the port is taken."""
     server, thread = start_http_server(port, addr=host, registry=REGISTRY)
     return MetricsServer(server, thread)

@@ -117,7 +117,7 @@ class Backends:
 
 
 def build_backends(files: TokenizerFiles) -> Backends:
-    """Raises InvalidData when tokenizer.json cannot be read as a tokenizer."""
+    """Build the tokenizers of a folder. Raises InvalidData when tokenizer.json cannot be read as one."""
     rebuild = _rebuild_of(files)
     named = dict(files.named_tokens)
     if rebuild is not None:

@@ -47,7 +47,7 @@ class _GenerationBlock(jinja2.ext.Extension):
     tags = {"generation"}  # noqa: RUF012  jinja2 reads it from the class
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        """The statements between the tags."""
+        """Return the statements between the tags."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -70,7 +70,7 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
 
     def render(self, messages: Messages, add_generation_prompt: bool) -> str:
-        """The conversation as text. Raises InvalidData when the template refuses it or fails."""
+        """Return the conversation as text. Raises InvalidData when the template refuses it or fails."""
         if not messages:
             raise InvalidData("A conversation needs at least one message.")
         # A key with null and an absent key mean the same in chat data, but templates test for presence.

@@ -29,7 +29,7 @@ class TokenizerFiles:
 
 
 def read_files(folder: Path) -> TokenizerFiles:
-    """Reads a folder. Raises InvalidData naming the file that is missing, unreadable or of the wrong shape."""
+    """Read a folder. Raises InvalidData naming the file that is missing, unreadable or of the wrong shape."""
     if not (folder / "tokenizer.json").is_file():
         raise InvalidData(
             f"The model folder {folder} has no tokenizer.json. Save the tokenizer beside the model "
@@ -57,7 +57,7 @@ def read_files(folder: Path) -> TokenizerFiles:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty when there is no such file. Raises InvalidData."""
+    """Return the JSON object in a file; empty when there is no such file. Raises InvalidData."""
     if not path.is_file():
         return {}
     try:
@@ -74,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def token_fields(value: Any) -> dict[str, Any]:
-    """Fields of an AddedToken from a token as the files write it: a string or a mapping with `content`."""
+    """Return the fields of an AddedToken from a token as the files write it: a string or a mapping with `content`."""
     if isinstance(value, str):
         return {"content": value}
     if isinstance(value, dict) and isinstance(value.get("content"), str):

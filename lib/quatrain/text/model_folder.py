@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidData
 from quatrain.text.folder_files import read_json
-from quatrain.text.safetensors_header import TensorEntry, read_header
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 # Weights that nothing here opens; a folder that has safetensors does not need them.
 _OTHER_WEIGHTS = _PICKLES | {".h5", ".msgpack", ".onnx", ".gguf"}
 OFFSET_FILE = "quatrain.json"
 """Beside a reward model: what is subtracted from its scores."""
+Shape = tuple[int, ...]
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
@@ -35,8 +37,11 @@ class ModelFacts:
 
 
 def check_model_folder(folder: Path) -> ModelFacts:
-    """Raises InvalidData naming the file and what is wrong: missing or broken config, weights that are pickles, absent,
-    corrupt or not all there, or code that the folder wants to run."""
+    """Check a model folder and return what its files say.
+
+    Raises InvalidData naming the file and what is wrong: missing or broken config, weights that are pickles, absent,
+    corrupt or not all there, or code that the folder wants to run.
+    """
     if not folder.is_dir():
         raise InvalidData(f"The model folder {folder} does not exist.")
     config = read_json(folder / "config.json")
@@ -51,7 +56,7 @@ def check_model_folder(folder: Path) -> ModelFacts:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise InvalidData(f"{folder / 'config.json'} names no model_type.")
-    tensors = _read_weights(folder)
+    shapes = _read_weights(folder)
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
         raise InvalidData(f"{folder / 'config.json'}: architectures must be a list, not {architectures!r:.80}.")
@@ -60,40 +65,51 @@ def check_model_folder(folder: Path) -> ModelFacts:
         max_positions=_number(folder, config, _POSITION_KEYS),
         model_type=model_type,
         architectures=tuple(str(name) for name in architectures),
-        parameters=sum(math.prod(entry.shape) for entry in tensors.values()),
+        parameters=sum(map(math.prod, shapes.values())),
     )
 
 
-def _read_weights(folder: Path) -> dict[str, TensorEntry]:
+def _read_weights(folder: Path) -> dict[str, Shape]:
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
-        tensors = read_header(folder / "model.safetensors")
+        shapes = _read_shapes(folder / "model.safetensors")
     elif index.is_file():
-        tensors = _read_shards(folder, index)
+        shapes = _read_shards(folder, index)
     else:
         raise no_weights(folder, [path.name for path in folder.iterdir()])
-    if not tensors:
+    if not shapes:
         raise InvalidData(f"The weights in {folder} hold no tensor.")
-    return tensors
+    return shapes
 
 
-def _read_shards(folder: Path, index: Path) -> dict[str, TensorEntry]:
+def _read_shapes(file: Path) -> dict[str, Shape]:
+    """Return the shape of each tensor by name. Only the header is read, and checked against the size of the file."""
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InvalidData(
+            f"{file} is not a sound safetensors file: {error}. It may be cut short; save or copy the model again."
+        ) from None
+
+
+def _read_shards(folder: Path, index: Path) -> dict[str, Shape]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InvalidData(f"{index} has no weight_map.")
-    shards: dict[str, dict[str, TensorEntry]] = {}
-    tensors: dict[str, TensorEntry] = {}
+    shards: dict[str, dict[str, Shape]] = {}
+    shapes: dict[str, Shape] = {}
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise InvalidData(f"{index}: {shard!r} is not the name of a safetensors file in the folder.")
         if shard not in shards:
             if not (folder / shard).is_file():
                 raise InvalidData(f"{index} names {shard}, which is not in the folder.")
-            shards[shard] = read_header(folder / shard)
+            shards[shard] = _read_shapes(folder / shard)
         if name not in shards[shard]:
             raise InvalidData(f"{folder / shard} lacks the tensor {name!r} that {index.name} places there.")
-        tensors[name] = shards[shard][name]
-    return tensors
+        shapes[name] = shards[shard][name]
+    return shapes
 
 
 def read_offset(folder: Path) -> float:
@@ -111,14 +127,14 @@ def read_offset(folder: Path) -> float:
 
 
 def is_model_file(name: str) -> bool:
-    """Whether a file of a folder, by its slash path, is kept with the model: not hidden, no other kind of weights."""
+    """Return whether a file, by its slash path, is kept with the model: not hidden, no other kind of weights."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") for part in path.parts)
     return not hidden and path.suffix not in _OTHER_WEIGHTS and name != "manifest.json"
 
 
 def no_weights(folder: Path | str, names: Iterable[str]) -> InvalidData:
-    """What is wrong with a folder that has files of these names and no safetensors."""
+    """Return what is wrong with a folder that has files of these names and no safetensors."""
     pickles = sorted(name for name in names if PurePosixPath(name).suffix in _PICKLES)
     if pickles:
         return InvalidData(

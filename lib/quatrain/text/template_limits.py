@@ -17,10 +17,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SECONDS = 1.0
 """CPU time of one rendering; a usual one takes less than a thousandth."""
-MOST_LETTERS = 16 * 2**20
-MOST_COUNT = 10_000
+MAX_CHARACTERS = 16 * 2**20
+MAX_COUNT = 10_000
 """Largest number among the arguments of filters and methods: widths, counts, repetitions."""
-MOST_DIGITS = 4096
+MAX_BITS = 4096
 """Bits of a whole number that `*` and `**` may make."""
 
 _until: ContextVar[float] = ContextVar("_until")
@@ -39,7 +39,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.filters["_together"] = _together
 
     def bound_filters(self) -> None:
-        """Bounds all filters that are there now."""
+        """Bound all filters that are there now."""
         self.filters = {name: bounded(function) for name, function in self.filters.items()}
         self.filters["replace"] = _replaced
         self.filters["format"] = _refused_format
@@ -54,19 +54,19 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """The operator on values whose result is not too large. Raises SecurityError."""
+        """Apply the operator, unless the result is too large. Raises SecurityError."""
         _tick()
         _check_operands(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """A call with bounded arguments and result. Raises SecurityError."""
+        """Call with bounded arguments and result. Raises SecurityError."""
         _check_method(__obj, args)
         return bounded(super().call)(__context, __obj, *args, **kwargs)
 
 
 def rendered(pieces: Callable[[], Iterable[str]]) -> str:
-    """The text that a template writes, within its time. Raises SecurityError."""
+    """Return the text that a template writes within its time. Raises SecurityError."""
     token = _until.set(time.thread_time() + SECONDS)
     try:
         written, letters = [], 0
@@ -96,15 +96,15 @@ def _together(values: list[Any]) -> str:
 
 
 def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which refuses arguments and results beyond the bounds."""
+    """Return the function with bounded arguments and results."""
 
     @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         _tick()
         for argument in (*args, *kwargs.values()):
             _weighed(argument)
-            if isinstance(argument, int) and abs(argument) > MOST_COUNT:
-                raise SecurityError(f"the number {argument!r:.40} is too large here: at most {MOST_COUNT}")
+            if isinstance(argument, int) and abs(argument) > MAX_COUNT:
+                raise SecurityError(f"the number {argument!r:.40} is too large here: at most {MAX_COUNT}")
         result = function(*args, **kwargs)
         _check_size(len(result) if isinstance(result, str | list | tuple | dict) else 0)
         return result
@@ -162,13 +162,13 @@ def _check_operands(operator: str, left: Any, right: Any) -> None:
         _check_size((sizes[0] or sizes[1] or 0) * count if isinstance(count, int) else 0)
     elif operator in ("*", "**") and isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
-        if bits > MOST_DIGITS:
+        if bits > MAX_BITS:
             raise SecurityError("the number is too large")
 
 
 def _check_size(size: int) -> None:
-    if size > MOST_LETTERS:
-        raise SecurityError(f"it makes more than {MOST_LETTERS} letters or items")
+    if size > MAX_CHARACTERS:
+        raise SecurityError(f"it makes more than {MAX_CHARACTERS} characters or items")
 
 
 def _tick() -> None:

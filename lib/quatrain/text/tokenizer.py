@@ -19,7 +19,7 @@ class Tokenizer:
     eos_token_ids: ids that end a completion, ascending in the order of the file that names them.
     eos_token_id: the one that training data ends with: the tokenizer's own end token if it is in the set.
     special_tokens: name (`eos_token`, `pad_token`, ...) to text, of those that the folder names.
-    template: the chat template in use; has_own_template tells whether it came with the folder.
+    template: the chat template in use.
     """
 
     def __init__(self, files: TokenizerFiles, backends: Backends) -> None:
@@ -27,7 +27,6 @@ class Tokenizer:
         self._backends = backends
         self.special_tokens = {name: str(fields["content"]) for name, fields in files.named_tokens.items()}
         self.vocab_size: int = backends.encoder.get_vocab_size(with_added_tokens=True)
-        self.has_own_template = files.template is not None
         self.template = SIMPLE_TEMPLATE if files.template is None else files.template
         self._chat = ChatTemplate(self.template, backends.named_tokens)
         self.eos_token_ids = _eos_token_ids(files, backends, self.vocab_size)
@@ -42,7 +41,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Reads a model folder.
+        """Read a model folder.
 
         Raises:
             InvalidData: no tokenizer.json, a broken file, remote code, or no end of sequence anywhere.
@@ -51,7 +50,7 @@ class Tokenizer:
         return cls(files, build_backends(files))
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text as it is: no template, no special tokens added.
+        """Return the ids of the text as it is: no template, no special tokens added.
 
         Raises InvalidData for text that the tokenizer has no token for, not even an unknown one.
         """
@@ -62,18 +61,37 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids, special tokens left out."""
+        """Return the text of the ids, special tokens left out."""
         return self._backends.decoder.decode(list(ids), skip_special_tokens=True)
 
     def render(self, messages: Messages, add_generation_prompt: bool) -> str:
-        """The conversation as the chat template writes it. Raises InvalidData."""
+        """Return the conversation as the chat template writes it. Raises InvalidData."""
         return self._chat.render(messages, add_generation_prompt)
 
     def encode_prompt(self, prompt: str | Messages) -> list[int]:
-        """Ids of a prompt: a string as it is, messages through the template with the generation prompt."""
+        """Return the ids of a prompt: a string as it is, messages through the template with the generation prompt."""
         if isinstance(prompt, str):
             return self.encode(prompt)
         return self.encode(self.render(prompt, add_generation_prompt=True))
+
+    def encode_completion(self, prompt: str | Messages, completion: str) -> list[int]:
+        """Return the ids of a completion as the model generates it after the prompt, with an end token at its end.
+
+        Prompt and completion are tokenised apart, because that is how a rollout sees them: the prompt's ids are given
+        and the model continues. After messages, the completion is what the template writes for the assistant's message
+        behind the generation prompt, up to the end token; a template that does not continue its own generation prompt
+        gives the bare text. Raises InvalidData when the template refuses the conversation.
+        """
+        ids = self.encode(completion) if isinstance(prompt, str) else self._encode_answer(prompt, completion)
+        return ids if ids and ids[-1] in self.eos_token_ids else [*ids, self.eos_token_id]
+
+    def _encode_answer(self, prompt: Messages, completion: str) -> list[int]:
+        opening = self.render(prompt, add_generation_prompt=True)
+        whole = self.render([*prompt, {"role": "assistant", "content": completion}], add_generation_prompt=False)
+        ids = self.encode(whole.removeprefix(opening) if whole.startswith(opening) else completion)
+        ends = [position for position, token in enumerate(ids) if token in self.eos_token_ids]
+        # Many templates write a line break behind the end token, which does not belong to the completion.
+        return ids[: ends[-1] + 1] if ends else ids
 
 
 def _token_id(backends: Backends, files: TokenizerFiles, name: str) -> int | None:

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Takes and gives artefacts, so that a client never needs the store's credentials.
+    """Takes and gives artifacts, so that a client never needs the store's credentials.
     """
 
     def __init__(self, channel):
@@ -63,7 +63,7 @@ class ArtifactServiceStub(object):
 
 
 class ArtifactServiceServicer(object):
-    """Takes and gives artefacts, so that a client never needs the store's credentials.
+    """Takes and gives artifacts, so that a client never needs the store's credentials.
     """
 
     def GetUpload(self, request, context):
@@ -138,7 +138,7 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Takes and gives artefacts, so that a client never needs the store's credentials.
+    """Takes and gives artifacts, so that a client never needs the store's credentials.
     """
 
     @staticmethod

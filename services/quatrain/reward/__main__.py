@@ -9,9 +9,9 @@ import grpc.aio
 
 from quatrain.config import ProcessConfig
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
-from quatrain.reward.backends.isolation import CodeLimits
 from quatrain.reward.backends.models import ModelBackend, ModelSettings
 from quatrain.reward.backends.remote import RemoteBackend
+from quatrain.reward.backends.sandbox import CodeLimits
 from quatrain.reward.service import Backends, RewardService
 from quatrain.reward.servicer import RewardServicer
 from quatrain.rpc.process import run_process
@@ -28,7 +28,7 @@ SERVICE = "quatrain.v1.RewardService"
 def build_service(
     config: ProcessConfig, store: ObjectStore, scratch: Path, thread: ModelThread | None = None
 ) -> RewardService:
-    """The service as configured. `scratch` is a folder of this process's own; `thread` owns the reward models."""
+    """Build the service as configured. `scratch` is a folder of this process's own; `thread` owns the reward models."""
     folders = FolderCache(store, config.compute.cache_dir or scratch / "models", config.compute.cache_bytes)
     models = ModelSettings(
         device=config.compute.device,
@@ -43,7 +43,7 @@ def build_service(
 
 
 def build_functions(config: ProcessConfig, store: ObjectStore) -> FunctionBackend:
-    """The backend of reward functions as configured."""
+    """Build the backend of reward functions as configured."""
     settings = FunctionSettings(
         allow_code=config.reward.allow_code,
         queue_size=config.reward.queue_size,
@@ -54,16 +54,16 @@ def build_functions(config: ProcessConfig, store: ObjectStore) -> FunctionBacken
 
 
 def register(service: RewardService, server: grpc.aio.Server) -> list[str]:
-    """Add the servicer; the names that health and reflection list."""
+    """Add the servicer and return the names that health and reflection list."""
     servicer = RewardServicer(service)
     reward_pb2_grpc.add_RewardServiceServicer_to_server(servicer, server)
     return [SERVICE]
 
 
 async def serve(config: ProcessConfig) -> None:
-    """Serve until told to stop. Raises InvalidInput, Unavailable."""
+    """Serve until the process is told to stop. Raises InvalidInput, Unavailable."""
     store = open_store(config.storage)
-    await build_functions(config, store).check_isolation()
+    await build_functions(config, store).check_sandbox()
     with tempfile.TemporaryDirectory(prefix="reward-", ignore_cleanup_errors=True) as scratch:
         thread = ModelThread(config.reward.queue_size, name="reward-model", stuck_after=config.compute.stuck_after)
         service = build_service(config, store, Path(scratch), thread)

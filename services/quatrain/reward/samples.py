@@ -1,4 +1,4 @@
-"""What is scored: samples as the service sees them, and why some are refused before anything scores them."""
+"""The samples that are scored: how they are read and checked, and why some are refused before anything scores them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Prompt = str | list[Message]
 
 @dataclass(frozen=True)
 class RawSample:
-    """A sample as it came in: JSON not read yet, nothing checked. `finish_reason` is None when it was not sent."""
+    """A sample as it was received, unchecked. `finish_reason` is None if it was not sent."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
@@ -29,7 +29,7 @@ class RawSample:
 
 @dataclass(frozen=True)
 class Sample:
-    """A sound sample. `completion` is the text of `completion_ids`, special tokens left out; the ids include EOS."""
+    """A checked sample. `completion` is the text of its ids without special tokens; the ids include EOS."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Sound samples of one call, in order, with what backends need to know about the call.
+    """The samples of one call that passed all checks, in order, with what backends need to know about the call.
 
     `timeout` bounds one call of a reward function or of another reward service, in seconds.
     """
@@ -93,7 +93,7 @@ def read_sample(raw: RawSample, policy: PolicyTokenizer) -> Sample:
 
 
 def check_ids(what: str, ids: Sequence[int], vocab_size: int) -> None:
-    """Raises Malformed for the first token id outside 0 .. vocab_size-1."""
+    """Raise Malformed for the first token id outside 0 .. vocab_size-1."""
     for position, token in enumerate(ids):
         if not 0 <= token < vocab_size:
             raise Malformed(f"{what} token {token} at position {position} is outside the vocabulary of {vocab_size}")

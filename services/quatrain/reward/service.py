@@ -1,4 +1,4 @@
-"""The reward service without gRPC: refuses malformed samples, asks the sources, composes one score a sample.
+"""The reward service without gRPC: refuses malformed samples, asks the sources, composes one score for each sample.
 
 The order (weighted sum, offset, scale, clip, missing_eos_penalty) is algorithms.scores.compose_score's.
 """
@@ -26,7 +26,7 @@ TOKENIZERS_KEPT = 8
 
 @dataclass(frozen=True)
 class ScoreCall:
-    """One call. `missing_eos_penalty` is subtracted where the finish reason is `length`."""
+    """One call of the service. `missing_eos_penalty` is subtracted where the finish reason is `length`."""
 
     job: str
     samples: tuple[RawSample, ...]
@@ -38,7 +38,7 @@ class ScoreCall:
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of one sample. `score` is valid when scored, `reason` is given when refused."""
+    """The outcome of one sample. `score` is valid when it is scored, `reason` is given when it is refused."""
 
     outcome: Literal["scored", "skipped", "refused"]
     score: float = 0.0
@@ -49,7 +49,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """One `Scored` a sample, in order; the means of the logged metrics; what scored; seconds that it took."""
+    """The outcome of each sample, in order, the means of logged metrics, the version of all sources, and the time."""
 
     scores: tuple[Scored, ...]
     metrics: tuple[tuple[str, float], ...]
@@ -59,14 +59,14 @@ class ScoreResult:
 
 @dataclass(frozen=True)
 class Backends:
-    """One for each kind of source."""
+    """One backend for each kind of source."""
 
     models: Backend[ModelSource]
     functions: Backend[FunctionSource]
     services: Backend[ServiceSource]
 
     def ask(self, source: Source, batch: Batch) -> Coroutine[Any, Any, SourceScores]:
-        """The call of the backend that knows this kind of source."""
+        """Return the call of the backend for this kind of source."""
         if isinstance(source, ModelSource):
             return self.models.score(source, batch)
         if isinstance(source, FunctionSource):
@@ -74,18 +74,18 @@ class Backends:
         return self.services.score(source, batch)
 
     async def close(self) -> None:
-        """Close all."""
+        """Close all backends."""
         for backend in (self.models, self.functions, self.services):
             await backend.close()
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """All that the sources said about the sound samples of a call; rows are indices into these."""
+class _Answers:
+    """The answers of all sources about the samples of a batch; a row is the index of a sample in the batch."""
 
     section: RewardSection
     penalty: float
-    answers: tuple[SourceScores, ...] = ()
+    by_source: tuple[SourceScores, ...] = ()
     columns: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
@@ -111,15 +111,16 @@ class RewardService:
         policy = await self._tokenizer(call.tokenizer)
         sound, refused = await asyncio.to_thread(_read_samples, call.samples, policy)
         batch = Batch(call.job, tuple(sound.values()), policy.tokenizer, call.tokenizer, trainer_state, section.timeout)
-        answers = await self._ask(section, batch) if sound else ()
-        asked = _Asked(section, penalty, answers, unique_columns([answer.terms for answer in answers]))
+        by_source = await self._ask(section, batch) if sound else ()
+        columns = unique_columns([answer.terms for answer in by_source])
+        answers = _Answers(section, penalty, by_source, columns)
         scores = dict(refused)
         for row, (index, sample) in enumerate(sound.items()):
-            scores[index] = _compose(asked, row, sample)
+            scores[index] = _compose(answers, row, sample)
         return ScoreResult(
             scores=tuple(scores[index] for index in range(len(call.samples))),
-            metrics=_mean_metrics(answers),
-            reward_version=sha256_hex(canonical_json([answer.version for answer in answers])),
+            metrics=_mean_metrics(by_source),
+            reward_version=sha256_hex(canonical_json([answer.version for answer in by_source])),
             compute_seconds=time.monotonic() - started,
         )
 
@@ -128,7 +129,7 @@ class RewardService:
         await self._backends.close()
 
     async def _ask(self, section: RewardSection, batch: Batch) -> tuple[SourceScores, ...]:
-        """All sources at once; the first error cancels the others, so that no function goes on for nobody."""
+        """Ask all sources at once. The first error cancels the other calls, whose results would not be used."""
         tasks = [asyncio.create_task(self._backends.ask(source, batch)) for source in section.sources]
         try:
             return tuple(await asyncio.gather(*tasks))
@@ -149,7 +150,7 @@ class RewardService:
 
 
 def unique_columns(columns: Sequence[Mapping[str, tuple[Any, ...]]]) -> dict[str, tuple[Any, ...]]:
-    """All columns in order under names of their own: a second `length` becomes `length_2`."""
+    """Return all columns, in order, under unique names: a second `length` becomes `length_2`."""
     unique: dict[str, tuple[Any, ...]] = {}
     for source in columns:
         for name, values in source.items():
@@ -166,7 +167,7 @@ def _free_name(name: str, taken: Container[str]) -> str:
 
 
 def _read_samples(samples: Sequence[RawSample], policy: PolicyTokenizer) -> tuple[dict[int, Sample], dict[int, Scored]]:
-    """Sound samples and refusals, by index."""
+    """Return the checked samples and the refused ones, by index."""
     sound: dict[int, Sample] = {}
     refused: dict[int, Scored] = {}
     for index, raw in enumerate(samples):
@@ -177,20 +178,20 @@ def _read_samples(samples: Sequence[RawSample], policy: PolicyTokenizer) -> tupl
     return sound, refused
 
 
-def _compose(asked: _Asked, row: int, sample: Sample) -> Scored:
-    """One sample's outcome from what the sources said about it."""
-    finite, reasons = [], [answer.refused[row] for answer in asked.answers if row in answer.refused]
-    for name, values in asked.columns.items():
+def _compose(answers: _Answers, row: int, sample: Sample) -> Scored:
+    """Return the outcome of one sample."""
+    finite, reasons = [], [answer.refused[row] for answer in answers.by_source if row in answer.refused]
+    for name, values in answers.columns.items():
         value = values[row]
         if value is None or math.isfinite(value):
             finite.append((name, value))
         else:
             reasons.append(f"term {name!r} is {value}")
-    terms, logged = tuple(finite), _logged_json(asked.answers, row)
+    terms, logged = tuple(finite), _logged_json(answers.by_source, row)
     if reasons:
         return Scored("refused", terms=terms, reason="; ".join(reasons), logged_json=logged)
-    total, offset, applies = 0.0, asked.section.offset, False
-    for source, answer in zip(asked.section.sources, asked.answers, strict=True):
+    total, offset, applies = 0.0, answers.section.offset, False
+    for source, answer in zip(answers.section.sources, answers.by_source, strict=True):
         if (value := answer.values[row]) is not None:
             total, offset, applies = total + source.weight * value, offset + source.weight * answer.offset, True
     if not applies:
@@ -198,7 +199,7 @@ def _compose(asked: _Asked, row: int, sample: Sample) -> Scored:
     if not math.isfinite(total):  # before the clip, which would hide it
         return Scored("refused", terms=terms, reason=f"the weighted sum is {total}", logged_json=logged)
     score = compose_score(
-        total, offset, asked.section.scale, asked.section.clip, asked.penalty, sample.finish_reason == "length"
+        total, offset, answers.section.scale, answers.section.clip, answers.penalty, sample.finish_reason == "length"
     )
     return Scored("scored", score=score, terms=terms, logged_json=logged)
 
@@ -210,7 +211,7 @@ def _logged_json(answers: Sequence[SourceScores], row: int) -> str:
 
 
 def _mean_metrics(answers: Sequence[SourceScores]) -> tuple[tuple[str, float], ...]:
-    """Means by name over all sources of the call, in order of name."""
+    """Return the mean of each metric over all sources, ordered by name."""
     gathered: dict[str, list[float]] = {}
     for answer in answers:
         for name, values in answer.metrics.items():

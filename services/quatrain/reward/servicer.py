@@ -3,6 +3,7 @@
 import math
 
 import grpc
+from typing_extensions import override
 
 from quatrain.faults import fault_point
 from quatrain.refs import ModelRef
@@ -27,12 +28,12 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
     def __init__(self, service: RewardService) -> None:
         self._service = service
 
+    @override
     async def Score(
         self,
         request: reward_pb2.ScoreRequest,
         context: "grpc.aio.ServicerContext[reward_pb2.ScoreRequest, reward_pb2.ScoreResponse]",
     ) -> reward_pb2.ScoreResponse:
-        """Scores a chunk."""
         fault_point("reward.before")
         result = await self._service.score(_call(request))
         fault_point("reward.after")

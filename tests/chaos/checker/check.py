@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.chaos.checker import artefacts, fencing, finite, forks, kept, outside, rollouts, versions, watching
+from tests.chaos.checker import artifacts, fencing, finite, forks, kept, outside, rollouts, versions, watching
 from tests.chaos.checker.history import read_history
 from tests.chaos.checker.objects import Objects
 from tests.chaos.checker.observed import Observed
@@ -28,7 +28,7 @@ PARTS: list[Part] = [
     *fencing.PARTS,
     *forks.PARTS,
     *kept.PARTS,
-    *artefacts.PARTS,
+    *artifacts.PARTS,
     Part("I7", "same outcome", _no_unbroken, _same_as_unbroken),
     *watching.PARTS,
     *outside.PARTS,

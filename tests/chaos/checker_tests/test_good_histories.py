@@ -14,7 +14,7 @@ from tests.chaos.checker_tests.histories import Stories
 NOT_CANCELLED = {"I11 steps", "I11 time in the log", "I11 time seen"}
 NOT_PAUSED = {"I11 pause"}
 NO_FORK = {"I5 fork begins", "I6 fork's checkpoint"}
-NO_ARTEFACTS = {"I6 uploads", "I6 given up is gone", "I6 others untouched"}
+NO_ARTIFACTS = {"I6 uploads", "I6 given up is gone", "I6 others untouched"}
 
 
 def test_nothing_of_the_code_under_test_is_imported() -> None:
@@ -26,7 +26,7 @@ def test_nothing_of_the_code_under_test_is_imported() -> None:
 def test_the_plain_history_holds_and_is_decided_as_far_as_it_can_be(stories: Stories) -> None:
     verdict = stories["plain"].examine(stories["broken"])
     assert [str(violation) for violation in verdict.violations] == []
-    assert set(verdict.undecided) == NOT_CANCELLED | NOT_PAUSED | NO_FORK | NO_ARTEFACTS | {"I10 says so"}
+    assert set(verdict.undecided) == NOT_CANCELLED | NOT_PAUSED | NO_FORK | NO_ARTIFACTS | {"I10 says so"}
     assert verdict.open == ["I11"]
 
 

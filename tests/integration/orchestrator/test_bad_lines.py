@@ -9,7 +9,7 @@ from tests.integration.orchestrator.world import deployment, run
 from quatrain.joblog import Event
 from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator.job import run as job_run
-from quatrain.storage import rereading
+from quatrain.storage import corrupt_reads
 
 
 class BadLine(FlakyStore):
@@ -31,9 +31,9 @@ class BadLine(FlakyStore):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = tuple(0.0 for _ in rereading.PAUSES)
-    monkeypatch.setattr(rereading, "PAUSES", short)
-    monkeypatch.setattr(job_run, "PAUSES", short)
+    short = tuple(0.0 for _ in corrupt_reads.RETRY_PAUSES)
+    monkeypatch.setattr(corrupt_reads, "RETRY_PAUSES", short)
+    monkeypatch.setattr(job_run, "RETRY_PAUSES", short)
 
 
 @pytest.mark.parametrize("part", ["/batches/", "data/", "models/"])

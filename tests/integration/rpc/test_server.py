@@ -220,7 +220,7 @@ def test_health_follows_the_servers_life_and_calls_wait_for_it() -> None:
 
         async with contextlib.AsyncExitStack() as stack:
             server = await stack.enter_async_context(serving(Replica(), config, ready=False))
-            channel = await stack.enter_async_context(open_channel(address_of(server), service=SERVICE, retry=False))
+            channel = await stack.enter_async_context(open_channel(address_of(server), service=""))
             for port in (server.ports.port, server.ports.health_port):
                 assert [await status(port, service) for service in ("", SERVICE)] == [NOT_SERVING, NOT_SERVING]
             error = await failure(generate_of(channel)(pb.GenerateRequest(), timeout=2))

@@ -13,6 +13,7 @@ from tests.integration.rpc.servers import run
 from tests.integration.rpc.silent import black_hole, stalling, stalling_rpc
 from urllib3 import Retry
 
+from quatrain.backoff import Backoff
 from quatrain.client import AsyncClient, WaitTimedOut, asynchronous, downloads
 from quatrain.client.connection import Connection
 from quatrain.errors import DeadlineExpired, Unavailable
@@ -65,20 +66,12 @@ def test_calls_of_the_services(kind: str) -> None:
         async with peer(kind) as address:
             options = PoolOptions(probe_timeout=0.2, keepalive=0.5, keepalive_timeout=0.5)
             async with TargetPool(address, service="quatrain.v1.GenerationService", options=options) as pool:
-                calls = {
-                    "call": pool.call(
-                        lambda channel: generation_pb2_grpc.GenerationServiceStub(channel).Generate,
-                        generation_pb2.GenerateRequest(),
-                        timeout=0.6,
-                    ),
-                    "attempts": pool.call(
-                        lambda channel: generation_pb2_grpc.GenerationServiceStub(channel).Generate,
-                        generation_pb2.GenerateRequest(),
-                        timeout=0.6,
-                        attempt_timeout=0.2,
-                    ),
-                }
-                await all_end(calls, *AWAY, naming=address)
+                call = pool.call(
+                    lambda channel: generation_pb2_grpc.GenerationServiceStub(channel).Generate,
+                    generation_pb2.GenerateRequest(),
+                    timeout=0.6,
+                )
+                await all_end({"call": call}, *AWAY, naming=address)
             remote = RemoteBackend()
             batch = Batch("job", (), None, ModelRef("store:t", ""), {}, 0.3)  # type: ignore[arg-type]
             score = remote.score(ServiceSource(name="other", weight=1.0, target=address), batch)
@@ -143,7 +136,7 @@ def test_calls_of_the_client(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
         "reward": {"functions": [{"path": "rewards:count"}]},
         "ppo": {"prompts": f"sha256:{'0' * 64}", "steps": 1},
     }
-    monkeypatch.setattr(downloads, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(downloads, "BACKOFF", Backoff(0.02, 1.0))
     (tmp_path / "data.jsonl").write_text('{"prompt": "a"}\n')
 
     async def updates(stream: AsyncGenerator[Any, None]) -> None:
@@ -173,7 +166,7 @@ def test_calls_of_the_client(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def redis_calls(queue: RedisQueue) -> dict[str, Awaitable[Any]]:
-    lease = Lease("pool", "1-1", "worker", "job", b"", 1, "nonce")
+    lease = Lease("pool", "1-1", "worker", "job", b"", "nonce")
     return {
         "check": queue.check(),
         "open_job": queue.open_job("job"),
@@ -251,7 +244,7 @@ def test_calls_of_the_object_store(beginning: bytes | None, tmp_path: Path, monk
         with black_hole() if beginning is None else stalling(beginning) as address:
             store = S3Store(S3Address(address, "bucket", "key", "secret", secure=False, total_wait=0.3))
             calls = store_calls(store, tmp_path)
-            missing = {name for name in vars(S3Store) if not name.startswith("_")} - {*calls, "name", "presign"}
+            missing = {name for name in vars(S3Store) if not name.startswith("_")} - {*calls, "name"}
             assert not missing
             if beginning is not None:  # HTTP: these look at the headers only, and they have come
                 for name in ("delete", "stat", "ensure_bucket"):

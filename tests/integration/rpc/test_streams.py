@@ -66,10 +66,11 @@ async def connected(learner: Learner) -> AsyncIterator[Any]:
 
 def test_the_result_comes_after_signs_of_life() -> None:
     async def work() -> None:
-        beats: list[Any] = []
+        request = learner_pb2.StepRequest(step=1)
         async with connected(Learner()) as stub:
-            answer = await result_of(stub.Step(learner_pb2.StepRequest(step=1)), 5.0, on_beat=beats.append)
-        assert answer.result.step == 1
+            answer = await result_of(stub.Step(request), 5.0)
+            *beats, result = [message async for message in watched(stub.Step(request), 5.0)]
+        assert answer.result.step == result.result.step == 1
         assert 3 <= len(beats) <= 5
         assert beats[-1].heartbeat.phase == "train"
         assert beats[-1].heartbeat.elapsed_seconds > beats[0].heartbeat.elapsed_seconds

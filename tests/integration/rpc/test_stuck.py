@@ -70,7 +70,7 @@ def test_a_process_with_a_hanging_model_thread_says_so_and_ends(tmp_path: Path) 
 
     async def scenario() -> None:
         address = f"127.0.0.1:{await port_of(tmp_path)}"
-        channel = open_channel(address, service=SERVICE, retry=False)
+        channel = open_channel(address, service="")
         hanging = asyncio.ensure_future(generation_stub(channel).Generate(request(), timeout=SECONDS))
         await until_not_serving(channel)
         with pytest.raises(grpc.aio.AioRpcError) as refused:

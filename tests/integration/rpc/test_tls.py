@@ -57,7 +57,7 @@ def tls_of(files: CertificateFiles, server_name: str = "quatrain") -> ChannelTls
 
 
 async def generate(address: str, tls: ChannelTls | None) -> None:
-    async with open_channel(address, service=SERVICE, tls=tls, retry=False) as channel:
+    async with open_channel(address, service="", tls=tls) as channel:
         try:
             await generate_of(channel)(pb.GenerateRequest(), timeout=20.0)
         except grpc.aio.AioRpcError as error:

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.client.fake_api import FakeApi
 from tests.unit.client.folders import write_model
 
+from quatrain.backoff import Backoff
 from quatrain.client import AsyncClient
 from quatrain.client.uploads import CHUNK_BYTES
 from quatrain.digests import sha256_hex
@@ -22,8 +23,8 @@ def api() -> Iterator[FakeApi]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quatrain.client.uploads.FIRST_PAUSE", 0.0)
-    monkeypatch.setattr("quatrain.client.downloads.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("quatrain.client.uploads.BACKOFF", Backoff(0.0, 0.0))
+    monkeypatch.setattr("quatrain.client.downloads.BACKOFF", Backoff(0.0, 0.0))
 
 
 def upload(api: FakeApi, path: Path) -> str:

@@ -3,7 +3,6 @@
 import json
 import tracemalloc
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from quatrain.data import (
     read_prompts,
     read_sft,
 )
-from quatrain.data.encoding import encode_completion
 from quatrain.errors import Corrupt, InvalidData
 from quatrain.text import Tokenizer
 
@@ -63,7 +61,7 @@ def test_sft_rows_end_with_eos_unless_they_are_cut(plain: Tokenizer) -> None:
 
 
 def test_a_chat_completion_is_what_the_template_writes_up_to_the_end_token(chat: Tokenizer) -> None:
-    ids = encode_completion(chat, USER, "Here it is.")
+    ids = chat.encode_completion(USER, "Here it is.")
 
     assert ids == chat.encode("Here it is.<|im_end|>")
     whole = chat.render([*USER, {"role": "assistant", "content": "Here it is."}], add_generation_prompt=False)
@@ -71,7 +69,7 @@ def test_a_chat_completion_is_what_the_template_writes_up_to_the_end_token(chat:
 
 
 def test_the_simple_template_gives_hh_rlhf_turns(plain: Tokenizer) -> None:
-    assert encode_completion(plain, USER, "Here.") == [*plain.encode(" Here."), plain.eos_token_id]
+    assert plain.encode_completion(USER, "Here.") == [*plain.encode(" Here."), plain.eos_token_id]
 
 
 def test_a_template_that_does_not_continue_its_prompt_gives_the_bare_text(tmp_path: Path) -> None:
@@ -79,11 +77,11 @@ def test_a_template_that_does_not_continue_its_prompt_gives_the_bare_text(tmp_pa
     config = {"eos_token": "<|im_end|>", "chat_template": template}
     tokenizer = Tokenizer.load(write_folder(tmp_path, bpe_tokenizer(), config))
 
-    assert encode_completion(tokenizer, USER, "Here.") == [*tokenizer.encode("Here."), tokenizer.eos_token_id]
+    assert tokenizer.encode_completion(USER, "Here.") == [*tokenizer.encode("Here."), tokenizer.eos_token_id]
 
 
 def test_an_end_that_the_text_brings_is_not_doubled(plain: Tokenizer) -> None:
-    assert encode_completion(plain, "a", " b<|endoftext|>") == plain.encode(" b<|endoftext|>")
+    assert plain.encode_completion("a", " b<|endoftext|>") == plain.encode(" b<|endoftext|>")
 
 
 def test_pairs_share_their_prompt(plain: Tokenizer) -> None:
@@ -192,22 +190,21 @@ def test_a_description_of_pairs_and_sft(plain: Tokenizer) -> None:
     assert (bare.lengths, bare.truncated_share, bare.overlap) == (None, None, None)
 
 
-class WideIds:
-    """One token a letter, with ids that Python makes anew for each token."""
+class WideIds(Tokenizer):
+    """One token for each letter, with ids that Python makes anew for each token."""
 
-    eos_token_ids = (0,)
-    eos_token_id = 0
+    def __init__(self) -> None:
+        self.eos_token_ids = (0,)
+        self.eos_token_id = 0
 
     def encode(self, text: str) -> list[int]:
         return [100_000 + ord(letter) for letter in text]
-
-    encode_prompt = encode
 
 
 def test_a_prepared_token_takes_a_few_bytes() -> None:
     records = [SftRecord("p" * 200, "c" * 800, line) for line in range(60)]
     tracemalloc.start()
-    prepared = prepare_sft(records, cast(Tokenizer, WideIds()), 2000)
+    prepared = prepare_sft(records, WideIds(), 2000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

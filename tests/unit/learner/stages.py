@@ -11,8 +11,8 @@ import torch
 from tests.unit.models.tiny_models import VOCABULARY, save_tiny_model
 
 from quatrain.batches import BatchRow, write_batch
-from quatrain.data import parquet
-from quatrain.data.tables import PAIRS_SCHEMA, SFT_SCHEMA
+from quatrain.batches.columns import write_parquet
+from quatrain.data.tables import IDS, PAIRS_SCHEMA, SFT_SCHEMA
 from quatrain.digests import canonical_json
 from quatrain.jobspec.sections import PpoSpec
 from quatrain.learner.backends import Inputs
@@ -129,20 +129,20 @@ def policy_weights(trainer: Any, folder: Path) -> dict[str, torch.Tensor]:
 def sft_table(rows: int = 7) -> bytes:
     generator = np.random.default_rng(5)
     columns = [
-        pa.array([ids(generator, int(generator.integers(1, 6))) for _ in range(rows)], parquet.IDS),
-        pa.array([ids(generator, int(generator.integers(1, 9))) for _ in range(rows)], parquet.IDS),
+        pa.array([ids(generator, int(generator.integers(1, 6))) for _ in range(rows)], IDS),
+        pa.array([ids(generator, int(generator.integers(1, 9))) for _ in range(rows)], IDS),
         pa.array(range(rows), pa.int64()),
     ]
-    return parquet.write(columns, SFT_SCHEMA)
+    return write_parquet(columns, SFT_SCHEMA)
 
 
 def pair_table(rows: int = 7, seed: int = 6) -> bytes:
     generator = np.random.default_rng(seed)
     columns = [
-        pa.array([ids(generator, int(generator.integers(4, 12))) for _ in range(rows)], parquet.IDS),
-        pa.array([ids(generator, int(generator.integers(4, 12))) for _ in range(rows)], parquet.IDS),
+        pa.array([ids(generator, int(generator.integers(4, 12))) for _ in range(rows)], IDS),
+        pa.array([ids(generator, int(generator.integers(4, 12))) for _ in range(rows)], IDS),
         pa.array([2] * rows, pa.int32()),
         pa.array([None if row % 2 else 0.5 for row in range(rows)], pa.float64()),
         pa.array(range(rows), pa.int64()),
     ]
-    return parquet.write(columns, PAIRS_SCHEMA)
+    return write_parquet(columns, PAIRS_SCHEMA)

@@ -127,6 +127,32 @@ def test_names_are_a_series_of_which_the_newest_is_meant() -> None:
             model_names.resolve_name(store, unknown)
 
 
+class ReadKeys(MemoryStore):
+    """Notes the keys that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    def get(self, key: str) -> bytes:
+        self.read.append(key)
+        return super().get(key)
+
+
+def test_a_name_is_resolved_by_reading_one_entry() -> None:
+    store = ReadKeys()
+    for name in ("base", "mine", "mine-too"):
+        for number in range(1, 12):
+            model_names.register(store, name, f"{name}-{number}", LOCAL)
+    store.read.clear()
+
+    assert model_names.resolve_name(store, "models://mine") == "mine-11"
+    assert store.read == ["model-names/mine/0000000011.json"]
+    with pytest.raises(NotFound, match="known names: base, mine, mine-too"):
+        model_names.resolve_name(store, "models://min")
+    assert len(store.read) == 1
+
+
 def test_a_name_is_its_makers_to_add_to() -> None:
     store = MemoryStore()
     ana, eve = (Principal(name, Role.SUBMITTER, frozenset({"ana"})) for name in ("ana", "eve"))

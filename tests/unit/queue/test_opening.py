@@ -1,24 +1,19 @@
 """From configuration to a queue."""
 
 import asyncio
-from dataclasses import dataclass
 
 import pytest
 
+from quatrain.config import QueueConfig
 from quatrain.errors import InvalidInput
 from quatrain.queue import open_queue
 from quatrain.queue.memory import MemoryQueue
 from quatrain.queue.redis import RedisQueue
 
 
-@dataclass(frozen=True)
-class Settings:
-    url: str
-
-
 def test_kinds() -> None:
-    assert isinstance(open_queue(Settings("memory://")), MemoryQueue)
-    queue = open_queue(Settings("redis://:secret@127.0.0.1:1/0"))
+    assert isinstance(open_queue(QueueConfig(url="memory://")), MemoryQueue)
+    queue = open_queue(QueueConfig(url="redis://:secret@127.0.0.1:1/0"))
     assert isinstance(queue, RedisQueue)
     asyncio.run(queue.close())
 
@@ -28,5 +23,5 @@ def test_kinds() -> None:
 )
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"queue\.url") as caught:
-        open_queue(Settings(url))
+        open_queue(QueueConfig(url=url))
     assert "secret" not in str(caught.value)

@@ -29,9 +29,8 @@ def test_other_targets_are_refused(target: str) -> None:
 
 
 def test_only_idempotent_services_are_retried() -> None:
-    generation = service_config("quatrain.v1.GenerationService", retry=True, health_check=True)
-    learner = service_config("quatrain.v1.LearnerService", retry=True, health_check=False)
+    generation = service_config("quatrain.v1.GenerationService")
+    learner = service_config("quatrain.v1.LearnerService")
 
     assert generation["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
-    assert generation["healthCheckConfig"] == {"serviceName": "quatrain.v1.GenerationService"}
     assert learner == {"loadBalancingConfig": [{"round_robin": {}}]}

@@ -1,26 +1,15 @@
 """From configuration to a store, and the probe on stores that break their promises."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from quatrain.config import StorageConfig
 from quatrain.errors import InvalidInput
 from quatrain.storage import ObjectStat, open_store, probe_store
 from quatrain.storage.local import LocalStore
 from quatrain.storage.memory import MemoryStore
-
-
-@dataclass(frozen=True)
-class Settings:
-    kind: str = "memory"
-    root: Path | None = None
-    endpoint: str = ""
-    bucket: str = ""
-    access_key: str = ""
-    secret_key: str = ""
-    secure: bool = False
-    region: str = "us-east-1"
 
 
 class FakeStoreThatIgnoresConditions(MemoryStore):
@@ -53,16 +42,29 @@ class FakeStoreWithStaleReads(MemoryStore):
 
 
 def test_kinds(tmp_path: Path) -> None:
-    assert isinstance(open_store(Settings("memory")), MemoryStore)
-    local = open_store(Settings("local", root=tmp_path / "x"))
+    assert isinstance(open_store(StorageConfig(kind="memory")), MemoryStore)
+    local = open_store(StorageConfig(kind="local", root=tmp_path / "x"))
     assert isinstance(local, LocalStore)
     assert str(tmp_path / "x") in local.name
 
 
-@pytest.mark.parametrize("settings", [Settings("local"), Settings("s3"), Settings("s3", endpoint="x"), Settings("ftp")])
-def test_settings_that_do_not_fit(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        StorageConfig(kind="local"),
+        StorageConfig(kind="s3"),
+        StorageConfig(kind="s3", endpoint="x", bucket=""),
+        StorageConfig(kind="s3", bucket=""),
+    ],
+)
+def test_settings_that_do_not_fit(config: StorageConfig) -> None:
     with pytest.raises(InvalidInput, match=r"storage\.kind"):
-        open_store(settings)
+        open_store(config)
+
+
+def test_the_configuration_knows_the_kinds() -> None:
+    with pytest.raises(ValidationError, match=r"kind\n  Input should be 'local', 's3' or 'memory'"):
+        StorageConfig.model_validate({"kind": "ftp"})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from tests.unit.text.folders import write_json
 
 from quatrain.errors import InvalidData
 from quatrain.text import check_model_folder
-from quatrain.text.safetensors_header import read_header
 
 CONFIG = {
     "model_type": "qwen2",
@@ -144,35 +143,46 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 @pytest.mark.parametrize(
     ("header", "data", "match"),
     [
-        (b"\xff\xfe", b"", "not JSON"),
-        (b"[" * 50_000, b"", "not JSON"),
-        ([], b"", "not a JSON object"),
-        ({"a": 3}, b"", "lacks dtype"),
-        ({"a": {**ENTRY, "data_offsets": [0]}}, b"", "lacks dtype, shape or data_offsets"),
-        ({"a": {**ENTRY, "dtype": "Q9"}}, b"12345678", "unknown dtype"),
-        ({"a": {**ENTRY, "shape": [-2]}}, b"12345678", "whole numbers"),
-        ({"a": {**ENTRY, "shape": "x"}}, b"12345678", "whole numbers"),
-        ({"a": {**ENTRY, "shape": [3]}}, b"12345678", "needs 12 bytes"),
-        ({"a": {**ENTRY, "data_offsets": [1, 9]}}, b"123456789", "starts at byte 1"),
-        ({"a": ENTRY, "b": ENTRY}, b"12345678", "starts at byte 0, not at 8"),
-        ({"a": ENTRY}, b"1234", "cut short: the header describes 8 bytes of tensors, 4"),
-        ({"a": ENTRY}, b"123456789", "1 bytes follow"),
+        (b"\xff\xfe", b"", "invalid UTF-8 in header"),
+        (b"[" * 50_000, b"", "invalid type: sequence, expected struct"),
+        (b'{"a": ' * 50_000, b"", "recursion limit exceeded"),
+        (b'{"\\ud800": 3}', b"", "unexpected end of hex escape"),
+        ([], b"", "invalid type: sequence, expected struct"),
+        ({"a": 3}, b"", "invalid type: integer `3`, expected struct TensorInfo"),
+        ({"a": {"dtype": "F32", "shape": [2]}}, b"12345678", "missing field `data_offsets`"),
+        ({"a": {**ENTRY, "data_offsets": [0]}}, b"", "invalid length 1, expected a tuple of size 2"),
+        ({"a": {**ENTRY, "dtype": "Q9"}}, b"12345678", "unknown variant `Q9`"),
+        ({"a": {**ENTRY, "shape": [-2]}}, b"12345678", "invalid value: integer `-2`"),
+        ({"a": {**ENTRY, "shape": "x"}}, b"12345678", 'invalid type: string "x", expected a sequence'),
+        ({"a": {**ENTRY, "shape": [3]}}, b"12345678", "invalid shape, data type, or offset"),
+        ({"a": {**ENTRY, "shape": [2**62, 4]}}, b"12345678", "overflow computing buffer size"),
+        ({"a": {**ENTRY, "shape": [2**64]}}, b"12345678", "expected usize"),
+        ({"a": {**ENTRY, "data_offsets": [1, 9]}}, b"123456789", "invalid offset for tensor `a`"),
+        ({"a": ENTRY, "b": ENTRY}, b"12345678", "invalid offset for tensor `b`"),
+        ({"a": ENTRY}, b"1234", "file not fully covered"),
+        ({"a": ENTRY}, b"123456789", "file not fully covered"),
     ],
 )
 def test_a_corrupt_file_is_named_with_its_fault(header: Any, data: bytes, match: str, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    raw_file(path, header, data)
+    raw_file(model_folder(tmp_path) / "model.safetensors", header, data)
 
     with pytest.raises(InvalidData, match=match) as caught:
-        read_header(path)
+        check_model_folder(tmp_path)
 
     assert "model.safetensors is not a sound safetensors file" in caught.value.message
 
 
-@pytest.mark.parametrize("content", [b"", b"1234", struct.pack("<Q", 100) + b"{}", struct.pack("<Q", 1 << 60) + b"{}"])
-def test_a_file_without_a_header_is_corrupt(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(content)
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "header too small"),
+        (b"1234", "header too small"),
+        (struct.pack("<Q", 100) + b"{}", "invalid header length"),
+        (struct.pack("<Q", 1 << 60) + b"{}", "header too large"),
+    ],
+)
+def test_a_file_without_a_header_is_corrupt(content: bytes, match: str, tmp_path: Path) -> None:
+    (model_folder(tmp_path) / "model.safetensors").write_bytes(content)
 
-    with pytest.raises(InvalidData, match="sound safetensors"):
-        read_header(path)
+    with pytest.raises(InvalidData, match=f"is not a sound safetensors file: .*{match}"):
+        check_model_folder(tmp_path)

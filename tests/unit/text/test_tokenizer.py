@@ -13,7 +13,7 @@ from transformers.models.auto.tokenization_auto import (
 )
 
 from quatrain.errors import InvalidData
-from quatrain.text import Tokenizer
+from quatrain.text import SIMPLE_TEMPLATE, Tokenizer
 from quatrain.text.backend import GENERIC_MODELS, MODEL_CLASSES, OVERRULED_MODELS
 
 TEXTS = [
@@ -183,7 +183,7 @@ def test_without_a_template_turns_are_written_as_in_hh_rlhf(tmp_path: Path) -> N
     text = tokenizer.render([{"role": "user", "content": "Hi"}], add_generation_prompt=True)
 
     assert text == "\n\nHuman: Hi\n\nAssistant:"
-    assert not tokenizer.has_own_template
+    assert tokenizer.template == SIMPLE_TEMPLATE
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from quatrain.queue import RolloutQueue
 from quatrain.refs import ModelRef, TableRef
 from quatrain.stages import SFT
 from quatrain.storage import ObjectStore
+from quatrain.storage.corrupt_reads import RETRY_PAUSES
 from quatrain.storage.folders import FolderCache, read_object
-from quatrain.storage.rereading import PAUSES
 from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer
 
@@ -142,7 +142,7 @@ class JobRun:
     async def _on_the_log(self, work: Callable[[], T]) -> T:
         """Result of work on the log, which may be done twice. An event that looks damaged is read again for some
         seconds before it ends the job: it may look so on its way only."""
-        for pause in PAUSES:
+        for pause in RETRY_PAUSES:
             try:
                 return await to_the_end(asyncio.to_thread(work))
             except Corrupt as error:

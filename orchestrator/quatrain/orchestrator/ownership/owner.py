@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
+from quatrain.backoff import Backoff
 from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, LogConflict, jobs
@@ -191,7 +192,7 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
     await run.set_state(
         "RECOVERING", f"{error.message}; recovering from {where}, attempt {failures + 1} of {budget + 1}"
     )
-    await asyncio.sleep(min(RECOVERY_SECONDS * 2.0 ** (failures - 1), 8.0))
+    await asyncio.sleep(Backoff(RECOVERY_SECONDS, longest=8.0).pause(failures))
     return True
 
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from quatrain.backoff import Backoff
 from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
 from quatrain.joblog.jobs import Mark
@@ -29,7 +30,7 @@ from quatrain.telemetry.logging import get_logger
 
 log = get_logger("scheduler")
 
-LONGEST_PAUSE_SECONDS = 60.0
+BACKOFF = Backoff(first=2.0, longest=60.0)
 LOOKS_A_LEASE = 3
 """A job is taken over after at least so many looks, each of which found no owner."""
 PLACES_SECONDS = 2.0
@@ -47,7 +48,7 @@ class _Pause:
     def add(self) -> None:
         """One more; the pause doubles up to a minute."""
         self.count += 1
-        self.not_before = time.monotonic() + min(2.0**self.count, LONGEST_PAUSE_SECONDS)
+        self.not_before = time.monotonic() + BACKOFF.pause(self.count)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from quatrain.orchestrator.plan import read_plan
 from quatrain.orchestrator.retention.garbage import MANIFEST, Marks, marks
 from quatrain.orchestrator.retention.policy import next_release
 from quatrain.storage import ObjectStore
-from quatrain.storage.listing import pages
+from quatrain.storage.protocol import pages
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("retention")

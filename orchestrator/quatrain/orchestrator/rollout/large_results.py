@@ -14,8 +14,8 @@ from quatrain.orchestrator.rollout.samples import Made, Purpose, Result, Stored
 from quatrain.orchestrator.rollout.wire import decode_result, encode_result
 from quatrain.refs import ObjectRef
 from quatrain.storage import ObjectStore
+from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES
 from quatrain.storage.folders import read_object
-from quatrain.storage.rereading import SHORT_PAUSES
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_result(store: ObjectStore, job: str, entry: Stored) -> Made:
     """Return the whole result that an entry of this job names. Raises NotFound, Corrupt, InvalidInput, Unavailable."""
     key = entry.object.key
     _check_place(job, key)
-    result = decode_result(read_object(store, key, entry.object.sha256, SHORT_PAUSES))  # Lost, it is made again.
+    result = decode_result(read_object(store, key, entry.object.sha256, QUICK_RETRY_PAUSES))  # Lost, it is made again.
     if not isinstance(result, Made):
         raise Corrupt(f"{key} is no whole rollout result")
     if (result.place, result.rollout.sample, result.work.made_by) != (entry.place, entry.sample, entry.made_by):

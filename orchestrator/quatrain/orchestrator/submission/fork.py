@@ -27,7 +27,7 @@ from quatrain.refs import ModelRef, ObjectRef
 from quatrain.stages import POLICY_STAGE, REWARD, SFT
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, is_folder, manifest_bytes, read_manifest
-from quatrain.storage.listing import pages
+from quatrain.storage.protocol import pages
 
 ATTEMPT = 0
 """Of the copied checkpoint: no learner of the fork has written it."""

@@ -32,10 +32,10 @@ def register(store: ObjectStore, name: str, digest: str, principal: Principal) -
 
     Raises InvalidInput on a bad name, PermissionRefused when it is somebody else's.
     """
-    if not NAME.fullmatch(name) or ".." in name:
+    if not _is_name(name):
         raise InvalidInput(f"model name {name!r}: use 1 to 63 of a-z, 0-9, '.', '_' and '-', no '..'")
     while True:
-        entries = [entry for entry in list_models(store) if entry.name == name]
+        entries = _entries(store, f"{PREFIX}{name}/")
         if entries and entries[-1].digest == digest:
             return entries[-1]
         if entries and not principal.may_change(entries[0].owner):
@@ -47,25 +47,43 @@ def register(store: ObjectStore, name: str, digest: str, principal: Principal) -
 
 
 def list_models(store: ObjectStore) -> list[NamedModel]:
-    """All entries by name and number."""
-    entries = []
-    for stat in store.list(PREFIX):
-        name, _, file = stat.key.removeprefix(PREFIX).rpartition("/")
-        try:
-            document = json.loads(store.get(stat.key))
-            number = int(file.removesuffix(".json"))
-            entries.append(NamedModel(name, number, str(document["digest"]), str(document.get("owner", LOCAL.name))))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Corrupt(f"{stat.key} is not an entry of a model name: {error}") from error
-    return sorted(entries, key=lambda entry: (entry.name, entry.number))
+    """Return all entries, ordered by name and number."""
+    return _entries(store, PREFIX)
 
 
 def resolve_name(store: ObjectStore, uri: str) -> str:
-    """Digest of `models://NAME[@N]`. Raises NotFound naming what exists."""
+    """Return the digest of `models://NAME[@N]`. Raises NotFound with the known names."""
     name, _, number = uri.removeprefix("models://").partition("@")
-    entries = [entry for entry in list_models(store) if entry.name == name]
-    wanted = [entry for entry in entries if not number or str(entry.number) == number]
+    listed = store.list(f"{PREFIX}{name}/") if _is_name(name) else []
+    wanted = [stat.key for stat in listed if not number or str(_parts(stat.key)[1]) == number]
     if not wanted:
-        known = sorted({entry.name for entry in list_models(store)})
+        known = sorted({_parts(stat.key)[0] for stat in store.list(PREFIX)})
         raise NotFound(f"there is no model {uri!r}; known names: {', '.join(known) or 'none'}")
-    return wanted[-1].digest
+    return _entry(store, max(wanted, key=_parts)).digest
+
+
+def _is_name(name: str) -> bool:
+    return NAME.fullmatch(name) is not None and ".." not in name
+
+
+def _entries(store: ObjectStore, prefix: str) -> list[NamedModel]:
+    entries = [_entry(store, stat.key) for stat in store.list(prefix)]
+    return sorted(entries, key=lambda entry: (entry.name, entry.number))
+
+
+def _entry(store: ObjectStore, key: str) -> NamedModel:
+    name, number = _parts(key)
+    try:
+        document = json.loads(store.get(key))
+        return NamedModel(name, number, str(document["digest"]), str(document.get("owner", LOCAL.name)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(f"{key} is not an entry of a model name: {error}") from error
+
+
+def _parts(key: str) -> tuple[str, int]:
+    """Return the name and the number in a key."""
+    name, _, file = key.removeprefix(PREFIX).rpartition("/")
+    try:
+        return name, int(file.removesuffix(".json"))
+    except ValueError as error:
+        raise Corrupt(f"{key} is not an entry of a model name: {error}") from error

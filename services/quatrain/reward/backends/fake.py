@@ -1,4 +1,4 @@
-"""A source that needs no model: for tests, and to measure everything around the models."""
+"""A source without a model: for tests, and for measuring everything around the models."""
 
 import zlib
 
@@ -11,7 +11,7 @@ class FakeBackend:
     """Scores any source: a number in [-1, 1) that depends on prompt and completion ids and on nothing else."""
 
     async def score(self, source: Source, batch: Batch) -> SourceScores:
-        """The same ids always get the same score."""
+        """Score by the ids alone: the same ids always get the same score."""
         values = tuple(
             zlib.crc32(repr((sample.prompt_ids, sample.completion_ids)).encode()) / 2**31 - 1.0
             for sample in batch.samples
@@ -19,4 +19,4 @@ class FakeBackend:
         return SourceScores(values=values, terms={source.name: values}, version="fake")
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no resources."""

@@ -1,7 +1,6 @@
 """Reward functions by TRL's convention, each in a process of its own that stays warm between calls."""
 
 import asyncio
-import math
 import sys
 import time
 from collections import OrderedDict
@@ -12,8 +11,9 @@ from typing import Any
 from quatrain.errors import InvalidInput, NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
 from quatrain.jobspec.reward_section import FunctionSource
 from quatrain.reward.backends.base import SourceScores
-from quatrain.reward.backends.isolation import CodeLimits, Room, Rooms, hide_own_memory
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
+from quatrain.reward.backends.replies import Returned
+from quatrain.reward.backends.sandbox import CodeLimits, Sandbox, SandboxFactory, make_undumpable
 from quatrain.reward.samples import Batch, Sample
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -22,7 +22,7 @@ from quatrain.telemetry.logging import get_logger
 log = get_logger("reward.function")
 
 BLAME_SECONDS = 5.0
-"""Time for finding the sample at fault after a failed call: the function gets one sample after the other."""
+"""Time to find the failing sample after a failed call, by calling the function on one sample after the other."""
 
 PROBE = b"def nothing(**columns): return []"
 NOT_ENFORCED = {
@@ -36,7 +36,7 @@ Key = tuple[str, str | None]
 
 @dataclass
 class _Slot:
-    """One function: its process, and the lock that lets one call in at a time."""
+    """One function: its process, and the lock that admits one call at a time."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     process: FunctionProcess | None = None
@@ -45,9 +45,9 @@ class _Slot:
 
 @dataclass(frozen=True)
 class FunctionSettings:
-    """What the operator decides. `kept` processes stay warm; imports get `load_limit` seconds at least.
+    """Settings of the operator. `kept` processes stay warm; an import may take `load_limit` seconds at least.
 
-    Installed functions are called from `packages` only; empty: from all but the standard library.
+    Only functions installed in `packages` are called; if it is empty, those of all packages but the standard library.
     """
 
     allow_code: bool = False
@@ -59,26 +59,26 @@ class FunctionSettings:
 
 
 class FunctionBackend:
-    """Keeps one warm process per function, the most recently used few."""
+    """Keeps one warm process for each of the most recently used functions."""
 
-    def __init__(self, store: ObjectStore, settings: FunctionSettings, rooms: Rooms | None = None) -> None:
+    def __init__(self, store: ObjectStore, settings: FunctionSettings, sandboxes: SandboxFactory | None = None) -> None:
         self._store = store
         self._settings = settings
-        self._rooms = rooms or Rooms(settings.code_limits)
+        self._sandboxes = sandboxes or SandboxFactory(settings.code_limits)
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._closed = False
 
-    async def check_isolation(self) -> None:
-        """Try how uploaded code would run, where it may run at all, and log what this machine cannot keep from it.
+    async def check_sandbox(self) -> None:
+        """Start a sandbox where uploaded code is allowed, and log which restrictions this machine cannot enforce.
 
-        Raises InvalidInput when it must not run here.
+        Raises InvalidInput when uploaded code must not run here.
         """
         if not self._settings.allow_code:
             return
-        hide_own_memory()
-        room = await asyncio.to_thread(self._rooms.make, PROBE, "probe.py")
+        make_undumpable()
+        sandbox = await asyncio.to_thread(self._sandboxes.create, PROBE, "probe.py")
         try:
-            process = await FunctionProcess.start("probe.py:nothing", room, self._settings.load_limit)
+            process = await FunctionProcess.start("probe.py:nothing", sandbox, self._settings.load_limit)
         except CallFailed as error:
             raise InvalidInput(f"reward.allow_code is set, but uploaded code {error.message}") from error
         await process.close()
@@ -87,7 +87,7 @@ class FunctionBackend:
         say("uploaded reward functions are confined", enforced=process.enforced, except_that="; ".join(missing) or "-")
 
     async def score(self, source: FunctionSource, batch: Batch) -> SourceScores:
-        """Call the function once. Raises RewardFunctionError, PermissionRefused, NotFound, Overloaded."""
+        """Score the batch with one call. Raises RewardFunctionError, PermissionRefused, NotFound, Overloaded."""
         slot = self._slot(source)
         slot.calls += 1
         try:
@@ -95,7 +95,7 @@ class FunctionBackend:
                 try:
                     reply = await self._call(slot, source, batch, batch.samples, batch.timeout)
                 except CallFailed as error:
-                    raise await self._explained(slot, source, batch, error) from error
+                    raise await self._describe_failure(slot, source, batch, error) from error
                 assert slot.process is not None, "the process answered"
                 return _scores(source, reply, source.code_digest or slot.process.code_digest)
         finally:
@@ -103,7 +103,7 @@ class FunctionBackend:
             await self._evict()
 
     async def close(self) -> None:
-        """End all processes; calls in work fail."""
+        """End all processes; running calls fail."""
         self._closed = True
         slots = list(self._slots.values())
         self._slots.clear()
@@ -113,7 +113,7 @@ class FunctionBackend:
 
     @property
     def warm(self) -> list[str]:
-        """Paths of the functions whose processes run, the least recently used first."""
+        """Return the paths of the functions whose processes run, the least recently used first."""
         return [key[0] for key, slot in self._slots.items() if slot.process is not None]
 
     def _slot(self, source: FunctionSource) -> _Slot:
@@ -133,13 +133,13 @@ class FunctionBackend:
 
     async def _call(
         self, slot: _Slot, source: FunctionSource, batch: Batch, samples: Sequence[Sample], timeout: float
-    ) -> dict[str, Any]:
+    ) -> Returned:
         if self._closed:
             raise Unavailable("the reward service is stopping")
         if slot.process is None:
-            room = await self._room(source)
+            sandbox = await self._sandbox(source)
             load_limit = max(self._settings.load_limit, batch.timeout)
-            slot.process = await FunctionProcess.start(source.path, room, load_limit)
+            slot.process = await FunctionProcess.start(source.path, sandbox, load_limit)
         try:
             return await slot.process.call(_columns(samples), batch.trainer_state, timeout)
         finally:
@@ -147,8 +147,8 @@ class FunctionBackend:
                 ended, slot.process = slot.process, None
                 await ended.close()
 
-    async def _room(self, source: FunctionSource) -> Room | None:
-        """Where uploaded code runs; None for `module:function`, which the operator has installed."""
+    async def _sandbox(self, source: FunctionSource) -> Sandbox | None:
+        """Return the sandbox of uploaded code, None for `module:function`, which the operator has installed."""
         if not source.code_digest:
             self._check_package(source.path)
             return None
@@ -160,32 +160,34 @@ class FunctionBackend:
         return await asyncio.to_thread(self._fetch_code, source.path, source.code_digest)
 
     def _check_package(self, path: str) -> None:
-        """Who submits a job names the function and its arguments, and not every installed function is harmless."""
+        """Raise PermissionRefused unless jobs may call functions of this package: not every one is harmless."""
         package = path.partition(":")[0].partition(".")[0]
-        open_ones = self._settings.packages
-        if package in sys.stdlib_module_names or (open_ones and package not in open_ones):
+        allowed = self._settings.packages
+        if package in sys.stdlib_module_names or (allowed and package not in allowed):
             raise PermissionRefused(
                 f"reward function {path!r}: functions of {package!r} are not open to jobs; the operator lists packages "
-                f"in reward.packages ({', '.join(open_ones) or 'all but the standard library'})"
+                f"in reward.packages ({', '.join(allowed) or 'all but the standard library'})"
             )
 
-    def _fetch_code(self, path: str, digest: str) -> Room:
+    def _fetch_code(self, path: str, digest: str) -> Sandbox:
         try:
             code = read_object(self._store, f"data/sha256/{digest}", digest)
         except NotFound as error:
             raise NotFound(f"the code of the reward function, data/sha256/{digest}, is not in the store") from error
         try:
-            return self._rooms.make(code, path.rpartition(":")[0].rpartition("/")[2])
+            return self._sandboxes.create(code, path.rpartition(":")[0].rpartition("/")[2])
         except OSError as error:
             raise Unavailable(f"no folder can be made for a reward function: {error}") from error
 
-    async def _explained(
+    async def _describe_failure(
         self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
     ) -> RewardFunctionError:
-        """The error that names function and sample."""
+        """Return the error that names the function and the sample."""
         if error.loading:
             return RewardFunctionError(f"reward function {source.path!r} {error.message}")
-        index = error.sample if error.sample is not None else await self._culprit(slot, source, batch, error)
+        index = (
+            error.sample if error.sample is not None else await self._find_failing_sample(slot, source, batch, error)
+        )
         count = len(batch.samples)
         if index is None:
             where = f"on {count} samples together, and on none of them alone as far as tried; the first has"
@@ -194,8 +196,10 @@ class FunctionBackend:
         prompt = f"{batch.samples[index or 0].prompt!r:.80}"
         return RewardFunctionError(f"reward function {source.path!r} {error.message}, {where} prompt {prompt}")
 
-    async def _culprit(self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed) -> int | None:
-        """Index of the first sample that the function fails on when it gets that one alone; None when not found."""
+    async def _find_failing_sample(
+        self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
+    ) -> int | None:
+        """Return the index of the first sample that fails when the function is called on it alone."""
         if len(batch.samples) == 1:
             return 0
         until = time.monotonic() + min(BLAME_SECONDS, batch.timeout)
@@ -210,7 +214,7 @@ class FunctionBackend:
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
-    """One list an argument. Quatrain's own arguments win over extra columns of the same name."""
+    """Return one list for each argument. Quatrain's own arguments win over extra columns of the same name."""
     names = dict.fromkeys(name for sample in samples for name in sample.extra)
     columns: dict[str, list[Any]] = {name: [sample.extra.get(name) for sample in samples] for name in names}
     for reserved in ("trainer_state", "log_extra", "log_metric"):
@@ -225,35 +229,24 @@ def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
 
 
 def _completion(sample: Sample) -> str | list[dict[str, str]]:
-    """Conversational when the prompt is."""
+    """Return the completion as a conversation if the prompt is one."""
     if isinstance(sample.prompt, str):
         return sample.completion
     return [{"role": "assistant", "content": sample.completion}]
 
 
-def _scores(source: FunctionSource, reply: dict[str, Any], code_digest: str) -> SourceScores:
-    terms = {source.name if name is None else str(name): tuple(values) for name, values in reply["terms"]}
+def _scores(source: FunctionSource, reply: Returned, code_digest: str) -> SourceScores:
+    terms = {source.name if name is None else name: values for name, values in reply.terms}
     return SourceScores(
         values=tuple(_sum(row) for row in zip(*terms.values(), strict=True)),
         terms=terms,
         version=f"{source.path}@{code_digest}",
-        logged={column: tuple(_strict_json(value) for value in values) for column, values in reply["logged"].items()},
-        metrics={name: tuple(values) for name, values in reply["metrics"].items()},
+        logged=reply.logged,
+        metrics=reply.metrics,
     )
 
 
 def _sum(row: Sequence[float | None]) -> float | None:
-    """Terms of a dict add up; None of all is None."""
+    """Return the sum of the values that are not None, None if all are."""
     given = [value for value in row if value is not None]
     return sum(given) if given else None
-
-
-def _strict_json(value: Any) -> Any:
-    """The value with NaN and infinity as text, since strict JSON has neither."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list):
-        return [_strict_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _strict_json(item) for key, item in value.items()}
-    return value

@@ -31,7 +31,7 @@ BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A loaded reward model and what is needed to feed it."""
+    """A loaded reward model with its tokenizer and limits."""
 
     model: "PreTrainedModel"
     tokenizer: Tokenizer
@@ -43,7 +43,7 @@ class RewardModel:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Device, and the budget in bytes of parameters that stay loaded; threads 0 leaves the library's choice."""
+    """The device, and the budget in bytes for parameters of loaded models; threads 0 keeps the library's default."""
 
     device: str = "auto"
     threads: int = 0
@@ -52,7 +52,7 @@ class ModelSettings:
 
 
 class ModelBackend:
-    """Loads reward models on first use and forgets the least recently used ones. One thread owns them all.
+    """Loads reward models on first use and evicts the least recently used ones. One thread owns them all.
 
     torch is imported with the first model, not with this module: a replica that only runs reward functions stays small.
     """
@@ -64,22 +64,22 @@ class ModelBackend:
         self._loaded: OrderedDict[tuple[str, str, str], RewardModel] = OrderedDict()
 
     async def score(self, source: ModelSource, batch: Batch) -> SourceScores:
-        """Raw scores of the model's head at the last real token.
+        """Return the raw scores of the model's head at the last real token.
 
         Raises NotFound, Corrupt, InvalidData (the model cannot be loaded), InvalidInput (over the budget), Overloaded.
         """
         if _key(source) not in self._loaded:
-            # The download does not hold up the calls for models that are loaded already.
+            # Outside of the thread: a download must not delay calls for models that are loaded.
             await asyncio.to_thread(self._folders.fetch, source.ref.uri, source.ref.digest)
         return await self._thread.run(self._score, source, batch)
 
     async def close(self) -> None:
-        """Take no more calls."""
+        """Refuse further calls."""
         self._thread.close()
 
     @property
     def loaded(self) -> list[str]:
-        """URIs of the loaded models, the least recently used first."""
+        """Return the URIs of the loaded models, the least recently used first."""
         return [uri for uri, _, _ in self._loaded]
 
     def _score(self, source: ModelSource, batch: Batch) -> SourceScores:
@@ -124,7 +124,7 @@ class ModelBackend:
         if dtype not in BYTES_PER_PARAMETER:
             raise InvalidInput(f"reward model {source.ref.uri}: dtype {dtype!r} is neither float32 nor bfloat16")
         needed = facts.parameters * BYTES_PER_PARAMETER[dtype]
-        self._make_room(source, needed)
+        self._evict_until_fits(source, needed)
         log.info("reward model is loaded", uri=source.ref.uri, digest=source.ref.digest, dtype=dtype, bytes=needed)
         return RewardModel(
             model=load_sequence_classifier(folder, dtype=dtype, device=device),
@@ -135,8 +135,8 @@ class ModelBackend:
             memory_bytes=needed,
         )
 
-    def _make_room(self, source: ModelSource, needed: int) -> None:
-        """Before the load, so that old and new together never exceed the budget."""
+    def _evict_until_fits(self, source: ModelSource, needed: int) -> None:
+        """Evict models before a new one is loaded, so that the budget is never exceeded."""
         budget = self._settings.memory_bytes
         if needed > budget:
             raise InvalidInput(
@@ -145,7 +145,7 @@ class ModelBackend:
             )
         while self._loaded and sum(model.memory_bytes for model in self._loaded.values()) + needed > budget:
             (uri, _, _), _ = self._loaded.popitem(last=False)
-            log.info("reward model is dropped to make room", uri=uri)
+            log.info("reward model is evicted", uri=uri)
 
 
 def _key(source: ModelSource) -> tuple[str, str, str]:
@@ -153,7 +153,7 @@ def _key(source: ModelSource) -> tuple[str, str, str]:
 
 
 def _row(sample: Sample, policy_tokenizer: Tokenizer, reward_model: RewardModel) -> np.ndarray:
-    """The ids that the reward model reads. Raises Malformed."""
+    """Return the ids for the reward model. Raises Malformed."""
     if reward_model.tokenizer.digest == policy_tokenizer.digest:
         ids: Sequence[int] = (*sample.prompt_ids, *sample.completion_ids)
         check_ids("reward model's", ids, reward_model.vocab_size)
@@ -167,7 +167,7 @@ def _row(sample: Sample, policy_tokenizer: Tokenizer, reward_model: RewardModel)
 
 
 def _encode(sample: Sample, tokenizer: Tokenizer) -> list[int]:
-    """Text of prompt and completion in another tokenizer; EOS at the end as in training when the sample has one."""
+    """Encode prompt and completion with another tokenizer, and its EOS, as in training, if the sample has one."""
     try:
         prompt = sample.prompt
         text = prompt if isinstance(prompt, str) else tokenizer.render(prompt, add_generation_prompt=True)

@@ -1,4 +1,4 @@
-"""A reward function in a process of its own, seen from the service."""
+"""A reward function in its own process, as the service sees it."""
 
 import asyncio
 import contextlib
@@ -6,29 +6,40 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from quatrain.errors import RewardFunctionError
-from quatrain.reward.backends.isolation import FOLDER_BYTES, Room, message_of
-from quatrain.reward.backends.replies import MAX_REPLY_BYTES, BadReply, read_reply
+from quatrain.reward.backends.replies import (
+    MAX_REPLY_BYTES,
+    BadReply,
+    Failed,
+    Loaded,
+    Returned,
+    read_loaded,
+    read_returned,
+)
+from quatrain.reward.backends.sandbox import FOLDER_BYTES, Sandbox
 from quatrain.reward.runner.frames import HEADER, encode_frame
+from quatrain.reward.runner.requests import CallRequest, LoadRequest
 from quatrain.telemetry.logging import get_logger
 
+ReplyT = TypeVar("ReplyT", Loaded, Returned)
 log = get_logger("reward.function")
 
 LOGGED_LINES = 200
-"""Lines of a call's output that are logged; the rest is counted."""
+"""Lines of output that are logged for each call; further lines are only counted."""
 TAIL_BYTES = 2000
 CLOSE_SECONDS = 5.0
-"""For a killed process to be gone. Only a child that left its session holds the pipes longer; nobody waits for it."""
+"""Time for a killed process to end. Only a child that left its session holds the pipes longer, and is not awaited."""
 READ_BYTES = 65536
-LOOK_SECONDS = 1.0
-"""Between looks at how full the folder of uploaded code is."""
+POLL_SECONDS = 1.0
+"""Time between two checks of the size of a sandbox's folder."""
 
 
 class CallFailed(RewardFunctionError):
-    """A call failed. `message` says how; `sample` is the index of the sample at fault when the runner knows it."""
+    """A call failed. `message` says how; `sample` is the index of the failing sample if the runner knows it."""
 
     def __init__(self, message: str, sample: int | None = None, *, loading: bool = False, hung: bool = False) -> None:
         super().__init__(message)
@@ -40,12 +51,12 @@ class CallFailed(RewardFunctionError):
 class FunctionProcess:
     """One runner. Calls come one at a time; a call that does not return an answer in time ends the process.
 
-    Uploaded code has a `Room`, is confined to it, and runs during calls only: between them its process is stopped.
+    Uploaded code has a `Sandbox`, is confined to it, and runs during calls only: between them its process is stopped.
     """
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, room: Room | None) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, sandbox: Sandbox | None) -> None:
         self._process = process
-        self._room = room
+        self._sandbox = sandbox
         self._output = _Output(name)
         self._drain = asyncio.create_task(self._output.read(_pipe(process.stderr)))
         self._watch = asyncio.create_task(self._watch_folder())
@@ -55,27 +66,27 @@ class FunctionProcess:
         self.enforced: Mapping[str, bool] = {}
 
     @classmethod
-    async def start(cls, target: str, room: Room | None, timeout: float) -> "FunctionProcess":
+    async def start(cls, target: str, sandbox: Sandbox | None, timeout: float) -> "FunctionProcess":
         """Start a runner and import the function. Raises CallFailed with `loading`; then nothing is left running."""
         # Never a fork: subprocess execs at once, which is safe beside gRPC's threads. A session of its own, so that the
         # function's own children end with it and Ctrl-C in a terminal does not reach it.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable if room is None else room.python, "-P", "-m", "quatrain.reward.runner"),
+            *(sys.executable if sandbox is None else sandbox.python, "-P", "-m", "quatrain.reward.runner"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_FIXED_VARIABLES | (_environment() if room is None else dict(room.environment)),
-            cwd=None if room is None else room.folder,
+            env=_FIXED_VARIABLES | (_environment() if sandbox is None else dict(sandbox.environment)),
+            cwd=None if sandbox is None else sandbox.folder,
             start_new_session=True,
         )
-        runner = cls(target, process, room)
+        runner = cls(target, process, sandbox)
         loaded = False
         try:
-            confinement = None if room is None else message_of(room.confinement)
-            file = None if room is None else str(room.code)
-            load = {"target": target, "file": file, "confinement": confinement}
-            reply = await runner._exchange(load, timeout, samples=None)
-            runner.code_digest, runner.enforced, loaded = reply["code_digest"], reply["enforced"], True
+            load = LoadRequest(target)
+            if sandbox is not None:
+                load = LoadRequest(target, str(sandbox.code), sandbox.confinement)
+            reply = await runner._exchange(load, timeout, read_loaded)
+            runner.code_digest, runner.enforced, loaded = reply.code_digest, reply.enforced, True
         finally:
             if not loaded:
                 await runner.close()
@@ -83,19 +94,19 @@ class FunctionProcess:
 
     @property
     def alive(self) -> bool:
-        """It can take a call."""
+        """Return whether the process can take a call."""
         return not self._ended and self._process.returncode is None
 
     async def call(
         self, columns: Mapping[str, list[Any]], trainer_state: Mapping[str, Any], timeout: float
-    ) -> dict[str, Any]:
-        """What the function returned for these columns: terms, logged, metrics. Raises CallFailed."""
+    ) -> Returned:
+        """Call the function with these columns and return what it returned. Raises CallFailed."""
         self._output.next_call()
-        message = {"columns": columns, "trainer_state": trainer_state, "timeout": timeout}
-        return await self._exchange(message, timeout, samples=len(columns["prompts"]))
+        read = partial(read_returned, samples=len(columns["prompts"]))
+        return await self._exchange(CallRequest(columns, trainer_state, timeout), timeout, read)
 
     async def close(self) -> None:
-        """End the process and all that it has started; return when it and its folder are gone."""
+        """End the process and its children, and return when it and its folder are gone."""
         self._kill()
         self._watch.cancel()
         try:
@@ -104,44 +115,48 @@ class FunctionProcess:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._drain
         finally:
-            if self._room is not None:
-                await self._room.close()
+            if self._sandbox is not None:
+                await self._sandbox.close()
 
     async def _await_end(self) -> None:
-        """Wait for the process, for a moment. By `asyncio.timeout`: `wait_for` of Python 3.11 swallows a cancellation
-        that comes as the process ends."""
+        """Wait a moment for the end of the process.
+
+        With `asyncio.timeout`: `wait_for` of Python 3.11 swallows a cancellation that comes as the process ends.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._process.wait()
 
-    async def _exchange(self, message: dict[str, Any], timeout: float, *, samples: int | None) -> dict[str, Any]:
-        """The answer to a message; `samples` is None while the function is loaded. Raises CallFailed."""
-        loading = samples is None
-        reply: dict[str, Any] | None = None
+    async def _exchange(
+        self, request: LoadRequest | CallRequest, timeout: float, read: Callable[[bytes], ReplyT | Failed]
+    ) -> ReplyT:
+        """Send a request and read the answer. Raises CallFailed."""
+        loading = isinstance(request, LoadRequest)
+        reply: ReplyT | Failed | None = None
         self._signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(timeout):
-                body = await self._send_and_receive(encode_frame(message))
-            reply = None if body is None else read_reply(body, samples)
+                body = await self._send_and_receive(encode_frame(request.to_json()))
+            reply = None if body is None else read(body)
         except BadReply as error:
-            raise CallFailed(f"answered with something that is no answer: {error}", loading=loading) from error
+            raise CallFailed(f"sent an invalid answer: {error}", loading=loading) from error
         except TimeoutError:
             doing = "could not be imported" if loading else "did not return"
             raise CallFailed(f"{doing} within {timeout:g} s", loading=loading, hung=True) from None
         finally:
-            # A runner whose answer is still to come would give it to the next call; also when this call is cancelled.
-            if reply is None or reply["status"] == "failed":
+            # A pending answer would be taken for that of the next call. This holds for a cancelled call, too.
+            if reply is None or isinstance(reply, Failed):
                 self._ended = True
             else:
                 self._signal(signal.SIGSTOP)
         if reply is None:
             raise CallFailed(await self._death(), loading=loading)
-        if reply["status"] == "failed":
-            raise CallFailed(reply["what"], reply["sample"], loading=loading)
+        if isinstance(reply, Failed):
+            raise CallFailed(reply.message, reply.sample, loading=loading)
         return reply
 
     async def _send_and_receive(self, frame: bytes) -> bytes | None:
-        """The bytes of an answer; None when the process has ended without one. Raises BadReply."""
+        """Return the bytes of the answer, None if the process ended without one. Raises BadReply."""
         stdin, stdout = self._process.stdin, _pipe(self._process.stdout)
         assert stdin is not None, "the runner has no pipe"
         try:
@@ -155,7 +170,7 @@ class FunctionProcess:
             return None
 
     async def _death(self) -> str:
-        """How a process ended that closed its pipe without an answer. It may need a moment to be gone."""
+        """Describe how a process ended that closed its pipe without an answer."""
         await self._await_end()
         await self.close()
         if self._overfull:
@@ -165,9 +180,9 @@ class FunctionProcess:
         return f"never returned: its process {how}{self._output.tail()}"
 
     async def _watch_folder(self) -> None:
-        while self._room is not None:
-            await asyncio.sleep(LOOK_SECONDS)
-            if await asyncio.to_thread(self._room.overfull):
+        while self._sandbox is not None:
+            await asyncio.sleep(POLL_SECONDS)
+            if await asyncio.to_thread(self._sandbox.overfull):
                 self._overfull = True
                 self._kill()
                 return
@@ -178,14 +193,14 @@ class FunctionProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _signal(self, what: signal.Signals) -> None:
-        """Stop or continue uploaded code. Should the service go away meanwhile, the kernel ends a stopped process."""
-        if self._room is not None and self._process.returncode is None:
+        """Stop or continue uploaded code. If the service dies meanwhile, the kernel ends the stopped process."""
+        if self._sandbox is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, what)
 
 
 class _Output:
-    """What the function prints: logged, with a bound per call, and its end kept for error messages."""
+    """The output of the function: it is logged up to a limit for each call, and its end is kept for error messages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -198,12 +213,12 @@ class _Output:
         self._lines = 0
 
     def tail(self) -> str:
-        """The last line, for a message about how the process ended."""
+        """Return the last line, for a message about the end of the process."""
         lines = bytes(self._tail).decode(errors="replace").strip().splitlines()
         return f"; its last output: {lines[-1]}" if lines else ""
 
     async def read(self, stream: asyncio.StreamReader) -> None:
-        """Read until the process and its children have closed the pipe. In pieces: a line has no bound."""
+        """Read until the process and its children have closed the pipe, in pieces, since a line may have any length."""
         while data := await stream.read(READ_BYTES):
             self._tail.extend(data[-TAIL_BYTES:])
             for line in data.decode(errors="replace").splitlines():
@@ -213,13 +228,13 @@ class _Output:
 
 
 _FIXED_VARIABLES = {
-    "PYTHONUNBUFFERED": "1",  # what it prints is in the log even when it dies
+    "PYTHONUNBUFFERED": "1",  # its output is logged even if it dies
     "PYTHONHASHSEED": "0",  # two runs of a job see the same order of sets
 }
 
 
 def _environment() -> dict[str, str]:
-    """The service's environment without its own settings (they hold the store's secrets), and its import path."""
+    """Return the service's environment without Quatrain's settings, which hold secrets, and with its import path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QUATRAIN_")}
     return kept | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
 

@@ -1,4 +1,4 @@
-"""Another reward service that speaks `RewardService`: its score is one raw value, composed here like any other."""
+"""Another reward service that speaks `RewardService`: its score is one raw value among others here."""
 
 import json
 import math
@@ -24,16 +24,17 @@ FINISH_REASONS = {
 
 
 class RemoteBackend:
-    """Keeps one channel per address. With `tls` the other service has to be one of the deployment's own."""
+    """Keeps one channel per address. With `tls` the other service must belong to this deployment."""
 
     def __init__(self, tls: ChannelTls | None = None) -> None:
         self._tls = tls
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def score(self, source: ServiceSource, batch: Batch) -> SourceScores:
-        """One call with the batch's time limit as deadline.
+        """Score the batch with one call, whose deadline is the batch's time limit.
 
-        Raises what the other side reports, Unavailable, DeadlineExpired; InvalidInput when its answer does not fit.
+        Raises the error that the other service reports, Unavailable, DeadlineExpired, and InvalidInput for an answer
+        that does not fit.
         """
         channel = self._channels.get(source.target)
         if channel is None:

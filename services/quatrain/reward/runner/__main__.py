@@ -1,8 +1,8 @@
-"""Runs one reward function for the reward service: `python -m quatrain.reward.runner` (the service starts it).
+"""Runs one reward function for the reward service, which starts it as `python -m quatrain.reward.runner`.
 
-Messages come on standard input and leave on standard output; the function itself sees neither: its standard input is
-empty and what it prints goes to standard error, which the service logs. A failure ends this process after one last
-message that tells of it, so that no later call meets state that a failed one has left.
+Messages arrive on standard input and leave on standard output. The function sees neither: its standard input is empty,
+and its output goes to standard error, which the service logs. After a failure the process sends a last message and
+ends, so that no later call meets the state that a failed one has left.
 """
 
 import asyncio
@@ -19,38 +19,40 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from quatrain.reward.runner.calling import BadReturn, call_function
-from quatrain.reward.runner.confinement import Confinement, NotConfined, confine
+from quatrain.reward.runner.confinement import NotConfined, confine
 from quatrain.reward.runner.frames import encode_frame, read_frame
 from quatrain.reward.runner.loading import BadFunction, load_function
+from quatrain.reward.runner.requests import CallRequest, LoadRequest
 
 ORPHAN_GRACE_SECONDS = 15.0
-"""The service kills a hanging runner. This is for a runner that hangs while its service is gone."""
+"""The service kills a hanging runner; this ends one that hangs after its service has died."""
 
 
 def main() -> None:
     """Serve until the service closes the pipe."""
     requests, replies = _private_pipes()
     sys.excepthook = _LastMessage(replies)
-    load = read_frame(requests)
-    if load is None:
+    message = read_frame(requests)
+    if message is None:
         return
-    # Before the first thread and before any foreign code: a thread that is there already would not be confined.
-    enforced = {} if load["confinement"] is None else confine(Confinement.of(load["confinement"]))
-    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    load = LoadRequest.from_json(message)
+    # Before the first thread and before any foreign code: the restrictions do not hold for threads that already run.
+    enforced = {} if load.confinement is None else confine(load.confinement)
+    inbox: queue.SimpleQueue[CallRequest] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
-    function, digest = load_function(load["target"], load["file"])
+    function, digest = load_function(load.target, load.file)
     _send(replies, {"status": "loaded", "code_digest": digest, "enforced": enforced})
     with asyncio.Runner() as runner:
         while True:
-            message = inbox.get()
-            faulthandler.dump_traceback_later(message["timeout"] + ORPHAN_GRACE_SECONDS, exit=True, file=2)
-            reply = _answer(function, message, runner)
+            call = inbox.get()
+            faulthandler.dump_traceback_later(call.timeout + ORPHAN_GRACE_SECONDS, exit=True, file=2)
+            reply = _answer(function, call, runner)
             faulthandler.cancel_dump_traceback_later()
             _send(replies, reply)
 
 
 def _private_pipes() -> tuple[io.RawIOBase, BinaryIO]:
-    """Move the protocol away from file descriptors 0 and 1, so that a print cannot break it."""
+    """Move the protocol to other file descriptors than 0 and 1, so that a print cannot break it."""
     # Unbuffered: a buffered reader's lock, held by the receiving thread, is a fatal error when the interpreter ends.
     requests, replies = io.FileIO(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "rb") as nothing:
@@ -59,15 +61,15 @@ def _private_pipes() -> tuple[io.RawIOBase, BinaryIO]:
     return requests, replies
 
 
-def _receive(requests: io.RawIOBase, inbox: "queue.SimpleQueue[dict[str, Any]]") -> None:
-    """Read on a thread of its own: when the service is gone, this process ends even while the function runs."""
+def _receive(requests: io.RawIOBase, inbox: "queue.SimpleQueue[CallRequest]") -> None:
+    """Read in its own thread, so that this process ends with the service even while the function runs."""
     while (message := read_frame(requests)) is not None:
-        inbox.put(message)
+        inbox.put(CallRequest(**message))
     os._exit(0)
 
 
-def _answer(function: Callable[..., Any], message: dict[str, Any], runner: asyncio.Runner) -> dict[str, Any]:
-    returned = call_function(function, message["columns"], message["trainer_state"], runner)
+def _answer(function: Callable[..., Any], call: CallRequest, runner: asyncio.Runner) -> dict[str, Any]:
+    returned = call_function(function, call.columns, call.trainer_state, runner)
     return {
         "status": "returned",
         "terms": returned.terms,
@@ -83,7 +85,7 @@ def _send(replies: BinaryIO, message: dict[str, Any]) -> None:
 
 
 class _LastMessage:
-    """The excepthook: tells the service what the function, or its import, raised."""
+    """The excepthook, which reports to the service what the function, or its import, raised."""
 
     def __init__(self, replies: BinaryIO) -> None:
         self._replies = replies
@@ -91,10 +93,10 @@ class _LastMessage:
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         with contextlib.suppress(BrokenPipeError):
             sample = error.sample if isinstance(error, BadReturn) else None
-            _send(self._replies, {"status": "failed", "what": _describe(error, trace), "sample": sample})
+            _send(self._replies, {"status": "failed", "message": _describe(error, trace), "sample": sample})
         sys.__excepthook__(kind, error, trace)
         sys.stderr.flush()
-        os._exit(1)  # threads that the function has left behind must not hold the process
+        os._exit(1)  # threads that the function has left behind must not keep the process alive
 
 
 def _describe(error: BaseException, trace: TracebackType | None) -> str:

@@ -17,9 +17,9 @@ class BadReturn(Exception):
 
 
 class TrainerState(dict[str, Any]):
-    """What a function may know about the training: `state.global_step` or `state["global_step"]`.
+    """What a function is told about the training: `state.global_step` or `state["global_step"]`.
 
-    Quatrain's `step` and `total_steps` stand also under the names that transformers.TrainerState has.
+    Quatrain's `step` and `total_steps` also have the names of transformers.TrainerState.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -36,14 +36,14 @@ class TrainerState(dict[str, Any]):
 
 @dataclass
 class Logged:
-    """What the function logs while it runs: a column has one value a sample, a metric one value a `log_metric`."""
+    """What the function logs: a column has one value for each sample, a metric one for each call of `log_metric`."""
 
     samples: int
     columns: dict[str, list[Any]] = field(default_factory=dict)
     metrics: dict[str, list[float]] = field(default_factory=dict)
 
     def log_extra(self, column: str, values: Sequence[Any]) -> None:
-        """Keep one value a sample beside the scores. Raises ValueError on another number of values."""
+        """Keep one value for each sample beside the scores. Raises ValueError on another number of values."""
         rows = _listed(values)
         if rows is None or len(rows) != self.samples:
             got = "no list" if rows is None else f"{len(rows)} values"
@@ -51,13 +51,13 @@ class Logged:
         self.columns[str(column)] = [_plain(value) for value in rows]
 
     def log_metric(self, name: str, value: float) -> None:
-        """Keep a number of the whole call; numbers of one name are averaged."""
+        """Keep a number about the whole call; numbers of one name are averaged."""
         self.metrics.setdefault(str(name), []).append(float(value))
 
 
 @dataclass(frozen=True)
 class Returned:
-    """One list of values a sample; `terms` has the name None when the function returned one list and no dict."""
+    """The lists of values that make up the reward. A single list, returned without a dict, has the name None."""
 
     terms: list[tuple[str | None, list[float | None]]]
     logged: Logged
@@ -69,7 +69,7 @@ def call_function(
     trainer_state: Mapping[str, Any],
     runner: asyncio.Runner,
 ) -> Returned:
-    """Call the function with one list a column and check what it returns.
+    """Call the function with one list for each column and check what it returns.
 
     `columns` has prompts, completions, prompt_ids, completion_ids, finish_reasons and the extra columns. Raises
     BadReturn, and whatever the function raises.
@@ -84,7 +84,7 @@ def call_function(
     if not isinstance(value, Mapping):
         return Returned([(None, _values(value, samples, "the value"))], logged)
     if not value:
-        raise BadReturn("an empty dict; a dict has one list a term")
+        raise BadReturn("an empty dict; a dict has one list for each term")
     return Returned([(str(name), _values(term, samples, f"term {name!r}")) for name, term in value.items()], logged)
 
 
@@ -95,14 +95,14 @@ async def _awaited(value: Any) -> Any:
 def _values(value: Any, samples: int, what: str) -> list[float | None]:
     rows = _listed(value)
     if rows is None:
-        raise BadReturn(f"{what} is a {type(value).__name__}; a list with one number or None a sample is needed")
+        raise BadReturn(f"{what} is a {type(value).__name__}; a list with one number or None for each sample is needed")
     if len(rows) != samples:
         raise BadReturn(f"{what} has {len(rows)} values for {samples} samples")
     return [_number(row, index, what) for index, row in enumerate(rows)]
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """A list of a list, a tuple, an array or a tensor; None for anything else."""
+    """Return a list for a list, a tuple, an array or a tensor, None for anything else."""
     if isinstance(value, list | tuple):
         return list(value)
     rows = value.tolist() if hasattr(value, "tolist") else None
@@ -119,5 +119,5 @@ def _number(value: Any, index: int, what: str) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    """A Python number for a scalar of numpy or torch; anything else as it is."""
+    """Return a Python number for a scalar of numpy or torch, and anything else unchanged."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value

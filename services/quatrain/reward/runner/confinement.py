@@ -1,4 +1,4 @@
-"""Gives up, for ever and before foreign code is imported, every right that a reward function does not need."""
+"""Drops every right that a reward function does not need, before foreign code is imported, and irrevocably."""
 
 import ctypes
 import os
@@ -16,17 +16,17 @@ from quatrain.reward.runner.seccomp import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, fo
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITIES = 64
-THREADS = 64
-"""Most threads and processes of a user id that is the runner's own. Of a shared one others count too: no limit then."""
+MAX_THREADS = 64
+"""Threads and processes of the runner's own user id. A shared user id has no limit, since other processes count too."""
 
 
 class NotConfined(Exception):
-    """This machine cannot keep foreign code from what it must not reach; the message says what would help."""
+    """This machine cannot confine foreign code; the message says what would help."""
 
 
 @dataclass(frozen=True)
 class Confinement:
-    """What is left to the process. `user` is the id that it changes to; None: it stays who it is."""
+    """The rights that the process keeps. `user` is the id that it changes to, None if it keeps its own."""
 
     user: int | None
     memory_bytes: int
@@ -37,17 +37,17 @@ class Confinement:
     writable: tuple[str, ...]
 
     @classmethod
-    def of(cls, message: Mapping[str, Any]) -> "Confinement":
-        """As it came in a message."""
+    def from_json(cls, message: Mapping[str, Any]) -> "Confinement":
+        """Return the confinement that a message holds."""
         paths = {name: tuple(message[name]) for name in ("readable", "writable")}
         return cls(**{**message, **paths})
 
 
 def confine(limits: Confinement) -> dict[str, bool]:
-    """Confine this process, which must have one thread; what could be enforced, by name.
+    """Confine this process and return what could be enforced, by name.
 
-    Raises NotConfined, and OSError when the user cannot be changed. Landlock and seccomp hold for the calling thread
-    and those that it starts later, so a thread that runs already would stay free.
+    The process must have one thread: Landlock and seccomp hold for the calling thread and those that it starts later.
+    Raises NotConfined, and OSError if the user cannot be changed.
     """
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
@@ -57,7 +57,7 @@ def confine(limits: Confinement) -> dict[str, bool]:
     libc = ctypes.CDLL(None, use_errno=True)
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     if limits.user is not None:
-        _limit(resource.RLIMIT_NPROC, THREADS)
+        _limit(resource.RLIMIT_NPROC, MAX_THREADS)
         os.setgroups([])
         os.setresgid(limits.user, limits.user, limits.user)
         os.setresuid(limits.user, limits.user, limits.user)
@@ -81,7 +81,7 @@ def confine(limits: Confinement) -> dict[str, bool]:
 
 
 def _confine_elsewhere(limits: Confinement) -> dict[str, bool]:
-    """What is left on a system that is not Linux: for somebody's own functions on his own machine."""
+    """Allow, on another system than Linux, only what is safe for your own functions on your own machine."""
     if not limits.network or os.geteuid() == 0:
         raise NotConfined(
             f"{sys.platform} cannot keep foreign code from network and files, only Linux can; run your own functions "
@@ -90,14 +90,14 @@ def _confine_elsewhere(limits: Confinement) -> dict[str, bool]:
     return {"user": False, "files": False, "calls": False}
 
 
-def _limit(what: int, most: int) -> None:
-    _, hard = resource.getrlimit(what)
-    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(what, (least, least))
+def _limit(kind: int, maximum: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    limit = maximum if hard == resource.RLIM_INFINITY else min(maximum, hard)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """All of them. A process without any cannot shrink the bounding set and has no need to."""
+    """Drop all capabilities. A process without any cannot shrink the bounding set, and need not."""
     for number in range(CAPABILITIES):
         libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
     libc.capset(struct.pack("Ii", CAPABILITY_VERSION_3, 0), bytes(24))

@@ -19,10 +19,10 @@ SCOPE_ABSTRACT_SOCKETS, SCOPE_SIGNALS = 1, 2
 
 
 def restrict_files(libc: ctypes.CDLL, readable: Iterable[str], writable: Iterable[str]) -> bool:
-    """Shut out every file but those in these folders (or these files); False where the kernel cannot.
+    """Deny access to all files but these and those in these folders. Return False if the kernel cannot.
 
-    In writable folders files can be made, and no folders, links or sockets: so a folder stays flat. Paths that are not
-    there are left out. Needs no_new_privs.
+    In writable folders files can be made, but no folders, links or sockets, so that a folder stays flat. Paths that do
+    not exist are skipped. Needs no_new_privs.
     """
     version = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(VERSION_FLAG))
     if version < 1:

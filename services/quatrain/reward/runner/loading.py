@@ -1,4 +1,4 @@
-"""From `module:function` or a file of source code to a callable."""
+"""Loads a function by `module:function` or from a file of source code."""
 
 import difflib
 import hashlib
@@ -15,13 +15,14 @@ UPLOADED_MODULE = "quatrain_uploaded_reward"
 
 
 class BadFunction(Exception):
-    """The path names nothing that can be called; the message says what is there."""
+    """The path does not name a function; the message says what it names."""
 
 
 def load_function(target: str, file: str | None) -> tuple[Callable[..., Any], str]:
-    """The callable that `target` names (`module:function`, or `name:function` of a file), and the sha256 of its code.
+    """Return the callable that `target` names and the sha256 of its code.
 
-    Raises BadFunction, and whatever the module raises while it is imported.
+    `target` is `module:function`, or `name:function` of a file. Raises BadFunction, and whatever the module
+    raises while it is imported.
     """
     module_name, _, attribute = target.rpartition(":")
     module = _module_of_file(file) if file is not None else importlib.import_module(module_name)
@@ -52,7 +53,7 @@ def _did_you_mean(name: str, owner: Any) -> str:
 
 
 def _code_digest(module: ModuleType) -> str:
-    """Sha256 of the module's file; of its name when it has none (built in, compiled)."""
+    """Return the sha256 of the module's file, or of its name if it has none (built in, compiled)."""
     source = inspect.getsourcefile(module) if getattr(module, "__file__", None) else None
     data = Path(source).read_bytes() if source and Path(source).is_file() else module.__name__.encode()
     return hashlib.sha256(data).hexdigest()

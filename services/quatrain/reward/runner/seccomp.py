@@ -1,7 +1,10 @@
 """A filter of system calls for the calling thread and all threads that it starts: no new process, no socket, no signal.
 
-What is refused fails with EPERM, as a missing right does, so that Python raises PermissionError. The list names what
-reaches beyond the process; what memory, files and time it may use is bounded elsewhere.
+A refused call fails with EPERM, like one without permission, so that Python raises PermissionError. The table names the
+calls that reach beyond the process; other modules limit memory, files and time.
+
+The program is made by hand: a rule of libseccomp may compare each argument only once, which excludes "this process, or
+0", and where that library is missing, uploaded code could not run at all.
 """
 
 import ctypes
@@ -16,14 +19,14 @@ LOAD, JUMP_EQUAL, JUMP_BITS, JUMP_AT_LEAST, RETURN = 0x20, 0x15, 0x45, 0x35, 0x0
 CALL_NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16
 CLONE_THREAD = 0x00010000
 X32_CALLS = 0x40000000
-"""First number of a second set of calls on x86-64, which no Python uses."""
+"""The first number of the x32 calls of x86-64, which Python does not use."""
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 
-Step = tuple[int, int, int, int]
-"""Code, jump if true, jump if false, operand."""
+Instruction = tuple[int, int, int, int]
+"""An instruction: code, jump if true, jump if false, operand."""
 
 ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-"""What the kernel calls the machine, and the column of the tables below; -1: it has no such call."""
+"""The kernel's number of the machine, and its column in the tables below, where -1 is a call that it does not have."""
 FORBIDDEN: dict[str, tuple[int, int]] = {
     "execve": (59, 221),
     "execveat": (322, 281),
@@ -59,7 +62,7 @@ FORBIDDEN: dict[str, tuple[int, int]] = {
     "keyctl": (250, 219),
     "add_key": (248, 217),
     "request_key": (249, 218),
-    # Memory that the limit of the address space does not see, or that outlives the process.
+    # Memory that the limit of the address space does not count, or that outlives the process.
     "shmget": (29, 194),
     "shmat": (30, 196),
     "msgget": (68, 186),
@@ -86,12 +89,12 @@ ON_ITSELF = {
     "sched_setattr": (314, 274),
     "sched_setaffinity": (203, 122),
 }
-"""Allowed where the first argument is this process, or 0."""
+"""Calls that are allowed if the first argument is this process, or 0."""
 CLONE, CLONE3, PRCTL = (56, 220), (435, 435), (157, 167)
 
 
 def forbid_calls(libc: ctypes.CDLL, *, network: bool) -> bool:
-    """Install the filter for ever; False where this machine or kernel has none. Needs no_new_privs."""
+    """Install the filter, irrevocably. Return False if this machine or kernel has none. Needs no_new_privs."""
     if platform.machine() not in ARCHITECTURES:
         return False
     code = filter_program(platform.machine(), os.getpid(), network=network)
@@ -102,7 +105,7 @@ def forbid_calls(libc: ctypes.CDLL, *, network: bool) -> bool:
 
 
 def filter_program(machine: str, own: int, *, network: bool) -> bytes:
-    """The program for a process with the id `own`, in the kernel's format."""
+    """Return the program for a process with the id `own`, in the kernel's format."""
     audit, column = ARCHITECTURES[machine]
     steps = [
         (LOAD, 0, 0, ARCHITECTURE),
@@ -117,7 +120,7 @@ def filter_program(machine: str, own: int, *, network: bool) -> bytes:
         steps += [(JUMP_EQUAL, 0, 1, numbers[column] & 0xFFFFFFFF), (RETURN, 0, 0, REFUSE)]
     for numbers in ON_ITSELF.values():
         steps += _by_argument(numbers[column], [(JUMP_EQUAL, 2, 0, own), (JUMP_EQUAL, 1, 0, 0)], otherwise=REFUSE)
-    # Threads are made by clone3, whose flags a filter cannot see; libraries go back to clone where it is not there.
+    # Threads are made by clone3, whose flags a filter cannot read; libraries fall back to clone if it does not exist.
     steps += [(JUMP_EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, NOT_THERE)]
     steps += _by_argument(CLONE[column], [(JUMP_BITS, 1, 0, CLONE_THREAD)], otherwise=REFUSE)
     hidden = [(JUMP_EQUAL, 2, 0, PR_SET_PDEATHSIG), (JUMP_EQUAL, 1, 0, PR_SET_DUMPABLE)]
@@ -126,8 +129,8 @@ def filter_program(machine: str, own: int, *, network: bool) -> bytes:
     return b"".join(struct.pack("HBBI", *step) for step in steps)
 
 
-def _by_argument(number: int, tests: list[Step], *, otherwise: int) -> list[Step]:
-    """Steps for one call: a test that holds jumps over `otherwise` to its opposite."""
+def _by_argument(number: int, tests: list[Instruction], *, otherwise: int) -> list[Instruction]:
+    """Return the steps for one call: a test that holds jumps over `otherwise` to its opposite."""
     opposite = ALLOW if otherwise == REFUSE else REFUSE
     inner = [(LOAD, 0, 0, FIRST_ARGUMENT), *tests, (RETURN, 0, 0, otherwise), (RETURN, 0, 0, opposite)]
     return [(JUMP_EQUAL, 0, len(inner), number), *inner]

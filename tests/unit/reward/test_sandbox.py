@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.unit.reward.greedy import GREEDY
+from tests.unit.reward.hostile_functions import GREEDY
 from tests.unit.reward.scenery import batch, make_tokenizer, sample
 
 import quatrain.reward.runner
 from quatrain.digests import sha256_hex
 from quatrain.errors import InvalidInput, RewardFunctionError
 from quatrain.jobspec.reward_section import FunctionSource
-from quatrain.reward.backends import isolation
+from quatrain.reward.backends import sandbox
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
-from quatrain.reward.backends.isolation import FIRST_USER, CodeLimits, Rooms, open_to_others
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
+from quatrain.reward.backends.sandbox import FIRST_USER, CodeLimits, SandboxFactory, open_to_others
 from quatrain.reward.samples import Batch
 from quatrain.storage.memory import MemoryStore
 
@@ -47,7 +47,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Batch:
 def installation() -> Iterator[tuple[str, tuple[str, ...]]]:
     """A Python that every user can read, and its import path: this one's, or a copy of it."""
     if open_to_others(sys.executable) and open_to_others(quatrain.reward.runner.__path__[0]):
-        yield sys.executable, isolation._import_paths()
+        yield sys.executable, sandbox._import_paths()
         return
     with tempfile.TemporaryDirectory(prefix="quatrain-python-") as name:
         folder, library = Path(name), Path(sysconfig.get_path("stdlib"))
@@ -62,10 +62,12 @@ def installation() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield str(python), (str(folder / "lib"), str(folder / "code"))
 
 
-def run(work: Callable[[FunctionBackend, MemoryStore], Awaitable[T]], rooms: Rooms | None = None) -> T:
+def run(work: Callable[[FunctionBackend, MemoryStore], Awaitable[T]], sandboxes: SandboxFactory | None = None) -> T:
     async def main() -> T:
         store = MemoryStore()
-        backend = FunctionBackend(store, FunctionSettings(allow_code=True, code_limits=CodeLimits(512 * MIB)), rooms)
+        backend = FunctionBackend(
+            store, FunctionSettings(allow_code=True, code_limits=CodeLimits(512 * MIB)), sandboxes
+        )
         try:
             return await work(backend, store)
         finally:
@@ -96,9 +98,9 @@ def limited(one: Batch, seconds: float) -> Batch:
         ("kills_everybody", "raised PermissionError"),
         ("connects", "raised PermissionError"),
         ("large_file", "raised OSError: [Errno 27] File too large"),
-        ("forged_answer", "answered with something that is no answer: it has 4294967295 bytes"),
-        ("answer_of_nobody", "answered with something that is no answer"),
-        ("strange_names", "answered with something that is no answer"),
+        ("forged_answer", "sent an invalid answer: it has 4294967295 bytes"),
+        ("answer_of_nobody", "sent an invalid answer"),
+        ("strange_names", "sent an invalid answer"),
         ("strange_error", "raised ValueError: ?xxx"),
     ],
 )
@@ -118,7 +120,7 @@ def test_greed_ends_in_an_error_of_the_function_and_others_go_on(one: Batch, nam
 
 
 def test_a_folder_full_of_files_ends_the_function(one: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "FOLDER_BYTES", 8 * MIB)
+    monkeypatch.setattr(sandbox, "FOLDER_BYTES", 8 * MIB)
 
     async def work(backend: FunctionBackend, store: MemoryStore) -> str:
         with pytest.raises(RewardFunctionError) as caught:
@@ -161,13 +163,13 @@ def test_nothing_runs_between_calls(one: Batch) -> None:
     assert second - first < 300  # a thousand and more in a second
 
 
-def attempts(one: Batch, rooms: Rooms | None = None) -> dict[str, Any]:
+def attempts(one: Batch, sandboxes: SandboxFactory | None = None) -> dict[str, Any]:
     async def work(backend: FunctionBackend, store: MemoryStore) -> dict[str, Any]:
         scores = await backend.score(uploaded(store, "attempts"), one)
         got: dict[str, Any] = scores.logged["got"][0]
         return got
 
-    return run(work, rooms)
+    return run(work, sandboxes)
 
 
 NOTHING = {
@@ -207,9 +209,9 @@ def test_where_the_service_is_root_each_function_is_a_user_of_its_own(
     one: Batch, installation: tuple[str, tuple[str, ...]]
 ) -> None:
     python, import_paths = installation
-    rooms = Rooms(CodeLimits(), python=python, import_paths=import_paths)
+    sandboxes = SandboxFactory(CodeLimits(), python=python, import_paths=import_paths)
 
-    first, second = (attempts(one, rooms) for _ in range(2))
+    first, second = (attempts(one, sandboxes) for _ in range(2))
 
     root = os.geteuid() == 0
     users = [[FIRST_USER + number] * 3 for number in range(2)] if root else [[os.getuid()] * 2] * 2
@@ -223,11 +225,11 @@ def test_the_users_rights_alone_keep_the_services_files(
 ) -> None:
     """As on a kernel without Landlock. An ordinary user's service has no other user to change to."""
     python, import_paths = installation
-    rooms = Rooms(CodeLimits(), python=python, import_paths=import_paths)
-    everything = (*isolation.SYSTEM_FILES, "/")
-    monkeypatch.setattr(isolation, "SYSTEM_FILES", everything)
+    sandboxes = SandboxFactory(CodeLimits(), python=python, import_paths=import_paths)
+    everything = (*sandbox.SYSTEM_FILES, "/")
+    monkeypatch.setattr(sandbox, "SYSTEM_FILES", everything)
 
-    got = attempts(one, rooms)
+    got = attempts(one, sandboxes)
 
     private = ("service", "first", "shadow", "kept", "folder") if os.geteuid() == 0 else ("shadow",)
     assert [got[name] for name in private] == ["PermissionError"] * len(private)
@@ -239,8 +241,8 @@ def test_the_folder_is_gone_when_the_process_is(one: Batch) -> None:
         await backend.score(uploaded(store, "zero"), one)
         (slot,) = backend._slots.values()
         assert slot.process is not None
-        assert slot.process._room is not None
-        folder = slot.process._room.folder
+        assert slot.process._sandbox is not None
+        folder = slot.process._sandbox.folder
         assert folder.is_dir()
         await backend.close()
         return [folder]
@@ -260,13 +262,13 @@ def test_a_name_with_tricks_is_only_a_name(one: Batch) -> None:
 
 
 def test_a_service_that_may_not_deny_the_network_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(target: str, room: Any, timeout: float) -> FunctionProcess:
+    async def refused(target: str, sandbox: Any, timeout: float) -> FunctionProcess:
         raise CallFailed("is not run: there is no filter of system calls", loading=True)
 
     monkeypatch.setattr(FunctionProcess, "start", refused)
 
     with pytest.raises(InvalidInput, match=r"reward.allow_code is set, but uploaded code is not run"):
-        run(lambda backend, _: backend.check_isolation())
+        run(lambda backend, _: backend.check_sandbox())
 
 
 def test_without_a_filter_of_calls_nothing_runs_unless_the_network_is_allowed(tmp_path: Path) -> None:
@@ -317,12 +319,12 @@ def test_a_service_without_any_right_confines_as_well(installation: tuple[str, t
 def test_a_stopped_function_ends_when_its_service_is_killed(tmp_path: Path) -> None:
     script = """
         import asyncio, os, signal
-        from quatrain.reward.backends.isolation import CodeLimits, Rooms
+        from quatrain.reward.backends.sandbox import CodeLimits, SandboxFactory
         from quatrain.reward.backends.process import FunctionProcess
         async def main():
-            room = Rooms(CodeLimits()).make(b"def f(**k): return []", "f.py")
-            process = await FunctionProcess.start("f.py:f", room, 30)
-            print(process._process.pid, room.folder, flush=True)
+            sandbox = SandboxFactory(CodeLimits()).create(b"def f(**k): return []", "f.py")
+            process = await FunctionProcess.start("f.py:f", sandbox, 30)
+            print(process._process.pid, sandbox.folder, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         asyncio.run(main())
     """

@@ -7,7 +7,7 @@ import pytest
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import AlreadyExists, Corrupt, NotFound
-from quatrain.storage import rereading
+from quatrain.storage import corrupt_reads
 from quatrain.storage.folders import fetch_folder, read_file, read_manifest, read_object, upload_folder
 from quatrain.storage.memory import MemoryStore
 
@@ -48,7 +48,7 @@ def as_file(store: BadLine, folder: Path) -> bytes:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, none of which lasts."""
     made: list[float] = []
-    monkeypatch.setattr("quatrain.storage.rereading.time.sleep", made.append)
+    monkeypatch.setattr("quatrain.storage.corrupt_reads.time.sleep", made.append)
     return made
 
 
@@ -62,7 +62,7 @@ def test_an_object_is_damaged_when_five_readings_say_so(
 
     if flips < 5:
         assert read(store, tmp_path) == DATA
-        assert pauses == list(rereading.PAUSES[:flips])
+        assert pauses == list(corrupt_reads.RETRY_PAUSES[:flips])
     else:
         with pytest.raises(Corrupt, match="x has sha256"):
             read(store, tmp_path)

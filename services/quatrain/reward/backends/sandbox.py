@@ -1,4 +1,4 @@
-"""Where uploaded reward functions run: in a folder, an environment and limits of their own."""
+"""The sandboxes of uploaded reward functions: each has its own folder, environment and limits."""
 
 import asyncio
 import contextlib
@@ -11,19 +11,19 @@ import stat
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from quatrain.reward.runner.confinement import Confinement
 from quatrain.reward.runner.seccomp import PR_SET_DUMPABLE
 from quatrain.telemetry.logging import get_logger
 
-log = get_logger("reward.isolation")
+log = get_logger("reward.sandbox")
 
 FIRST_USER, USERS = 60706, 400
-"""User ids that no distribution gives to anybody: each running function has one of its own."""
+"""User ids that no distribution assigns: each running function has its own."""
 CAN_CHANGE_USER = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 7
-"""The capabilities CHOWN, KILL, SETGID and SETUID: without all of them a process of another user is out of control."""
+"""CHOWN, KILL, SETGID and SETUID: without all four capabilities a process of another user cannot be controlled."""
 FILE_BYTES, FOLDER_BYTES, OPEN_FILES = 64 * 2**20, 256 * 2**20, 128
 BLOCK_BYTES = 4096
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONHASHSEED")
@@ -35,15 +35,15 @@ SYSTEM_FILES = (
 
 @dataclass(frozen=True)
 class CodeLimits:
-    """What the operator leaves to uploaded code: bytes of address space, and whether it may open sockets."""
+    """The operator's limits for uploaded code: bytes of address space, and whether it may open sockets."""
 
     memory_bytes: int = 4 * 2**30
     network: bool = False
 
 
 @dataclass(frozen=True)
-class Room:
-    """The place of one running function. `code` is its file, in `folder`, which is its working directory."""
+class Sandbox:
+    """The sandbox of one running function. `code` is its file, in `folder`, which is its working directory."""
 
     python: str
     folder: Path
@@ -52,7 +52,7 @@ class Room:
     confinement: Confinement
 
     def overfull(self) -> bool:
-        """There are more files than it may have, by size or by number."""
+        """Return whether the files exceed the limit, by size or by number."""
         used = 0
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
@@ -63,20 +63,21 @@ class Room:
         return False
 
     async def close(self) -> None:
-        """Remove the folder; the process has ended."""
+        """Remove the folder, after the process has ended."""
         await asyncio.to_thread(self._remove)
 
     def _remove(self) -> None:
         try:
             shutil.rmtree(self.folder)
-        except (OSError, RecursionError) as error:  # code that no kernel keeps from it can build what is hard to remove
+        except (OSError, RecursionError) as error:  # without Landlock code can build deep trees
             log.warning("the folder of a reward function is left behind", folder=str(self.folder), error=str(error))
 
 
-class Rooms:
-    """Makes rooms. `python` is the interpreter, `import_paths` what code may import from; the service's own by default.
+class SandboxFactory:
+    """Creates sandboxes.
 
-    Where the service is root and every user can read these, each room has a user id of its own.
+    `python` is the interpreter, `import_paths` what code may import from; both are the service's own by default. Where
+    the service is root and every user can read them, each sandbox has a user id of its own.
     """
 
     def __init__(
@@ -89,8 +90,8 @@ class Rooms:
         needed = (python, tempfile.gettempdir(), *self._readable)
         self.changes_user = _may_change_user() and all(map(open_to_others, needed))
 
-    def make(self, code: bytes, name: str) -> Room:
-        """A fresh folder with the code in it. Raises OSError."""
+    def create(self, code: bytes, name: str) -> Sandbox:
+        """Create a sandbox with the code in its folder. Raises OSError."""
         folder = Path(tempfile.mkdtemp(prefix="quatrain-code-")).resolve()
         user = FIRST_USER + next(self._numbers) % USERS if self.changes_user else None
         file = folder / _safe_name(name)
@@ -107,10 +108,10 @@ class Rooms:
             readable=(*self._readable, *SYSTEM_FILES),
             writable=(str(folder), "/dev/null"),
         )
-        return Room(self._python, folder, file, self._environment(folder), confinement)
+        return Sandbox(self._python, folder, file, self._environment(folder), confinement)
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        """A few harmless variables of the service and what libraries need; one thread, as memory is bounded."""
+        """Return harmless variables of the service and what libraries need; one thread, since memory is limited."""
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         home = dict.fromkeys(("HOME", "TMPDIR"), str(folder)) | dict.fromkeys(("USER", "LOGNAME"), "nobody")
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -118,19 +119,14 @@ class Rooms:
         return kept | home | threads | python | {"MALLOC_ARENA_MAX": "2"}
 
 
-def message_of(confinement: Confinement) -> dict[str, object]:
-    """As it travels to the runner."""
-    return asdict(confinement)
-
-
-def hide_own_memory() -> None:
+def make_undumpable() -> None:
     """Keep processes of the same user from reading this one's memory and environment, where the system can."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def open_to_others(path: str) -> bool:
-    """Any user may read this file or folder, and get to it."""
+    """Return whether every user can reach and read this file or folder."""
     try:
         real = Path(path).resolve()
         wanted = stat.S_IROTH | (stat.S_IXOTH if real.is_dir() else 0)
@@ -141,7 +137,7 @@ def open_to_others(path: str) -> bool:
 
 
 def _may_change_user() -> bool:
-    """This is root with what it takes to start, and to end, processes of other users."""
+    """Return whether this is root with the capabilities to start and end processes of other users."""
     if os.geteuid() != 0:
         return False
     with contextlib.suppress(OSError):
@@ -152,7 +148,7 @@ def _may_change_user() -> bool:
 
 
 def _import_paths() -> tuple[str, ...]:
-    """Folders that code may import from: the interpreter's and the installed packages', not the working directory."""
+    """Return the folders of the interpreter and of installed packages, without the working directory."""
     here = Path.cwd()
     places = [*sys.path, sys.prefix, sys.base_prefix]
     resolved = (Path(place).resolve() for place in places if place)

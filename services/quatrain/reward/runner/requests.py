@@ -1,0 +1,40 @@
+"""The requests of the reward service to a runner: one to load a function, then calls of it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from quatrain.reward.runner.confinement import Confinement
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """Loads the function that `target` names, from `file` if it was uploaded, after confining the process."""
+
+    target: str
+    file: str | None = None
+    confinement: Confinement | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the message of this request."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, message: Mapping[str, Any]) -> "LoadRequest":
+        """Return the request that a message holds."""
+        limits = message["confinement"]
+        confinement = None if limits is None else Confinement.from_json(limits)
+        return cls(message["target"], message["file"], confinement)
+
+
+@dataclass(frozen=True)
+class CallRequest:
+    """Calls the function with one list for each column. `timeout` is the service's, in seconds."""
+
+    columns: Mapping[str, list[Any]]
+    trainer_state: Mapping[str, Any]
+    timeout: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the message of this request."""
+        return dict(vars(self))
