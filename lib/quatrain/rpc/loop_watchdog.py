@@ -67,7 +67,7 @@ class LoopWatchdog:
         self._closed = threading.Event()
         self._warned = -WARNING_SECONDS
         self._collected = 0.0
-        """Seconds that the loop's thread spent on garbage collection."""
+        """Seconds of garbage collection, in whichever thread it happened: it keeps the interpreter."""
         self._collection_began = 0.0
         self._kept = 0.0
         """Longest time since the last beat in which no thread could run, in seconds."""
@@ -82,12 +82,11 @@ class LoopWatchdog:
         self._thread.join(timeout=1.0)
 
     def _note_collection(self, phase: str, info: dict[str, int]) -> None:
-        if threading.get_ident() == self._loop_thread:
-            now = time.thread_time()
-            if phase == "start":
-                self._collection_began = now
-            else:
-                self._collected += now - self._collection_began
+        now = time.thread_time()
+        if phase == "start":
+            self._collection_began = now
+        else:
+            self._collected += now - self._collection_began
 
     def _watch(self) -> None:
         while not self._wait(self._closed, BEAT_SECONDS):

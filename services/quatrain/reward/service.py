@@ -114,11 +114,8 @@ class RewardService:
         by_source = await self._ask(section, batch) if sound else ()
         columns = unique_columns([answer.terms for answer in by_source])
         answers = _Answers(section, penalty, by_source, columns)
-        scores = dict(refused)
-        for row, (index, sample) in enumerate(sound.items()):
-            scores[index] = _compose(answers, row, sample)
         return ScoreResult(
-            scores=tuple(scores[index] for index in range(len(call.samples))),
+            scores=await asyncio.to_thread(_compose_all, answers, sound, refused),
             metrics=_mean_metrics(by_source),
             reward_version=sha256_hex(canonical_json([answer.version for answer in by_source])),
             compute_seconds=time.monotonic() - started,
@@ -176,6 +173,14 @@ def _read_samples(samples: Sequence[RawSample], policy: PolicyTokenizer) -> tupl
         except Malformed as error:
             refused[index] = Scored("refused", reason=str(error))
     return sound, refused
+
+
+def _compose_all(answers: _Answers, sound: Mapping[int, Sample], refused: Mapping[int, Scored]) -> tuple[Scored, ...]:
+    """Return the outcomes of all samples in their order; `sound` and `refused` have them by index."""
+    scores = dict(refused)
+    for row, (index, sample) in enumerate(sound.items()):
+        scores[index] = _compose(answers, row, sample)
+    return tuple(scores[index] for index in range(len(scores)))
 
 
 def _compose(answers: _Answers, row: int, sample: Sample) -> Scored:

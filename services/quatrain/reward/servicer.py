@@ -1,5 +1,6 @@
 """Translates between protobuf and the service's dataclasses, and nothing else."""
 
+import asyncio
 import math
 
 import grpc
@@ -35,9 +36,10 @@ class RewardServicer(reward_pb2_grpc.RewardServiceServicer):
         context: "grpc.aio.ServicerContext[reward_pb2.ScoreRequest, reward_pb2.ScoreResponse]",
     ) -> reward_pb2.ScoreResponse:
         fault_point("reward.before")
-        result = await self._service.score(_call(request))
+        # In threads: a chunk may have thousands of samples.
+        result = await self._service.score(await asyncio.to_thread(_call, request))
         fault_point("reward.after")
-        return _response(result)
+        return await asyncio.to_thread(_response, result)
 
 
 def _call(request: reward_pb2.ScoreRequest) -> ScoreCall:

@@ -4,7 +4,7 @@ import asyncio
 
 from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import AWAY, JobRun
-from quatrain.orchestrator.rollout.samples import Made
+from quatrain.orchestrator.rollout.collected import CollectedSamples
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 
 ROLLOUTS = "rollouts"
@@ -13,7 +13,7 @@ LOOK_SECONDS = 2.0
 SILENT_SECONDS = 60.0
 
 
-async def collected(run: JobRun, batch: ExpectedBatch) -> list[Made]:
+async def collected(run: JobRun, batch: ExpectedBatch) -> CollectedSamples:
     """As `Collector.collect`, with the conditions of the job."""
     work, phase = asyncio.create_task(run.collector.collect(batch)), _phase(run, batch)
     try:

@@ -9,6 +9,7 @@ from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from quatrain.faults import fault_point
 from quatrain.orchestrator.concurrency import until_one_ends
 from quatrain.orchestrator.plan import Plan
+from quatrain.orchestrator.rollout.collected import CollectedSamples
 from quatrain.orchestrator.rollout.large_results import (
     batch_prefix,
     delete_object,
@@ -16,7 +17,7 @@ from quatrain.orchestrator.rollout.large_results import (
     results_prefix,
 )
 from quatrain.orchestrator.rollout.pending import PendingBatch
-from quatrain.orchestrator.rollout.samples import Made, Purpose, Result, Stored
+from quatrain.orchestrator.rollout.samples import Purpose, Result, Stored
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch, make_task
 from quatrain.orchestrator.rollout.wire import decode_result, encode_task
 from quatrain.queue import RolloutQueue
@@ -47,7 +48,7 @@ class Collector:
         self._pool = plan.spec.pool
         self._store = store
         self._pending: dict[tuple[Purpose, int], PendingBatch] = {}
-        self._loose: dict[tuple[Purpose, int], list[tuple[str, Result]]] = {}
+        self._loose: dict[tuple[Purpose, int], list[tuple[str, Result, bytes]]] = {}
         self._forgotten: dict[Purpose, int] = {}
         """The highest step of each purpose that is sealed for good."""
         self._after = "0"
@@ -114,8 +115,8 @@ class Collector:
             return
         pending = await asyncio.to_thread(PendingBatch.of, batch, self._plan.spec.ppo.chunk_size)
         self._pending[batch.key] = pending
-        for entry, result in self._loose.pop(batch.key, []):
-            pending.take(entry, result)
+        for entry, result, data in self._loose.pop(batch.key, []):
+            pending.take(entry, result, data)
         pending.unsent = pending.missing_chunks()
         try:
             await self._send(pending)
@@ -123,14 +124,14 @@ class Collector:
             log.warning("queue is away, tasks are enqueued later", job=self._plan.job, error=error.message)
         fault_point("owner.after_enqueue")
 
-    async def collect(self, batch: ExpectedBatch) -> list[Made]:
+    async def collect(self, batch: ExpectedBatch) -> CollectedSamples:
         """Results in the order of the batch's samples. Raises RunFailed when a task failed for good."""
         await self.expect(batch)
         pending = self._pending[batch.key]
         await pending.done.wait()
         if pending.error is not None:
             raise pending.error
-        return [pending.results[sample.rollout_id] for sample in batch.samples]
+        return CollectedSamples([pending.results[sample.rollout_id] for sample in batch.samples])
 
     def pending(self, batch: ExpectedBatch) -> PendingBatch | None:
         """How far a batch is that is expected."""
@@ -143,7 +144,7 @@ class Collector:
         entries = pending.entries if pending is not None else []
         with_objects = {step} if pending is not None and pending.has_objects else set()
         for key in [key for key in self._loose if key[0] == purpose and key[1] <= step]:
-            for entry, result in self._loose.pop(key):
+            for entry, result, _ in self._loose.pop(key):
                 entries.append(entry)
                 if isinstance(result, Stored):
                     with_objects.add(key[1])
@@ -214,13 +215,13 @@ class Collector:
             place = result.place
             pending = self._pending.get(place.batch)
             if pending is not None:
-                pending.take(entry, result)
+                pending.take(entry, result, payload)
             elif place.step <= self._forgotten.get(place.purpose, -1):
                 done.append(entry)
                 if isinstance(result, Stored):
                     self._rubbish.put_nowait(partial(delete_object, self._store, self._plan.job, result.object.key))
             else:  # Not ours to delete: a newer owner may be ahead of us, and not have told us yet.
-                self._loose.setdefault(place.batch, []).append((entry, result))
+                self._loose.setdefault(place.batch, []).append((entry, result, payload))
         if done:
             await self._queue.delete_results(self._plan.job, done)
         if not entries:
@@ -232,13 +233,13 @@ class Collector:
         while pending.unread:
             some = dict(list(pending.unread.items())[:OBJECTS_AT_ONCE])
             found = await asyncio.gather(*(asyncio.to_thread(self._read_object, entry) for entry in some.values()))
-            for rollout, result in zip(some, found, strict=True):
-                if result is not None:
-                    pending.accept(result)
+            for rollout, data in zip(some, found, strict=True):
+                if data is not None:
+                    pending.accept(rollout, data)
                 else:
                     pending.lose(rollout)
 
-    def _read_object(self, entry: Stored) -> Made | None:
+    def _read_object(self, entry: Stored) -> bytes | None:
         """None when the object is gone or damaged."""
         try:
             return read_result(self._store, self._plan.job, entry)

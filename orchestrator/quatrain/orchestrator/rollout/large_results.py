@@ -65,16 +65,20 @@ def discard_objects(store: ObjectStore, packed: Packed) -> None:
         store.delete(key)
 
 
-def read_result(store: ObjectStore, job: str, entry: Stored) -> Made:
-    """Return the whole result that an entry of this job names. Raises NotFound, Corrupt, InvalidInput, Unavailable."""
+def read_result(store: ObjectStore, job: str, entry: Stored) -> bytes:
+    """Return the whole result that an entry of this job names, as its worker has written it.
+
+    Raises NotFound, Corrupt when the object is no whole result, or of another sample, InvalidInput, Unavailable.
+    """
     key = entry.object.key
     _check_place(job, key)
-    result = decode_result(read_object(store, key, entry.object.sha256, QUICK_RETRY_PAUSES))  # Lost, it is made again.
+    data = read_object(store, key, entry.object.sha256, QUICK_RETRY_PAUSES)  # Lost, it is made again.
+    result = decode_result(data)
     if not isinstance(result, Made):
         raise Corrupt(f"{key} is no whole rollout result")
     if (result.place, result.rollout.sample, result.work.made_by) != (entry.place, entry.sample, entry.made_by):
         raise Corrupt(f"{key} holds another sample than its entry in the queue says")
-    return result
+    return data
 
 
 def delete_object(store: ObjectStore, job: str, key: str) -> None:

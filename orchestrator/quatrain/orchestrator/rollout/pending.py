@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from quatrain.errors import QuatrainError, RunFailed
-from quatrain.orchestrator.rollout.samples import Failed, Made, Result, Stored
+from quatrain.orchestrator.rollout.samples import Failed, Result, Stored
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 from quatrain.telemetry.logging import get_logger
 
@@ -36,7 +36,8 @@ class PendingBatch:
     chunk_of: dict[str, int]
     """The chunk of each expected rollout id."""
     missing_of: Counter[int]
-    results: dict[str, Made] = field(default_factory=dict)
+    results: dict[str, bytes] = field(default_factory=dict)
+    """By rollout id, as they came; see `CollectedSamples`."""
     unread: dict[str, Stored] = field(default_factory=dict)
     """By rollout id, the entries whose result lies in an object that has yet to be read."""
     entries: list[str] = field(default_factory=list)
@@ -68,8 +69,8 @@ class PendingBatch:
         """Return the chunks of which a sample is neither here nor in an object."""
         return {chunk for chunk, count in self.missing_of.items() if count > 0}
 
-    def take(self, entry_id: str, result: Result) -> None:
-        """Take an entry of the queue. One of another version than the batch's is not ours."""
+    def take(self, entry_id: str, result: Result, data: bytes) -> None:
+        """Take an entry of the queue, read and as it came. One of another version than the batch's is not ours."""
         self.entries.append(entry_id)
         self.has_objects |= isinstance(result, Stored)
         policy = result.place.policy
@@ -83,16 +84,15 @@ class PendingBatch:
                 self.unread[rollout] = result
                 self.missing_of[self.chunk_of[rollout]] -= 1
         else:
-            self.accept(result)
+            self.accept(result.rollout.sample.rollout_id, data)
 
-    def accept(self, made: Made) -> None:
-        """Take a whole result."""
-        rollout = made.rollout.sample.rollout_id
+    def accept(self, rollout: str, data: bytes) -> None:
+        """Take a whole result, which can be read."""
         if rollout not in self.chunk_of or rollout in self.results:
             return
         if self.unread.pop(rollout, None) is None:
             self.missing_of[self.chunk_of[rollout]] -= 1
-        self.results[rollout] = made
+        self.results[rollout] = data
         self.progress = self.heard = time.monotonic()
         if len(self.results) == len(self.chunk_of):
             self.done.set()

@@ -28,9 +28,8 @@ async def odd_answers(
         return dict.fromkeys(names)
     table = await run.prompts(plan.pinned.prompts)
     end = ends[0]
-    probed = rollouts[:PROBED]
-    empty = [_sample(table, rollout, [end]) for rollout in probed]
-    repeated = [_sample(table, rollout, [*_answer(ends, rollout) * REPEATS, end]) for rollout in probed]
+    empty = [_sample(table, rollout, [end]) for rollout in rollouts]
+    repeated = [_sample(table, rollout, [*_answer(ends, rollout) * REPEATS, end]) for rollout in rollouts]
     medians = [await _median(run, section, samples) for samples in (empty, repeated)]
     return {name: None if value is None else value - median for name, value in zip(names, medians, strict=True)}
 

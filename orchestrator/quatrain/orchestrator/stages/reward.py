@@ -16,7 +16,7 @@ from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession
 from quatrain.orchestrator.rollout.samples import Made, Rollout
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch, offset_samples, scoring, trainer_state
-from quatrain.orchestrator.stages.degenerate_answers import odd_answers
+from quatrain.orchestrator.stages.degenerate_answers import PROBED, odd_answers
 from quatrain.orchestrator.stages.model_card import card_files
 from quatrain.orchestrator.stages.training import Opening, begin_stage, export, open_learner, train_rows
 from quatrain.stages import REWARD
@@ -70,6 +70,7 @@ class Measured:
     """Samples of the SFT model, and what the scores of those say that have one."""
 
     rollouts: list[Rollout]
+    """The first ones."""
     samples: int
     """Those with a score."""
     offset: float
@@ -97,8 +98,8 @@ async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
 
 
 def _measured(made: Sequence[Made]) -> Measured:
-    rollouts = [each.rollout for each in made]
-    scores = [said.score for rollout in rollouts for said in rollout.scores if said.score is not None]
+    rollouts = [each.rollout for each in made[:PROBED]]
+    scores = [said.score for each in made for said in each.rollout.scores if said.score is not None]
     if not scores:
         raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
     return Measured(rollouts, len(scores), statistics.fmean(scores), statistics.median(scores))
