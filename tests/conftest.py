@@ -3,22 +3,27 @@
 from contextlib import suppress
 
 import pytest
-from tests.servers.binaries import GRPCURL, MINIO, VERSITYGW, find_program, require_program
+from tests.servers.binaries import GRPCURL, MINIO, REDIS, VERSITYGW, Program, find_program, require_program, to_stderr
 from tests.servers.redis import redis_server, valkey_server
 from tests.servers.s3 import minio_server, versitygw_server
 
 __all__ = ["minio_server", "redis_server", "valkey_server", "versitygw_server"]
 
-_BUILT = {"minio": MINIO, "versitygw": VERSITYGW, "grpcurl": GRPCURL}
+_PROGRAMS: dict[str, Program] = {"redis": REDIS, "minio": MINIO, "versitygw": VERSITYGW, "grpcurl": GRPCURL}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build missing servers before the first test, because a build outlasts the time-out of a test."""
+    """Gets missing servers before the first test and says so, because a build outlasts the time-out of a test."""
+    if session.config.option.collectonly:
+        return
+    # What is printed now would be captured: only the reporter reaches the terminal.
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    say = reporter.write_line if reporter else to_stderr
     wanted = {name for item in session.items for name in _servers_of(item)}
-    for name, program in _BUILT.items():
-        if name in wanted and find_program(program) is None and not session.config.option.collectonly:
+    for name, program in _PROGRAMS.items():
+        if name in wanted and find_program(program) is None:
             with suppress(RuntimeError):  # the tests that need it try again and fail saying how to get it
-                require_program(program)
+                require_program(program, say)
 
 
 def _servers_of(item: pytest.Item) -> set[str]:
