@@ -32,7 +32,7 @@ demo: setup  ## The example job from start to end: SFT, reward model, PPO
 	$(BIN)/python examples/courteous-replies/demo.py
 
 test: setup  ## The everyday suite, under 15 minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' --durations=10
 
 test-slow: setup  ## What takes longer than the everyday suite
 	$(BIN)/python -m pytest -m slow --timeout=1800
