@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 import pytest
-from tests.servers.binaries import GRPCURL, MINIO, REDIS, VERSITYGW, Program, find_program, require_program, to_stderr
+from tests.servers.binaries import GRPCURL, MINIO, REDIS, VERSITYGW, Program, find_program, require_program
 from tests.servers.redis import redis_server, valkey_server
 from tests.servers.s3 import minio_server, versitygw_server
 
@@ -16,9 +16,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Gets missing servers before the first test and says so, because a build outlasts the time-out of a test."""
     if session.config.option.collectonly:
         return
-    # What is printed now would be captured: only the reporter reaches the terminal.
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    say = reporter.write_line if reporter else to_stderr
+
+    def say(text: str) -> None:
+        # What is printed now would be captured: only the reporter reaches the terminal.
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(text)
+            reporter.flush()
+
     wanted = {name for item in session.items for name in _servers_of(item)}
     for name, program in _PROGRAMS.items():
         if name in wanted and find_program(program) is None:
