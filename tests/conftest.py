@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real servers, started once a session when first asked for."""
+"""Fixtures that every test may use: real servers, started once a session when first asked for, and waits cut short."""
 
 from contextlib import suppress
 
@@ -6,6 +6,8 @@ import pytest
 from tests.servers.binaries import GRPCURL, MINIO, REDIS, VERSITYGW, Program, find_program, require_program
 from tests.servers.redis import redis_server, valkey_server
 from tests.servers.s3 import minio_server, versitygw_server
+
+from quatrain.storage import rereading
 
 __all__ = ["minio_server", "redis_server", "valkey_server", "versitygw_server"]
 
@@ -30,6 +32,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if name in wanted and find_program(program) is None:
             with suppress(RuntimeError):  # the tests that need it try again and fail saying how to get it
                 require_program(program, say)
+
+
+@pytest.fixture
+def quick_rereading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads what looks damaged as often as ever, but without the pauses: those have a unit test."""
+    monkeypatch.setattr(rereading, "PAUSES", tuple(0.0 for _ in rereading.PAUSES))
 
 
 def _servers_of(item: pytest.Item) -> set[str]:

@@ -6,8 +6,6 @@ import pytest
 from tests.contract.queues import KINDS, Bench
 from tests.servers.redis import RedisServer
 
-from quatrain.storage import rereading
-
 
 @pytest.fixture(params=KINDS)
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
@@ -18,9 +16,3 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench = Bench(server.url)
     bench.wipe()
     yield bench
-
-
-@pytest.fixture
-def quick_rereading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads what looks damaged as often as ever, but without the pauses: those have a unit test."""
-    monkeypatch.setattr(rereading, "PAUSES", tuple(0.0 for _ in rereading.PAUSES))
