@@ -34,7 +34,7 @@ TIERS = (
     Tier("test-slow", 1800, (*PRODUCT, "tests/e2e", "tests/integration", "tests/unit")),
     Tier(
         "newcomer-test",
-        2400,
+        2000,
         ("Makefile", "pyproject.toml", "constraints.txt", "examples/courteous-replies", "tests/servers", ".ci"),
         needs="bare-root",
     ),
