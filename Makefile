@@ -15,7 +15,7 @@ MODE ?= auto
 export BASE_IMAGE COMPUTE ENGINE TORCH_INDEX_URL
 SOURCES := lib services orchestrator tests bench examples docs docker helm
 
-.PHONY: help setup demo test test-slow chaos closed-form up down lint format proto proto-check bench load soak images image-test chart-test control-test cluster-tools cluster-test clean
+.PHONY: help setup demo test test-slow oldest-redis newcomer-test chaos closed-form up down lint format proto proto-check bench load soak images image-test chart-test control-test cluster-tools cluster-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -32,10 +32,16 @@ demo: setup  ## The example job from start to end: SFT, reward model, PPO
 	$(BIN)/python examples/courteous-replies/demo.py
 
 test: setup  ## The everyday suite, under 15 minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' --durations=10
 
 test-slow: setup  ## What takes longer than the everyday suite
 	$(BIN)/python -m pytest -m slow --timeout=1800
+
+oldest-redis: setup  ## The queue on the oldest Redis that is supported: Debian 12's 7.0, or REDIS=/path/of/redis-server
+	.ci/oldest-redis $(REDIS)
+
+newcomer-test:  ## make demo and make test in a bare Debian by a user who is not root; itself needs root and debootstrap
+	.ci/newcomer
 
 closed-form: setup  ## The closed-form tasks through the real services; SEEDS="1 2 3"
 	$(BIN)/python examples/count-token/check.py --seeds $(or $(SEEDS),1)

@@ -32,6 +32,13 @@ class Tier:
 
 TIERS = (
     Tier("test-slow", 1800, (*PRODUCT, "tests/e2e", "tests/integration", "tests/unit")),
+    Tier(
+        "newcomer-test",
+        2000,
+        ("Makefile", "pyproject.toml", "constraints.txt", "examples/courteous-replies", "tests/servers", ".ci"),
+        needs="bare-root",
+    ),
+    Tier("oldest-redis", 200, ("lib/quatrain/queue", "tests/contract", "tests/servers")),
     Tier("chaos RUNS=40", 600, (*PRODUCT, "tests/chaos"), "tests/chaos/results"),
     Tier("chart-test", 900, ("lib/quatrain/config", "helm", "docker", "tests/chart")),
     Tier("load", 900, (*PRODUCT, "tests/load"), "tests/load/results"),

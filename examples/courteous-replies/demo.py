@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 import make_data
+from gold import told
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -114,6 +115,11 @@ def side_by_side(before: Sequence[Rollout], after: Sequence[Rollout]) -> Table:
     return table
 
 
+def repeating(rollouts: Sequence[Rollout]) -> int:
+    """How many replies say a sentence again."""
+    return sum(told(rollout.completion)[1] > 0 for rollout in rollouts)
+
+
 def report(client: Client, job: Job, out: Console) -> bool:
     """Prints what the job did and where the model lies; True when the gold reward rose beyond chance."""
     before = client.rollouts(job.id, evaluation=True, step=0)
@@ -125,6 +131,7 @@ def report(client: Client, job: Job, out: Console) -> bool:
     client.download(job.id, folder)
     out.print(side_by_side(before, after))
     out.print(f"held-out prompts          {len(before)}")
+    out.print(f"replies that repeat       {repeating(before)} -> {repeating(after)}")
     out.print(f"gold reward               {gold}")
     out.print(f"reward-model score        {score}")
     kl, kl_error = last["kl/ref_seq"], last["kl/ref_seq_se"]

@@ -43,6 +43,9 @@ SUBJECT_LETTERS = 4
 STEM = 5
 RUDE_POINTS = 1.5
 REPETITION_POINTS = 6.0
+SENTENCE_AGAIN_POINTS = 3.0
+# A sentence was said before when more than this share of its word triples was.
+SAID_BEFORE = 0.5
 KINDS_PER_SENTENCE = 2
 FEWEST_WORDS, MOST_WORDS = 6, 45
 
@@ -55,25 +58,45 @@ def gold(prompts: list[str], completions: list[str], **kwargs: Any) -> list[floa
 
 def points(prompt: str, reply: str) -> dict[str, float]:
     """The summands of one reply's points."""
-    words = re.findall(r"[a-z0-9']+", reply.lower())
     text = reply.strip()
+    words = _words(text)
+    fresh, again = told(text)
+    said = " ".join(fresh)
+    repetition = SENTENCE_AGAIN_POINTS * again + REPETITION_POINTS * _repeated_share(_words(said))
     return {
-        "courtesy": float(len(_courtesies(text.lower()))),
-        "subject": float(bool(_subjects(_last_message(prompt)) & _subjects(text))),
+        "courtesy": float(len(_courtesies(fresh))),
+        "subject": float(bool(_subjects(_last_message(prompt)) & _subjects(said))),
         "rudeness": -RUDE_POINTS * sum(bool(re.search(pattern, text.lower())) for pattern in RUDENESS.values()),
         "shouting": -float(bool(re.search(r"\b[A-Z]{3,}\b|[!?]{2,}", text)) or text.count("!") > 2),
-        "repetition": -REPETITION_POINTS * _repeated_share(words),
+        "repetition": -min(REPETITION_POINTS, repetition),
         "unfinished": -float(not text.endswith((".", "!", "?"))),
         "length": -float(not FEWEST_WORDS <= len(words) <= MOST_WORDS),
     }
 
 
-def _courtesies(text: str) -> set[str]:
+def told(text: str) -> tuple[list[str], int]:
+    """The sentences that say something for the first time, and how many others say again what stood before them."""
+    fresh: list[str] = []
+    heard: set[tuple[str, ...]] = set()
+    again = 0
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        words = _words(sentence)
+        # A sentence of one or two words has no triple; it stands for itself.
+        parts = _triples(words) or [tuple(words)]
+        if sum(part in heard for part in parts) > SAID_BEFORE * len(parts):
+            again += 1
+        else:
+            fresh.append(sentence)
+        heard.update(parts)
+    return fresh, again
+
+
+def _courtesies(sentences: list[str]) -> set[str]:
     """The kinds of courtesy, each counted once; of one sentence only the first two, so that a list of words gains
     little."""
     found: set[str] = set()
-    for sentence in re.split(r"(?<=[.!?])\s+", text):
-        here = [kind for kind, pattern in COURTESY.items() if re.search(pattern, sentence)]
+    for sentence in sentences:
+        here = [kind for kind, pattern in COURTESY.items() if re.search(pattern, sentence.lower())]
         found.update(here[:KINDS_PER_SENTENCE])
     return found
 
@@ -89,7 +112,15 @@ def _subjects(text: str) -> set[str]:
     return {word[:STEM] for word in words if len(word) >= SUBJECT_LETTERS and word not in FILLERS}
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower())
+
+
+def _triples(words: list[str]) -> list[tuple[str, ...]]:
+    return list(zip(words, words[1:], words[2:], strict=False))
+
+
 def _repeated_share(words: list[str]) -> float:
     """Share of the word triples that stood in the reply before."""
-    triples = list(zip(words, words[1:], words[2:], strict=False))
+    triples = _triples(words)
     return 1.0 - len(set(triples)) / len(triples) if triples else 0.0

@@ -20,13 +20,13 @@ from gold import gold
 
 HERE = Path(__file__).resolve().parent
 SEED = 20_240_601
-ROWS = {"sft": 2400, "preferences": 2000, "prompts": 2000, "held_out": 128}
+ROWS = {"sft": 2400, "preferences": 3000, "prompts": 2000, "held_out": 128}
 FILES = ("sft", "preferences", "preferences-hh", "prompts", "held_out")
 MOST_MESSAGE_WORDS = 24
 MOST_REPLY_WORDS = 30
 # Share of the replies by tone.
 TONES = {"courteous": 0.3, "plain": 0.3, "curt": 0.2, "rude": 0.2}
-SLOPPY, SHOUTED, FLAWED = 0.2, 0.15, 0.4
+SLOPPY, SHOUTED, FLAWED = 0.2, 0.15, 0.6
 COURTESIES = ("thanks", "apology", "please", "offer", "wish")
 
 Phrases = dict[str, Any]
@@ -81,19 +81,19 @@ class Writer:
             if len(text.split()) <= MOST_REPLY_WORDS:
                 return text
 
-    def flawed(self, message: Message, other: Message) -> str:
-        """A flawed reply: cut off, said twice in whole or in part, out of order, or off the subject."""
-        text = self.reply(message)
-        # The policy repeats itself rather than learn new courtesies, if the reward model lets it: hence twice as often.
-        repeated = [lambda: self._stuttered(text)] * 2
-        flaws: list[Callable[[], str]] = [
-            *repeated,
-            lambda: f"{text} {text}",
-            lambda: self._cut(text),
-            lambda: self._shuffled(text),
-            lambda: self.reply(other),
-        ]
-        flaw = self.random.choice(flaws)
+    def flawed(self, reply: str, message: Message, other: Message) -> str:
+        """A flawed reply: one that says things twice, is cut off, out of order, or off the subject."""
+        # The policy repeats itself rather than learn new courtesies, if the reward model lets it. Hence most flaws are
+        # repetitions, and of the very reply that they are compared with: a pair that differs in nothing else.
+        flaws: dict[Callable[[], str], int] = {
+            lambda: self._stuttered(reply): 4,
+            lambda: self._resumed(reply): 3,
+            lambda: f"{reply} {reply}": 1,
+            lambda: self._cut(self.reply(message)): 1,
+            lambda: self._shuffled(self.reply(message)): 1,
+            lambda: self.reply(other): 1,
+        }
+        flaw = self.random.choices(list(flaws), list(flaws.values()))[0]
         return flaw()
 
     def _message_parts(self, intent: dict[str, list[str]]) -> list[str]:
@@ -135,9 +135,14 @@ class Writer:
         return " ".join(words[: self.random.randint(1, max(1, len(words) - 1))]).rstrip(".?!,")
 
     def _stuttered(self, text: str) -> str:
-        sentences = text.replace("? ", "?|").replace(". ", ".|").split("|")
+        """Says one sentence two or three times in a row."""
+        sentences = _sentences(text)
         place, times = self.random.randrange(len(sentences)), self.random.choice([1, 1, 2])
         return " ".join([*sentences[:place], *[sentences[place]] * times, *sentences[place:]])
+
+    def _resumed(self, text: str) -> str:
+        """Comes back to a sentence at the end."""
+        return f"{text} {self.random.choice(_sentences(text))}"
 
     def _shuffled(self, text: str) -> str:
         words = text.split()
@@ -156,6 +161,10 @@ class Writer:
         return drawn | {name: self._pick(values) for name, values in self._phrases["slots"].items()}
 
 
+def _sentences(text: str) -> list[str]:
+    return text.replace("? ", "?|").replace(". ", ".|").split("|")
+
+
 def joined(parts: list[str]) -> str:
     """The parts as one text; after the comma of a greeting a sentence goes on in lower case, "I" apart."""
     text = parts[0]
@@ -170,7 +179,7 @@ def preference(writer: Writer, message: Message, other: Message) -> Row:
     first = second = writer.reply(message)
     while second == first:
         flawed = writer.random.random() < FLAWED
-        second = writer.flawed(message, other) if flawed else writer.reply(message)
+        second = writer.flawed(first, message, other) if flawed else writer.reply(message)
     points = gold([message.prompt] * 2, [first, second])
     if writer.random.random() >= 1.0 / (1.0 + math.exp(points[1] - points[0])):
         first, second = second, first

@@ -80,9 +80,8 @@ class Keys:
     @classmethod
     def make(cls, site: Site) -> "Keys":
         authority = Authority.make(site.subfolder("keys"))
-        names = [f"DNS:{name}" for name in SYSTEM_NAMES]
-        names += [f"IP:{address}" for address in sorted({"127.0.0.1", site.host, FIRST_SERVICE})]
-        server = authority.issue("kube-apiserver", names=f"subjectAltName={','.join(names)}")
+        addresses = sorted({"127.0.0.1", site.host, FIRST_SERVICE})
+        server = authority.issue("kube-apiserver", hosts=[*SYSTEM_NAMES, *addresses])
         return cls(authority, server, authority.issue(FRONT_PROXY), authority.issue("service-accounts"))
 
 

@@ -20,8 +20,7 @@ REQUEST_DEADLINE = 5.0
 def controller_certificates(site: Site, name: str, *hosts: str) -> Path:
     """A folder with tls.crt, tls.key and ca.crt, all of the cluster's authority, for this machine and `hosts`."""
     folder = site.subfolder(f"{name}-certificates")
-    names = ",".join([*(f"DNS:{host}" for host in hosts), "IP:127.0.0.1"])
-    issued = Authority(site.subfolder("keys")).issue(name, names=f"subjectAltName={names}")
+    issued = Authority(site.subfolder("keys")).issue(name, hosts=[*hosts, "127.0.0.1"])
     for file, target in ((issued.cert, "tls.crt"), (issued.key, "tls.key"), (issued.ca, "ca.crt")):
         assert file is not None
         shutil.copy(file, folder / target)

@@ -1,4 +1,4 @@
-"""Each test of the queue's conformance suite runs in memory, on Valkey 9 and, where it is, on Redis 7.0."""
+"""Each test of the queue's conformance suite runs in memory, on Valkey and on Redis."""
 
 from collections.abc import Iterator
 

@@ -4,15 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from redis import Redis
-from tests.servers.binaries import find_redis, require_all
 
 from quatrain.queue import Lease, RolloutQueue
 from quatrain.queue.memory import MemoryQueue
 from quatrain.queue.redis import RedisQueue
 
-KINDS = ["memory", "valkey"]
-if require_all() or find_redis() is not None:
-    KINDS.append("redis")
+KINDS = ["memory", "valkey", "redis"]
 
 Scenario = Callable[[RolloutQueue], Awaitable[None]]
 

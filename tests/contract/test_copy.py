@@ -90,6 +90,7 @@ def test_a_check_finds_other_bytes_of_the_same_size() -> None:
     assert contents(target) == OBJECTS
 
 
+@pytest.mark.usefixtures("quick_rereads")
 def test_damage_on_the_way_is_noticed() -> None:
     with pytest.raises(Corrupt, match="sha256"):
         copy_store(filled(MemoryStore()), Damaging())

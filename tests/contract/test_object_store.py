@@ -10,16 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.servers.binaries import VERSITYGW, find_program, require_all
 
 from quatrain.errors import InvalidInput, NotFound
 from quatrain.storage import ObjectStore, probe_store
 from quatrain.storage.local import LocalStore
 from quatrain.storage.memory import MemoryStore
 
-KINDS = ["local", "memory", "minio"]
-if require_all() or find_program(VERSITYGW) is not None:
-    KINDS.append("versitygw")
+KINDS = ["local", "memory", "minio", "versitygw"]
 
 
 @pytest.fixture(params=KINDS)

@@ -11,7 +11,7 @@ from tests.servers.s3 import S3Server
 
 from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from quatrain.local.ports import free_port
-from quatrain.storage import probe_store
+from quatrain.storage import probe_store, s3_errors
 from quatrain.storage.folders import FolderCache, upload_folder
 from quatrain.storage.s3 import S3Address, S3Store
 
@@ -34,7 +34,10 @@ def bad_day(minio_server: S3Server) -> Iterator[BadDay]:
 
 
 @pytest.mark.parametrize("kind", ["500", "503", "drop", "html", "lose reply"])
-def test_every_operation_survives_two_failures(bad_day: BadDay, kind: str, tmp_path: Path) -> None:
+def test_every_operation_survives_two_failures(
+    bad_day: BadDay, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_errors, "_FIRST_PAUSE", 0.01)
     twice = [Fault(method, kind) for method in ("PUT", "GET", "HEAD", "DELETE") for _ in range(2)]
     store = bad_day.store
 
@@ -112,6 +115,7 @@ def test_a_store_that_stays_away_is_unavailable_in_bounded_time() -> None:
         assert time.monotonic() - began < 3
 
 
+@pytest.mark.usefixtures("quick_rereads")
 def test_a_bit_flipped_on_the_way_is_read_again_and_one_in_the_store_is_corrupt(
     bad_day: BadDay, tmp_path: Path
 ) -> None:

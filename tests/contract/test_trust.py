@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from tests.servers.certificates import Authority
-from tests.servers.redis import redis_binary, run_redis, tls_options
+from tests.servers.redis import RedisServer
 from tests.servers.s3 import ACCESS_KEY, SECRET_KEY, run_minio
+from tests.servers.tls_front import tls_front
 
 from quatrain.errors import Unavailable
-from quatrain.local.ports import free_port
 from quatrain.queue.redis import RedisQueue
 from quatrain.storage.s3 import S3Address, S3Store
 
@@ -29,11 +29,8 @@ def s3(authority: Authority, tmp_path: Path) -> Iterator[S3Address]:
 
 
 @pytest.fixture
-def redis_url(authority: Authority, tmp_path: Path) -> Iterator[str]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    port = free_port()
-    with run_redis(redis_binary(), folder, options=tls_options(port, authority.issue("redis"))):
+def redis_url(authority: Authority, redis_server: RedisServer) -> Iterator[str]:
+    with tls_front(redis_server.process.port, authority.issue("redis")) as port:
         yield f"rediss://127.0.0.1:{port}/0"
 
 

@@ -35,6 +35,7 @@ def edit(path: Path, **fields: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
+@pytest.mark.usefixtures("quick_rereads")
 def test_json_that_is_nested_too_deep_is_no_json_anywhere() -> None:
     store = MemoryStore()
     for key in ("jobs/j/spec.json", "m/manifest.json", snapshot_key("j", 100)):

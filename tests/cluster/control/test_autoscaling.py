@@ -17,9 +17,9 @@ from tests.cluster.control_plane import Site
 from tests.cluster.controllers import run_keda
 from tests.cluster.release import Release
 from tests.servers.certificates import Authority
-from tests.servers.redis import redis_binary, run_redis, tls_options, valkey_binary
+from tests.servers.redis import redis_binary, run_redis, valkey_binary
+from tests.servers.tls_front import tls_front
 
-from quatrain.local.ports import free_port
 from quatrain.queue import Lease
 from quatrain.queue.names import GROUP, tasks_key
 from quatrain.queue.redis import RedisQueue
@@ -235,10 +235,12 @@ def test_keda_shows_who_it_is(cluster: Cluster, namespace: str, tmp_path: Path, 
 def test_keda_trusts_the_named_authorities(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     """Nobody else has signed the certificate of this Redis."""
     authority = Authority.make(tmp_path / "authority")
-    port = free_port()
     trusted = {"metadata": {"name": "authorities"}, "stringData": {"ca.crt": authority.ca.read_text()}}
     cluster.apply({"apiVersion": "v1", "kind": "Secret", **trusted}, namespace=namespace)
-    with run_redis(redis_binary(), tmp_path, options=tls_options(port, authority.issue("redis"))) as redis:
+    with (
+        run_redis(redis_binary(), tmp_path) as redis,
+        tls_front(redis.process.port, authority.issue("redis")) as port,
+    ):
         over_tls = (f"externalRedis.address=127.0.0.1:{port}", "externalRedis.tls=true")
         with pool(cluster, namespace, redis.process.address, *over_tls, "trust.existingSecret=authorities") as scaled:
             scaled.add(8)

@@ -60,6 +60,7 @@ def test_versions_are_pulled_used_and_named_in_the_answer(tmp_path: Path) -> Non
     run(engine_of(store, tmp_path / "cache"), test)
 
 
+@pytest.mark.usefixtures("quick_rereads")
 def test_failures_have_their_status(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     digest = upload_folder(store, "policy/1", save_tiny_model(tmp_path / "m"))

@@ -38,6 +38,7 @@ def request_for(uri: str, digest: str, temperature: float = 1.0) -> ComputeRefer
     )
 
 
+@pytest.mark.usefixtures("quick_rereads")
 def test_logprobs_over_the_wire_and_the_status_of_failures(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     model_folder = save_tiny_model(tmp_path / "m")

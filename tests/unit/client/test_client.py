@@ -268,7 +268,10 @@ def test_wait_returns_the_finished_job(api: FakeApi, client: Client) -> None:
     assert client.wait("j", timeout=10).state == "CANCELLED"
 
 
-def test_wait_outlives_a_restart_of_the_server_after_the_last_event(api: FakeApi, client: Client) -> None:
+def test_wait_outlives_a_restart_of_the_server_after_the_last_event(
+    api: FakeApi, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quatrain.client.following.FIRST_PAUSE", 0.02)
     run_steps(api.add_job(), 1, finish=True)
     away = [Unavailable("restarting")] * 8  # more than one call's own retries
 

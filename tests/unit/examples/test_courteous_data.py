@@ -45,7 +45,7 @@ def test_transcripts_and_trl_rows_are_the_same_pairs(folder: Path) -> None:
 
     assert (standard_report.format, transcripts_report.format) == ("trl-standard", "hh-rlhf")
     assert standard == transcripts
-    assert len(standard) == 2000
+    assert len(standard) == 3000
 
 
 def test_held_out_messages_stand_nowhere_else(folder: Path) -> None:
@@ -67,7 +67,17 @@ def test_labels_come_from_the_stated_coin(folder: Path) -> None:
     expected = sum(1 / (1 + math.exp(gain)) for gain in gains if gain > 0)
 
     assert abs(upset - expected) < 4 * math.sqrt(expected)
-    assert 0.1 < upset / len(pairs) < 0.2
+    assert 0.07 < upset / len(pairs) < 0.1
+
+
+def test_most_flaws_are_repetitions_of_the_other_reply(folder: Path) -> None:
+    told = script(COURTEOUS, "gold").told
+    pairs = rows(folder / "preferences.jsonl")
+    again = [row for row in pairs if any(told(row[side].strip())[1] for side in ("chosen", "rejected"))]
+
+    assert 0.35 < len(again) / len(pairs) < 0.5
+    assert sum(told(row["rejected"].strip())[1] > 0 for row in again) > 0.9 * len(again)
+    assert not any(told(row["completion"].strip())[1] for row in rows(folder / "sft.jsonl"))
 
 
 def test_texts_vary(folder: Path) -> None:

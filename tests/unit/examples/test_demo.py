@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 from tests.unit.examples.loading import COURTEOUS, script
 
@@ -17,6 +19,11 @@ def test_a_change_is_paired_by_prompt() -> None:
 def test_a_small_rise_does_not_stand_out() -> None:
     assert not DEMO.change([0.0, 0.0, 0.0], [0.0, 0.0, 1.0]).stands_out
     assert not DEMO.change([1.0, 1.0, 1.0], [0.0, 0.0, 0.0]).stands_out
+
+
+def test_replies_that_say_a_sentence_again_are_counted() -> None:
+    replies = ("I am sorry for this. I am sorry for this.", "I am sorry for this. Have a nice day.", "")
+    assert DEMO.repeating([SimpleNamespace(completion=reply) for reply in replies]) == 1
 
 
 def test_stages_are_timed_without_their_evaluations() -> None:

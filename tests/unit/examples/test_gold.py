@@ -26,6 +26,39 @@ def test_saying_a_courtesy_twice_gains_nothing() -> None:
     assert points(COURTEOUS_REPLY + " I am sorry about this.") < points(COURTEOUS_REPLY)
 
 
+@pytest.mark.parametrize(
+    "again",
+    [
+        " I am sorry about this.",
+        " I AM SORRY ABOUT THIS!",
+        " Hello, I am sorry about this.",
+        " I am sorry about this delay.",
+        " Let me know if I can do more for you.",
+    ],
+)
+def test_a_sentence_that_was_said_before_costs_points(again: str) -> None:
+    found = GOLD.points(PROMPT, COURTEOUS_REPLY + again)
+
+    assert found["repetition"] == -3.0
+    assert found["courtesy"] == 3.0
+
+
+def test_only_the_first_telling_earns_points() -> None:
+    told = " I am sorry for this. The parcel is in Oslo. Please, I am sorry for this. Thanks."
+    assert (GOLD.points(PROMPT, told)["courtesy"], GOLD.points(PROMPT, told)["repetition"]) == (2.0, -3.0)
+
+
+@pytest.mark.parametrize("kind", ["thanks", "apology", "please", "offer", "wish"])
+def test_two_sentences_of_a_kind_are_not_the_same(kind: str) -> None:
+    for one, other in itertools.permutations(PHRASES["agent"][kind], 2):
+        assert GOLD.points(PROMPT, f"{one} {other}")["repetition"] > -2.0
+
+
+def test_a_reply_said_twice_gains_less_than_none() -> None:
+    assert points(f"{COURTEOUS_REPLY} {COURTEOUS_REPLY}") < points(" The parcel is in Oslo.")
+    assert points(" thanks for the parcel" * 9 + ".") < points(" The parcel is in Oslo.")
+
+
 def test_a_list_of_courteous_words_gains_less_than_a_reply() -> None:
     assert points("thanks sorry please happy to help regards. " * 4) < points(COURTEOUS_REPLY) - 2
 

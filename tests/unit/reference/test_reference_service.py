@@ -83,6 +83,7 @@ def test_a_wrong_request_is_refused_by_the_name_of_its_field(tmp_path: Path, req
     assert caught.value.violations[0].field == where
 
 
+@pytest.mark.usefixtures("quick_rereads")
 def test_a_model_is_pulled_from_the_store_and_its_digest_is_checked(tmp_path: Path) -> None:
     store = MemoryStore()
     digest = upload_folder(store, "models/x", save_tiny_model(tmp_path / "m"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,7 +49,8 @@ def as_file(store: BadLine, folder: Path) -> bytes:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made, none of which lasts."""
     made: list[float] = []
-    monkeypatch.setattr("quatrain.storage.corrupt_reads.time.sleep", made.append)
+    # Not time.sleep itself, in which threads of earlier tests may still wait.
+    monkeypatch.setattr(corrupt_reads, "time", SimpleNamespace(sleep=made.append))
     return made
 
 

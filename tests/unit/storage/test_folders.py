@@ -107,6 +107,7 @@ def test_manifests_that_are_none_are_corrupt(text: str) -> None:
         read_manifest(store, "p", sha256_hex(text.encode()))
 
 
+@pytest.mark.usefixtures("quick_rereads")
 def test_read_object_checks_the_digest() -> None:
     store = MemoryStore()
     store.put("a", b"data")
