@@ -9,6 +9,7 @@ import pytest
 from tests.servers.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.servers.s3 import S3Server
 
+from quatrain.backoff import Backoff
 from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from quatrain.local.ports import free_port
 from quatrain.storage import probe_store, s3_errors
@@ -37,7 +38,7 @@ def bad_day(minio_server: S3Server) -> Iterator[BadDay]:
 def test_every_operation_survives_two_failures(
     bad_day: BadDay, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_errors, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(s3_errors, "_BACKOFF", Backoff(first=0.01, longest=0.01))
     twice = [Fault(method, kind) for method in ("PUT", "GET", "HEAD", "DELETE") for _ in range(2)]
     store = bad_day.store
 

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from quatrain.concurrency import run_until_first_exit
 from quatrain.rpc.certificates import CertificateFiles
 
 DEADLINE = 10.0
@@ -62,18 +63,18 @@ class _Front:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Passes on what either side says, until one of them ends."""
         writers = [writer]
-        with suppress(OSError):
-            there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
+        opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self._upstream))
+        try:
+            there, back = await asyncio.shield(opening)
             writers.append(back)
-            passing = {asyncio.ensure_future(_pass(reader, back)), asyncio.ensure_future(_pass(there, writer))}
-            try:
-                await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for one in passing:
-                    one.cancel()
-                await asyncio.gather(*passing, return_exceptions=True)
-        for one_writer in writers:
-            one_writer.transport.abort()
+            with suppress(OSError):
+                await run_until_first_exit(_pass(reader, back), _pass(there, writer))
+        finally:
+            if len(writers) == 1:  # Cancelled, or refused: what is opened after all has to be closed.
+                with suppress(OSError):
+                    writers.append((await opening)[1])
+            for one in writers:
+                one.transport.abort()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

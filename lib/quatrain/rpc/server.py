@@ -19,6 +19,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from quatrain.concurrency import cancel_and_wait
 from quatrain.config import ProcessConfig, ServerConfig, ready_folder
 from quatrain.errors import Unavailable
 from quatrain.rpc.access import Access, Role
@@ -229,10 +230,7 @@ async def _unless_stopped(hook: Hook, stopping: asyncio.Event) -> bool:
         await work
         return True
     finally:
-        for task in (work, stopped):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(work, stopped, return_exceptions=True)
+        await cancel_and_wait(work, stopped)
 
 
 async def _first_of(stopping: asyncio.Event, working: "asyncio.Task[Any] | None") -> None:

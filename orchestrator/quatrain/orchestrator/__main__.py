@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 
+from quatrain.concurrency import cancel_and_wait
 from quatrain.config import ProcessConfig, ready_folder
 from quatrain.orchestrator.api.access import ROLES
 from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
@@ -80,8 +81,7 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
         await run_server(config, "orchestrator", register, roles=ROLES, on_drain=end_watches, working=working)
     finally:
         sources.close()
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        await cancel_and_wait(working)
         await scheduler.stop()
         await services.close()
         await queue.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from quatrain.algorithms.scores import compose_score
+from quatrain.concurrency import gather_or_cancel
 from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import InvalidInput
 from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection, ServiceSource, Source
@@ -127,13 +128,7 @@ class RewardService:
 
     async def _ask(self, section: RewardSection, batch: Batch) -> tuple[SourceScores, ...]:
         """Ask all sources at once. The first error cancels the other calls, whose results would not be used."""
-        tasks = [asyncio.create_task(self._backends.ask(source, batch)) for source in section.sources]
-        try:
-            return tuple(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return tuple(await gather_or_cancel(self._backends.ask(source, batch) for source in section.sources))
 
     async def _tokenizer(self, ref: ModelRef) -> PolicyTokenizer:
         if not ref.uri:

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.client.fake_api import FakeApi, FakeJob
 from tests.unit.client.folders import write_spec
 
+from quatrain.backoff import Backoff
 from quatrain.client import AsyncClient, Client, ForkedFrom, Update, WaitTimedOut
 from quatrain.digests import sha256_hex
 from quatrain.errors import AlreadyExists, InvalidData, InvalidInput, InvalidSpec, NotFound, Unavailable
@@ -271,7 +272,7 @@ def test_wait_returns_the_finished_job(api: FakeApi, client: Client) -> None:
 def test_wait_outlives_a_restart_of_the_server_after_the_last_event(
     api: FakeApi, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quatrain.client.following.FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("quatrain.client.following.BACKOFF", Backoff(first=0.02, longest=0.02))
     run_steps(api.add_job(), 1, finish=True)
     away = [Unavailable("restarting")] * 8  # more than one call's own retries
 

@@ -21,6 +21,9 @@ ALLOWED = {
     f"{LIB}cli/jobs.py::submit::sys.stdin.read()": "what the person pipes in; Ctrl-C ends it",
     f"{LIB}client/synchronous.py::Client.close::self._thread.join()": "its loop was told to stop and runs nothing else",
     f"{LIB}client/synchronous.py::Client._run::future.result()": "the asynchronous client bounds every call",
+    f"{LIB}concurrency.py::run_until_first_exit::asyncio.wait()": OWN_TASKS,
+    f"{LIB}concurrency.py::run_until_first_exit::task.result()": DONE,
+    f"{LIB}concurrency.py::uncancellable::asyncio.wait()": "a thread of the store, whose patience is bounded",
     f"{LIB}rpc/access.py::caller::_caller.get()": NO_WAIT,
     f"{LIB}rpc/certificates.py::Certificates._read::self._watched.read()": NO_WAIT,
     f"{LIB}rpc/tokens.py::TokenFile._read::self._files.read()": NO_WAIT,
@@ -41,8 +44,6 @@ ALLOWED = {
     f"{SERVICES}reward/backends/process.py::FunctionProcess._send_and_receive::stdin.drain()": UNDER_TIMEOUT,
     f"{SERVICES}reward/backends/process.py::FunctionProcess._send_and_receive::stdout.readexactly()": UNDER_TIMEOUT,
     f"{SERVICES}reward/runner/__main__.py::main::inbox.get()": "ends with the service's pipe, read by another thread",
-    f"{ORCHESTRATOR}concurrency.py::until_one_ends::asyncio.wait()": OWN_TASKS,
-    f"{ORCHESTRATOR}concurrency.py::until_one_ends::task.result()": DONE,
     f"{ORCHESTRATOR}rollout/collector.py::Collector.expect::self._drained.wait()": READER,
     f"{ORCHESTRATOR}rollout/collector.py::Collector.collect::pending.done.wait()": COLLECTS,
     f"{ORCHESTRATOR}rollout/collector.py::Collector._delete_rubbish::self._rubbish.get()": IDLE,
@@ -54,7 +55,6 @@ ALLOWED = {
     f"{ORCHESTRATOR}rollout/worker.py::RolloutWorker._work::asyncio.wait()": GIVES_UP,
     f"{ORCHESTRATOR}job/run.py::JobRun._until_stopping::self.stopping.wait()": OWN_TASKS,
     f"{ORCHESTRATOR}job/run.py::JobRun._until_stopping::asyncio.wait()": OWN_TASKS,
-    f"{ORCHESTRATOR}job/run.py::to_the_end::asyncio.wait()": "a thread of the store, whose patience is bounded",
     f"{ORCHESTRATOR}ownership/scheduler.py::Scheduler.run::counting.result()": DONE,
 }
 

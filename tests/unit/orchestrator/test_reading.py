@@ -10,7 +10,7 @@ from tests.unit.orchestrator.scenery import make_plan
 from quatrain.errors import Unavailable
 from quatrain.joblog import Event, JobLog, JobView, create_job
 from quatrain.joblog.payloads import payload_from
-from quatrain.orchestrator.api.reading import LOOKS_AT_ONCE, JobReader
+from quatrain.orchestrator.api.reading import CONCURRENT_READS, JobReader
 from quatrain.rpc.access import LOCAL, set_caller
 from quatrain.storage.memory import MemoryStore
 
@@ -63,7 +63,7 @@ def test_the_newest_job_comes_first_and_several_are_read_at_a_time() -> None:
     store = store_with(*names)
 
     assert listed(JobReader(store)) == names[::-1]
-    assert 1 < store.most <= LOOKS_AT_ONCE
+    assert 1 < store.most <= CONCURRENT_READS
 
 
 def test_a_damaged_job_is_left_out_and_hides_no_other() -> None:

@@ -158,7 +158,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         ({"a": {**ENTRY, "shape": [2**62, 4]}}, b"12345678", "overflow computing buffer size"),
         ({"a": {**ENTRY, "shape": [2**64]}}, b"12345678", "expected usize"),
         ({"a": {**ENTRY, "data_offsets": [1, 9]}}, b"123456789", "invalid offset for tensor `a`"),
-        ({"a": ENTRY, "b": ENTRY}, b"12345678", "invalid offset for tensor `b`"),
+        ({"a": ENTRY, "b": ENTRY}, b"12345678", "invalid offset for tensor `[ab]`"),
         ({"a": ENTRY}, b"1234", "file not fully covered"),
         ({"a": ENTRY}, b"123456789", "file not fully covered"),
     ],

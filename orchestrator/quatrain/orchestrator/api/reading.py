@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from quatrain.batches import BatchRow, read_batch
+from quatrain.concurrency import gather_some_at_a_time
 from quatrain.errors import Corrupt, NotFound
 from quatrain.joblog import Event, JobLog, JobView, jobs
 from quatrain.joblog.jobs import check_kept
 from quatrain.joblog.payloads import BatchSealed, Evaluated
 from quatrain.orchestrator.api.access import check_changeable, check_visible
-from quatrain.orchestrator.concurrency import some_at_a_time
 from quatrain.orchestrator.plan import Plan, read_plan
 from quatrain.rpc.access import caller
 from quatrain.storage import ObjectStore
@@ -25,7 +25,7 @@ JOBS_KEPT = 2048
 """Jobs whose logs are kept folded without their steps, some ten kilobytes each."""
 JOBS_KEPT_WITH_STEPS = 8
 """Those that are kept whole: up to half a kilobyte for every step."""
-LOOKS_AT_ONCE = 4
+CONCURRENT_READS = 4
 """Jobs that a listing reads at a time; owners need threads for their events meanwhile."""
 
 
@@ -92,7 +92,7 @@ class JobReader:
     async def list_all(self) -> list[JobRecord]:
         """All jobs that the caller may read, newest first."""
         names = await asyncio.to_thread(jobs.list_jobs, self._store)
-        found = await some_at_a_time([partial(self._readable, name) for name in names], LOOKS_AT_ONCE)
+        found = await gather_some_at_a_time([partial(self._readable, name) for name in names], CONCURRENT_READS)
         records = [record for record in found if record is not None]
         return sorted(records, key=lambda record: (record.plan.document.create_time, record.job), reverse=True)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from quatrain.concurrency import cancel_and_wait
 from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import AWAY, JobRun
 from quatrain.orchestrator.rollout.collected import CollectedSamples
@@ -29,8 +30,7 @@ async def collected(run: JobRun, batch: ExpectedBatch) -> CollectedSamples:
             await run.condition(name, None)
         return await work
     finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await cancel_and_wait(work)
 
 
 def _phase(run: JobRun, batch: ExpectedBatch) -> Phase:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from quatrain.concurrency import cancel_and_wait
 from quatrain.joblog.payloads import PHASE
 from quatrain.orchestrator.job.run import JobRun
 
@@ -48,5 +49,4 @@ class Phase:
                 await self.tell(f"{time.monotonic() - self._began:.0f} s so far")
             return await task
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancel_and_wait(task)

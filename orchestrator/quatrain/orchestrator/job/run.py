@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from quatrain.concurrency import cancel_and_wait, uncancellable
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import Corrupt, DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
@@ -144,11 +145,11 @@ class JobRun:
         seconds before it ends the job: it may look so on its way only."""
         for pause in RETRY_PAUSES:
             try:
-                return await to_the_end(asyncio.to_thread(work))
+                return await uncancellable(asyncio.to_thread(work))
             except Corrupt as error:
                 log.warning("event looks damaged, reading it again", job=self.plan.job, error=error.message)
                 await asyncio.sleep(pause)
-        return await to_the_end(asyncio.to_thread(work))
+        return await uncancellable(asyncio.to_thread(work))
 
     def check_ownership(self) -> None:
         """Raises Fenced when another owner has taken the job."""
@@ -174,8 +175,7 @@ class JobRun:
                     self.stopping.clear()  # The wish was taken back.
             return await task
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancel_and_wait(task)
 
     async def _until_stopping(self, task: asyncio.Future[Any]) -> None:
         """Waits until `task` is done or somebody asks for the end or a pause."""
@@ -183,8 +183,7 @@ class JobRun:
         try:
             await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            wish.cancel()
-            await asyncio.gather(wish, return_exceptions=True)
+            await cancel_and_wait(wish)
 
     async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Result of an idempotent call; while a peer, the store or the queue is away a condition says so and it waits.
@@ -257,16 +256,3 @@ class JobRun:
     def token(self) -> OwnerToken:
         """Proof of ownership for the learner."""
         return OwnerToken(job=self.plan.job, epoch=self.epoch, attempt=self.attempt)
-
-
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Result of `work`. A cancellation takes effect after it only: a thread that writes to the log cannot be stopped,
-    and nobody may write beside it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()
-        raise

@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from quatrain.backoff import Backoff
+from quatrain.concurrency import run_until_first_exit
 from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.joblog.payloads import AttemptFailed, JobError, JobFinished, OwnerTaken
-from quatrain.orchestrator.concurrency import until_one_ends
 from quatrain.orchestrator.job.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
 from quatrain.orchestrator.ownership.admission import MAX_LOST_OWNERS
 from quatrain.orchestrator.ownership.failures import failure, last_attempt
@@ -52,7 +52,7 @@ async def _own(run: JobRun) -> None:
     plan, around = run.plan, run.around
     try:
         # All but the first never end by themselves: one that breaks takes the owner with it, and another may do better.
-        await until_one_ends(_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
+        await run_until_first_exit(_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
     except Fenced as error:
         log.warning("job has a newer owner", job=plan.job, error=error.message)
     finally:
@@ -106,7 +106,7 @@ async def _live(run: JobRun) -> None:
             _obey_first(run)
             _check_lost_owners(run)
             # Beside the stages a watch for wishes and limits.
-            await until_one_ends(_work(run), watch_wishes(run))
+            await run_until_first_exit(_work(run), watch_wishes(run))
             await run.condition(AWAY, None)
             await _finish(run, "SUCCEEDED", None)
             return

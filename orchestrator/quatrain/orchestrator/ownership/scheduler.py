@@ -11,11 +11,12 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from quatrain.backoff import Backoff
+from quatrain.concurrency import cancel_and_wait, finish_all
 from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
 from quatrain.joblog.jobs import Mark
@@ -105,16 +106,12 @@ class Scheduler:
             if counting.done():
                 counting.result()
         finally:
-            counting.cancel()
-            await asyncio.gather(counting, return_exceptions=True)
+            await cancel_and_wait(counting)
 
     async def stop(self) -> None:
         """Gives all jobs up; other replicas take them."""
         self._stopping.set()
-        tasks = [owned.task for owned in self._owned.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*(owned.task for owned in self._owned.values()))
 
     def conditions(self, job: str) -> dict[str, str]:
         """What people should know of a job and its log does not say, by name: why it waits for its turn as of the last
@@ -192,7 +189,7 @@ class Scheduler:
         if quiet and not readings:
             oldest = min(quiet, key=lambda known: known.read_at)
             readings.append(partial(self._read, oldest, oldest.mark))
-        await _all_of(readings)
+        await finish_all(readings, READS_AT_ONCE)
 
     async def _meet(self, job: str, mark: Mark, *, held: bool) -> None:
         """Gets to know a new job. A damaged one must not keep the others from their owners."""
@@ -327,16 +324,3 @@ class Scheduler:
 
 def _rank(known: UnownedJob) -> Rank:
     return known.plan.rank
-
-
-async def _all_of(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Runs all of them, some at a time, to their ends. Raises the first error."""
-    gate = asyncio.Semaphore(READS_AT_ONCE)
-
-    async def one(work: Callable[[], Awaitable[None]]) -> None:
-        async with gate:
-            await work()
-
-    for result in await asyncio.gather(*map(one, works), return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result

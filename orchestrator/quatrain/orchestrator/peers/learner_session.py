@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from quatrain.concurrency import cancel_and_wait
 from quatrain.errors import (
     DeadlineExpired,
     InvalidInput,
@@ -243,8 +244,7 @@ class LearnerSession:
                     )
             return await task
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancel_and_wait(task)
 
     async def _signs_of_life(self) -> None:
         """A learner frees itself when its owner is silent; between steps these calls are what it hears."""

@@ -2,10 +2,11 @@
 
 import asyncio
 
+from quatrain.concurrency import uncancellable
 from quatrain.errors import Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobView
-from quatrain.orchestrator.job.run import JobRun, to_the_end
+from quatrain.orchestrator.job.run import JobRun
 from quatrain.orchestrator.retention.garbage import marks
 from quatrain.orchestrator.retention.policy import next_release
 from quatrain.orchestrator.retention.sweep import sweep_beside
@@ -30,7 +31,7 @@ async def release_needless(run: JobRun) -> None:
     try:
         while True:
             async with run.pen:
-                event = await to_the_end(asyncio.to_thread(run.log.append_decided, decide))
+                event = await uncancellable(asyncio.to_thread(run.log.append_decided, decide))
             if event is None:
                 break
             released = True

@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 
+from quatrain.concurrency import cancel_and_wait
 from quatrain.config import ProcessConfig
 from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.rollout.worker import RolloutWorker
@@ -49,8 +50,7 @@ async def serve(config: ProcessConfig) -> None:
     finally:
         worker.stop()
         await asyncio.wait({working}, timeout=config.server.shutdown_grace)
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        await cancel_and_wait(working)
         await services.close()
         await queue.close()
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from quatrain.concurrency import run_until_first_exit
 from quatrain.errors import Corrupt, InvalidInput, NotFound, Unavailable
 from quatrain.faults import fault_point
-from quatrain.orchestrator.concurrency import until_one_ends
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.rollout.collected import CollectedSamples
 from quatrain.orchestrator.rollout.large_results import (
@@ -68,7 +68,7 @@ class Collector:
 
         It is called before the job is opened again: one that has ended elsewhere must stay closed.
         """
-        await until_one_ends(self._read_all(check_ownership), self._delete_rubbish())
+        await run_until_first_exit(self._read_all(check_ownership), self._delete_rubbish())
 
     async def open(self) -> None:
         """Tells the workers that results are wanted. Raises Unavailable."""

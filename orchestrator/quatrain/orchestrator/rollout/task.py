@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
+from quatrain.concurrency import both_or_cancel
 from quatrain.data.tables import PromptTable
 from quatrain.errors import InvalidInput
 from quatrain.orchestrator.peers.service_clients import (
@@ -29,9 +29,6 @@ from quatrain.orchestrator.rollout.samples import (
     ScoreOutcome,
 )
 
-A = TypeVar("A")
-B = TypeVar("B")
-
 _NO_LOGPROBS: Floats = np.zeros(0, dtype=np.float32)
 
 
@@ -41,7 +38,7 @@ async def run_task(
     """Make every sample of the task by `deadline` (monotonic). Raises what the services do."""
     _check_prompts(task, prompts)
     generated = await services.generate(_generate_call(task, prompts), deadline - time.monotonic())
-    scores, reference = await _both(
+    scores, reference = await both_or_cancel(
         _score_all(task, prompts, generated, services, deadline),
         _reference(task, prompts, generated, services, deadline),
     )
@@ -84,17 +81,6 @@ def _rollout(
 def _outcome(name: str, scores: Scores, index: int) -> ScoreOutcome:
     said = scores.samples[index]
     return ScoreOutcome(name, said.outcome, said.reason, said.score, said.terms, said.logged_json)
-
-
-async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Both results. An error of one ends the other, so that a task that is tried again does not leave calls behind."""
-    one, other = asyncio.ensure_future(first), asyncio.ensure_future(second)
-    try:
-        return await asyncio.gather(one, other)
-    finally:
-        for each in (one, other):
-            each.cancel()
-        await asyncio.gather(one, other, return_exceptions=True)
 
 
 def _check_prompts(task: RolloutTask, prompts: PromptTable) -> None:

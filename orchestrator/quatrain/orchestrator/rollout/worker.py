@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
+from quatrain.concurrency import cancel_and_wait, gather_or_cancel
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.errors import Corrupt, DeadlineExpired, Overloaded, QuatrainError, Unavailable
 from quatrain.faults import fault_point
@@ -80,13 +81,7 @@ class RolloutWorker:
 
     async def run(self) -> None:
         """Works until `stop`."""
-        works = [self._forget_workers(), *(self._lane(lane) for lane in range(self._concurrency))]
-        tasks = [asyncio.create_task(work) for work in works]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        await gather_or_cancel([self._forget_workers(), *(self._lane(lane) for lane in range(self._concurrency))])
 
     async def _forget_workers(self) -> None:
         """Workers are called after their processes: the queue keeps the names of dead ones until somebody tidies."""
@@ -133,9 +128,7 @@ class RolloutWorker:
                 return
             await work
         finally:
-            for each in (renewal, work):
-                each.cancel()
-            await asyncio.gather(renewal, work, return_exceptions=True)
+            await cancel_and_wait(renewal, work)
 
     async def _do(self, lease: Lease, task: RolloutTask, worker: str) -> None:
         fault_point("rollout.after_lease")
