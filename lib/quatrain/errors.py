@@ -156,6 +156,10 @@ class DeadlineExpired(QuatrainError):
     reason = "DEADLINE_EXCEEDED"
 
 
+TRANSIENT_ERRORS = (Unavailable, Overloaded, DeadlineExpired)
+"""Errors that say nothing about what was asked for: trying again later may help."""
+
+
 class Corrupt(QuatrainError):
     """Bytes do not match their digest, or cannot be read as what they should be."""
 

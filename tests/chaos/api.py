@@ -56,7 +56,9 @@ class Api:
         self._next += 1
         return self.artifacts[self._next % len(self.artifacts)]
 
-    def patiently(self, call: Callable[[Any], Any], deadline: float, next_stub: Callable[[], Any] | None = None) -> Any:
+    def retry_while_unavailable(
+        self, call: Callable[[Any], Any], deadline: float, next_stub: Callable[[], Any] | None = None
+    ) -> Any:
         """Answer of an idempotent call. Raises NoAnswer at the monotonic deadline, or when it was refused."""
         while True:
             self.check()
@@ -125,7 +127,7 @@ class Submission:
                 raise
 
         for _ in range(times):
-            answer = self.api.patiently(create, deadline)
+            answer = self.api.retry_while_unavailable(create, deadline)
             self.answers.append(Created(request_id, answer.job.id))
 
 

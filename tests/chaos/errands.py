@@ -103,7 +103,7 @@ class DeleteErrand(ForkErrand):
         else:
             step = job_pb2.DeleteCheckpointRequest(job_id=self.source, step=FORK_STEP, reason="chaos")
             call = lambda stub: stub.DeleteCheckpoint(step, timeout=CALL_SECONDS)  # noqa: E731
-        self.deployment.api.patiently(call, self.deadline)
+        self.deployment.api.retry_while_unavailable(call, self.deadline)
 
     def await_clean(self) -> bool:
         """Whether nothing of the source waits for its deletion any more, once there was time."""
@@ -142,7 +142,7 @@ class UploadErrand(Errand):
             if not state.complete:
                 stub.Upload(self.pieces(data, digest, state.received), timeout=CALL_SECONDS)
 
-        self.deployment.api.patiently(send, self.deadline, self.deployment.api.rotate_artifacts)
+        self.deployment.api.retry_while_unavailable(send, self.deadline, self.deployment.api.rotate_artifacts)
         self.uploaded.append(digest)
         return digest
 
@@ -175,7 +175,7 @@ class ImportErrand(UploadErrand):
         for path in sorted(folder.iterdir()):
             request.files.add(path=path.name, sha256=self.upload(path.read_bytes()))
         api = self.deployment.api
-        answer = api.patiently(
+        answer = api.retry_while_unavailable(
             lambda stub: stub.ImportModel(request, timeout=CALL_SECONDS), self.deadline, api.rotate_artifacts
         )
         self.named[name] = answer.model.digest

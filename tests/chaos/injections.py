@@ -86,11 +86,11 @@ class Injection:
             continue
         until = time.monotonic() + PAUSE_SECONDS
         pause = job_pb2.PauseJobRequest(job_id=self.job, reason="chaos")
-        self.api.patiently(lambda stub: stub.PauseJob(pause, timeout=10.0), until)
+        self.api.retry_while_unavailable(lambda stub: stub.PauseJob(pause, timeout=10.0), until)
         while self.watcher.state != "PAUSED" and time.monotonic() < until and not self.ending.wait(TICK):
             continue
         resume = job_pb2.ResumeJobRequest(job_id=self.job)
-        self.api.patiently(lambda stub: stub.ResumeJob(resume, timeout=10.0), until + PAUSE_SECONDS)
+        self.api.retry_while_unavailable(lambda stub: stub.ResumeJob(resume, timeout=10.0), until + PAUSE_SECONDS)
 
     def linger(self) -> None:
         """After the end of the job: gives the places that come only then a moment."""

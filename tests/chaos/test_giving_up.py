@@ -17,7 +17,9 @@ def test_a_stopped_campaign_waits_neither_for_answers_nor_for_jobs(tmp_path: Pat
     threading.Timer(0.5, campaign.stop).start()
 
     with pytest.raises(GivenUp):
-        api.patiently(lambda stub: stub.GetJob(job_pb2.GetJobRequest(job_id="j"), timeout=1.0), time.monotonic() + 90.0)
+        api.retry_while_unavailable(
+            lambda stub: stub.GetJob(job_pb2.GetJobRequest(job_id="j"), timeout=1.0), time.monotonic() + 90.0
+        )
     with pytest.raises(GivenUp):
         Watcher(api, "j").await_end(time.monotonic() + 90.0)
 

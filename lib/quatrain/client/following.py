@@ -9,7 +9,7 @@ from typing import TypeVar
 from quatrain.backoff import Backoff
 from quatrain.client.connection import Connection
 from quatrain.client.resources import Update, event_from, job_from
-from quatrain.errors import DeadlineExpired, Overloaded, Unavailable
+from quatrain.errors import TRANSIENT_ERRORS
 from quatrain.v1 import job_pb2
 
 # Seconds for which the server may be away before following gives up, and the pauses between new tries.
@@ -46,7 +46,7 @@ async def follow(
                 return
             # The job may have finished after the stream had ended: then the next stream has the terminal event.
             finished = await _finished(connection, job)
-        except (Unavailable, Overloaded, DeadlineExpired):
+        except TRANSIENT_ERRORS:
             # Not from the last message on: the reader of the changes may have taken its time since.
             away_since = away_since or time.monotonic()
             if not met or time.monotonic() - away_since > patience:
@@ -61,7 +61,7 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]], patience: fl
     while True:
         try:
             return await call()
-        except (Unavailable, Overloaded, DeadlineExpired):
+        except TRANSIENT_ERRORS:
             if time.monotonic() > give_up:
                 raise
         tries += 1

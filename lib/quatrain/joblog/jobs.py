@@ -13,7 +13,7 @@ from quatrain.storage import ObjectStore
 from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 from quatrain.storage.protocol import PAGE
 
-Mark = tuple[float, int]
+IndexStamp = tuple[float, int]
 """Time and size of an index entry: another one means that somebody wished something of the job."""
 
 
@@ -98,7 +98,7 @@ def list_jobs(store: ObjectStore) -> list[str]:
     return found
 
 
-def list_active(store: ObjectStore) -> dict[str, Mark]:
+def list_active(store: ObjectStore) -> dict[str, IndexStamp]:
     """The index of unfinished jobs by id. One may have finished or never been created: check before you act."""
     return {stat.key.removeprefix("active/"): (stat.modified, stat.size) for stat in store.list("active/")}
 

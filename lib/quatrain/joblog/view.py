@@ -145,7 +145,7 @@ class JobView:
         return self.state in TERMINAL_STATES
 
     @property
-    def resting(self) -> bool:
+    def paused(self) -> bool:
         """True while there is nothing to do for an owner: the job is paused and nobody asks for its end."""
         return self.state == "PAUSED" and self.intents.cancel is None
 

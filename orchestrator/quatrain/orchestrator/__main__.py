@@ -13,7 +13,7 @@ from quatrain.orchestrator.api.artifact_servicer import ArtifactServicer
 from quatrain.orchestrator.api.job_servicer import JobServicer
 from quatrain.orchestrator.api.reading import JobReader
 from quatrain.orchestrator.api.uploads import Uploads
-from quatrain.orchestrator.job.run import Surroundings
+from quatrain.orchestrator.job.context import OrchestratorContext
 from quatrain.orchestrator.ownership.pool_metrics import PoolMetrics
 from quatrain.orchestrator.ownership.scheduler import Scheduler
 from quatrain.orchestrator.peers.learners import LearnerPool
@@ -54,9 +54,9 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
     folders = FolderCache(store, kept / "folders", config.compute.cache_bytes)
     sources = Sources(config.sources, config.storage, scratch)
     learners = LearnerPool(config.learner.targets, tls)
-    around = Surroundings(section.id, store, queue, services, learners, folders)
+    context = OrchestratorContext(section.id, store, queue, services, learners, folders)
     bounds = StepBounds.of(config)
-    scheduler = Scheduler(around, lease=section.lease, poll=section.poll, pool=section.pool)
+    scheduler = Scheduler(context, lease=section.lease, poll=section.poll, pool=section.pool)
     jobs = JobServicer(
         store=store,
         reader=JobReader(store),

@@ -25,7 +25,7 @@ def _accepted(case: Case) -> Iterator[str]:
 def _ends_or_runs(case: Case) -> Iterator[str]:
     history = case.history
     if history.end is None:
-        if not case.observed.running and not history.resting:
+        if not case.observed.running and not history.paused:
             last = history.events[-1] if history.events else "nothing"
             yield f"the job has not ended; the last thing that happened is {last}"
         try:

@@ -74,7 +74,7 @@ class History:
         return next(self.of("job_finished"), None)
 
     @property
-    def resting(self) -> bool:
+    def paused(self) -> bool:
         """Whether the job is paused, as somebody wished."""
         wish = self.last("pause_requested", "resume_requested", "cancel_requested")
         state = self.last("state_changed")

@@ -221,20 +221,20 @@ def _not_paused(case: Case) -> str:
 def _pause(case: Case) -> Iterator[str]:
     """Once a pause is asked for, the running step may end; from PAUSED on until somebody resumes, nothing happens."""
     wish: Event | None = None
-    steps, resting = 0, False
+    steps, paused = 0, False
     for event in case.history.events:
         if event.type == "pause_requested":
             wish, steps = wish or event, 0
         elif event.type in ("resume_requested", "cancel_requested", "job_finished"):
-            wish, resting = None, False
+            wish, paused = None, False
         elif wish is not None and event.type not in HOUSEKEEPING:
-            if resting:
+            if paused:
                 yield f"{event} happened while the job was paused"
             if event.type == "step_completed":
                 steps += 1
                 if steps > STEPS_AFTER_WISH:
                     yield f"{event} is step {steps} after {wish}"
-            resting |= event.type == "state_changed" and event.data["state"] == "PAUSED"
+            paused |= event.type == "state_changed" and event.data["state"] == "PAUSED"
 
 
 PARTS = [

@@ -175,10 +175,10 @@ def test_the_last_known_slots_count_while_generation_is_away_which_is_said_once(
     async def scenario() -> None:
         async with deployment(tmp_path, learners=3, job_slots=2) as world:
             scheduler = world.schedulers[0]
-            await soon(lambda: scheduler._places.job_slots == 2, "the slots")
-            await scheduler.around.services.generation.close()
+            await soon(lambda: scheduler._capacity.job_slots == 2, "the slots")
+            await scheduler.context.services.generation.close()
             await asyncio.sleep(0.3)
-            assert (scheduler._places.job_slots, scheduler._places.count) == (2, 2)
+            assert (scheduler._capacity.job_slots, scheduler._capacity.count) == (2, 2)
 
     with caplog.at_level(logging.INFO):
         run(scenario)

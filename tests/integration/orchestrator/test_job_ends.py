@@ -51,7 +51,7 @@ def test_a_cancel_ends_a_wait_for_rollouts_that_nobody_makes(tmp_path: Path, now
 def test_a_cancel_ends_a_wait_for_a_learner(tmp_path: Path, now: bool) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path, learners=0) as world:
-            world.schedulers[0].around.learners._targets = ("127.0.0.1:9",)
+            world.schedulers[0].context.learners._targets = ("127.0.0.1:9",)
             await world.submit(world.spec())
             await world.until(lambda: "learner" in world.view().conditions, "the condition")
             assert "no learner answers at 127.0.0.1:9" in world.view().conditions["learner"]

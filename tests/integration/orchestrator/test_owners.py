@@ -54,7 +54,7 @@ def test_a_zombie_that_wakes_up_writes_nothing_that_counts(tmp_path: Path) -> No
             await world.until(lambda: world.view().step >= 1, "step 1")
             frozen.freeze()
             # A stopped process renews nothing; here only its store stands still, so its hint is taken away.
-            zombie.around.queue.hold = _nothing  # type: ignore[method-assign]
+            zombie.context.queue.hold = _nothing  # type: ignore[method-assign]
             await asyncio.sleep(0.6)
             world.queue.hold = MemoryHold(world.queue)  # type: ignore[method-assign]
             world.start_scheduler("heir")
@@ -114,7 +114,7 @@ def test_learners_go_to_the_waiting_job_of_the_highest_priority(tmp_path: Path) 
     async def scenario() -> None:
         async with deployment(tmp_path, workers=0) as world:
             # Places for three, two of which never answer: so jobs are owned before a learner is free.
-            world.schedulers[0].around.learners._targets = (*world.learner_addresses, "127.0.0.1:9", "127.0.0.1:10")
+            world.schedulers[0].context.learners._targets = (*world.learner_addresses, "127.0.0.1:9", "127.0.0.1:10")
             await world.submit(world.spec(), "first")
             await world.until(lambda: world.view("first").state == "RUNNING", "RUNNING")
             for name, priority in (("later", 0), ("last", 0), ("urgent", 5), ("idle", -1)):

@@ -136,12 +136,12 @@ def test_a_pause_ends_a_wait_for_rollouts_that_nobody_makes(tmp_path: Path) -> N
 def test_a_pause_ends_a_wait_for_a_learner(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path) as world:
-            world.schedulers[0].around.learners._targets = ("127.0.0.1:9",)
+            world.schedulers[0].context.learners._targets = ("127.0.0.1:9",)
             await world.submit(world.spec())
             await world.until(lambda: "learner" in world.view().conditions, "the condition")
             await wish(world, "pause")
             await paused(world)
-            world.schedulers[0].around.learners._targets = tuple(world.learner_addresses)
+            world.schedulers[0].context.learners._targets = tuple(world.learner_addresses)
             await wish(world, "resume")
             assert (await world.end_of()).state == "SUCCEEDED"
 

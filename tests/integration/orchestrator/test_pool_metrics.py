@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.integration.orchestrator.faults import FlakyQueue, soon
 from tests.integration.orchestrator.world import deployment, run
 
-from quatrain.orchestrator.ownership.admission import Standing
+from quatrain.orchestrator.ownership.admission import AdmissionState
 from quatrain.orchestrator.ownership.pool_metrics import PoolMetrics
 from quatrain.telemetry.metrics import REGISTRY
 
@@ -25,14 +25,14 @@ def test_tasks_jobs_and_learners_are_counted_and_what_is_not_known_is_not_told(t
                 await world.submit(world.spec(), job)
             await world.until(lambda: len(queue.added) == 4, "the tasks of two jobs", 30.0)
             await queue.lease("default", "somebody", count=1, block=0)
-            await soon(lambda: scheduler.standings()[Standing.WAITING] == 1, "one job waits", 30.0)
+            await soon(lambda: scheduler.admission_states()[AdmissionState.WAITING] == 1, "one job waits", 30.0)
             await tells.count()
             assert (told("tasks", state="waiting"), told("tasks", state="leased")) == (3, 1)
             assert (told("jobs", standing="held"), told("jobs", standing="waiting")) == (2, 1)
             assert [told("learners", state=state) for state in ("free", "busy", "silent")] == [1, 2, 1]
             assert told("job_slots") == 2
 
-            scheduler.around.learners._targets = (f"targets-file:{tmp_path}/missing",)
+            scheduler.context.learners._targets = (f"targets-file:{tmp_path}/missing",)
             queue.refusals["backlog"] = 1
             await tells.count()
             assert (told("tasks", state="waiting"), told("learners", state="free")) == (None, None)

@@ -28,7 +28,7 @@ from quatrain.joblog.payloads import payload_from
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends.fake import FakeBackend as FakeLearnerBackend
 from quatrain.learner.service import Host, LearnerService
-from quatrain.orchestrator.job.run import Surroundings
+from quatrain.orchestrator.job.context import OrchestratorContext
 from quatrain.orchestrator.ownership.scheduler import Scheduler
 from quatrain.orchestrator.peers.learner_session import OpenCall, OwnerToken
 from quatrain.orchestrator.peers.learners import LearnerPool
@@ -204,7 +204,7 @@ class World:
         self, name: str = "owner", *, store: ObjectStore | None = None, max_jobs: int = 64
     ) -> Scheduler:
         store = store or self.store
-        around = Surroundings(
+        context = OrchestratorContext(
             name,
             store,
             self.queue,
@@ -212,7 +212,7 @@ class World:
             LearnerPool(self.learner_addresses),
             FolderCache(store, self.root / "folders" / name, 2**30),
         )
-        scheduler = Scheduler(around, lease=0.5, poll=0.05, max_jobs=max_jobs)
+        scheduler = Scheduler(context, lease=0.5, poll=0.05, max_jobs=max_jobs)
         self.schedulers.append(scheduler)
         self._stack.push_async_callback(scheduler.stop)
         self.keep(scheduler.run())

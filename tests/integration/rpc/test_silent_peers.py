@@ -37,7 +37,7 @@ LIMIT = 45.0
 """Of a whole test; each path is bounded by tenths of a second here."""
 BEAT = learner_pb2.StepResponse(heartbeat=learner_pb2.Heartbeat(phase="train")).SerializeToString()
 FIRST = dict.fromkeys(("Step", "Publish", "Save", "Export"), BEAT)
-AWAY = (Unavailable, DeadlineExpired)
+UNAVAILABLE = (Unavailable, DeadlineExpired)
 KINDS = pytest.mark.parametrize("kind", ["silent", "stalls"])
 
 
@@ -71,11 +71,11 @@ def test_calls_of_the_services(kind: str) -> None:
                     generation_pb2.GenerateRequest(),
                     timeout=0.6,
                 )
-                await all_end({"call": call}, *AWAY, naming=address)
+                await all_end({"call": call}, *UNAVAILABLE, naming=address)
             remote = RemoteBackend()
             batch = Batch("job", (), None, ModelRef("store:t", ""), {}, 0.3)  # type: ignore[arg-type]
             score = remote.score(ServiceSource(name="other", weight=1.0, target=address), batch)
-            await all_end({"score": score}, *AWAY, naming=address)
+            await all_end({"score": score}, *UNAVAILABLE, naming=address)
             await remote.close()
 
     run(scenario, limit=LIMIT)
@@ -90,7 +90,7 @@ def test_calls_of_a_learner(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async with peer(kind) as address:
             call = open_call("job")
             session = LearnerSession(address, call.token)
-            await all_end({"open": session.open(call)}, *AWAY, naming=address)
+            await all_end({"open": session.open(call)}, *UNAVAILABLE, naming=address)
             session.stage = PPO
             calls = {
                 "train": session.train(1, None),
@@ -160,7 +160,7 @@ def test_calls_of_the_client(kind: str, tmp_path: Path, monkeypatch: pytest.Monk
                 "download": client.download("job", tmp_path / "model"),
                 "download_model": client.download_model("models://m", tmp_path / "named"),
             }
-            await all_end(calls, *AWAY, WaitTimedOut, naming="")
+            await all_end(calls, *UNAVAILABLE, WaitTimedOut, naming="")
 
     run(scenario, limit=LIMIT)
 

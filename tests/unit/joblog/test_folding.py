@@ -196,18 +196,18 @@ def test_an_owner_gives_a_paused_job_up_and_a_resumed_one_waits_for_the_next() -
     resumed = fold("j", log_of(taken, pausing, rest, lifting))
     crossed = fold("j", log_of(taken, pausing, lifting, rest))
 
-    assert (asked.state, asked.owner, asked.resting) == ("RUNNING", "o", False)
-    assert (paused.state, paused.owner, paused.resting, paused.reason) == ("PAUSED", "", True, "lunch")
+    assert (asked.state, asked.owner, asked.paused) == ("RUNNING", "o", False)
+    assert (paused.state, paused.owner, paused.paused, paused.reason) == ("PAUSED", "", True, "lunch")
     assert (paused.elapsed, paused.takeovers) == (7.5, 0)
-    assert (cancelled.state, cancelled.resting) == ("PAUSED", False)
-    assert (resumed.state, resumed.owner, resumed.resting, resumed.reason) == ("QUEUED", "", False, "back")
-    assert (crossed.state, crossed.owner, crossed.resting) == ("QUEUED", "", False)
+    assert (cancelled.state, cancelled.paused) == ("PAUSED", False)
+    assert (resumed.state, resumed.owner, resumed.paused, resumed.reason) == ("QUEUED", "", False, "back")
+    assert (crossed.state, crossed.owner, crossed.paused) == ("QUEUED", "", False)
 
 
 def test_a_job_without_an_owner_is_paused_by_the_wish_alone() -> None:
     view = fold("j", log_of(("pause_requested", {"reason": "lunch"})))
 
-    assert (view.state, view.reason, view.resting) == ("PAUSED", "lunch", True)
+    assert (view.state, view.reason, view.paused) == ("PAUSED", "lunch", True)
 
 
 def test_an_event_that_lacks_what_its_type_holds_is_corrupt() -> None:

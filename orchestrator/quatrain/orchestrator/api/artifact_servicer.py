@@ -14,7 +14,7 @@ from quatrain.faults import fault_point
 from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
 from quatrain.orchestrator.submission import model_names
-from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
+from quatrain.orchestrator.submission.model_files import MAX_FILES, check_apart
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import ModelRef
 from quatrain.rpc.access import caller
@@ -25,7 +25,7 @@ from quatrain.text.model_folder import check_model_folder
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
-LONGEST_PATH = 200
+MAX_PATH_BYTES = 200
 
 
 @dataclass
@@ -131,8 +131,8 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
 
     def _import(self, files: list[artifact_pb2.ModelFile]) -> ModelRef:
         """Puts the uploaded files together, opens them as a model, and stores the folder under its digest."""
-        if not files or len(files) > MOST_FILES:
-            raise InvalidInput(f"a model of {len(files)} files: 1 to {MOST_FILES} are taken")
+        if not files or len(files) > MAX_FILES:
+            raise InvalidInput(f"a model of {len(files)} files: 1 to {MAX_FILES} are taken")
         paths = [_safe_path(file.path) for file in files]
         check_apart(paths)
         with tempfile.TemporaryDirectory(prefix="import-", dir=self.scratch) as temporary:
@@ -153,9 +153,9 @@ def _safe_path(path: str) -> PurePosixPath:
     parts = PurePosixPath(path)
     plain = parts.parts and not parts.is_absolute() and ".." not in parts.parts
     hostile = any(ord(letter) < 32 or letter in "\\\x7f" for letter in path)
-    if not plain or hostile or len(path.encode(errors="replace")) > LONGEST_PATH:
+    if not plain or hostile or len(path.encode(errors="replace")) > MAX_PATH_BYTES:
         raise InvalidInput(
-            f"file path {path[:200]!r}: use a relative path of at most {LONGEST_PATH} bytes, without '..', backslashes "
+            f"file path {path[:200]!r}: use a relative path of at most {MAX_PATH_BYTES} bytes, without '..', backslashes "
             "and control characters"
         )
     return parts

@@ -36,7 +36,7 @@ from quatrain.v1 import job_pb2, job_pb2_grpc
 Context = grpc.aio.ServicerContext[Any, Any]
 EVENTS_PAGE = 1000
 JOBS_PAGE = 100
-MOST_ON_A_PAGE = 1000
+MAX_PAGE_SIZE = 1000
 FINISHED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 STAGE_OF = {"": POLICY_STAGE} | {stage.result_field: stage for stage in STAGES}
 
@@ -239,7 +239,7 @@ def _state(record: JobRecord) -> int:
 def _page_size(asked: int, usual: int) -> int:
     if asked < 0:
         raise InvalidInput(f"page_size {asked} is negative")
-    return min(asked or usual, MOST_ON_A_PAGE)
+    return min(asked or usual, MAX_PAGE_SIZE)
 
 
 def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRequest) -> ModelRef:

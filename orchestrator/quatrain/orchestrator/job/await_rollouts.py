@@ -4,29 +4,29 @@ import asyncio
 
 from quatrain.concurrency import cancel_and_wait
 from quatrain.orchestrator.job.phase import Phase
-from quatrain.orchestrator.job.run import AWAY, JobRun
+from quatrain.orchestrator.job.run import UNAVAILABLE, JobRun
 from quatrain.orchestrator.rollout.collected import CollectedSamples
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch
 
 ROLLOUTS = "rollouts"
 """Name of the condition that says that no result comes."""
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 SILENT_SECONDS = 60.0
 
 
-async def collected(run: JobRun, batch: ExpectedBatch) -> CollectedSamples:
+async def await_rollouts(run: JobRun, batch: ExpectedBatch) -> CollectedSamples:
     """As `Collector.collect`, with the conditions of the job."""
     work, phase = asyncio.create_task(run.collector.collect(batch)), _phase(run, batch)
     try:
-        while not (await asyncio.wait({work}, timeout=LOOK_SECONDS))[0]:
+        while not (await asyncio.wait({work}, timeout=POLL_SECONDS))[0]:
             if run.collector.away:
-                if AWAY not in run.view.conditions:
-                    await run.condition(AWAY, run.collector.away)
+                if UNAVAILABLE not in run.view.conditions:
+                    await run.condition(UNAVAILABLE, run.collector.away)
                 continue
-            await run.condition(AWAY, None)
+            await run.condition(UNAVAILABLE, None)
             await _say_silence(run, batch)
             await phase.tell(_progress(run, batch))
-        for name in (AWAY, ROLLOUTS):
+        for name in (UNAVAILABLE, ROLLOUTS):
             await run.condition(name, None)
         return await work
     finally:

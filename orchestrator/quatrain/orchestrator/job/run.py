@@ -8,20 +8,17 @@ from typing import Any, TypeVar
 
 from quatrain.concurrency import cancel_and_wait, uncancellable
 from quatrain.data.tables import PromptTable, read_prompts
-from quatrain.errors import Corrupt, DeadlineExpired, Fenced, Overloaded, QuatrainError, Unavailable
+from quatrain.errors import TRANSIENT_ERRORS, Corrupt, Fenced, QuatrainError, Unavailable
 from quatrain.joblog import Event, JobLog, JobView, LogConflict
 from quatrain.joblog.payloads import ConditionChanged, LearnerOpened, Payload, StateChanged
+from quatrain.orchestrator.job.context import OrchestratorContext
 from quatrain.orchestrator.peers.learner_session import LearnerSession, OwnerToken
-from quatrain.orchestrator.peers.learners import LearnerPool
-from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.rollout.collector import Collector
-from quatrain.queue import RolloutQueue
 from quatrain.refs import ModelRef, TableRef
 from quatrain.stages import SFT
-from quatrain.storage import ObjectStore
 from quatrain.storage.corrupt_reads import RETRY_PAUSES
-from quatrain.storage.folders import FolderCache, read_object
+from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer
 
@@ -30,9 +27,7 @@ log = get_logger("run")
 
 STORE_RETRY_SECONDS = 2.0
 PEER_RETRY_SECONDS = 2.0
-PASSING = (Unavailable, Overloaded, DeadlineExpired)
-"""Errors of peers, store and queue that say nothing about the job: it waits and goes on."""
-AWAY = "unavailable"
+UNAVAILABLE = "unavailable"
 """Name of the condition that says what a job waits for."""
 
 
@@ -54,26 +49,12 @@ class JobFailed(QuatrainError):
     reason = "JOB_FAILED"
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What all jobs of an orchestrator share."""
-
-    name: str
-    store: ObjectStore
-    queue: RolloutQueue
-    services: ServiceClients
-    learners: LearnerPool
-    folders: FolderCache
-    troubles: dict[str, str] = field(default_factory=dict)
-    """By job, why its owner here cannot write to its log now: the log cannot say so, the API does."""
-
-
 @dataclass
 class JobRun:
     """The state of one owned job in memory. Everything that must last is in the log."""
 
     plan: Plan
-    around: Surroundings
+    context: OrchestratorContext
     log: JobLog
     epoch: int
     collector: Collector
@@ -84,7 +65,7 @@ class JobRun:
     learner_left: bool = False
     """A learner may be open for the job that nobody talks to."""
     exact_logprobs: bool = False
-    pen: asyncio.Lock = field(default_factory=asyncio.Lock)
+    append_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while somebody asks for the end or for a pause."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,10 +94,10 @@ class JobRun:
         could not be said meanwhile is said after it.
         """
         started, away = time.monotonic(), ""
-        async with self.pen:
+        async with self.append_lock:
             # Made inside the lock: an attempt that was opened while we waited for it counts.
             attempt = self.view.attempt + isinstance(payload, LearnerOpened)
-            event = Event(payload, actor=self.around.name, epoch=self.epoch, attempt=attempt)
+            event = Event(payload, actor=self.context.name, epoch=self.epoch, attempt=attempt)
             while True:
                 try:
                     landed = await self._on_the_log(lambda: self.log.append(event))
@@ -124,19 +105,19 @@ class JobRun:
                 except LogConflict:
                     self.check_ownership()
                 except Unavailable as error:
-                    away = self.around.troubles[self.plan.job] = error.message
+                    away = self.context.troubles[self.plan.job] = error.message
                     log.warning("object store is away, event kept", job=self.plan.job, type=payload.TYPE, error=away)
                     await asyncio.sleep(STORE_RETRY_SECONDS)
-        self.around.troubles.pop(self.plan.job, None)
-        unsaid = away and AWAY not in self.view.conditions and not self.view.finished
+        self.context.troubles.pop(self.plan.job, None)
+        unsaid = away and UNAVAILABLE not in self.view.conditions and not self.view.finished
         if unsaid and not isinstance(payload, ConditionChanged):
-            await self.condition(AWAY, f"for {time.monotonic() - started:.0f} s: {away}")
-            await self.condition(AWAY, None)
+            await self.condition(UNAVAILABLE, f"for {time.monotonic() - started:.0f} s: {away}")
+            await self.condition(UNAVAILABLE, None)
         return landed
 
     async def refresh(self) -> None:
         """Folds what others wrote."""
-        async with self.pen:
+        async with self.append_lock:
             await self._on_the_log(self.log.refresh)
         self.check_ownership()
 
@@ -156,7 +137,7 @@ class JobRun:
         if self.view.epoch > self.epoch:
             raise Fenced(f"job {self.plan.job} has a newer owner (epoch {self.view.epoch}, ours {self.epoch})")
 
-    def obey(self) -> None:
+    def raise_if_asked_to_stop(self) -> None:
         """At a step boundary: raises JobCancelled or JobPaused when somebody asked for that."""
         intents = self.view.intents
         if intents.cancel is not None:
@@ -165,19 +146,19 @@ class JobRun:
             raise JobPaused(intents.pause.reason or "paused")
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Result of something that may wait for long. Raises as `obey` does as soon as somebody asks for it."""
+        """Result of something that may wait for long. Raises as `raise_if_asked_to_stop` does as soon as somebody asks for it."""
         task = asyncio.ensure_future(work)
         try:
             while not task.done():
-                await self._until_stopping(task)
+                await self._until_stop_is_asked(task)
                 if not task.done():
-                    self.obey()
+                    self.raise_if_asked_to_stop()
                     self.stopping.clear()  # The wish was taken back.
             return await task
         finally:
             await cancel_and_wait(task)
 
-    async def _until_stopping(self, task: asyncio.Future[Any]) -> None:
+    async def _until_stop_is_asked(self, task: asyncio.Future[Any]) -> None:
         """Waits until `task` is done or somebody asks for the end or a pause."""
         wish: asyncio.Future[Any] = asyncio.ensure_future(self.stopping.wait())
         try:
@@ -185,27 +166,31 @@ class JobRun:
         finally:
             await cancel_and_wait(wish)
 
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
         """Result of an idempotent call; while a peer, the store or the queue is away a condition says so and it waits.
 
-        Raises as `obey` does when somebody asks for the end or a pause meanwhile.
+        Raises as `raise_if_asked_to_stop` does when somebody asks for the end or a pause meanwhile.
         """
         while True:
             try:
                 result = await call()
-            except PASSING as error:
-                await self.say_away(error)
+            except TRANSIENT_ERRORS as error:
+                await self.set_unavailable(error)
                 await asyncio.sleep(PEER_RETRY_SECONDS)
-                self.obey()
+                self.raise_if_asked_to_stop()
             else:
-                await self.condition(AWAY, None)
+                await self.condition(UNAVAILABLE, None)
                 return result
 
-    async def say_away(self, error: QuatrainError) -> None:
+    async def retry_in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        """As `retry_while_unavailable`, of a call that blocks."""
+        return await self.retry_while_unavailable(lambda: asyncio.to_thread(call, *arguments))
+
+    async def set_unavailable(self, error: QuatrainError) -> None:
         """Sets the condition, once for each absence: the next message may differ in a number only."""
         log.warning("waiting", job=self.plan.job, error=error.message)
-        if AWAY not in self.view.conditions:
-            await self.condition(AWAY, error.message)
+        if UNAVAILABLE not in self.view.conditions:
+            await self.condition(UNAVAILABLE, error.message)
 
     async def set_state(self, state: str, reason: str = "") -> None:
         """Changes the job's state, unless it is that already."""
@@ -220,17 +205,15 @@ class JobRun:
     async def prompts(self, table: TableRef) -> PromptTable:
         """A prompt table, read once."""
         if table.sha256 not in self.tables:
-            data = await self.patiently(
-                lambda: asyncio.to_thread(read_object, self.around.store, table.key, table.sha256)
-            )
+            data = await self.retry_in_thread(read_object, self.context.store, table.key, table.sha256)
             self.tables[table.sha256] = await asyncio.to_thread(read_prompts, data)
         return self.tables[table.sha256]
 
     async def tokenizer(self) -> Tokenizer:
         """The policy's tokenizer, loaded once."""
         if self.tokenizer_loaded is None:
-            model, folders = self.plan.pinned.model, self.around.folders
-            folder = await self.patiently(lambda: asyncio.to_thread(folders.fetch, model.uri, model.digest))
+            model, folders = self.plan.pinned.model, self.context.folders
+            folder = await self.retry_in_thread(folders.fetch, model.uri, model.digest)
             self.tokenizer_loaded = await asyncio.to_thread(Tokenizer.load, folder)
         return self.tokenizer_loaded
 
@@ -250,7 +233,7 @@ class JobRun:
         if self.session is not None:
             await self.session.close()
         elif self.learner_left:
-            await self.around.learners.free(self.plan.job)
+            await self.context.learners.free(self.plan.job)
         self.session, self.learner_left = None, False
 
     def token(self) -> OwnerToken:

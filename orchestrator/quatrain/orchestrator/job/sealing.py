@@ -35,6 +35,6 @@ async def seal(run: JobRun, batch: ExpectedBatch, made: Sequence[Made], describe
     data = await asyncio.to_thread(write_batch, rows)
     name = f"{batch.step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
     ref = ObjectRef(f"jobs/{run.plan.job}/ppo/{FOLDERS[batch.purpose]}/{name}", sha256_hex(data), len(data))
-    await run.patiently(lambda: asyncio.to_thread(run.around.store.put_if_absent, ref.key, data))
+    await run.retry_in_thread(run.context.store.put_if_absent, ref.key, data)
     await run.append(await describe(rows, ref))
     return rows

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from quatrain.joblog import JobLog
-from quatrain.joblog.jobs import Mark
+from quatrain.joblog.jobs import IndexStamp
 from quatrain.orchestrator.plan import Plan
 
 
-class Standing(Enum):
+class AdmissionState(Enum):
     """How a job stands to the places of its pool."""
 
     HELD = "somebody says that it owns the job: takes a place"
@@ -20,7 +20,7 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True)
-class Places:
+class PoolCapacity:
     """How many jobs of a pool run at once: each needs its policies in generation, and a learner."""
 
     pool: str
@@ -54,7 +54,7 @@ class UnownedJob:
     """An unfinished job of the pool that nobody here owns."""
 
     plan: Plan
-    mark: Mark
+    stamp: IndexStamp
     """The index entry when the log was read."""
     log: JobLog | None = None
     """None while somebody else holds the job: what was read of it grows old, and is read anew when it is needed."""
@@ -63,16 +63,16 @@ class UnownedJob:
     _looked: float | None = None
 
     @property
-    def standing(self) -> Standing:
-        """See `Standing`."""
+    def admission_state(self) -> AdmissionState:
+        """See `AdmissionState`."""
         if self.log is None:
-            return Standing.HELD
+            return AdmissionState.HELD
         view = self.log.view
         if view.owner:
-            return Standing.LOST
+            return AdmissionState.LOST
         if view.intents.cancel is not None:
-            return Standing.UNWANTED
-        return Standing.PAUSED if view.state == "PAUSED" else Standing.WAITING
+            return AdmissionState.UNWANTED
+        return AdmissionState.PAUSED if view.state == "PAUSED" else AdmissionState.WAITING
 
     @property
     def leases(self) -> int:

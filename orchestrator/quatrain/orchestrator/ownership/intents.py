@@ -7,13 +7,13 @@ from quatrain.errors import Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import StateChanged
 from quatrain.orchestrator.job.await_rollouts import ROLLOUTS
-from quatrain.orchestrator.job.run import AWAY, JobFailed, JobPaused, JobRun
+from quatrain.orchestrator.job.run import UNAVAILABLE, JobFailed, JobPaused, JobRun
 from quatrain.orchestrator.stages.training import save_checkpoint
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("wishes")
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 
 
@@ -21,20 +21,20 @@ class CancelNow(Exception):
     """Somebody asked for the end at once."""
 
 
-async def watch_wishes(run: JobRun) -> None:
+async def watch_intents(run: JobRun) -> None:
     """Ends with CancelNow, JobFailed (a time limit) or Fenced.
 
     A graceful wish ends every wait for others at once, and the training at the next step boundary.
     """
     while True:
-        await _heed(run)
+        await _apply_intents(run)
         _check_limits(run)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         with contextlib.suppress(Unavailable):
             await run.refresh()
 
 
-async def _heed(run: JobRun) -> None:
+async def _apply_intents(run: JobRun) -> None:
     cancel, pause = run.view.intents.cancel, run.view.intents.pause
     if cancel is not None:
         if cancel.now:
@@ -82,7 +82,7 @@ async def keep_progress(run: JobRun) -> None:
             return
 
 
-async def rest(run: JobRun) -> bool:
+async def pause_job(run: JobRun) -> bool:
     """Gives up the learner, everything in the queue and the job itself.
 
     False when the wish was taken back, or somebody wants the end: the job goes on.
@@ -96,13 +96,13 @@ async def rest(run: JobRun) -> bool:
             await run.close_session()
             fault_point("owner.before_paused")
             await run.collector.close()
-            for condition in ("learner", AWAY, ROLLOUTS):
+            for condition in ("learner", UNAVAILABLE, ROLLOUTS):
                 await run.condition(condition, None)
             await run.append(StateChanged(state="PAUSED", reason=pause.reason, elapsed=run.elapsed()))
             fault_point("owner.after_paused")
             return True
         except Unavailable as error:
-            await run.say_away(error)
+            await run.set_unavailable(error)
             await asyncio.sleep(RETRY_SECONDS)
             with contextlib.suppress(Unavailable):
                 await run.refresh()

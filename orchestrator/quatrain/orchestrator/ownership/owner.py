@@ -6,14 +6,21 @@ from collections.abc import Awaitable, Callable
 
 from quatrain.backoff import Backoff
 from quatrain.concurrency import run_until_first_exit
-from quatrain.errors import Fenced, QuatrainError, Unavailable
+from quatrain.errors import TRANSIENT_ERRORS, Fenced, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, LogConflict, jobs
 from quatrain.joblog.payloads import AttemptFailed, JobError, JobFinished, OwnerTaken
-from quatrain.orchestrator.job.run import AWAY, PASSING, JobCancelled, JobFailed, JobPaused, JobRun, Surroundings
+from quatrain.orchestrator.job.context import OrchestratorContext
+from quatrain.orchestrator.job.run import (
+    UNAVAILABLE,
+    JobCancelled,
+    JobFailed,
+    JobPaused,
+    JobRun,
+)
 from quatrain.orchestrator.ownership.admission import MAX_LOST_OWNERS
 from quatrain.orchestrator.ownership.failures import failure, last_attempt
-from quatrain.orchestrator.ownership.intents import CancelNow, keep_progress, rest, watch_wishes
+from quatrain.orchestrator.ownership.intents import CancelNow, keep_progress, pause_job, watch_intents
 from quatrain.orchestrator.peers.learner_session import LearnerLost
 from quatrain.orchestrator.plan import Plan
 from quatrain.orchestrator.retention.owner_cleanup import keep_clean
@@ -38,18 +45,18 @@ RECOVERY_SECONDS = 0.25
 RUN_STAGE: dict[Stage, Callable[[JobRun], Awaitable[None]]] = {SFT: run_sft, REWARD: run_reward, PPO: run_ppo}
 
 
-async def own(plan: Plan, around: Surroundings, job_log: JobLog) -> None:
+async def own(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> None:
     """Takes the job and works on it until it ends or another owner takes it. Raises nothing of the job's."""
     try:
-        run = await _take(plan, around, job_log)
+        run = await _take(plan, context, job_log)
         if run is not None:
             await _own(run)
     finally:
-        around.troubles.pop(plan.job, None)
+        context.troubles.pop(plan.job, None)
 
 
 async def _own(run: JobRun) -> None:
-    plan, around = run.plan, run.around
+    plan, context = run.plan, run.context
     try:
         # All but the first never end by themselves: one that breaks takes the owner with it, and another may do better.
         await run_until_first_exit(_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
@@ -59,22 +66,22 @@ async def _own(run: JobRun) -> None:
         await run.abandon_session()
         with contextlib.suppress(Unavailable):
             if run.view.finished:  # Who stood still until the end may have opened the job in Redis after it.
-                await around.queue.close_job(plan.job)
-            await around.queue.release(plan.job, around.name)
+                await context.queue.close_job(plan.job)
+            await context.queue.release(plan.job, context.name)
 
 
-async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | None:
+async def _take(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> JobRun | None:
     """Appends the next epoch. None when somebody else was faster or the job has ended."""
     judged = job_log.view.epoch
     await asyncio.to_thread(job_log.refresh)
     view = job_log.view
-    if view.finished or view.resting:
+    if view.finished or view.paused:
         return None
     if view.epoch != judged:  # It was found free in another epoch: that owner was not looked for.
         return None
     epoch, lost = view.epoch + 1, view.owner
     fault_point("owner.before_take")
-    event = Event(OwnerTaken(owner=around.name), actor=around.name, epoch=epoch, attempt=view.attempt)
+    event = Event(OwnerTaken(owner=context.name), actor=context.name, epoch=epoch, attempt=view.attempt)
     while True:
         try:
             await asyncio.to_thread(job_log.append, event)
@@ -83,19 +90,19 @@ async def _take(plan: Plan, around: Surroundings, job_log: JobLog) -> JobRun | N
             return None
         except Unavailable as error:  # It may have landed: the same event again tells.
             log.warning("object store is away, job not taken yet", job=plan.job, error=error.message)
-            around.troubles[plan.job] = error.message
+            context.troubles[plan.job] = error.message
             await asyncio.sleep(STORE_RETRY_SECONDS)
     fault_point("owner.after_take")
     log.info("job taken", job=plan.job, epoch=epoch, revision=job_log.view.revision)
-    collector = Collector(plan, epoch, around.queue, around.store)
-    return JobRun(plan, around, job_log, epoch, collector, worked_before=job_log.view.elapsed, learner_left=bool(lost))
+    collector = Collector(plan, epoch, context.queue, context.store)
+    return JobRun(plan, context, job_log, epoch, collector, worked_before=job_log.view.elapsed, learner_left=bool(lost))
 
 
 async def _hold(run: JobRun) -> None:
     """Renews the hint in Redis that this job has a living owner. Losing it loses nothing."""
     while True:
         with contextlib.suppress(Unavailable):
-            await run.around.queue.hold(run.plan.job, run.around.name, HOLD_TTL_SECONDS)
+            await run.context.queue.hold(run.plan.job, run.context.name, HOLD_TTL_SECONDS)
         await asyncio.sleep(HOLD_SECONDS)
 
 
@@ -103,21 +110,21 @@ async def _live(run: JobRun) -> None:
     """Runs the stages; each loss of a learner is a new attempt, each absence of the store a wait."""
     while True:
         try:
-            _obey_first(run)
+            _apply_intents_first(run)
             _check_lost_owners(run)
             # Beside the stages a watch for wishes and limits.
-            await run_until_first_exit(_work(run), watch_wishes(run))
-            await run.condition(AWAY, None)
+            await run_until_first_exit(_work(run), watch_intents(run))
+            await run.condition(UNAVAILABLE, None)
             await _finish(run, "SUCCEEDED", None)
             return
         except LearnerLost as error:
             if not await _recover(run, error):
                 return
-        except PASSING as error:
-            await run.say_away(error)
+        except TRANSIENT_ERRORS as error:
+            await run.set_unavailable(error)
             await asyncio.sleep(STORE_RETRY_SECONDS)
         except JobPaused:
-            if await rest(run):
+            if await pause_job(run):
                 return
         except JobCancelled:
             await _cancel_gracefully(run)
@@ -133,14 +140,14 @@ async def _live(run: JobRun) -> None:
             return
 
 
-def _obey_first(run: JobRun) -> None:
+def _apply_intents_first(run: JobRun) -> None:
     """Raise what an intent asks for before any work begins: what kills one owner after the other must not keep a person
     from ending the job."""
     cancel = run.view.intents.cancel
     if run.session is None:
         if cancel is not None and cancel.now:
             raise CancelNow
-        run.obey()
+        run.raise_if_asked_to_stop()
 
 
 def _check_lost_owners(run: JobRun) -> None:
@@ -160,10 +167,10 @@ async def _work(run: JobRun) -> None:
 
 
 async def _run_stages(run: JobRun) -> None:
-    await run.patiently(run.collector.open)
-    run.obey()
+    await run.retry_while_unavailable(run.collector.open)
+    run.raise_if_asked_to_stop()
     if run.view.state in ("VALIDATING", "QUEUED", "PAUSING"):
-        await run.set_state("STARTING", f"owned by {run.around.name}")
+        await run.set_state("STARTING", f"owned by {run.context.name}")
     if run.plan.forked_from is not None and run.view.forked is None:
         await run.append(run.plan.forked_from)
     for stage in run.plan.stages:
@@ -224,7 +231,7 @@ async def _finish(run: JobRun, state: str, error: JobError | None) -> None:
             # The index last: a job that is in it is looked at again if we die here.
             await run.collector.close()
             fault_point("owner.after_clean")
-            await asyncio.to_thread(jobs.retire, run.around.store, run.plan.job)
+            await asyncio.to_thread(jobs.retire, run.context.store, run.plan.job)
             return
         except Unavailable as away:
             log.warning("waiting to end the job", job=run.plan.job, error=away.message)

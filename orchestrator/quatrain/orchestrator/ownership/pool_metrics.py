@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prometheus_client import Gauge
 
 from quatrain.errors import QuatrainError
-from quatrain.orchestrator.ownership.admission import Standing
+from quatrain.orchestrator.ownership.admission import AdmissionState
 from quatrain.orchestrator.ownership.scheduler import Scheduler
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import get_logger
@@ -36,18 +36,18 @@ class PoolMetrics:
 
     async def count(self) -> None:
         """Sets the gauges. What cannot be counted now is not told: an old number would look like a new one."""
-        around, pool = self.scheduler.around, self.scheduler.pool
-        standings = self.scheduler.standings()
-        _set(JOBS, pool, {each.name.lower(): standings[each] for each in Standing})
-        JOB_SLOTS.labels(pool).set(self.scheduler.places.job_slots)
+        context, pool = self.scheduler.context, self.scheduler.pool
+        admission_states = self.scheduler.admission_states()
+        _set(JOBS, pool, {each.name.lower(): admission_states[each] for each in AdmissionState})
+        JOB_SLOTS.labels(pool).set(self.scheduler.capacity.job_slots)
         try:
-            learners = await around.learners.standings()
+            learners = await context.learners.states()
             _set(LEARNERS, pool, {state: learners[state] for state in ("free", "busy", "silent")})
         except QuatrainError as error:
             log.info("learners not counted", error=error.message)
             LEARNERS.clear()
         try:
-            backlog = await around.queue.backlog(pool)
+            backlog = await context.queue.backlog(pool)
             _set(TASKS, pool, {"waiting": backlog.waiting, "leased": backlog.leased})
         except QuatrainError as error:
             log.info("tasks not counted", error=error.message)

@@ -19,10 +19,11 @@ from quatrain.backoff import Backoff
 from quatrain.concurrency import cancel_and_wait, finish_all
 from quatrain.errors import Corrupt, InvalidInput, NotFound, QuatrainError, Unavailable
 from quatrain.joblog import JobLog, jobs
-from quatrain.joblog.jobs import Mark
-from quatrain.orchestrator.job.run import AWAY, Surroundings
+from quatrain.joblog.jobs import IndexStamp
+from quatrain.orchestrator.job.context import OrchestratorContext
+from quatrain.orchestrator.job.run import UNAVAILABLE
 from quatrain.orchestrator.ownership import owner
-from quatrain.orchestrator.ownership.admission import SUSPECT_AFTER, Places, Standing, UnownedJob
+from quatrain.orchestrator.ownership.admission import SUSPECT_AFTER, AdmissionState, PoolCapacity, UnownedJob
 from quatrain.orchestrator.plan import Rank, read_plan
 from quatrain.orchestrator.rollout.large_results import results_prefix
 from quatrain.queue.names import check_name
@@ -32,11 +33,11 @@ from quatrain.telemetry.logging import get_logger
 log = get_logger("scheduler")
 
 BACKOFF = Backoff(first=2.0, longest=60.0)
-LOOKS_A_LEASE = 3
+POLLS_PER_LEASE = 3
 """A job is taken over after at least so many looks, each of which found no owner."""
-PLACES_SECONDS = 2.0
+CAPACITY_SECONDS = 2.0
 READS_AT_ONCE = 8
-LIVING = frozenset({Standing.HELD, Standing.LOST})
+LIVING = frozenset({AdmissionState.HELD, AdmissionState.LOST})
 
 
 @dataclass
@@ -70,12 +71,12 @@ class _OwnedJob:
 class Scheduler:
     """`run` works until `stop`. `lease`: how long a job must look lost on our own clock before it is taken over."""
 
-    around: Surroundings
+    context: OrchestratorContext
     lease: float
     poll: float
     pool: str = "default"
     max_jobs: int = 64
-    _places: Places = field(init=False)
+    _capacity: PoolCapacity = field(init=False)
     _unowned: dict[str, UnownedJob] = field(default_factory=dict)
     _left_alone: set[str] = field(default_factory=set)
     """Unfinished jobs that are not ours to own: of another pool, or with a name that is none."""
@@ -87,11 +88,11 @@ class Scheduler:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._places = Places(self.pool)
+        self._capacity = PoolCapacity(self.pool)
 
     async def run(self) -> None:
         """Looks for work about every `poll` seconds."""
-        counting = asyncio.create_task(self._count_places())
+        counting = asyncio.create_task(self._refresh_capacity())
         try:
             while not self._stopping.is_set() and not counting.done():
                 try:
@@ -117,48 +118,50 @@ class Scheduler:
         """What people should know of a job and its log does not say, by name: why it waits for its turn as of the last
         look, or why its owner here cannot write.
         """
-        said = {"queue": self._reasons.get(job, ""), AWAY: self.around.troubles.get(job, "")}
+        said = {"queue": self._reasons.get(job, ""), UNAVAILABLE: self.context.troubles.get(job, "")}
         return {name: text for name, text in said.items() if text}
 
-    def standings(self) -> Counter[Standing]:
+    def admission_states(self) -> Counter[AdmissionState]:
         """The unfinished jobs of the pool, ours among those that are held, as of the last look."""
-        return Counter(known.standing for known in self._unowned.values()) + Counter({Standing.HELD: len(self._owned)})
+        return Counter(known.admission_state for known in self._unowned.values()) + Counter(
+            {AdmissionState.HELD: len(self._owned)}
+        )
 
     @property
-    def places(self) -> Places:
+    def capacity(self) -> PoolCapacity:
         """How many jobs may run, as counted last."""
-        return self._places
+        return self._capacity
 
-    async def _count_places(self) -> None:
+    async def _refresh_capacity(self) -> None:
         """Keeps the number of places up to date. While generation is away its last word counts."""
         job_slots = 0
         known = True
         while True:
-            learners = await self.around.learners.count()
-            self._places = Places(self.pool, job_slots, learners)
+            learners = await self.context.learners.count()
+            self._capacity = PoolCapacity(self.pool, job_slots, learners)
             try:
-                job_slots = (await self.around.services.capabilities(PLACES_SECONDS)).job_slots
+                job_slots = (await self.context.services.capabilities(CAPACITY_SECONDS)).job_slots
                 known = True
             except QuatrainError as error:
                 if known:  # Said once, however long generation is away.
                     log.info("job slots not known", pool=self.pool, last=job_slots, error=error.message)
                 known = False
-            self._places = Places(self.pool, job_slots, learners)
-            await asyncio.sleep(PLACES_SECONDS)
+            self._capacity = PoolCapacity(self.pool, job_slots, learners)
+            await asyncio.sleep(CAPACITY_SECONDS)
 
     async def _look(self) -> None:
         for job in [name for name, owned in self._owned.items() if owned.task.done()]:
             self._report(job, self._owned.pop(job).task)
-        active = await asyncio.to_thread(jobs.list_active, self.around.store)
+        active = await asyncio.to_thread(jobs.list_active, self.context.store)
         self._left_alone.intersection_update(active)
         self._damaged = {job: pause for job, pause in self._damaged.items() if job in active}
         others = self._others(active)
-        await self._get_to_know(others, await self.around.queue.holders(list(others)))
+        await self._refresh_known(others, await self.context.queue.holders(list(others)))
         self._take_lost()
         await self._take_waiting()
         self._explain()
 
-    def _others(self, active: Mapping[str, Mark]) -> dict[str, Mark]:
+    def _others(self, active: Mapping[str, IndexStamp]) -> dict[str, IndexStamp]:
         """Unfinished jobs of the pool that are not owned here, and new ones of which the pool is not known."""
         for job in active.keys() - self._unowned.keys() - self._owned.keys() - self._left_alone:
             try:
@@ -166,37 +169,37 @@ class Scheduler:
             except InvalidInput as error:
                 log.error("job gets no owner", job=job, error=error.message)
                 self._left_alone.add(job)
-        return {job: mark for job, mark in active.items() if job not in self._owned and job not in self._left_alone}
+        return {job: stamp for job, stamp in active.items() if job not in self._owned and job not in self._left_alone}
 
-    async def _get_to_know(self, others: Mapping[str, Mark], holders: Mapping[str, str]) -> None:
+    async def _refresh_known(self, others: Mapping[str, IndexStamp], holders: Mapping[str, str]) -> None:
         """Brings what is known of jobs that are not owned here up to date: by their index entries and hints alone, but
         for the logs of those that are new, have just lost their owner or got a wish."""
         self._unowned = {job: known for job, known in self._unowned.items() if job in others}
         readings: list[Callable[[], Awaitable[None]]] = []
-        for job, mark in others.items():
+        for job, stamp in others.items():
             known = self._unowned.get(job)
             if known is None:
-                readings.append(partial(self._meet, job, mark, held=job in holders))
+                readings.append(partial(self._discover, job, stamp, held=job in holders))
             elif job in holders:
                 known.hold()
             elif known.log is None:
-                known.look(self.lease / LOOKS_A_LEASE)  # It may be lost, and a long log takes its time.
-                readings.append(partial(self._read, known, mark))
-            elif known.mark != mark:
-                readings.append(partial(self._read, known, mark))
+                known.look(self.lease / POLLS_PER_LEASE)  # It may be lost, and a long log takes its time.
+                readings.append(partial(self._read, known, stamp))
+            elif known.stamp != stamp:
+                readings.append(partial(self._read, known, stamp))
         # An index entry whose change got lost, or a hint that came and went unseen, is made up for in time.
         quiet = [known for known in self._unowned.values() if known.log is not None]
         if quiet and not readings:
             oldest = min(quiet, key=lambda known: known.read_at)
-            readings.append(partial(self._read, oldest, oldest.mark))
+            readings.append(partial(self._read, oldest, oldest.stamp))
         await finish_all(readings, READS_AT_ONCE)
 
-    async def _meet(self, job: str, mark: Mark, *, held: bool) -> None:
+    async def _discover(self, job: str, stamp: IndexStamp, *, held: bool) -> None:
         """Gets to know a new job. A damaged one must not keep the others from their owners."""
         if job in self._damaged and time.monotonic() < self._damaged[job].not_before:
             return
         try:
-            plan = read_plan(job, await asyncio.to_thread(jobs.read_spec, self.around.store, job))
+            plan = read_plan(job, await asyncio.to_thread(jobs.read_spec, self.context.store, job))
         except NotFound:
             return  # The index entry is made before spec.json: the job is being created, or never was.
         except (Corrupt, InvalidInput) as error:
@@ -206,14 +209,14 @@ class Scheduler:
             log.info("job is left to others", job=job, pool=plan.spec.pool)
             self._left_alone.add(job)
             return
-        known = self._unowned[job] = UnownedJob(plan, mark)
+        known = self._unowned[job] = UnownedJob(plan, stamp)
         if not held:
-            await self._read(known, mark)
+            await self._read(known, stamp)
 
-    async def _read(self, known: UnownedJob, mark: Mark) -> None:
+    async def _read(self, known: UnownedJob, stamp: IndexStamp) -> None:
         """Reads the log of a job that nobody holds and that has this index entry, and forgets the job if there is
         nothing to do for it any more."""
-        job, job_log = known.plan.job, known.log or JobLog(self.around.store, known.plan.job)
+        job, job_log = known.plan.job, known.log or JobLog(self.context.store, known.plan.job)
         try:
             await asyncio.to_thread(job_log.refresh)
         except Corrupt as error:
@@ -221,12 +224,12 @@ class Scheduler:
             del self._unowned[job]
             return
         self._damaged.pop(job, None)
-        known.log, known.mark, known.read_at = job_log, mark, time.monotonic()
+        known.log, known.stamp, known.read_at = job_log, stamp, time.monotonic()
         if job_log.view.finished:  # Its owner died between the terminal event and what follows here.
-            await self.around.learners.free(job)
-            await self.around.queue.close_job(job)
-            await asyncio.to_thread(delete_prefix, self.around.store, results_prefix(job))
-            await asyncio.to_thread(jobs.retire, self.around.store, job)
+            await self.context.learners.free(job)
+            await self.context.queue.close_job(job)
+            await asyncio.to_thread(delete_prefix, self.context.store, results_prefix(job))
+            await asyncio.to_thread(jobs.retire, self.context.store, job)
             del self._unowned[job]
 
     def _give_up(self, job: str, error: QuatrainError) -> None:
@@ -236,51 +239,53 @@ class Scheduler:
     def _take_lost(self) -> None:
         """Takes jobs that need no further place: begun ones that have looked lost for the lease time, and those that
         only have to be ended."""
-        for known in self._in_order(Standing.LOST, Standing.UNWANTED):
+        for known in self._in_order(AdmissionState.LOST, AdmissionState.UNWANTED):
             if self._may_own(known) and (
-                known.standing is Standing.UNWANTED
-                or known.look(self.lease / LOOKS_A_LEASE) >= self.lease * known.leases
+                known.admission_state is AdmissionState.UNWANTED
+                or known.look(self.lease / POLLS_PER_LEASE) >= self.lease * known.leases
             ):
                 self._own(known)
 
     async def _take_waiting(self) -> None:
         """Fills free places from the head of the line: half of them at a look, so that other orchestrators get some."""
-        line, reserved = self._in_order(Standing.WAITING), list[UnownedJob]()
-        share = -(-(self._places.count - self._taken()) // 2)
+        line, reserved = self._in_order(AdmissionState.WAITING), list[UnownedJob]()
+        share = -(-(self._capacity.count - self._taken()) // 2)
         started = time.monotonic()
         for known in line:
             if len(reserved) >= min(share, self.max_jobs - len(self._owned)):
                 break
-            await self._read(known, known.mark)
-            if known.standing is not Standing.WAITING or not self._may_own(known):
+            await self._read(known, known.stamp)
+            if known.admission_state is not AdmissionState.WAITING or not self._may_own(known):
                 continue
-            if await self.around.queue.hold(known.plan.job, self.around.name, owner.HOLD_TTL_SECONDS):
+            if await self.context.queue.hold(known.plan.job, self.context.name, owner.HOLD_TTL_SECONDS):
                 reserved.append(known)
             else:
                 known.hold()
         if not reserved:
             return
-        surplus = max(0, await self._count_again() - self._places.count)
+        surplus = max(0, await self._count_again() - self._capacity.count)
         late = time.monotonic() - started > owner.HOLD_TTL_SECONDS / 2
         kept = [] if late else reserved[: max(0, len(reserved) - surplus)]
         for known in kept:
             self._own(known)
         for known in reserved[len(kept) :]:
-            await self.around.queue.release(known.plan.job, self.around.name)
+            await self.context.queue.release(known.plan.job, self.context.name)
 
     async def _count_again(self) -> int:
         """Places taken now, our reservations among them."""
-        others = self._others(await asyncio.to_thread(jobs.list_active, self.around.store))
-        holders = await self.around.queue.holders(list(others))
+        others = self._others(await asyncio.to_thread(jobs.list_active, self.context.store))
+        holders = await self.context.queue.holders(list(others))
         return len(self._owned.keys() | holders.keys() | {each.plan.job for each in self._in_order(*LIVING)})
 
     def _taken(self) -> int:
         """Places taken as of the last look."""
         return len(self._owned) + len(self._in_order(*LIVING))
 
-    def _in_order(self, *standings: Standing) -> list[UnownedJob]:
+    def _in_order(self, *admission_states: AdmissionState) -> list[UnownedJob]:
         """Jobs of these standings, first in line first."""
-        return sorted((known for known in self._unowned.values() if known.standing in standings), key=_rank)
+        return sorted(
+            (known for known in self._unowned.values() if known.admission_state in admission_states), key=_rank
+        )
 
     def _may_own(self, known: UnownedJob) -> bool:
         """Whether this process may begin to own a job: it did not crash here lately, and there are not too many.
@@ -298,14 +303,14 @@ class Scheduler:
         job = known.plan.job
         assert known.log is not None, "its standing comes from its log"
         del self._unowned[job]
-        work = owner.own(known.plan, self.around, known.log)
+        work = owner.own(known.plan, self.context, known.log)
         self._owned[job] = _OwnedJob(asyncio.create_task(work, name=f"own {job}"), known.log, known.suspect)
 
     def _explain(self) -> None:
         """Keeps why each waiting job waits."""
         taken = self._taken()
-        line = self._in_order(Standing.WAITING)
-        self._reasons = {known.plan.job: self._places.reason(taken, before) for before, known in enumerate(line)}
+        line = self._in_order(AdmissionState.WAITING)
+        self._reasons = {known.plan.job: self._capacity.reason(taken, before) for before, known in enumerate(line)}
 
     def _report(self, job: str, task: asyncio.Task[None]) -> None:
         """A job's task must not end by an error: what it did not handle is a bug, and another owner may do better."""

@@ -10,10 +10,9 @@ import grpc
 
 from quatrain.concurrency import cancel_and_wait
 from quatrain.errors import (
-    DeadlineExpired,
+    TRANSIENT_ERRORS,
     InvalidInput,
     OutOfMemory,
-    Overloaded,
     QuatrainError,
     RunFailed,
     Unavailable,
@@ -39,7 +38,7 @@ learner's own reads of the store, each of which ends when nothing more comes."""
 LOGPROBS_TIMEOUT_SECONDS = 120.0
 LOST_AFTER_SECONDS = 30.0
 SIGN_OF_LIFE_SECONDS = 5.0
-LIFE_LOOK_SECONDS = 1.0
+LIFE_POLL_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -236,7 +235,7 @@ class LearnerSession:
         self._heard = time.monotonic()
         task = asyncio.create_task(call)
         try:
-            while not (await asyncio.wait({task}, timeout=LIFE_LOOK_SECONDS))[0]:
+            while not (await asyncio.wait({task}, timeout=LIFE_POLL_SECONDS))[0]:
                 if time.monotonic() - self._heard > LOST_AFTER_SECONDS:
                     raise Unavailable(
                         f"learner at {self.address}: no sign of life for {LOST_AFTER_SECONDS:g} s; it hangs or is cut "
@@ -265,7 +264,7 @@ class LearnerSession:
             raise self._loss(doing, error) from error
         except (RunFailed, InvalidInput):
             raise
-        except (Unavailable, Overloaded, DeadlineExpired) as error:
+        except TRANSIENT_ERRORS as error:
             if await self._is_ours():
                 raise
             raise self._loss(doing, error) from error

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from quatrain.errors import DeadlineExpired, LearnerBusy, Overloaded, QuatrainError, Unavailable
+from quatrain.errors import TRANSIENT_ERRORS, LearnerBusy, QuatrainError, Unavailable
 from quatrain.orchestrator.peers.learner_session import (
     LEARNER_SERVICE,
     STATUS_TIMEOUT_SECONDS,
@@ -45,7 +45,7 @@ class LearnerPool:
             log.info("learners not counted", last=self._count, error=error.message)
         return self._count
 
-    async def standings(self) -> Counter[str]:
+    async def states(self) -> Counter[str]:
         """How many learners are `free`, `busy` with a job, and `silent`. Raises Unavailable when nobody can tell."""
         found = await self._statuses()
         return Counter(
@@ -75,7 +75,7 @@ class LearnerPool:
             self._opening.add(address)
             try:
                 return await _open_at(address, call, self._tls)
-            except (LearnerBusy, Unavailable, Overloaded, DeadlineExpired) as error:
+            except (LearnerBusy, *TRANSIENT_ERRORS) as error:
                 log.info("learner not taken", address=address, error=error.message)
                 refusal = error.message
             finally:

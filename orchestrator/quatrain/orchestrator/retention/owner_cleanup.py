@@ -25,12 +25,12 @@ async def release_needless(run: JobRun) -> None:
         release = next_release(view, run.plan.spec)
         if release is None:
             return None
-        return Event(release, run.around.name, epoch=run.epoch, attempt=view.attempt)
+        return Event(release, run.context.name, epoch=run.epoch, attempt=view.attempt)
 
     released = False
     try:
         while True:
-            async with run.pen:
+            async with run.append_lock:
                 event = await uncancellable(asyncio.to_thread(run.log.append_decided, decide))
             if event is None:
                 break
@@ -44,11 +44,11 @@ async def release_needless(run: JobRun) -> None:
 
 async def keep_clean(run: JobRun) -> None:
     """Deletes what the log has given up: once at the beginning for the owners before us, then after each release."""
-    job, store = run.plan.job, run.around.store
+    job, store = run.plan.job, run.context.store
     while True:
         run.released.clear()
         try:
-            async with run.pen:  # Nobody folds meanwhile.
+            async with run.append_lock:  # Nobody folds meanwhile.
                 found = marks(run.view, run.plan)
             await sweep_beside(store, found)
         except Unavailable as error:

@@ -33,7 +33,7 @@ READ_COUNT = 64
 """Entries read at a time. Each may hold 64 KiB, and nothing else happens in the event loop while they are parsed."""
 READ_BLOCK_SECONDS = 0.5
 SENTINEL_SECONDS = 1.0
-LOSS_LOOK_SECONDS = 5.0
+LOSS_POLL_SECONDS = 5.0
 QUEUE_RETRY_SECONDS = 1.0
 OBJECTS_AT_ONCE = 8
 
@@ -48,19 +48,19 @@ class Collector:
         self._pool = plan.spec.pool
         self._store = store
         self._pending: dict[tuple[Purpose, int], PendingBatch] = {}
-        self._loose: dict[tuple[Purpose, int], list[tuple[str, Result, bytes]]] = {}
+        self._unclaimed: dict[tuple[Purpose, int], list[tuple[str, Result, bytes]]] = {}
         self._forgotten: dict[Purpose, int] = {}
         """The highest step of each purpose that is sealed for good."""
         self._after = "0"
         self._sentinel = ""
-        self._drained = asyncio.Event()
+        self._caught_up = asyncio.Event()
         self._closed = False
         self.away = ""
         """Why nothing can be read now: what the queue or the store said last; empty when all is well."""
-        self._door = asyncio.Lock()
+        self._open_lock = asyncio.Lock()
         self._sending = asyncio.Lock()
         """Who expects a batch and the reading loop both send what is unsent: without it tasks would go twice."""
-        self._rubbish: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._deletions: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         """Deletions of objects: they must not keep the job waiting."""
 
     async def run(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
@@ -68,20 +68,20 @@ class Collector:
 
         It is called before the job is opened again: one that has ended elsewhere must stay closed.
         """
-        await run_until_first_exit(self._read_all(check_ownership), self._delete_rubbish())
+        await run_until_first_exit(self._read_all(check_ownership), self._delete_objects())
 
     async def open(self) -> None:
         """Tells the workers that results are wanted. Raises Unavailable."""
-        async with self._door:
+        async with self._open_lock:
             await self._queue.open_job(self._plan.job)
             self._closed = False
 
     async def close(self) -> None:
         """Nothing is expected any more: forgets all batches, in the queue and in the store, too. Raises Unavailable."""
-        async with self._door:
+        async with self._open_lock:
             self._closed = True
             self._pending.clear()
-            self._loose.clear()
+            self._unclaimed.clear()
             self._after = "0"
             await self._queue.close_job(self._plan.job)
         await asyncio.to_thread(delete_prefix, self._store, results_prefix(self._plan.job))
@@ -95,10 +95,10 @@ class Collector:
                     checked = time.monotonic()
                 for pending in list(self._pending.values()):
                     await self._send(pending)
-                await self._read(READ_BLOCK_SECONDS if self._drained.is_set() else 0.0)
+                await self._read(READ_BLOCK_SECONDS if self._caught_up.is_set() else 0.0)
                 for pending in list(self._pending.values()):
                     await self._read_objects(pending)
-                if time.monotonic() - looked > LOSS_LOOK_SECONDS:
+                if time.monotonic() - looked > LOSS_POLL_SECONDS:
                     await self._look_for_losses()
                     looked = time.monotonic()
                 self._look_for_stalls()
@@ -110,12 +110,12 @@ class Collector:
 
     async def expect(self, batch: ExpectedBatch) -> None:
         """Enqueues what is missing of a batch; a batch that is expected already is left alone."""
-        await self._drained.wait()
+        await self._caught_up.wait()
         if batch.key in self._pending:
             return
         pending = await asyncio.to_thread(PendingBatch.of, batch, self._plan.spec.ppo.chunk_size)
         self._pending[batch.key] = pending
-        for entry, result, data in self._loose.pop(batch.key, []):
+        for entry, result, data in self._unclaimed.pop(batch.key, []):
             pending.take(entry, result, data)
         pending.unsent = pending.missing_chunks()
         try:
@@ -143,14 +143,14 @@ class Collector:
         pending = self._pending.pop((purpose, step), None)
         entries = pending.entries if pending is not None else []
         with_objects = {step} if pending is not None and pending.has_objects else set()
-        for key in [key for key in self._loose if key[0] == purpose and key[1] <= step]:
-            for entry, result, _ in self._loose.pop(key):
+        for key in [key for key in self._unclaimed if key[0] == purpose and key[1] <= step]:
+            for entry, result, _ in self._unclaimed.pop(key):
                 entries.append(entry)
                 if isinstance(result, Stored):
                     with_objects.add(key[1])
         for each in with_objects:  # All of the batch: also what no entry names, because its worker was too late.
             prefix = batch_prefix(self._plan.job, purpose, each)
-            self._rubbish.put_nowait(partial(delete_prefix, self._store, prefix))
+            self._deletions.put_nowait(partial(delete_prefix, self._store, prefix))
         if not entries:
             return
         try:
@@ -163,7 +163,7 @@ class Collector:
 
         A job may be closed though nothing was wiped: a restarted queue need not know what it was last told.
         """
-        async with self._door:
+        async with self._open_lock:
             sentinel = await self._queue.sentinel()
             if self._closed or (sentinel == self._sentinel and await self._queue.is_open(self._plan.job)):
                 return
@@ -219,13 +219,13 @@ class Collector:
             elif place.step <= self._forgotten.get(place.purpose, -1):
                 done.append(entry)
                 if isinstance(result, Stored):
-                    self._rubbish.put_nowait(partial(delete_object, self._store, self._plan.job, result.object.key))
+                    self._deletions.put_nowait(partial(delete_object, self._store, self._plan.job, result.object.key))
             else:  # Not ours to delete: a newer owner may be ahead of us, and not have told us yet.
-                self._loose.setdefault(place.batch, []).append((entry, result, payload))
+                self._unclaimed.setdefault(place.batch, []).append((entry, result, payload))
         if done:
             await self._queue.delete_results(self._plan.job, done)
         if not entries:
-            self._drained.set()
+            self._caught_up.set()
         return bool(entries)
 
     async def _read_objects(self, pending: PendingBatch) -> None:
@@ -248,9 +248,9 @@ class Collector:
             log.warning("a result is lost", job=place.job, step=place.step, chunk=place.chunk, error=error.message)
             return None
 
-    async def _delete_rubbish(self) -> None:
+    async def _delete_objects(self) -> None:
         while True:
-            delete = await self._rubbish.get()
+            delete = await self._deletions.get()
             try:
                 await asyncio.to_thread(delete)
             except (Unavailable, Corrupt, InvalidInput) as error:

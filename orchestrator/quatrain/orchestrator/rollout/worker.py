@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from quatrain.concurrency import cancel_and_wait, gather_or_cancel
 from quatrain.data.tables import PromptTable, read_prompts
-from quatrain.errors import Corrupt, DeadlineExpired, Overloaded, QuatrainError, Unavailable
+from quatrain.errors import TRANSIENT_ERRORS, Corrupt, QuatrainError, Unavailable
 from quatrain.faults import fault_point
 from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.rollout.large_results import (
@@ -27,9 +27,6 @@ from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("rollout")
-
-PASSING = (Unavailable, Overloaded, DeadlineExpired)
-"""Errors that say nothing about the task: it is tried again for as long as its deadline allows."""
 
 MAX_REFUSALS = 2
 """Tries after which any other error is the task's result; the owner decides what that means for the job."""
@@ -164,7 +161,7 @@ class RolloutWorker:
             try:
                 prompts = await self._prompt_table(task.prompts)
                 return await run_task(task, prompts, self._services, worker, deadline)
-            except PASSING as error:
+            except TRANSIENT_ERRORS as error:
                 if time.monotonic() > deadline or self._stopping.is_set():
                     log.warning("task left for another worker", job=task.job, step=task.step, error=error.message)
                     return None

@@ -14,7 +14,7 @@ REPEATS = 3
 SCORE_TIMEOUT_SECONDS = 300.0
 
 
-async def odd_answers(
+async def degenerate_answers(
     run: JobRun, section: RewardSection, rollouts: Sequence[Rollout], median: float
 ) -> dict[str, float | None]:
     """Median score of empty and of repeated answers minus the SFT model's median, under a raw reward section.
@@ -53,6 +53,6 @@ def _sample(table: PromptTable, rollout: Rollout, completion_ids: Sequence[int])
 
 async def _median(run: JobRun, section: RewardSection, samples: list[ScoreSample]) -> float | None:
     call = ScoreCall(run.plan.job, samples, section.to_text(), run.plan.pinned.model)
-    said = await run.patiently(lambda: run.around.services.score(call, SCORE_TIMEOUT_SECONDS))
+    said = await run.retry_while_unavailable(lambda: run.context.services.score(call, SCORE_TIMEOUT_SECONDS))
     scores = [each.score for each in said.samples if each.score is not None]
     return statistics.median(scores) if scores else None

@@ -8,7 +8,7 @@ from quatrain.batches import BatchRow, read_batch
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import Evaluated, Payload
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.await_rollouts import await_rollouts
 from quatrain.orchestrator.job.run import JobRun
 from quatrain.orchestrator.job.sealing import seal
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch, eval_samples, scoring, trainer_state
@@ -42,7 +42,7 @@ async def evaluate(run: JobRun, step: int, reward: RewardSection) -> None:
         reference=None,
         trainer_state=trainer_state(plan, step),
     )
-    made = await run.unless_stopped(collected(run, batch))
+    made = await run.unless_stopped(await_rollouts(run, batch))
 
     async def describe(rows: Sequence[BatchRow], ref: ObjectRef) -> Payload:
         first = await _first_rows(run) if run.view.evaluations else rows
@@ -57,7 +57,7 @@ async def evaluate(run: JobRun, step: int, reward: RewardSection) -> None:
 
 async def _first_rows(run: JobRun) -> list[BatchRow]:
     first = run.view.evaluations[min(run.view.evaluations)].batch
-    data = await run.patiently(lambda: asyncio.to_thread(read_object, run.around.store, first.key, first.sha256))
+    data = await run.retry_in_thread(read_object, run.context.store, first.key, first.sha256)
     return await asyncio.to_thread(read_batch, data)
 
 

@@ -110,14 +110,18 @@ async def _sample(run: JobRun, version: int) -> Probe:
         sampling=sampling_params(plan),
         dtype=plan.dtype,
     )
-    services = run.around.services
-    return Probe(policy, prompts, await run.patiently(lambda: services.generate(call, PROBE_TIMEOUT_SECONDS)))
+    services = run.context.services
+    return Probe(
+        policy, prompts, await run.retry_while_unavailable(lambda: services.generate(call, PROBE_TIMEOUT_SECONDS))
+    )
 
 
 async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.ndarray:
     """Logprobs of the probe under the policy in training."""
     temperature, completions = run.plan.spec.ppo.generation.temperature, probe.generated.completions
-    return np.concatenate(await run.patiently(lambda: session.logprobs(probe.prompts, completions, temperature)))
+    return np.concatenate(
+        await run.retry_while_unavailable(lambda: session.logprobs(probe.prompts, completions, temperature))
+    )
 
 
 async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
@@ -131,8 +135,8 @@ async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
         temperature=run.plan.spec.ppo.generation.temperature,
         dtype=run.plan.dtype,
     )
-    services = run.around.services
-    answer = await run.patiently(lambda: services.reference_logprobs(call, PROBE_TIMEOUT_SECONDS))
+    services = run.context.services
+    answer = await run.retry_while_unavailable(lambda: services.reference_logprobs(call, PROBE_TIMEOUT_SECONDS))
     return np.concatenate(answer.rows)
 
 

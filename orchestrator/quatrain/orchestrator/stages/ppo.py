@@ -8,7 +8,7 @@ from quatrain.batches import BatchRow
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import BatchSealed, Metrics, Payload, PolicyPublished, StageReport, StepCompleted
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.await_rollouts import await_rollouts
 from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.job.sealing import seal
@@ -39,7 +39,9 @@ async def run_ppo(run: JobRun) -> None:
     plan = run.plan
     await begin_stage(run, PPO)
     await _first_policy(run)
-    capabilities = await run.unless_stopped(run.patiently(lambda: run.around.services.capabilities(30.0)))
+    capabilities = await run.unless_stopped(
+        run.retry_while_unavailable(lambda: run.context.services.capabilities(30.0))
+    )
     run.exact_logprobs = capabilities.exact_logprobs
     reward = await working_reward(run)
     session = await open_learner(run, value_opening(run, reward))
@@ -52,7 +54,7 @@ async def run_ppo(run: JobRun) -> None:
         # The one before the first step, or one that was lost between its step's checkpoint and its own end.
         await evaluate(run, session.step, reward)
     for step in range(session.step + 1, plan.spec.ppo.steps + 1):
-        run.obey()
+        run.raise_if_asked_to_stop()
         await stage.run_step(step)
         if evaluation_due(run, step):
             await evaluate(run, step, reward)
@@ -71,7 +73,7 @@ async def _forked_policy(run: JobRun, session: LearnerSession) -> None:
     step = session.step
     if run.plan.forked_from is not None and step == run.plan.first_version and step not in run.view.policies:
         publishing = Phase(run, f"publishing policy version {step}")
-        policy = await publishing.during(run.patiently(lambda: session.publish(step)))
+        policy = await publishing.during(run.retry_while_unavailable(lambda: session.publish(step)))
         await run.append(PolicyPublished(stage=PPO.name, step=step, model=policy))
 
 
@@ -99,12 +101,12 @@ class PpoStage:
         fault_point("owner.after_seal")
         with clock.phase("train"):
             training = Phase(run, f"training step {step}", every_step=True)
-            result = await training.during(run.patiently(lambda: self._session.train(step, sealed.batch)))
+            result = await training.during(run.retry_while_unavailable(lambda: self._session.train(step, sealed.batch)))
         fault_point("owner.after_train")
         if not completed:
             with clock.phase("publish"):
                 publishing = Phase(run, f"publishing policy version {step}")
-                policy = await publishing.during(run.patiently(lambda: self._session.publish(step)))
+                policy = await publishing.during(run.retry_while_unavailable(lambda: self._session.publish(step)))
             fault_point("owner.after_publish")
             metrics = result.metrics | sums
             clock.add("train_compute", result.compute_seconds)
@@ -190,7 +192,7 @@ class PpoStage:
         run = self._run
         batch = self._expected[step]
         with clock.phase("collect"):
-            made = await run.unless_stopped(collected(run, batch))
+            made = await run.unless_stopped(await_rollouts(run, batch))
         fault_point("owner.after_collect")
         metrics = await asyncio.to_thread(collected_metrics, made)
 

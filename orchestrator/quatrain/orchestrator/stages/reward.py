@@ -10,13 +10,13 @@ from quatrain.errors import RunFailed
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import OffsetMeasured, StageReport
 from quatrain.jobspec.reward_section import ModelSource, RewardSection
-from quatrain.orchestrator.job.await_rollouts import collected
+from quatrain.orchestrator.job.await_rollouts import await_rollouts
 from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import JobFailed, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession
 from quatrain.orchestrator.rollout.samples import Made, Rollout
 from quatrain.orchestrator.rollout.sampling import ExpectedBatch, offset_samples, scoring, trainer_state
-from quatrain.orchestrator.stages.degenerate_answers import PROBED, odd_answers
+from quatrain.orchestrator.stages.degenerate_answers import PROBED, degenerate_answers
 from quatrain.orchestrator.stages.model_card import card_files
 from quatrain.orchestrator.stages.training import Opening, begin_stage, export, open_learner, train_rows
 from quatrain.stages import REWARD
@@ -55,18 +55,18 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
     if run.view.offset is not None:
         return run.view.offset.offset
     publishing = Phase(run, "publishing the reward model")
-    model = await publishing.during(run.patiently(lambda: session.publish(session.step)))
+    model = await publishing.during(run.retry_while_unavailable(lambda: session.publish(session.step)))
     source = ModelSource(uri=model.uri, digest=model.digest, offset=0.0, dtype=run.plan.dtype)
     section = RewardSection(models=(source,))
     measured = await measure_offset(run, section)
-    report = await odd_answers(run, section, measured.rollouts, measured.median)
+    report = await degenerate_answers(run, section, measured.rollouts, measured.median)
     fault_point("owner.after_offset")
     await run.append(OffsetMeasured(offset=measured.offset, samples=measured.samples, report=report))
     return measured.offset
 
 
 @dataclass(frozen=True)
-class Measured:
+class OffsetMeasurement:
     """Samples of the SFT model, and what the scores of those say that have one."""
 
     rollouts: list[Rollout]
@@ -78,7 +78,7 @@ class Measured:
     median: float
 
 
-async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
+async def measure_offset(run: JobRun, section: RewardSection) -> OffsetMeasurement:
     """Scores of the SFT model's completions under a raw reward section. Raises RunFailed when there is none."""
     plan = run.plan
     batch = ExpectedBatch(
@@ -92,14 +92,14 @@ async def measure_offset(run: JobRun, section: RewardSection) -> Measured:
         reference=None,
         trainer_state=trainer_state(plan, 0),
     )
-    made = await run.unless_stopped(collected(run, batch))
+    made = await run.unless_stopped(await_rollouts(run, batch))
     await run.collector.forget("offset", 0)
     return await asyncio.to_thread(_measured, made)
 
 
-def _measured(made: Sequence[Made]) -> Measured:
+def _measured(made: Sequence[Made]) -> OffsetMeasurement:
     rollouts = [each.rollout for each in made[:PROBED]]
     scores = [said.score for each in made for said in each.rollout.scores if said.score is not None]
     if not scores:
         raise RunFailed("no completion of the SFT model could be scored: look at the reward's log")
-    return Measured(rollouts, len(scores), statistics.fmean(scores), statistics.median(scores))
+    return OffsetMeasurement(rollouts, len(scores), statistics.fmean(scores), statistics.median(scores))

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from quatrain.digests import canonical_json
-from quatrain.errors import LearnerBusy, Unavailable
+from quatrain.errors import TRANSIENT_ERRORS, LearnerBusy, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog.payloads import (
     CheckpointCommitted,
@@ -19,7 +19,7 @@ from quatrain.joblog.payloads import (
 )
 from quatrain.joblog.view import Checkpoint
 from quatrain.orchestrator.job.phase import Phase
-from quatrain.orchestrator.job.run import AWAY, PASSING, JobRun
+from quatrain.orchestrator.job.run import UNAVAILABLE, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession, OpenCall, TrainedStep
 from quatrain.orchestrator.retention.owner_cleanup import release_needless
 from quatrain.refs import ModelRef, TableRef
@@ -61,7 +61,7 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
     run.session = await run.unless_stopped(_wait_for_learner(run, _open_call(run, opening, checkpoint)))
     run.learner_left = False
     fault_point("owner.after_open")
-    for condition in ("learner", AWAY):
+    for condition in ("learner", UNAVAILABLE):
         await run.condition(condition, None)
     log.info("learner opened", job=run.plan.job, stage=opening.stage.name, address=run.session.address, step=from_step)
     await run.set_state("RUNNING")
@@ -74,15 +74,15 @@ async def _wait_for_learner(run: JobRun, call: OpenCall) -> LearnerSession:
         while True:
             try:
                 loading = Phase(run, f"loading the models of {call.stage}")
-                return await loading.during(run.around.learners.open(call, run.plan.rank))
-            except (LearnerBusy, *PASSING) as error:
+                return await loading.during(run.context.learners.open(call, run.plan.rank))
+            except (LearnerBusy, *TRANSIENT_ERRORS) as error:
                 await run.set_state("QUEUED", error.message)
                 await run.condition("learner", error.message)
             await asyncio.sleep(LEARNER_WAIT_SECONDS)
             with contextlib.suppress(Unavailable):
                 await run.refresh()
     finally:
-        run.around.learners.leave(run.plan.job)
+        run.context.learners.leave(run.plan.job)
 
 
 def _open_call(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> OpenCall:
@@ -112,7 +112,7 @@ async def save_checkpoint(run: JobRun, session: LearnerSession, stage: Stage, st
     """Saves all state and commits it by an event. Returns the seconds that it took."""
     started = time.monotonic()
     manifest = await Phase(run, f"saving the checkpoint of step {step}").during(
-        run.patiently(lambda: session.save(step))
+        run.retry_while_unavailable(lambda: session.save(step))
     )
     fault_point("owner.after_save")
     await run.append(
@@ -137,7 +137,7 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metr
     Returns the metrics of the last step as the log has them, whichever attempt trained it.
     """
     for step in range(session.step + 1, run.plan.total_steps(stage) + 1):
-        run.obey()
+        run.raise_if_asked_to_stop()
         started = time.monotonic()
         result = await _train(run, session, step)
         metrics = dict(result.metrics)
@@ -160,7 +160,7 @@ async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metr
 
 async def _train(run: JobRun, session: LearnerSession, step: int) -> TrainedStep:
     phase = Phase(run, f"training step {step}", every_step=True)
-    return await phase.during(run.patiently(lambda: session.train(step, None)))
+    return await phase.during(run.retry_while_unavailable(lambda: session.train(step, None)))
 
 
 async def export(
@@ -168,7 +168,7 @@ async def export(
 ) -> None:
     """Writes the finished model and ends the stage."""
     phase = Phase(run, f"exporting the model of {stage}")
-    exported = await phase.during(run.patiently(lambda: session.export(extra_files)))
+    exported = await phase.during(run.retry_while_unavailable(lambda: session.export(extra_files)))
     fault_point("owner.after_export")
     model, weights = exported.model, exported.weights_sha256
     await run.append(StageCompleted(stage=stage.name, model=model, weights_sha256=weights, report=report))

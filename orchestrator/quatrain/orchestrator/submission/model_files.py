@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from quatrain.errors import InvalidInput
 
-MOST_FILES = 2000
+MAX_FILES = 2000
 
 
 def check_apart(paths: Sequence[PurePosixPath]) -> None:

@@ -6,7 +6,12 @@ import re
 from typing import Literal
 
 from quatrain.data.tables import PromptTable
-from quatrain.errors import DeadlineExpired, FieldViolation, InvalidSpec, Overloaded, QuatrainError, Unavailable
+from quatrain.errors import (
+    TRANSIENT_ERRORS,
+    FieldViolation,
+    InvalidSpec,
+    QuatrainError,
+)
 from quatrain.jobspec import RewardFunctionSpec, RewardSpec
 from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection
 from quatrain.orchestrator.peers.service_clients import ScoreCall, ScoreSample, ServiceClients
@@ -90,7 +95,7 @@ async def try_reward(
     )
     try:
         scores = await services.score(call, timeout)
-    except (Unavailable, Overloaded, DeadlineExpired):
+    except TRANSIENT_ERRORS:
         raise  # It says nothing about the spec.
     except QuatrainError as error:
         raise _refusal(error.message, field, error.code_reason) from error

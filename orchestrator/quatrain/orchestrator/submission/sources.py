@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from quatrain.config import SourcesConfig, StorageConfig
 from quatrain.errors import Corrupt, InvalidData, InvalidInput, NotFound, Unavailable
-from quatrain.orchestrator.submission.model_files import MOST_FILES, check_apart
+from quatrain.orchestrator.submission.model_files import MAX_FILES, check_apart
 from quatrain.storage import ObjectStat
 from quatrain.storage.files import write_file
 from quatrain.storage.keys import check_key
@@ -79,7 +79,7 @@ class Sources:
         with tempfile.TemporaryDirectory(prefix="source-", dir=self._scratch) as temporary:
             folder = Path(temporary)
             with _reading(place):
-                found = place.store.list(f"{place.key}/", limit=MOST_FILES + 1)
+                found = place.store.list(f"{place.key}/", limit=MAX_FILES + 1)
             files = choose_files(uri, f"{place.key}/", found)
             self._check_size(uri, sum(files.values()), "max_model_bytes")
             with _reading(place):
@@ -152,8 +152,8 @@ def choose_files(uri: str, prefix: str, found: Sequence[ObjectStat]) -> dict[str
     """
     if not found:
         raise NotFound(f"{uri}: nothing lies under it; name the folder that holds config.json")
-    if len(found) > MOST_FILES:
-        raise InvalidData(f"{uri} has more than {MOST_FILES} files: name one model's folder")
+    if len(found) > MAX_FILES:
+        raise InvalidData(f"{uri} has more than {MAX_FILES} files: name one model's folder")
     names: dict[str, int] = {}
     for stat in found:
         if not stat.key.endswith("/"):  # consoles make such empty objects to show a folder
