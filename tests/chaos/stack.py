@@ -25,7 +25,7 @@ from tests.chaos.weather import Weather
 from quatrain.local.layout import StackLayout
 from quatrain.local.ports import free_port
 from quatrain.local.redis_server import redis_command
-from quatrain.rpc.targets import write_targets_file
+from quatrain.rpc.client.targets import write_targets_file
 
 SOURCES = ("", "lib", "services", "orchestrator", "tests/chaos/clock")
 """Where the processes import from: this checkout, whichever one is installed, and a clock that can be set."""

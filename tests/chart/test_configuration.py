@@ -12,8 +12,8 @@ from tests.chart.rendering import ROOT, SERVICES, Object, Pod, Rendered, render
 from quatrain.config import LoadedConfig, load_config
 from quatrain.errors import InvalidInput
 from quatrain.learner.group.place import place_of
-from quatrain.rpc.resolving import Resolver
-from quatrain.rpc.security import check_exposure
+from quatrain.rpc.client.resolving import Resolver
+from quatrain.rpc.server.security import check_exposure
 
 everywhere = pytest.mark.parametrize("name", ALL)
 # What LeaderWorkerSet puts before the variables of the second pod of a group.

@@ -10,7 +10,7 @@ from tests.chart.rendering import Rendered, render
 from tests.chart.test_network import policies_of
 
 from quatrain.rpc.certificates import CertificateFiles, Certificates
-from quatrain.rpc.tokens import hash_of, parse_tokens
+from quatrain.rpc.server.tokens import hash_of, parse_tokens
 
 
 @pytest.mark.parametrize("switch", ["tls", "keda", "monitoring"])

@@ -27,7 +27,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    # Stages that are long enough to be paused in: an owner looks for wishes once a second.
+    # Stages that are long enough to be paused in: an owner looks for intents once a second.
     spec = changed(pipeline(tmp_path_factory.mktemp("spec")), sft__epochs=10, reward__epochs=10)
     with running_stack(tmp_path_factory.mktemp("lifecycle")) as stack, stack.client() as client:
         yield Scene(stack, client, spec, finish(stack, client, client.submit(spec)))

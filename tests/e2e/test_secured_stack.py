@@ -16,7 +16,7 @@ from tests.servers.certificates import Authority, MountedSecret
 from quatrain.client import CertificateFiles, Client
 from quatrain.errors import NotFound, QuatrainError, Unauthenticated
 from quatrain.local.home import read_endpoint
-from quatrain.rpc.tokens import line_of, new_token
+from quatrain.rpc.server.tokens import line_of, new_token
 from quatrain.v1 import generation_pb2, generation_pb2_grpc
 
 # Everyday tests prove the same parts over real sockets inside one process: tests/integration/rpc, .../test_tenants.py.

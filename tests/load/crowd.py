@@ -14,7 +14,7 @@ from tests.load.deployment import Deployment, Size, deployed, seconds, sized
 from tests.load.processes import CpuMeter, memory_mib
 
 from quatrain.client import AsyncClient
-from quatrain.rpc.targets import write_targets_file
+from quatrain.rpc.client.targets import write_targets_file
 
 RUNNING = 20
 QUEUED = 200

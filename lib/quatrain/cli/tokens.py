@@ -9,7 +9,7 @@ import typer
 
 from quatrain.cli.output import Format, Output, hint, print_data, print_fields, print_names
 from quatrain.errors import InvalidInput
-from quatrain.rpc.tokens import line_of, new_token, parse_tokens
+from quatrain.rpc.server.tokens import line_of, new_token, parse_tokens
 
 token = typer.Typer(no_args_is_help=True, help="Make tokens for the API.")
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from quatrain.errors import InvalidInput, QuatrainError
+from quatrain.rpc.addresses import is_loopback
 from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls
-from quatrain.rpc.channel import is_loopback, open_channel
+from quatrain.rpc.client.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import LOST_AFTER_SECONDS, watched
 from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc

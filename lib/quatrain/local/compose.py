@@ -20,8 +20,8 @@ from typing import Any
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.local.home import Endpoint, remove_endpoint, write_endpoint
 from quatrain.local.ports import free_port, is_free
-from quatrain.rpc.files import write_whole
-from quatrain.rpc.tokens import line_of, new_token
+from quatrain.process.files import write_whole
+from quatrain.rpc.server.tokens import line_of, new_token
 
 FILE_VARIABLE = "QUATRAIN_COMPOSE_FILE"
 TOOLS = (("docker", "compose"), ("docker-compose",), ("podman", "compose"))

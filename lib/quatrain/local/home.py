@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from quatrain.errors import InvalidInput, PermissionRefused, Unavailable
+from quatrain.process.files import write_whole
 from quatrain.rpc.certificates import CertificateFiles
-from quatrain.rpc.files import write_whole
 
 ENDPOINT_FILE = "endpoint.json"
 

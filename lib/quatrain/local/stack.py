@@ -16,7 +16,7 @@ from quatrain.local.home import remove_endpoint
 from quatrain.local.layout import KINDS
 from quatrain.local.state import ProcessRecord, StackRecord, read_record, remove_record
 from quatrain.local.supervisor import STOP_SECONDS, WANTED_FILE
-from quatrain.rpc.files import write_whole
+from quatrain.process.files import write_whole
 
 READY_SECONDS = 120.0
 POLL_SECONDS = 0.1

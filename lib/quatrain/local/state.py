@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from quatrain.rpc.files import write_whole
+from quatrain.process.files import write_whole
 
 STATE_FILE = "stack.json"
 

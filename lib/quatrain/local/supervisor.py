@@ -20,8 +20,8 @@ from quatrain.local.home import remove_endpoint, write_endpoint
 from quatrain.local.layout import JOB_SLOTS, KINDS, RANKS, ProcessPlan, StackLayout
 from quatrain.local.ports import free_port, is_free
 from quatrain.local.state import StackRecord, record_of, remove_record, write_record
-from quatrain.rpc.files import write_whole
-from quatrain.rpc.targets import write_targets_file
+from quatrain.process.files import write_whole
+from quatrain.rpc.client.targets import write_targets_file
 from quatrain.telemetry.logging import configure, get_logger
 
 WANTED_FILE = "wanted.json"

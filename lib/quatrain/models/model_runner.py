@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from quatrain.process.model_thread import ModelThread
 from quatrain.refs import ModelRef
-from quatrain.rpc.worker import ModelThread
 
 Fetch = Callable[[str, str], Path]
 """Returns the verified local folder of a model's URI and digest, as `FolderCache.fetch` does."""

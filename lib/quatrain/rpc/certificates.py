@@ -1,7 +1,7 @@
 """Certificates of a process: PEM files that are read again when they change, and what gRPC needs of them.
 
 A server asks for its certificate at every handshake, so a new one serves the next connection. A channel of gRPC keeps
-the certificate that it was opened with, hence `quatrain.rpc.rotation`.
+the certificate that it was opened with, hence `quatrain.rpc.client.rotation`.
 """
 
 import ssl
@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 
 from quatrain.errors import InvalidInput
-from quatrain.rpc.files import POLL_SECONDS, WatchedFiles
+from quatrain.process.files import POLL_SECONDS, WatchedFiles
 from quatrain.telemetry.logging import get_logger
 
 _log = get_logger(__name__)

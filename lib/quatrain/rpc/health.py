@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from quatrain.errors import InvalidInput, Unavailable
-from quatrain.rpc.channel import check_address
+from quatrain.rpc.addresses import check_address
 
 DEADLINE_SECONDS = 4.0
 

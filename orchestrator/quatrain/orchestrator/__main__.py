@@ -22,12 +22,13 @@ from quatrain.orchestrator.retention.sweep import Sweeper
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.step_bounds import StepBounds
 from quatrain.orchestrator.submission.submit import Submitter
+from quatrain.process.run import run_process
+from quatrain.process.scratch import own_folder
 from quatrain.queue import open_queue
-from quatrain.rpc.process import run_process
-from quatrain.rpc.scratch import own_folder
-from quatrain.rpc.security import channel_tls, check_exposure
-from quatrain.rpc.server import run_server
-from quatrain.rpc.targets import PoolOptions, TargetPool
+from quatrain.rpc.client.channel import channel_tls
+from quatrain.rpc.client.targets import PoolOptions, TargetPool
+from quatrain.rpc.server.security import check_exposure
+from quatrain.rpc.server.server import run_server
 from quatrain.storage import open_store, probe_store
 from quatrain.storage.folders import FolderCache
 from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc

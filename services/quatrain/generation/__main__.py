@@ -10,8 +10,8 @@ from quatrain.config import ProcessConfig
 from quatrain.generation.engines import make_engine
 from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import SERVICE, GenerationServicer
-from quatrain.rpc.process import run_process
-from quatrain.rpc.server import run_server
+from quatrain.process.run import run_process
+from quatrain.rpc.server.server import run_server
 from quatrain.storage.folders import FolderCache
 from quatrain.storage.opening import open_store
 from quatrain.v1.generation_pb2_grpc import add_GenerationServiceServicer_to_server

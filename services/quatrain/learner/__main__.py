@@ -17,9 +17,9 @@ from quatrain.learner.backends import Backend
 from quatrain.learner.requests import Token
 from quatrain.learner.service import Host, LearnerService
 from quatrain.learner.servicer import LearnerServicer
-from quatrain.rpc.process import run_process
-from quatrain.rpc.server import run_server
-from quatrain.rpc.worker import ModelThread
+from quatrain.process.model_thread import ModelThread
+from quatrain.process.run import run_process
+from quatrain.rpc.server.server import run_server
 from quatrain.storage import ObjectStore, open_store, probe_store
 from quatrain.storage.folders import FolderCache
 from quatrain.v1 import learner_pb2_grpc

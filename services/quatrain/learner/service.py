@@ -29,8 +29,8 @@ from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends import Backend, Inputs, Trainer
 from quatrain.learner.requests import ExportedModel, OpenRequest, Status, StepOutcome, Token
 from quatrain.learner.session import Session, Work, require_newest, require_token
+from quatrain.process.model_thread import ModelThread
 from quatrain.refs import ModelRef, ObjectRef
-from quatrain.rpc.worker import ModelThread
 from quatrain.telemetry.logging import get_logger
 
 T = TypeVar("T")

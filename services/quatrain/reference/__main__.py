@@ -7,11 +7,11 @@ from pathlib import Path
 import grpc.aio
 
 from quatrain.config import ProcessConfig
+from quatrain.process.run import run_process
 from quatrain.reference.backends.transformers import TransformersBackend
 from quatrain.reference.service import ReferenceService
 from quatrain.reference.servicer import SERVICE, ReferenceServicer
-from quatrain.rpc.process import run_process
-from quatrain.rpc.server import run_server
+from quatrain.rpc.server.server import run_server
 from quatrain.storage.folders import FolderCache
 from quatrain.storage.opening import open_store
 from quatrain.v1.reference_pb2_grpc import add_ReferenceServiceServicer_to_server

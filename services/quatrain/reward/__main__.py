@@ -8,16 +8,16 @@ from pathlib import Path
 import grpc.aio
 
 from quatrain.config import ProcessConfig
+from quatrain.process.model_thread import ModelThread
+from quatrain.process.run import run_process
 from quatrain.reward.backends.functions import FunctionBackend, FunctionSettings
 from quatrain.reward.backends.models import ModelBackend, ModelSettings
 from quatrain.reward.backends.remote import RemoteBackend
 from quatrain.reward.backends.sandbox import CodeLimits
 from quatrain.reward.service import Backends, RewardService
 from quatrain.reward.servicer import RewardServicer
-from quatrain.rpc.process import run_process
-from quatrain.rpc.security import channel_tls
-from quatrain.rpc.server import run_server
-from quatrain.rpc.worker import ModelThread
+from quatrain.rpc.client.channel import channel_tls
+from quatrain.rpc.server.server import run_server
 from quatrain.storage import ObjectStore, open_store
 from quatrain.storage.folders import FolderCache
 from quatrain.v1 import reward_pb2_grpc

@@ -11,7 +11,7 @@ from quatrain.config import ProcessConfig
 from quatrain.generation.engines.base import Engine
 from quatrain.generation.service import GenerationService
 from quatrain.generation.servicer import SERVICE, GenerationServicer
-from quatrain.rpc.server import RpcServer
+from quatrain.rpc.server.server import RpcServer
 from quatrain.rpc.tensors import to_ragged_ints
 from quatrain.v1 import common_pb2, generation_pb2
 from quatrain.v1.generation_pb2_grpc import GenerationServiceStub, add_GenerationServiceServicer_to_server

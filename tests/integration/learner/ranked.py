@@ -23,7 +23,7 @@ from quatrain.learner.backends import Trainer
 from quatrain.learner.requests import OpenRequest
 from quatrain.local.ports import free_port
 from quatrain.refs import ModelRef, ObjectRef
-from quatrain.rpc.channel import open_channel
+from quatrain.rpc.client.channel import open_channel
 from quatrain.rpc.streams import result_of
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache

@@ -25,11 +25,11 @@ from quatrain.learner.backends.torch_backend import TorchBackend
 from quatrain.learner.service import Host, LearnerService
 from quatrain.learner.servicer import LearnerServicer
 from quatrain.models.loading import load_causal_lm
-from quatrain.rpc.channel import open_channel
-from quatrain.rpc.server import RpcServer
+from quatrain.process.model_thread import ModelThread
+from quatrain.rpc.client.channel import open_channel
+from quatrain.rpc.server.server import RpcServer
 from quatrain.rpc.streams import result_of
 from quatrain.rpc.tensors import from_ragged_floats, to_ragged_ints
-from quatrain.rpc.worker import ModelThread
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache
 from quatrain.storage.local import LocalStore

@@ -12,7 +12,7 @@ QUICK = {
         "STORE_RETRY_SECONDS": 0.05,
         "RECOVERY_SECONDS": 0.01,
     },
-    "ownership.intents": {"LOOK_SECONDS": 0.05, "RETRY_SECONDS": 0.05},
+    "ownership.intents": {"POLL_SECONDS": 0.05, "RETRY_SECONDS": 0.05},
     "job.run": {"STORE_RETRY_SECONDS": 0.05, "PEER_RETRY_SECONDS": 0.05},
     "stages.training": {"LEARNER_WAIT_SECONDS": 0.05},
     "rollout.worker": {"LEASE_BLOCK_SECONDS": 0.1, "RETRY_SECONDS": 0.02, "QUEUE_RETRY_SECONDS": 0.05},

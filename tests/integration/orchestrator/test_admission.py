@@ -170,7 +170,7 @@ def test_jobs_of_a_dead_orchestrator_go_on_before_any_that_waits(tmp_path: Path)
 def test_the_last_known_slots_count_while_generation_is_away_which_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(scheduling, "PLACES_SECONDS", 0.05)
+    monkeypatch.setattr(scheduling, "CAPACITY_SECONDS", 0.05)
 
     async def scenario() -> None:
         async with deployment(tmp_path, learners=3, job_slots=2) as world:

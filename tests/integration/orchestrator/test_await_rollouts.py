@@ -11,7 +11,7 @@ from quatrain.orchestrator.job import await_rollouts
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(await_rollouts, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(await_rollouts, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(await_rollouts, "SILENT_SECONDS", 0.5)
 
 

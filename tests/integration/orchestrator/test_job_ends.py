@@ -1,4 +1,4 @@
-"""How jobs end before their time: wishes, limits, rewards that do not work."""
+"""How jobs end before their time: intents, limits, rewards that do not work."""
 
 import threading
 from pathlib import Path

@@ -35,7 +35,7 @@ async def leased(queue: RedisQueue, count: int) -> list[tuple[Lease, RolloutTask
 def test_tasks_that_the_queue_lost_are_enqueued_again(
     valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quatrain.orchestrator.rollout.collector.LOSS_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("quatrain.orchestrator.rollout.collector.LOSS_POLL_SECONDS", 0.2)
 
     async def scenario() -> None:
         queue, batch = RedisQueue(valkey_server.url), expected(PLAN)
@@ -67,7 +67,7 @@ def test_tasks_that_the_queue_lost_are_enqueued_again(
 def test_a_job_goes_on_when_its_queue_loses_tasks_and_keeps_its_sentinel(
     tmp_path: Path, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quatrain.orchestrator.rollout.collector.LOSS_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("quatrain.orchestrator.rollout.collector.LOSS_POLL_SECONDS", 0.5)
 
     async def scenario() -> None:
         queue = RedisQueue(valkey_server.url)

@@ -21,7 +21,7 @@ from quatrain.v1 import job_pb2
 @pytest.fixture
 def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Phases are told at once."""
-    monkeypatch.setattr(await_rollouts, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(await_rollouts, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(phase, "FIRST_SECONDS", 0.01)
     monkeypatch.setattr(phase, "FIRST_SECONDS_OF_A_STEP", 0.01)
     monkeypatch.setattr(phase, "MAX_PAUSE_SECONDS", 0.05)

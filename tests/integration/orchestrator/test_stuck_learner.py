@@ -11,8 +11,8 @@ from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.learner.requests import OpenRequest
 from quatrain.learner.service import Host, LearnerService
+from quatrain.process.model_thread import ModelThread
 from quatrain.rpc import streams
-from quatrain.rpc.worker import ModelThread
 from quatrain.storage.folders import FolderCache
 
 HANGS_AT = 3

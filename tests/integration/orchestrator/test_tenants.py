@@ -17,10 +17,10 @@ from quatrain.config import ServerConfig
 from quatrain.errors import NotFound, PermissionRefused, QuatrainError
 from quatrain.jobspec import parse_spec, spec_to_proto
 from quatrain.orchestrator.api.access import ROLES
-from quatrain.rpc.access import Access
 from quatrain.rpc.errors import from_rpc_error
-from quatrain.rpc.server import RpcServer
-from quatrain.rpc.tokens import TokenFile, line_of, new_token
+from quatrain.rpc.server.access import Access
+from quatrain.rpc.server.server import RpcServer
+from quatrain.rpc.server.tokens import TokenFile, line_of, new_token
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, job_pb2, job_pb2_grpc
 
 PEOPLE = {

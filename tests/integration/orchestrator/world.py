@@ -37,15 +37,15 @@ from quatrain.orchestrator.rollout.worker import RolloutWorker
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.step_bounds import StepBounds
 from quatrain.orchestrator.submission.submit import Submission, Submitter
+from quatrain.process.model_thread import ModelThread
 from quatrain.queue.memory import MemoryQueue
 from quatrain.reference.service import ReferenceService
 from quatrain.reference.servicer import ReferenceServicer
 from quatrain.refs import ModelRef
 from quatrain.reward.service import Backends, RewardService
 from quatrain.reward.servicer import RewardServicer
-from quatrain.rpc.server import RpcServer
-from quatrain.rpc.targets import TargetPool
-from quatrain.rpc.worker import ModelThread
+from quatrain.rpc.client.targets import TargetPool
+from quatrain.rpc.server.server import RpcServer
 from quatrain.stages import PPO
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder

@@ -16,7 +16,7 @@ from quatrain.models.logprobs import completion_logprobs
 from quatrain.reference.backends.transformers import TransformersBackend
 from quatrain.reference.service import ReferenceService
 from quatrain.reference.servicer import SERVICE, ReferenceServicer
-from quatrain.rpc.server import RpcServer
+from quatrain.rpc.server.server import RpcServer
 from quatrain.rpc.tensors import from_ragged_floats, to_ragged_ints
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.local import LocalStore

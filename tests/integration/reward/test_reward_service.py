@@ -24,9 +24,9 @@ from quatrain.digests import sha256_hex
 from quatrain.errors import InvalidInput, QuatrainError, RewardFunctionError
 from quatrain.refs import ModelRef
 from quatrain.reward.__main__ import SERVICE, build_service, register
-from quatrain.rpc.channel import open_channel
+from quatrain.rpc.client.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
-from quatrain.rpc.server import RpcServer
+from quatrain.rpc.server.server import RpcServer
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import upload_model_folder
 from quatrain.storage.local import LocalStore

@@ -9,7 +9,7 @@ import grpc.aio
 
 from quatrain.config import ServerConfig
 from quatrain.errors import InvalidInput, Overloaded
-from quatrain.rpc.server import RpcServer
+from quatrain.rpc.server.server import RpcServer
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, generation_pb2_grpc
 from quatrain.v1 import generation_pb2 as pb
 

@@ -15,10 +15,10 @@ from tests.integration.rpc.servers import Artifacts, address_of, artifact_stub, 
 
 from quatrain.config import ServerConfig
 from quatrain.errors import PermissionRefused, Unauthenticated
-from quatrain.rpc.access import Access, Role, caller
 from quatrain.rpc.errors import from_rpc_error
-from quatrain.rpc.server import RpcServer
-from quatrain.rpc.tokens import TokenFile, line_of, new_token
+from quatrain.rpc.server.access import Access, Role, caller
+from quatrain.rpc.server.server import RpcServer
+from quatrain.rpc.server.tokens import TokenFile, line_of, new_token
 from quatrain.v1 import artifact_pb2 as pb
 
 UPLOAD, DOWNLOAD = (f"/quatrain.v1.ArtifactService/{name}" for name in ("Upload", "Download"))

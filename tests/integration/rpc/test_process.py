@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from tests.integration.rpc.servers import SERVICE, Replica, address_of, generate_of, run, serving
 
-from quatrain.rpc.targets import PoolOptions, TargetPool
+from quatrain.rpc.client.targets import PoolOptions, TargetPool
 from quatrain.v1 import generation_pb2 as pb
 
 PROGRAM = """
 import asyncio, tempfile, time
 from quatrain.config import ProcessConfig
 from quatrain.errors import Unavailable
-from quatrain.rpc.process import run_process
-from quatrain.rpc.server import run_server
+from quatrain.process.run import run_process
+from quatrain.rpc.server.server import run_server
 from quatrain.storage import open_store
 from quatrain.storage.folders import FolderCache
 from tests.integration.rpc.servers import Replica

@@ -28,10 +28,10 @@ from tests.integration.rpc.servers import (
 
 from quatrain.config import ProcessConfig, ServerConfig
 from quatrain.errors import FieldViolation, InvalidInput, Overloaded, Unavailable
-from quatrain.rpc import interceptors
-from quatrain.rpc.channel import open_channel
+from quatrain.rpc.client.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
-from quatrain.rpc.server import run_server
+from quatrain.rpc.server import interceptors
+from quatrain.rpc.server.server import run_server
 from quatrain.telemetry.metrics import REGISTRY
 from quatrain.v1 import artifact_pb2
 from quatrain.v1 import generation_pb2 as pb

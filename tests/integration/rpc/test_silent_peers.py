@@ -27,7 +27,7 @@ from quatrain.queue.redis import RedisQueue
 from quatrain.refs import ModelRef
 from quatrain.reward.backends.remote import RemoteBackend
 from quatrain.reward.samples import Batch
-from quatrain.rpc.targets import PoolOptions, TargetPool
+from quatrain.rpc.client.targets import PoolOptions, TargetPool
 from quatrain.stages import PPO
 from quatrain.storage import s3, s3_transport
 from quatrain.storage.s3 import S3Address, S3Store
@@ -111,7 +111,7 @@ def test_calls_of_a_learner(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @KINDS
 def test_a_learner_that_opens_for_long_has_to_live(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOST_AFTER_SECONDS", "STATUS_TIMEOUT_SECONDS", "SIGN_OF_LIFE_SECONDS", "LIFE_LOOK_SECONDS"):
+    for name in ("LOST_AFTER_SECONDS", "STATUS_TIMEOUT_SECONDS", "SIGN_OF_LIFE_SECONDS", "LIFE_POLL_SECONDS"):
         monkeypatch.setattr(learner_session, name, 0.2)
 
     async def scenario() -> None:

@@ -11,8 +11,8 @@ from tests.integration.rpc.servers import address_of, run
 
 from quatrain.config import ServerConfig
 from quatrain.errors import Fenced, QuatrainError, Unavailable
-from quatrain.rpc.channel import open_channel
-from quatrain.rpc.server import RpcServer
+from quatrain.rpc.client.channel import open_channel
+from quatrain.rpc.server.server import RpcServer
 from quatrain.rpc.streams import Beat, Done, result_of, watched, with_heartbeats
 from quatrain.v1 import learner_pb2, learner_pb2_grpc
 

@@ -14,11 +14,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.integration.rpc.servers import SERVICE, generation_stub, run
 
 from quatrain.errors import Unavailable
-from quatrain.rpc.channel import open_channel
+from quatrain.process.model_thread import ModelThread
+from quatrain.rpc.client.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import Beat, with_heartbeats
 from quatrain.rpc.tensors import to_ragged_ints
-from quatrain.rpc.worker import ModelThread
 from quatrain.v1 import common_pb2
 from quatrain.v1 import generation_pb2 as pb
 

@@ -13,7 +13,7 @@ from tests.integration.rpc.servers import SERVICE, Replica, address_of, generate
 from quatrain.backoff import Backoff
 from quatrain.config import ServerConfig
 from quatrain.errors import DeadlineExpired, InvalidInput, Overloaded, Unavailable
-from quatrain.rpc.targets import PoolOptions, TargetPool, resolve_targets, write_targets_file
+from quatrain.rpc.client.targets import PoolOptions, TargetPool, resolve_targets, write_targets_file
 from quatrain.v1 import generation_pb2 as pb
 
 QUICK = PoolOptions(backoff=Backoff(0.05, 0.2, jitter=0.2), probe_timeout=1.0)
@@ -281,7 +281,7 @@ def test_targets_of_unknown_form_are_refused(target: str) -> None:
 
 @pytest.mark.slow
 def test_pings_of_a_long_call_are_not_taken_amiss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quatrain.rpc.server.MIN_PING_INTERVAL_MS", 500)
+    monkeypatch.setattr("quatrain.rpc.server.server.MIN_PING_INTERVAL_MS", 500)
 
     async def work() -> None:
         async def long(_request: pb.GenerateRequest, _context: Any) -> pb.GenerateResponse:

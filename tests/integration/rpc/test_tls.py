@@ -18,10 +18,10 @@ from tests.servers.certificates import Authority, MountedSecret
 from quatrain.config import ServerConfig
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls, ServerTls
-from quatrain.rpc.channel import open_channel
+from quatrain.rpc.client.channel import open_channel
+from quatrain.rpc.client.targets import PoolOptions, TargetPool
 from quatrain.rpc.errors import from_rpc_error
-from quatrain.rpc.server import RpcServer
-from quatrain.rpc.targets import PoolOptions, TargetPool
+from quatrain.rpc.server.server import RpcServer
 from quatrain.v1 import generation_pb2 as pb
 
 CONFIG = ServerConfig(shutdown_grace=0.0, health_port=0)

@@ -9,8 +9,8 @@ import yaml
 from tests.unit.client.fake_api import FakeApi
 
 from quatrain.errors import Unauthenticated
-from quatrain.rpc.access import Access, Role
-from quatrain.rpc.tokens import TokenFile, hash_of, line_of, new_token
+from quatrain.rpc.server.access import Access, Role
+from quatrain.rpc.server.tokens import TokenFile, hash_of, line_of, new_token
 
 Cli = Callable[..., tuple[int, str, str]]
 

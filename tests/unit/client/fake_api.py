@@ -15,9 +15,9 @@ from quatrain.errors import AlreadyExists, Corrupt, InvalidData, NotFound, Unava
 from quatrain.joblog import Event, JobView, fold
 from quatrain.joblog.payloads import payload_from
 from quatrain.jobspec import parse_spec, resolved_document, spec_from_proto
-from quatrain.rpc.access import Access
 from quatrain.rpc.certificates import ServerTls
-from quatrain.rpc.server import RpcServer
+from quatrain.rpc.server.access import Access
+from quatrain.rpc.server.server import RpcServer
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2, job_pb2, job_pb2_grpc, spec_pb2
 
 T = TypeVar("T")

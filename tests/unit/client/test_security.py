@@ -11,9 +11,9 @@ from tests.unit.client.fake_api import FakeApi
 from quatrain.client import CertificateFiles, Client
 from quatrain.errors import InvalidInput, PermissionRefused, QuatrainError, Unauthenticated, Unavailable
 from quatrain.local.home import Endpoint, allows_plaintext, find_certificates, find_token
-from quatrain.rpc.access import Access, Role
 from quatrain.rpc.certificates import Certificates, ServerTls
-from quatrain.rpc.tokens import TokenFile, line_of, new_token
+from quatrain.rpc.server.access import Access, Role
+from quatrain.rpc.server.tokens import TokenFile, line_of, new_token
 
 ROLES = {"/quatrain.v1.JobService/ListJobs": Role.VIEWER, "/quatrain.v1.JobService/CancelJob": Role.SUBMITTER}
 TOKEN, ENTRY = new_token("bo", "viewer")

@@ -12,8 +12,8 @@ STOP = "the process serves until somebody stops it"
 IDLE = "a thread or task without work, which holds nothing up"
 UNDER_TIMEOUT = "called under asyncio.timeout"
 COMPUTES = "half of a computation; compute.stuck_after bounds it"
-READER = "its reader tries again for ever; limits and wishes end it, a condition says what it waits for"
-COLLECTS = "stalled chunks are made again; limits and wishes end it, a condition says what it waits for"
+READER = "its reader tries again for ever; limits and intents end it, a condition says what it waits for"
+COLLECTS = "stalled chunks are made again; limits and intents end it, a condition says what it waits for"
 GIVES_UP = "one of the two gives up at the task's deadline"
 SOCKET = "the pool's read time-out bounds each read"
 
@@ -24,16 +24,16 @@ ALLOWED = {
     f"{LIB}concurrency.py::run_until_first_exit::asyncio.wait()": OWN_TASKS,
     f"{LIB}concurrency.py::run_until_first_exit::task.result()": DONE,
     f"{LIB}concurrency.py::uncancellable::asyncio.wait()": "a thread of the store, whose patience is bounded",
-    f"{LIB}rpc/access.py::caller::_caller.get()": NO_WAIT,
+    f"{LIB}rpc/server/access.py::caller::_caller.get()": NO_WAIT,
     f"{LIB}rpc/certificates.py::Certificates._read::self._watched.read()": NO_WAIT,
-    f"{LIB}rpc/tokens.py::TokenFile._read::self._files.read()": NO_WAIT,
-    f"{LIB}rpc/peers.py::Peer._probe::health_pb2_grpc.HealthStub(self.channel).Check": "called with a time-out below",
-    f"{LIB}rpc/server.py::_unless_stopped::stopping.wait()": STOP,
-    f"{LIB}rpc/server.py::_unless_stopped::asyncio.wait()": STOP,
-    f"{LIB}rpc/server.py::_first_of::stopping.wait()": STOP,
-    f"{LIB}rpc/server.py::_first_of::asyncio.wait()": STOP,
+    f"{LIB}rpc/server/tokens.py::TokenFile._read::self._files.read()": NO_WAIT,
+    f"{LIB}rpc/client/peers.py::Peer._probe::health_pb2_grpc.HealthStub(self.channel).Check": "has a time-out below",
+    f"{LIB}rpc/server/server.py::_unless_stopped::stopping.wait()": STOP,
+    f"{LIB}rpc/server/server.py::_unless_stopped::asyncio.wait()": STOP,
+    f"{LIB}rpc/server/server.py::_first_of::stopping.wait()": STOP,
+    f"{LIB}rpc/server/server.py::_first_of::asyncio.wait()": STOP,
     f"{LIB}rpc/streams.py::with_heartbeats::future.result()": DONE,
-    f"{LIB}rpc/worker.py::ModelThread._work::self._jobs.get()": IDLE,
+    f"{LIB}process/model_thread.py::ModelThread._work::self._jobs.get()": IDLE,
     f"{LIB}storage/s3.py::S3Store._read_back::response.read()": SOCKET,
     f"{LIB}storage/s3.py::S3Store._read_range::response.read()": SOCKET,
     f"{SERVICES}learner/__main__.py::_follow.follow::joined.wait()": "joining has its patience, then the process ends",
@@ -44,17 +44,17 @@ ALLOWED = {
     f"{SERVICES}reward/backends/process.py::FunctionProcess._send_and_receive::stdin.drain()": UNDER_TIMEOUT,
     f"{SERVICES}reward/backends/process.py::FunctionProcess._send_and_receive::stdout.readexactly()": UNDER_TIMEOUT,
     f"{SERVICES}reward/runner/__main__.py::main::inbox.get()": "ends with the service's pipe, read by another thread",
-    f"{ORCHESTRATOR}rollout/collector.py::Collector.expect::self._drained.wait()": READER,
+    f"{ORCHESTRATOR}rollout/collector.py::Collector.expect::self._caught_up.wait()": READER,
     f"{ORCHESTRATOR}rollout/collector.py::Collector.collect::pending.done.wait()": COLLECTS,
-    f"{ORCHESTRATOR}rollout/collector.py::Collector._delete_rubbish::self._rubbish.get()": IDLE,
+    f"{ORCHESTRATOR}rollout/collector.py::Collector._delete_objects::self._deletions.get()": IDLE,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.train::self._stub.Step()": BEATS,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.publish::self._stub.Publish()": BEATS,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.save::self._stub.Save()": BEATS,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.export::self._stub.Export()": BEATS,
     f"{ORCHESTRATOR}retention/owner_cleanup.py::keep_clean::run.released.wait()": IDLE,
     f"{ORCHESTRATOR}rollout/worker.py::RolloutWorker._work::asyncio.wait()": GIVES_UP,
-    f"{ORCHESTRATOR}job/run.py::JobRun._until_stopping::self.stopping.wait()": OWN_TASKS,
-    f"{ORCHESTRATOR}job/run.py::JobRun._until_stopping::asyncio.wait()": OWN_TASKS,
+    f"{ORCHESTRATOR}job/run.py::JobRun._until_stop_is_asked::self.stopping.wait()": OWN_TASKS,
+    f"{ORCHESTRATOR}job/run.py::JobRun._until_stop_is_asked::asyncio.wait()": OWN_TASKS,
     f"{ORCHESTRATOR}ownership/scheduler.py::Scheduler.run::counting.result()": DONE,
 }
 

@@ -16,8 +16,8 @@ from quatrain.learner.backends import Check, Inputs, StepResult, Trainer
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.learner.requests import OpenRequest
 from quatrain.learner.service import Host, LearnerService
+from quatrain.process.model_thread import ModelThread
 from quatrain.refs import ModelRef, ObjectRef
-from quatrain.rpc.worker import ModelThread
 from quatrain.stages import PPO
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.storage.memory import MemoryStore

@@ -11,7 +11,7 @@ import yaml
 from quatrain.config import load_config
 from quatrain.errors import InvalidInput
 from quatrain.local import compose, stack
-from quatrain.rpc.tokens import hash_of
+from quatrain.rpc.server.tokens import hash_of
 
 FILE = Path(__file__).parents[3] / "compose.yaml"
 # Answers to every question but that for images, of which it has those that the file beside it lists.

@@ -8,7 +8,7 @@ from tests.unit.orchestrator.scenery import make_plan
 
 from quatrain.errors import NotFound, PermissionRefused
 from quatrain.orchestrator.api.access import ROLES, check_changeable, check_visible
-from quatrain.rpc.access import LOCAL, Access, Principal, Role, caller, set_caller
+from quatrain.rpc.server.access import LOCAL, Access, Principal, Role, caller, set_caller
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = {"quatrain.v1.JobService", "quatrain.v1.ArtifactService"}

@@ -14,7 +14,7 @@ from quatrain.orchestrator.rollout.batch_rows import batch_rows
 from quatrain.orchestrator.rollout.samples import ExpectedSample
 from quatrain.orchestrator.stages.step_metrics import collected_metrics
 from quatrain.orchestrator.submission import model_names
-from quatrain.rpc.access import LOCAL, Principal, Role
+from quatrain.rpc.server.access import LOCAL, Principal, Role
 from quatrain.storage.memory import MemoryStore
 from quatrain.text import Tokenizer
 from quatrain.v1 import common_pb2, rollout_pb2

@@ -11,7 +11,7 @@ from quatrain.errors import Unavailable
 from quatrain.joblog import Event, JobLog, JobView, create_job
 from quatrain.joblog.payloads import payload_from
 from quatrain.orchestrator.api.reading import CONCURRENT_READS, JobReader
-from quatrain.rpc.access import LOCAL, set_caller
+from quatrain.rpc.server.access import LOCAL, set_caller
 from quatrain.storage.memory import MemoryStore
 
 

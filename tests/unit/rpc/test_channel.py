@@ -3,7 +3,7 @@
 import pytest
 
 from quatrain.errors import InvalidInput
-from quatrain.rpc.channel import grpc_target, service_config
+from quatrain.rpc.client.channel import grpc_target, service_config
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from tests.servers.certificates import Authority
 
 from quatrain.config import load_config
 from quatrain.errors import InvalidInput
-from quatrain.rpc.access import Role
-from quatrain.rpc.channel import is_loopback
-from quatrain.rpc.security import access_of, channel_tls, check_exposure, server_tls
-from quatrain.rpc.server import run_server
-from quatrain.rpc.tokens import line_of, new_token
+from quatrain.rpc.addresses import is_loopback
+from quatrain.rpc.client.channel import channel_tls
+from quatrain.rpc.server.access import Role
+from quatrain.rpc.server.security import access_of, check_exposure, server_tls
+from quatrain.rpc.server.server import run_server
+from quatrain.rpc.server.tokens import line_of, new_token
 
 OPEN = "--server.host=0.0.0.0"
 

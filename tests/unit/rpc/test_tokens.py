@@ -7,8 +7,8 @@ import pytest
 from tests.servers.certificates import MountedSecret
 
 from quatrain.errors import InvalidInput, Unauthenticated
-from quatrain.rpc.access import Role
-from quatrain.rpc.tokens import TokenFile, hash_of, line_of, new_token, parse_tokens
+from quatrain.rpc.server.access import Role
+from quatrain.rpc.server.tokens import TokenFile, hash_of, line_of, new_token, parse_tokens
 
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 DIGEST = "0" * 64

@@ -3,7 +3,7 @@
 from quatrain.errors import PermissionRefused
 from quatrain.joblog import jobs
 from quatrain.orchestrator.plan import Plan
-from quatrain.rpc.access import Role, caller
+from quatrain.rpc.server.access import Role, caller
 
 _OF_ROLE = {
     Role.VIEWER: {

@@ -17,7 +17,7 @@ from quatrain.orchestrator.submission import model_names
 from quatrain.orchestrator.submission.model_files import MAX_FILES, check_apart
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import ModelRef
-from quatrain.rpc.access import caller
+from quatrain.rpc.server.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_file, upload_model_folder
 from quatrain.text import Tokenizer
@@ -155,7 +155,7 @@ def _safe_path(path: str) -> PurePosixPath:
     hostile = any(ord(letter) < 32 or letter in "\\\x7f" for letter in path)
     if not plain or hostile or len(path.encode(errors="replace")) > MAX_PATH_BYTES:
         raise InvalidInput(
-            f"file path {path[:200]!r}: use a relative path of at most {MAX_PATH_BYTES} bytes, without '..', backslashes "
-            "and control characters"
+            f"file path {path[:200]!r}: use a relative path of at most {MAX_PATH_BYTES} bytes, without '..', "
+            "backslashes and control characters"
         )
     return parts

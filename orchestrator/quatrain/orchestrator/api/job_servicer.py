@@ -28,7 +28,7 @@ from quatrain.orchestrator.api.watching import watch
 from quatrain.orchestrator.submission.fork import Fork, fork_job
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.refs import ModelRef
-from quatrain.rpc.access import caller
+from quatrain.rpc.server.access import caller
 from quatrain.stages import POLICY_STAGE, STAGES
 from quatrain.storage import ObjectStore
 from quatrain.v1 import job_pb2, job_pb2_grpc

@@ -14,7 +14,7 @@ from quatrain.joblog.jobs import check_kept
 from quatrain.joblog.payloads import BatchSealed, Evaluated
 from quatrain.orchestrator.api.access import check_changeable, check_visible
 from quatrain.orchestrator.plan import Plan, read_plan
-from quatrain.rpc.access import caller
+from quatrain.rpc.server.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
 from quatrain.telemetry.logging import get_logger

@@ -146,7 +146,10 @@ class JobRun:
             raise JobPaused(intents.pause.reason or "paused")
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Result of something that may wait for long. Raises as `raise_if_asked_to_stop` does as soon as somebody asks for it."""
+        """Return the result of something that may wait for long.
+
+        Raises as `raise_if_asked_to_stop` does, as soon as somebody asks for it.
+        """
         task = asyncio.ensure_future(work)
         try:
             while not task.done():

@@ -11,7 +11,7 @@ from quatrain.orchestrator.job.run import UNAVAILABLE, JobFailed, JobPaused, Job
 from quatrain.orchestrator.stages.training import save_checkpoint
 from quatrain.telemetry.logging import get_logger
 
-log = get_logger("wishes")
+log = get_logger("intents")
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 2.0

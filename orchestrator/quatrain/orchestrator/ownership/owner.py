@@ -112,7 +112,7 @@ async def _live(run: JobRun) -> None:
         try:
             _apply_intents_first(run)
             _check_lost_owners(run)
-            # Beside the stages a watch for wishes and limits.
+            # Beside the stages a watch for intents and limits.
             await run_until_first_exit(_work(run), watch_intents(run))
             await run.condition(UNAVAILABLE, None)
             await _finish(run, "SUCCEEDED", None)

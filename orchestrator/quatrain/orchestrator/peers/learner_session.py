@@ -20,7 +20,7 @@ from quatrain.errors import (
 from quatrain.orchestrator.peers.service_clients import Floats, Ints, from_named_values
 from quatrain.refs import ModelRef, ObjectRef, TableRef
 from quatrain.rpc.certificates import ChannelTls
-from quatrain.rpc.channel import open_channel
+from quatrain.rpc.client.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.rpc.streams import result_of
 from quatrain.rpc.tensors import from_ragged_floats, to_ragged_ints

@@ -15,8 +15,8 @@ from quatrain.orchestrator.peers.learner_session import (
 )
 from quatrain.orchestrator.plan import Rank
 from quatrain.rpc.certificates import ChannelTls
-from quatrain.rpc.channel import open_channel
-from quatrain.rpc.targets import resolve_targets
+from quatrain.rpc.client.channel import open_channel
+from quatrain.rpc.client.targets import resolve_targets
 from quatrain.telemetry.logging import get_logger
 from quatrain.v1 import learner_pb2, learner_pb2_grpc
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from quatrain.errors import RunFailed
 from quatrain.refs import ModelRef
-from quatrain.rpc.targets import TargetPool
+from quatrain.rpc.client.targets import TargetPool
 from quatrain.rpc.tensors import from_ragged_floats, from_ragged_ints, to_ragged_ints
 from quatrain.v1 import (
     common_pb2,

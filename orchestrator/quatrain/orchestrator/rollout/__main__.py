@@ -8,11 +8,11 @@ from quatrain.concurrency import cancel_and_wait
 from quatrain.config import ProcessConfig
 from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.rollout.worker import RolloutWorker
+from quatrain.process.run import run_process
 from quatrain.queue import open_queue
-from quatrain.rpc.process import run_process
-from quatrain.rpc.security import channel_tls
-from quatrain.rpc.server import run_server
-from quatrain.rpc.targets import PoolOptions, TargetPool
+from quatrain.rpc.client.channel import channel_tls
+from quatrain.rpc.client.targets import PoolOptions, TargetPool
+from quatrain.rpc.server.server import run_server
 from quatrain.storage import open_store
 
 

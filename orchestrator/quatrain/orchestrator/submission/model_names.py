@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt, InvalidInput, NotFound, PermissionRefused
-from quatrain.rpc.access import LOCAL, Principal
+from quatrain.rpc.server.access import LOCAL, Principal
 from quatrain.storage import ObjectStore
 
 PREFIX = "model-names/"

@@ -19,7 +19,7 @@ from quatrain.generation.engines.kv_cache import PreallocatedCache
 from quatrain.generation.engines.uniforms import uniforms
 from quatrain.models.logprobs import vocabulary_size
 from quatrain.models.sequences import PaddedBatch, output_head, pad_right
-from quatrain.rpc.worker import made_progress
+from quatrain.process.model_thread import made_progress
 
 
 @torch.inference_mode()

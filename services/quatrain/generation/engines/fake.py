@@ -15,7 +15,7 @@ from quatrain.generation.engines.base import Capabilities, Chunk, Completion, En
 from quatrain.generation.engines.uniforms import uniforms
 from quatrain.models.model_runner import Fetch
 from quatrain.models.request_checks import ModelLimits
-from quatrain.rpc.worker import ModelThread
+from quatrain.process.model_thread import ModelThread
 
 _EOS_PROBABILITY = 1 / 8
 

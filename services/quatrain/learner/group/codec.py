@@ -8,8 +8,8 @@ from typing import Any
 from quatrain import errors
 from quatrain.errors import QuatrainError, RunFailed
 from quatrain.learner.requests import OpenRequest, Token
+from quatrain.process.model_thread import as_quatrain_error
 from quatrain.refs import ModelRef, ObjectRef
-from quatrain.rpc.worker import told
 from quatrain.stages import stage_named
 
 ERROR_BYTES = 2048
@@ -42,7 +42,7 @@ def error_to_bytes(error: BaseException | None, rank: int) -> bytes:
     """Return ERROR_BYTES of padded JSON, for None nothing but spaces."""
     if error is None:
         return b" " * ERROR_BYTES
-    known = told(error)
+    known = as_quatrain_error(error)
     if isinstance(known, QuatrainError):
         kind, message, reason = type(known).__name__, known.message, known.code_reason
     else:

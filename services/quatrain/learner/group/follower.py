@@ -11,7 +11,7 @@ from quatrain.learner.backends.torch_backend import TorchBackend
 from quatrain.learner.group.codec import request_from_json
 from quatrain.learner.group.group import CollectiveBlock, Group, RankLost
 from quatrain.learner.requests import OpenRequest
-from quatrain.rpc.worker import ModelThread, made_progress
+from quatrain.process.model_thread import ModelThread, made_progress
 from quatrain.telemetry.logging import get_logger
 
 _log = get_logger("quatrain.learner")

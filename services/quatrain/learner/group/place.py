@@ -6,7 +6,7 @@ from typing import Self
 
 from quatrain.config import ProcessConfig
 from quatrain.errors import InvalidInput
-from quatrain.rpc.channel import check_address
+from quatrain.rpc.addresses import check_address
 
 
 @dataclass(frozen=True)

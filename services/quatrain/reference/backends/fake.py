@@ -8,8 +8,8 @@ import numpy as np
 from typing_extensions import override
 
 from quatrain.models.request_checks import ModelLimits
+from quatrain.process.model_thread import ModelThread
 from quatrain.reference.backends.base import Backend, Request, Result, Rows
-from quatrain.rpc.worker import ModelThread
 
 _SYMBOLS = 256
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from quatrain.errors import InvalidData, InvalidInput
 from quatrain.jobspec.reward_section import ModelSource
+from quatrain.process.model_thread import ModelThread
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.samples import Batch, Malformed, Sample, check_ids
-from quatrain.rpc.worker import ModelThread
 from quatrain.storage.folders import FolderCache
 from quatrain.telemetry.logging import get_logger
 from quatrain.text import Tokenizer, check_model_folder

@@ -12,7 +12,7 @@ from quatrain.jobspec.reward_section import ServiceSource
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.samples import Batch, Sample
 from quatrain.rpc.certificates import ChannelTls
-from quatrain.rpc.channel import open_channel
+from quatrain.rpc.client.channel import open_channel
 from quatrain.rpc.errors import from_rpc_error
 from quatrain.v1 import common_pb2, reward_pb2, reward_pb2_grpc
 

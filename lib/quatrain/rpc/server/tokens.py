@@ -24,8 +24,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from quatrain.errors import InvalidInput, Unauthenticated
-from quatrain.rpc.access import EVERY_TENANT, Principal, Role
-from quatrain.rpc.files import POLL_SECONDS, WatchedFiles
+from quatrain.process.files import POLL_SECONDS, WatchedFiles
+from quatrain.rpc.server.access import EVERY_TENANT, Principal, Role
 from quatrain.telemetry.logging import get_logger
 
 PREFIX = "qt_"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from quatrain.config import ProcessConfig
 from quatrain.errors import InvalidInput
-from quatrain.rpc.access import Access, Role
-from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls, ServerTls
-from quatrain.rpc.channel import is_loopback
-from quatrain.rpc.tokens import TokenFile
+from quatrain.rpc.addresses import is_loopback
+from quatrain.rpc.certificates import CertificateFiles, Certificates, ServerTls
+from quatrain.rpc.server.access import Access, Role
+from quatrain.rpc.server.tokens import TokenFile
 
 _WRONG = "INVALID_CONFIGURATION"
 
@@ -31,14 +31,6 @@ def server_tls(config: ProcessConfig, *, public: bool) -> ServerTls | None:
         return None
     files = CertificateFiles(cert, key, tls.api_client_ca)
     return ServerTls(Certificates(files), require_client=files.ca is not None)
-
-
-def channel_tls(config: ProcessConfig) -> ChannelTls | None:
-    """Return TLS of channels to the services, None without certificates. Raises InvalidInput."""
-    tls = config.tls
-    if tls.cert is None:
-        return None
-    return ChannelTls(Certificates(CertificateFiles(tls.cert, tls.key, tls.ca)), tls.server_name)
 
 
 def check_exposure(config: ProcessConfig, name: str, *, public: bool) -> None:

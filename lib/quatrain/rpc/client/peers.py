@@ -14,9 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from quatrain.backoff import Backoff
 from quatrain.errors import QuatrainError, Unavailable
 from quatrain.rpc.certificates import ChannelTls
-from quatrain.rpc.channel import channel_options, grpc_target
+from quatrain.rpc.client.channel import channel_options, grpc_target
+from quatrain.rpc.client.rotation import open_transport
 from quatrain.rpc.errors import from_rpc_error
-from quatrain.rpc.rotation import open_transport
 from quatrain.telemetry.logging import get_logger
 
 BACKOFF = Backoff(first=0.2, longest=2.0, jitter=0.2)

@@ -143,7 +143,7 @@ class ModelThread:
             result = function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whose task raises it
             self._finish(started)
-            future.set_exception(told(error))
+            future.set_exception(as_quatrain_error(error))
         else:
             self._finish(started)
             future.set_result(result)
@@ -161,7 +161,7 @@ class ModelThread:
                 self._slots.release()
 
 
-def told(error: BaseException) -> BaseException:
+def as_quatrain_error(error: BaseException) -> BaseException:
     """Return the caller's error: OutOfMemory without the traceback, whose frames hold the tensors; else `error`."""
     text = str(error)
     # By name and text, because most processes never import torch.

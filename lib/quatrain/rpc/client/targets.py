@@ -20,9 +20,9 @@ import grpc
 import grpc.aio
 
 from quatrain.errors import Overloaded, QuatrainError, Unavailable
+from quatrain.rpc.client.peers import Peer, PoolOptions
+from quatrain.rpc.client.resolving import Resolver, resolve_targets, write_targets_file
 from quatrain.rpc.errors import REQUEST_ID, from_rpc_error
-from quatrain.rpc.peers import Peer, PoolOptions
-from quatrain.rpc.resolving import Resolver, resolve_targets, write_targets_file
 from quatrain.telemetry.logging import bound_value, get_logger
 
 __all__ = ["PoolOptions", "TargetPool", "resolve_targets", "write_targets_file"]

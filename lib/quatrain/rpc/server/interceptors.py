@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from quatrain.errors import DeadlineExpired, InvalidInput, NotBuilt, Overloaded, QuatrainError, Unavailable
-from quatrain.rpc.access import LOCAL, Access, set_caller
 from quatrain.rpc.errors import DETAILS_KEY, REQUEST_ID, code_of, internal_status, to_status
+from quatrain.rpc.server.access import LOCAL, Access, set_caller
 from quatrain.telemetry import metrics
 from quatrain.telemetry.logging import bind, get_logger
 

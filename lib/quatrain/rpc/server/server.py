@@ -22,12 +22,12 @@ from grpc_reflection.v1alpha import reflection
 from quatrain.concurrency import cancel_and_wait
 from quatrain.config import ProcessConfig, ServerConfig, ready_folder
 from quatrain.errors import Unavailable
-from quatrain.rpc.access import Access, Role
+from quatrain.process.files import write_whole
+from quatrain.rpc.addresses import MIB
 from quatrain.rpc.certificates import ServerTls
-from quatrain.rpc.channel import MIB
-from quatrain.rpc.files import write_whole
-from quatrain.rpc.interceptors import CallGuard, Gate
-from quatrain.rpc.security import access_of, check_exposure, server_tls
+from quatrain.rpc.server.access import Access, Role
+from quatrain.rpc.server.interceptors import CallGuard, Gate
+from quatrain.rpc.server.security import access_of, check_exposure, server_tls
 from quatrain.telemetry.logging import get_logger
 from quatrain.telemetry.metrics import MetricsServer, start_metrics_server
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quatrain.rpc.scratch import PREFIX, own_folder
+from quatrain.process.scratch import PREFIX, own_folder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from quatrain.rpc.scratch import own_folder
+from quatrain.process.scratch import own_folder
 with own_folder(Path(sys.argv[1])) as folder:
     (folder / "inside").mkdir(mode=0o700)
     (folder / "inside" / "weights").write_bytes(b"1")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
-from quatrain.rpc.channel import check_address
-from quatrain.rpc.files import write_whole
+from quatrain.process.files import write_whole
+from quatrain.rpc.addresses import check_address
 
 FILE_SCHEME = "targets-file:"
 DNS_SCHEME = "dns:///"

@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc.aio
 
+from quatrain.config import ProcessConfig
 from quatrain.errors import InvalidInput
-from quatrain.rpc.certificates import ChannelTls
-from quatrain.rpc.rotation import open_transport
+from quatrain.rpc.addresses import MIB, check_address
+from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls
+from quatrain.rpc.client.rotation import open_transport
 
-MIB = 2**20
 MAX_MESSAGE_BYTES = 64 * MIB
 
 # Every method of these services may be sent twice. A learner is a stateful peer whose owner decides about each retry;
@@ -38,6 +39,14 @@ def open_channel(target: str, *, service: str, tls: ChannelTls | None = None) ->
     """
     options = [*channel_options(), ("grpc.service_config", json.dumps(service_config(service)))]
     return open_transport(grpc_target(target), options, tls)
+
+
+def channel_tls(config: ProcessConfig) -> ChannelTls | None:
+    """Return TLS of channels to the services, None without certificates. Raises InvalidInput."""
+    tls = config.tls
+    if tls.cert is None:
+        return None
+    return ChannelTls(Certificates(CertificateFiles(tls.cert, tls.key, tls.ca)), tls.server_name)
 
 
 def grpc_target(target: str) -> str:
@@ -68,21 +77,6 @@ def _multi_address(addresses: Sequence[str], target: str) -> str:
         return "ipv6:" + ",".join(addresses)
     ports = [address.rpartition(":")[2] for address in addresses]
     return "ipv4:" + ",".join(f"{host}:{port}" for host, port in zip(numeric, ports, strict=True))
-
-
-def check_address(address: str, target: str) -> None:
-    """Raise InvalidInput unless `address` is `host:port`."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InvalidInput(f"{address!r} in target {target!r} is no host:port")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches the address; a name other than localhost counts as reachable."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def service_config(service: str) -> dict[str, Any]:

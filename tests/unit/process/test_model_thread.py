@@ -7,8 +7,8 @@ import time
 import pytest
 
 from quatrain.errors import OutOfMemory, Overloaded, Unavailable
-from quatrain.rpc import worker
-from quatrain.rpc.worker import ModelThread, made_progress
+from quatrain.process import model_thread
+from quatrain.process.model_thread import ModelThread, made_progress
 
 
 def test_calls_run_one_after_the_other_in_one_thread() -> None:
@@ -114,7 +114,7 @@ def test_a_closed_thread_takes_nothing_and_finishes_what_it_has() -> None:
 
 
 def test_a_thread_without_progress_is_stuck_and_one_that_gets_on_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "EXIT_AFTER_SECONDS", 3600.0)  # the process goes on
+    monkeypatch.setattr(model_thread, "EXIT_AFTER_SECONDS", 3600.0)  # the process goes on
     release = threading.Event()
 
     def crawl() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 import structlog
 
-from quatrain.rpc import loop_watchdog
-from quatrain.rpc.loop_watchdog import HELD, HELD_SECONDS, watched_loop
+from quatrain.process import loop_watchdog
+from quatrain.process.loop_watchdog import HELD, HELD_SECONDS, watched_loop
 
 
 def counted() -> Counter[str]:

@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from quatrain.config import ProcessConfig, load_config, temporary_folder
 from quatrain.errors import InvalidInput, QuatrainError
-from quatrain.rpc.loop_watchdog import watched_loop
-from quatrain.rpc.scratch import own_folder
+from quatrain.process.loop_watchdog import watched_loop
+from quatrain.process.scratch import own_folder
 from quatrain.telemetry.logging import configure, get_logger
 
 Main = Callable[[ProcessConfig], Coroutine[Any, Any, None]]
