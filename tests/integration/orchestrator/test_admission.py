@@ -85,7 +85,7 @@ def test_the_waiting_go_by_priority_then_by_age_and_say_what_they_wait_for(tmp_p
             reason = partial(waits, world.schedulers[0])
             await soon(lambda: "3 jobs before it" in reason("idle"), "the end of the line")
             state = "1 of 1 taken (job slots of generation: 1, learners: 2)"
-            assert reason("later") == f"waits for a place in pool 'default': {state}; 1 job before it"
+            assert reason("later") == f"waits for a slot in pool 'default': {state}; 1 job before it"
             assert reason("urgent").endswith("it is next")
             assert reason("first") == ""
             async with serving(world) as api:
@@ -192,7 +192,7 @@ def test_who_finds_too_many_reserved_gives_the_place_back(tmp_path: Path) -> Non
             world.start_scheduler()
             world.start_worker()
             await world.submit(small(world), "ours")
-            await soon(lambda: bool(queue.given_back), "the place was given back")
+            await soon(lambda: bool(queue.given_back), "the slot was given back")
             assert owners(world, "ours") == []
             await queue.release("theirs", "rival")
             assert (await world.end_of("ours")).state == "SUCCEEDED"

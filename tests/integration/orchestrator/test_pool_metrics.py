@@ -28,7 +28,7 @@ def test_tasks_jobs_and_learners_are_counted_and_what_is_not_known_is_not_told(t
             await soon(lambda: scheduler.admission_states()[AdmissionState.WAITING] == 1, "one job waits", 30.0)
             await tells.count()
             assert (told("tasks", state="waiting"), told("tasks", state="leased")) == (3, 1)
-            assert (told("jobs", standing="held"), told("jobs", standing="waiting")) == (2, 1)
+            assert (told("jobs", state="held"), told("jobs", state="waiting")) == (2, 1)
             assert [told("learners", state=state) for state in ("free", "busy", "silent")] == [1, 2, 1]
             assert told("job_slots") == 2
 
@@ -36,7 +36,7 @@ def test_tasks_jobs_and_learners_are_counted_and_what_is_not_known_is_not_told(t
             queue.refusals["backlog"] = 1
             await tells.count()
             assert (told("tasks", state="waiting"), told("learners", state="free")) == (None, None)
-            assert told("jobs", standing="held") == 2
+            assert told("jobs", state="held") == 2
 
     run(scenario)
 

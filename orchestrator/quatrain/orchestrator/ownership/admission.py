@@ -1,4 +1,21 @@
-"""The line of jobs at a pool: what an orchestrator knows of a job that it does not own, and how many may run."""
+"""The admission of jobs to a pool: what an orchestrator knows of a job that it does not own, and how many may run.
+
+The state of an unowned job is read off its log; of these rows the first one that holds counts:
+
+| state | the log | slot of the pool | what the scheduler does |
+|---|---|---|---|
+| HELD | not read: somebody says that it owns the job | takes one | reads the log when the hint is gone |
+| LOST | has an owner | keeps one | takes it over after `leases` lease times without a hint |
+| UNWANTED | has no owner, and a cancel | none | owns it at once, to end it |
+| PAUSED | has no owner, says PAUSED | none | reads the log again when the index entry changes |
+| WAITING | has no owner | one when it is its turn | reserves it, counts again, then owns it or gives it back |
+
+What holds together in an `UnownedJob`:
+- `log` is None if and only if the job is HELD. `hold` makes it so; `Scheduler._read` sets `log`, `stamp` and `read_at`
+  together.
+- `_alone`, the seconds without a hint, grows by `look` only. `hold` sets it to 0, and so does `begin_again` when the
+  queue or the store was away, since nobody could renew a hint then.
+"""
 
 import time
 from dataclasses import dataclass
@@ -10,13 +27,13 @@ from quatrain.orchestrator.plan import Plan
 
 
 class AdmissionState(Enum):
-    """How a job stands to the places of its pool."""
+    """How a job stands to the slots of its pool; the module has the table."""
 
-    HELD = "somebody says that it owns the job: takes a place"
-    LOST = "begun, but nobody says that it owns the job: keeps its place for who takes it over"
-    WAITING = "not begun, or paused and resumed: takes a place when it is its turn"
-    PAUSED = "takes no place"
-    UNWANTED = "neither begun nor wanted any more: an owner ends it at once and needs no place for that"
+    HELD = "somebody says that it owns the job: takes a slot"
+    LOST = "begun, but nobody says that it owns the job: keeps its slot for who takes it over"
+    WAITING = "not begun, or paused and resumed: takes a slot when it is its turn"
+    PAUSED = "takes no slot"
+    UNWANTED = "neither begun nor wanted any more: an owner ends it at once and needs no slot for that"
 
 
 @dataclass(frozen=True)
@@ -31,14 +48,14 @@ class PoolCapacity:
 
     @property
     def count(self) -> int:
-        """At least 1, so that there is an owner who says what is missing."""
+        """Return the slots: at least 1, so that there is an owner who says what is missing."""
         return max(1, min(self.job_slots, self.learners))
 
     def reason(self, taken: int, before: int) -> str:
-        """What a waiting job says."""
+        """Return why a job waits that has `before` jobs before it."""
         queue = f"{before} {'job' if before == 1 else 'jobs'} before it" if before else "it is next"
         return (
-            f"waits for a place in pool {self.pool!r}: {taken} of {self.count} taken "
+            f"waits for a slot in pool {self.pool!r}: {taken} of {self.count} taken "
             f"(job slots of generation: {self.job_slots}, learners: {self.learners}); {queue}"
         )
 
@@ -57,14 +74,14 @@ class UnownedJob:
     stamp: IndexStamp
     """The index entry when the log was read."""
     log: JobLog | None = None
-    """None while somebody else holds the job: what was read of it grows old, and is read anew when it is needed."""
+    """None while somebody else holds the job: what was read of it would grow old."""
     read_at: float = 0.0
     _alone: float = 0.0
     _looked: float | None = None
 
     @property
     def admission_state(self) -> AdmissionState:
-        """See `AdmissionState`."""
+        """Return the state by the table of the module."""
         if self.log is None:
             return AdmissionState.HELD
         view = self.log.view
@@ -76,10 +93,10 @@ class UnownedJob:
 
     @property
     def leases(self) -> int:
-        """Lease times that the job must have looked lost before it is taken over.
+        """Return how many lease times the job must have looked lost before it is taken over.
 
-        Twice as many with each owner that a suspect loses: what kills owners shall not keep them all busy, and a pool
-        that loses them for another reason gets time. One where it only has to be ended.
+        They double with each owner that a suspect loses: a job that kills owners must not keep them all busy, and a
+        pool that loses them for another reason gets time. It is one where the job only has to be ended.
         """
         assert self.log is not None, "a job that looks lost has been read"
         view = self.log.view
@@ -89,21 +106,21 @@ class UnownedJob:
 
     @property
     def suspect(self) -> bool:
-        """The job may be what kills its owners."""
+        """Return whether the job may be what kills its owners."""
         return self.log is not None and self.log.view.takeovers >= SUSPECT_AFTER
 
     def begin_again(self) -> None:
-        """The job has a living owner, or nobody could have told."""
+        """Restart the count of `look`: the job has a living owner, or nobody could have told."""
         self._alone, self._looked = 0.0, None
 
     def hold(self) -> None:
-        """Somebody owns it."""
+        """Note that somebody owns the job."""
         self.log = None
         self.begin_again()
 
     def look(self, most: float) -> float:
-        """Seconds that the job has looked lost. A look adds at most `most`: if this process itself stood still, the
-        owner may have, too."""
+        """Return the seconds that the job has looked lost. One look adds at most `most`: if this process itself stood
+        still, the owner may have, too."""
         now = time.monotonic()
         self._alone += 0.0 if self._looked is None else min(now - self._looked, most)
         self._looked = now

@@ -1,4 +1,4 @@
-"""What Prometheus is told about a pool. Every orchestrator counts the whole pool, so all of them tell the same."""
+"""The metrics of a pool. Every orchestrator counts the whole pool, so all of them report the same numbers."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,25 +17,25 @@ log = get_logger(__name__)
 COUNT_SECONDS = 10.0
 
 TASKS = metrics.gauge("tasks", "Rollout tasks that wait for a worker, or are leased by one", ("pool", "state"))
-JOBS = metrics.gauge("jobs", "Unfinished jobs by how they stand to the places of the pool", ("pool", "standing"))
+JOBS = metrics.gauge("jobs", "Unfinished jobs by how they stand to the slots of the pool", ("pool", "state"))
 LEARNERS = metrics.gauge("learners", "Learners that are free, busy with a job, or silent", ("pool", "state"))
 JOB_SLOTS = metrics.gauge("job_slots", "Jobs whose policies fit into generation at once; 0: not known", ("pool",))
 
 
 @dataclass(frozen=True)
 class PoolMetrics:
-    """Counts every 10 s, until cancelled."""
+    """Counts the jobs, learners and tasks of a pool every 10 s."""
 
     scheduler: Scheduler
 
     async def run(self) -> None:
-        """See the class."""
+        """Count until cancelled."""
         while True:
             await self.count()
             await asyncio.sleep(COUNT_SECONDS)
 
     async def count(self) -> None:
-        """Sets the gauges. What cannot be counted now is not told: an old number would look like a new one."""
+        """Set the gauges. What cannot be counted now is not reported: an old number would look like a new one."""
         context, pool = self.scheduler.context, self.scheduler.pool
         admission_states = self.scheduler.admission_states()
         _set(JOBS, pool, {each.name.lower(): admission_states[each] for each in AdmissionState})

@@ -1,10 +1,23 @@
-"""Gives jobs owners: as many at once as the pool has places, by priority, then by age; lost ones are taken over.
+"""Gives jobs owners: as many at once as the pool has slots, by priority, then by age; lost ones are taken over.
 
-Every orchestrator decides for itself by what the index of unfinished jobs, the hints of the owners and, where these do
-not tell, the logs say. Two may want the last place at the same time. So a waiting job is reserved by its hint first,
-then everything is counted again, and who finds too many gives the reservation back: of two, at least one sees the
-other. A reservation is no event; a process that stands still between the count and the taking, or a queue that is wiped
-there, may bring one job too many, which costs memory and time in generation until a job ends, and nothing else.
+Every orchestrator decides for itself by the index of unfinished jobs, the owners' hints in the queue and, where these
+do not tell, the logs. Two may want the last slot at the same time. So a waiting job is reserved by its hint first, then
+everything is counted again, and an orchestrator that finds too many gives the reservation back: of two, at least one
+sees the other. A reservation is no event. A process that stands still between the count and the taking, or a queue that
+is wiped there, may bring one job too many, which costs memory and time in generation until a job ends.
+
+An unfinished job of the index is, in this process, in exactly one of these (`admission.py` has the states in
+`_unowned`):
+
+| where | who brings it there | how it leaves |
+|---|---|---|
+| nowhere: new, or not readable now | index, `_give_up`, `_poll` when its owner here ended | `_discover` |
+| `_left_alone` | `_others` (bad name), `_discover` (other pool) | with its index entry |
+| `_unowned` | `_discover` | `_own`; `_give_up`; with its index entry, or when its log says that it has finished |
+| `_owned` | `_own`, with the log that `_unowned` had | when its task is done |
+
+Slots taken are those of `_owned` and of the HELD and LOST ones in `_unowned`. `_crashes` and `_damaged` only say how
+long this process leaves a job alone. All of this changes in `_poll` only, of which one runs at a time.
 """
 
 import asyncio
@@ -34,7 +47,7 @@ log = get_logger("scheduler")
 
 BACKOFF = Backoff(first=2.0, longest=60.0)
 POLLS_PER_LEASE = 3
-"""A job is taken over after at least so many looks, each of which found no owner."""
+"""A job is taken over after at least this many polls that found no owner."""
 CAPACITY_SECONDS = 2.0
 READS_AT_ONCE = 8
 LIVING = frozenset({AdmissionState.HELD, AdmissionState.LOST})
@@ -42,13 +55,13 @@ LIVING = frozenset({AdmissionState.HELD, AdmissionState.LOST})
 
 @dataclass
 class _Pause:
-    """How long this process leaves a job alone whose owner ended by a bug here, or that could not be read."""
+    """The pause for which this process leaves a job alone whose owner ended by a bug here, or that was not readable."""
 
     count: int = 0
     not_before: float = 0.0
 
     def add(self) -> None:
-        """One more; the pause doubles up to a minute."""
+        """Begin the next pause, which is twice as long, up to a minute."""
         self.count += 1
         self.not_before = time.monotonic() + BACKOFF.pause(self.count)
 
@@ -63,13 +76,16 @@ class _OwnedJob:
 
     @property
     def suspect(self) -> bool:
-        """It was taken as one that may kill its owners, and has not got on since."""
+        """Return whether it was taken as a job that may kill its owners, and has not got on since."""
         return self.taken_as_suspect and self.log.view.takeovers >= SUSPECT_AFTER
 
 
 @dataclass
 class Scheduler:
-    """`run` works until `stop`. `lease`: how long a job must look lost on our own clock before it is taken over."""
+    """What gives the jobs of one pool owners in this process; the module says how its fields hold together.
+
+    `run` works until `stop`. `lease`: how long a job must look lost on our own clock before it is taken over.
+    """
 
     context: OrchestratorContext
     lease: float
@@ -79,11 +95,11 @@ class Scheduler:
     _capacity: PoolCapacity = field(init=False)
     _unowned: dict[str, UnownedJob] = field(default_factory=dict)
     _left_alone: set[str] = field(default_factory=set)
-    """Unfinished jobs that are not ours to own: of another pool, or with a name that is none."""
+    """Unfinished jobs that are not ours to own: those of another pool, or with a bad name."""
     _owned: dict[str, _OwnedJob] = field(default_factory=dict)
     _crashes: dict[str, _Pause] = field(default_factory=dict)
     _damaged: dict[str, _Pause] = field(default_factory=dict)
-    """Jobs that could not be read: the damage may have been on the way only, or be mended."""
+    """Jobs that could not be read. They are tried again: the stored bytes may be sound, or be repaired."""
     _reasons: dict[str, str] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,18 +107,18 @@ class Scheduler:
         self._capacity = PoolCapacity(self.pool)
 
     async def run(self) -> None:
-        """Looks for work about every `poll` seconds."""
+        """Look for work about every `poll` seconds."""
         counting = asyncio.create_task(self._refresh_capacity())
         try:
             while not self._stopping.is_set() and not counting.done():
                 try:
-                    await self._look()
+                    await self._poll()
                 except Unavailable as error:
                     log.warning("cannot look for jobs", error=error.message)
                     # Nobody could renew a hint either: owners get the whole lease time again.
                     for job in self._unowned.values():
                         job.begin_again()
-                # Two that gave the same place back must not meet again.
+                # Two that gave the same slot back must not collide again.
                 await asyncio.sleep(self.poll * random.uniform(0.8, 1.2))
             if counting.done():
                 counting.result()
@@ -110,30 +126,31 @@ class Scheduler:
             await cancel_and_wait(counting)
 
     async def stop(self) -> None:
-        """Gives all jobs up; other replicas take them."""
+        """Give all jobs up; other replicas take them."""
         self._stopping.set()
         await cancel_and_wait(*(owned.task for owned in self._owned.values()))
 
     def conditions(self, job: str) -> dict[str, str]:
-        """What people should know of a job and its log does not say, by name: why it waits for its turn as of the last
-        look, or why its owner here cannot write.
+        """Return what people should know of a job and its log cannot say, by name.
+
+        That is why it waits for its turn, as of the last poll, or why its owner here cannot write.
         """
         said = {"queue": self._reasons.get(job, ""), UNAVAILABLE: self.context.troubles.get(job, "")}
         return {name: text for name, text in said.items() if text}
 
     def admission_states(self) -> Counter[AdmissionState]:
-        """The unfinished jobs of the pool, ours among those that are held, as of the last look."""
+        """Count the unfinished jobs of the pool by state as of the last poll, ours among those that are held."""
         return Counter(known.admission_state for known in self._unowned.values()) + Counter(
             {AdmissionState.HELD: len(self._owned)}
         )
 
     @property
     def capacity(self) -> PoolCapacity:
-        """How many jobs may run, as counted last."""
+        """Return how many jobs may run, as counted last."""
         return self._capacity
 
     async def _refresh_capacity(self) -> None:
-        """Keeps the number of places up to date. While generation is away its last word counts."""
+        """Keep the number of slots up to date. While generation is away its last answer counts."""
         job_slots = 0
         known = True
         while True:
@@ -143,13 +160,13 @@ class Scheduler:
                 job_slots = (await self.context.services.capabilities(CAPACITY_SECONDS)).job_slots
                 known = True
             except QuatrainError as error:
-                if known:  # Said once, however long generation is away.
+                if known:  # Logged once, however long generation is away.
                     log.info("job slots not known", pool=self.pool, last=job_slots, error=error.message)
                 known = False
             self._capacity = PoolCapacity(self.pool, job_slots, learners)
             await asyncio.sleep(CAPACITY_SECONDS)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         for job in [name for name, owned in self._owned.items() if owned.task.done()]:
             self._report(job, self._owned.pop(job).task)
         active = await asyncio.to_thread(jobs.list_active, self.context.store)
@@ -162,7 +179,7 @@ class Scheduler:
         self._explain()
 
     def _others(self, active: Mapping[str, IndexStamp]) -> dict[str, IndexStamp]:
-        """Unfinished jobs of the pool that are not owned here, and new ones of which the pool is not known."""
+        """Return the unfinished jobs of the pool that are not owned here, and new ones whose pool is not known yet."""
         for job in active.keys() - self._unowned.keys() - self._owned.keys() - self._left_alone:
             try:
                 check_name("job", job)
@@ -172,8 +189,11 @@ class Scheduler:
         return {job: stamp for job, stamp in active.items() if job not in self._owned and job not in self._left_alone}
 
     async def _refresh_known(self, others: Mapping[str, IndexStamp], holders: Mapping[str, str]) -> None:
-        """Brings what is known of jobs that are not owned here up to date: by their index entries and hints alone, but
-        for the logs of those that are new, have just lost their owner or got a wish."""
+        """Bring what is known of jobs that are not owned here up to date.
+
+        Index entries and hints suffice for most. Logs are read of those that are new, have just lost their owner, or
+        got an intent.
+        """
         self._unowned = {job: known for job, known in self._unowned.items() if job in others}
         readings: list[Callable[[], Awaitable[None]]] = []
         for job, stamp in others.items():
@@ -183,11 +203,11 @@ class Scheduler:
             elif job in holders:
                 known.hold()
             elif known.log is None:
-                known.look(self.lease / POLLS_PER_LEASE)  # It may be lost, and a long log takes its time.
+                known.look(self.lease / POLLS_PER_LEASE)  # It may be lost, and reading a long log takes time.
                 readings.append(partial(self._read, known, stamp))
             elif known.stamp != stamp:
                 readings.append(partial(self._read, known, stamp))
-        # An index entry whose change got lost, or a hint that came and went unseen, is made up for in time.
+        # One log is read in turn, in case a change of its index entry or a short-lived hint was missed.
         quiet = [known for known in self._unowned.values() if known.log is not None]
         if quiet and not readings:
             oldest = min(quiet, key=lambda known: known.read_at)
@@ -195,7 +215,7 @@ class Scheduler:
         await finish_all(readings, READS_AT_ONCE)
 
     async def _discover(self, job: str, stamp: IndexStamp, *, held: bool) -> None:
-        """Gets to know a new job. A damaged one must not keep the others from their owners."""
+        """Read a new job. A damaged one must not keep the others from their owners."""
         if job in self._damaged and time.monotonic() < self._damaged[job].not_before:
             return
         try:
@@ -214,8 +234,7 @@ class Scheduler:
             await self._read(known, stamp)
 
     async def _read(self, known: UnownedJob, stamp: IndexStamp) -> None:
-        """Reads the log of a job that nobody holds and that has this index entry, and forgets the job if there is
-        nothing to do for it any more."""
+        """Read the log of a job that nobody holds and that has this index entry; forget the job if it has finished."""
         job, job_log = known.plan.job, known.log or JobLog(self.context.store, known.plan.job)
         try:
             await asyncio.to_thread(job_log.refresh)
@@ -237,8 +256,8 @@ class Scheduler:
         self._damaged.setdefault(job, _Pause()).add()
 
     def _take_lost(self) -> None:
-        """Takes jobs that need no further place: begun ones that have looked lost for the lease time, and those that
-        only have to be ended."""
+        """Own jobs that need no further slot: begun ones that have looked lost for long enough, and those that only
+        have to be ended."""
         for known in self._in_order(AdmissionState.LOST, AdmissionState.UNWANTED):
             if self._may_own(known) and (
                 known.admission_state is AdmissionState.UNWANTED
@@ -247,7 +266,7 @@ class Scheduler:
                 self._own(known)
 
     async def _take_waiting(self) -> None:
-        """Fills free places from the head of the line: half of them at a look, so that other orchestrators get some."""
+        """Fill free slots by rank: half of them at a poll, so that other orchestrators get some."""
         line, reserved = self._in_order(AdmissionState.WAITING), list[UnownedJob]()
         share = -(-(self._capacity.count - self._taken()) // 2)
         started = time.monotonic()
@@ -272,23 +291,23 @@ class Scheduler:
             await self.context.queue.release(known.plan.job, self.context.name)
 
     async def _count_again(self) -> int:
-        """Places taken now, our reservations among them."""
+        """Return the slots taken now, our reservations among them."""
         others = self._others(await asyncio.to_thread(jobs.list_active, self.context.store))
         holders = await self.context.queue.holders(list(others))
         return len(self._owned.keys() | holders.keys() | {each.plan.job for each in self._in_order(*LIVING)})
 
     def _taken(self) -> int:
-        """Places taken as of the last look."""
+        """Return the slots taken as of the last poll."""
         return len(self._owned) + len(self._in_order(*LIVING))
 
     def _in_order(self, *admission_states: AdmissionState) -> list[UnownedJob]:
-        """Jobs of these standings, first in line first."""
+        """Return jobs in these states by rank."""
         return sorted(
             (known for known in self._unowned.values() if known.admission_state in admission_states), key=_rank
         )
 
     def _may_own(self, known: UnownedJob) -> bool:
-        """Whether this process may begin to own a job: it did not crash here lately, and there are not too many.
+        """Return whether this process may begin to own a job: it did not crash here lately, and there are not too many.
 
         Suspects are owned one at a time: each shows by itself whether it is the one that kills owners.
         """
@@ -301,19 +320,19 @@ class Scheduler:
 
     def _own(self, known: UnownedJob) -> None:
         job = known.plan.job
-        assert known.log is not None, "its standing comes from its log"
+        assert known.log is not None, "its state comes from its log"
         del self._unowned[job]
         work = owner.own(known.plan, self.context, known.log)
         self._owned[job] = _OwnedJob(asyncio.create_task(work, name=f"own {job}"), known.log, known.suspect)
 
     def _explain(self) -> None:
-        """Keeps why each waiting job waits."""
+        """Keep for each waiting job why it waits."""
         taken = self._taken()
         line = self._in_order(AdmissionState.WAITING)
         self._reasons = {known.plan.job: self._capacity.reason(taken, before) for before, known in enumerate(line)}
 
     def _report(self, job: str, task: asyncio.Task[None]) -> None:
-        """A job's task must not end by an error: what it did not handle is a bug, and another owner may do better."""
+        """Log the error that a job's task ended by: such an error is a bug, and another owner may do better."""
         if task.cancelled():
             return
         error = task.exception()
