@@ -1,4 +1,22 @@
-"""Collects the results of a job's tasks: each expected sample once, whatever the queue loses, repeats or mixes up."""
+"""Collects the results of a job's tasks: each expected sample once, whatever the queue loses, repeats or mixes up.
+
+What becomes of an entry that `_read` takes, by the batch that it belongs to:
+
+| batch | the entry goes to | and leaves |
+|---|---|---|
+| expected: in `_pending` | its `PendingBatch` (`pending.py` has the states of a sample) | with `forget` of the batch |
+| sealed: its step is at most `_forgotten` of its purpose | nowhere: it is deleted, with its object | |
+| any other: not expected yet, or a newer owner's | `_unclaimed` | when `expect` takes it, or with `forget` |
+
+What holds between two awaits:
+- A batch is in `_pending` (from `expect` to `forget`) or in `_unclaimed`, never in both. `close` empties both.
+- Every entry up to `_after` is with its batch as above, or dropped. After a wipe, which a new `_sentinel` or a
+  closed job tells, and after `close`, `_after` is "0": all is read again. A result that comes twice changes nothing.
+- No task is enqueued before `_caught_up`, which is set once, when the queue has no more entries: a former owner may
+  have left results. From then on a chunk with missing samples is in `unsent`, or its task is in the queue; where
+  neither holds, `_look_for_wipe`, `_look_for_losses` or `_look_for_stalls` finds out and puts it into `unsent`.
+- `_closed` changes under `_open_lock` only, so that no wipe opens a job again that `close` has closed.
+"""
 
 import asyncio
 import time
@@ -30,7 +48,7 @@ log = get_logger("collector")
 TASK_DEADLINE_SECONDS = 600.0
 STALLED_SECONDS = TASK_DEADLINE_SECONDS + 60.0
 READ_COUNT = 64
-"""Entries read at a time. Each may hold 64 KiB, and nothing else happens in the event loop while they are parsed."""
+"""Entries read at a time. Each may hold 64 KiB, and the event loop does nothing else while they are parsed."""
 READ_BLOCK_SECONDS = 0.5
 SENTINEL_SECONDS = 1.0
 LOSS_POLL_SECONDS = 5.0
@@ -59,25 +77,25 @@ class Collector:
         """Why nothing can be read now: what the queue or the store said last; empty when all is well."""
         self._open_lock = asyncio.Lock()
         self._sending = asyncio.Lock()
-        """Who expects a batch and the reading loop both send what is unsent: without it tasks would go twice."""
+        """Held while tasks are enqueued: `expect` and the reading loop both do that, and would send tasks twice."""
         self._deletions: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        """Deletions of objects: they must not keep the job waiting."""
+        """Deletions of objects, done beside the reading so that they do not hold up the job."""
 
     async def run(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
-        """Reads until cancelled; the queue or the store being away only delays it. Raises what `check_ownership` does.
+        """Read until cancelled; the queue or the store being away only delays it. Raises what `check_ownership` does.
 
-        It is called before the job is opened again: one that has ended elsewhere must stay closed.
+        That is called before the job is opened again: a job that has ended elsewhere must stay closed.
         """
         await run_until_first_exit(self._read_all(check_ownership), self._delete_objects())
 
     async def open(self) -> None:
-        """Tells the workers that results are wanted. Raises Unavailable."""
+        """Tell the workers that results are wanted. Raises Unavailable."""
         async with self._open_lock:
             await self._queue.open_job(self._plan.job)
             self._closed = False
 
     async def close(self) -> None:
-        """Nothing is expected any more: forgets all batches, in the queue and in the store, too. Raises Unavailable."""
+        """Expect nothing any more: forget all batches, in the queue and in the store, too. Raises Unavailable."""
         async with self._open_lock:
             self._closed = True
             self._pending.clear()
@@ -109,7 +127,7 @@ class Collector:
                 await asyncio.sleep(QUEUE_RETRY_SECONDS)
 
     async def expect(self, batch: ExpectedBatch) -> None:
-        """Enqueues what is missing of a batch; a batch that is expected already is left alone."""
+        """Enqueue what is missing of a batch; a batch that is expected already is left alone."""
         await self._caught_up.wait()
         if batch.key in self._pending:
             return
@@ -125,7 +143,7 @@ class Collector:
         fault_point("owner.after_enqueue")
 
     async def collect(self, batch: ExpectedBatch) -> CollectedSamples:
-        """Results in the order of the batch's samples. Raises RunFailed when a task failed for good."""
+        """Return results in the order of the batch's samples. Raises RunFailed when a task failed for good."""
         await self.expect(batch)
         pending = self._pending[batch.key]
         await pending.done.wait()
@@ -134,11 +152,11 @@ class Collector:
         return CollectedSamples([pending.results[sample.rollout_id] for sample in batch.samples])
 
     def pending(self, batch: ExpectedBatch) -> PendingBatch | None:
-        """How far a batch is that is expected."""
+        """Return the state of a batch that is expected, None for any other."""
         return self._pending.get(batch.key)
 
     async def forget(self, purpose: Purpose, step: int) -> None:
-        """Deletes the results of a batch that is sealed for good, and of those before it that a former owner left."""
+        """Delete the results of a batch that is sealed for good, and of those before it that a former owner left."""
         self._forgotten[purpose] = max(step, self._forgotten.get(purpose, step))
         pending = self._pending.pop((purpose, step), None)
         entries = pending.entries if pending is not None else []
@@ -148,7 +166,7 @@ class Collector:
                 entries.append(entry)
                 if isinstance(result, Stored):
                     with_objects.add(key[1])
-        for each in with_objects:  # All of the batch: also what no entry names, because its worker was too late.
+        for each in with_objects:  # All of the batch's, even those that no entry names because their worker was late.
             prefix = batch_prefix(self._plan.job, purpose, each)
             self._deletions.put_nowait(partial(delete_prefix, self._store, prefix))
         if not entries:
@@ -159,7 +177,7 @@ class Collector:
             log.warning("queue is away, entries stay until the job ends", job=self._plan.job, error=error.message)
 
     async def _look_for_wipe(self, check_ownership: Callable[[], Awaitable[None]]) -> None:
-        """Opens the job when it is not, and enqueues again what the queue has lost.
+        """Open the job when it is not, and enqueue again what the queue has lost.
 
         A job may be closed though nothing was wiped: a restarted queue need not know what it was last told.
         """
@@ -180,7 +198,7 @@ class Collector:
                 pending.unsent = pending.missing_chunks()
 
     async def _look_for_losses(self) -> None:
-        """Enqueues again what the queue has lost without a wipe: a Redis that loses power forgets its last second."""
+        """Enqueue again what the queue has lost without a wipe: a Redis that loses power forgets its last second."""
         batches = {
             entry: (pending, chunk)
             for pending in self._pending.values()
@@ -201,7 +219,7 @@ class Collector:
                 pending.lose_chunk(chunk)
 
     async def _read(self, block: float) -> bool:
-        """Takes some results; False when there was none within `block` seconds."""
+        """Take some results. Returns False when there was none within `block` seconds."""
         entries = await self._queue.read_results(self._plan.job, self._after, count=READ_COUNT, block=block)
         done = []
         for entry, payload in entries:
@@ -220,7 +238,7 @@ class Collector:
                 done.append(entry)
                 if isinstance(result, Stored):
                     self._deletions.put_nowait(partial(delete_object, self._store, self._plan.job, result.object.key))
-            else:  # Not ours to delete: a newer owner may be ahead of us, and not have told us yet.
+            else:  # Not ours to delete: a newer owner may be ahead of us, and we have not read its events yet.
                 self._unclaimed.setdefault(place.batch, []).append((entry, result, payload))
         if done:
             await self._queue.delete_results(self._plan.job, done)
@@ -229,7 +247,7 @@ class Collector:
         return bool(entries)
 
     async def _read_objects(self, pending: PendingBatch) -> None:
-        """Reads what entries have named. A result that cannot be had is made again like one that never came."""
+        """Read the objects that entries name. A result that cannot be read is made again like one that never came."""
         while pending.unread:
             some = dict(list(pending.unread.items())[:OBJECTS_AT_ONCE])
             found = await asyncio.gather(*(asyncio.to_thread(self._read_object, entry) for entry in some.values()))
@@ -240,7 +258,7 @@ class Collector:
                     pending.lose(rollout)
 
     def _read_object(self, entry: Stored) -> bytes | None:
-        """None when the object is gone or damaged."""
+        """Return the result, None when its object is gone or damaged."""
         try:
             return read_result(self._store, self._plan.job, entry)
         except (NotFound, Corrupt, InvalidInput) as error:
@@ -265,7 +283,7 @@ class Collector:
                 pending.progress = time.monotonic()
 
     async def _send(self, pending: PendingBatch) -> None:
-        """Enqueues the tasks of `unsent`; one whose fate is unknown is sent again, which does no harm."""
+        """Enqueue the tasks of `unsent`; one whose fate is unknown is sent again, which does no harm."""
         if not pending.unsent:
             return
         async with self._sending:
