@@ -32,7 +32,7 @@ class Steering:
         return job_from(answer.job)
 
     async def resume(self, job: str, *, reason: str = "") -> Job:
-        """Ends a pause, or the wish for one: the job goes on where it was. Idempotent.
+        """Ends a pause, or takes back that one was asked for: the job goes on where it was. Idempotent.
 
         Raises WrongState when the job has ended; NotFound.
         """

@@ -181,7 +181,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeJob(self, request, context):
-        """Ends a pause, or the wish for one: the job goes on where it was. Idempotent. FAILED_PRECONDITION when it has ended.
+        """Ends a pause, or takes back that one was asked for: the job goes on where it was. Idempotent. FAILED_PRECONDITION when it has
+        ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
