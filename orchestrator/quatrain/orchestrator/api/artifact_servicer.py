@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import grpc
+from typing_extensions import override
 
 from quatrain.errors import InvalidData, InvalidInput, NotFound
 from quatrain.faults import fault_point
@@ -30,24 +31,24 @@ MAX_PATH_BYTES = 200
 
 @dataclass
 class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Everything by content: the same bytes twice are one object."""
+    """Uploads, imports and downloads by content: the same bytes twice are one object."""
 
     store: ObjectStore
     uploads: Uploads
     sources: Sources
     scratch: Path
 
+    @override
     async def GetUpload(
         self, request: artifact_pb2.GetUploadRequest, context: Context
     ) -> artifact_pb2.GetUploadResponse:
-        """See the proto."""
         complete, received = await self.uploads.received(request.sha256)
         return artifact_pb2.GetUploadResponse(complete=complete, received=received)
 
+    @override
     async def Upload(
         self, request_iterator: AsyncIterator[artifact_pb2.UploadRequest], context: Context
     ) -> artifact_pb2.UploadResponse:
-        """See the proto."""
         messages = aiter(request_iterator)
         first = await anext(messages, None)
         if first is None:
@@ -66,10 +67,10 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             object=common_pb2.ObjectRef(key=data_key(first.sha256), sha256=first.sha256, size=size)
         )
 
+    @override
     async def ImportModel(
         self, request: artifact_pb2.ImportModelRequest, context: Context
     ) -> artifact_pb2.ImportModelResponse:
-        """See the proto."""
         if request.uri and request.files:
             raise InvalidInput("a model is imported from files or from a uri, not from both")
         if request.uri:
@@ -84,10 +85,10 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         fault_point("import.after_name")
         return artifact_pb2.ImportModelResponse(model=model.to_proto(), number=number)
 
+    @override
     async def ListModels(
         self, request: artifact_pb2.ListModelsRequest, context: Context
     ) -> artifact_pb2.ListModelsResponse:
-        """See the proto."""
         entries = await asyncio.to_thread(model_names.list_models, self.store)
         return artifact_pb2.ListModelsResponse(
             models=[
@@ -100,10 +101,10 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             ]
         )
 
+    @override
     async def Download(
         self, request: artifact_pb2.DownloadRequest, context: Context
     ) -> AsyncIterator[artifact_pb2.DownloadResponse]:
-        """See the proto."""
         uri = request.uri
         if uri.startswith("data:"):
             digest = uri.removeprefix("data:")
@@ -130,7 +131,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             return upload_model_folder(self.store, root)
 
     def _import(self, files: list[artifact_pb2.ModelFile]) -> ModelRef:
-        """Puts the uploaded files together, opens them as a model, and stores the folder under its digest."""
+        """Put the uploaded files together, open them as a model, and store the folder under its digest."""
         if not files or len(files) > MAX_FILES:
             raise InvalidInput(f"a model of {len(files)} files: 1 to {MAX_FILES} are taken")
         paths = [_safe_path(file.path) for file in files]

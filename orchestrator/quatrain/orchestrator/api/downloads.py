@@ -23,7 +23,7 @@ class Chunk:
 
 
 async def stream_folder(store: ObjectStore, folder: ModelRef, received: Mapping[str, int]) -> AsyncIterator[Chunk]:
-    """All files of a folder in the order of their names, each from the bytes that the caller has `received`.
+    """Yield all files of a folder in the order of their names, each from the bytes that the caller has `received`.
 
     Raises NotFound, Corrupt, Unavailable.
     """
@@ -37,7 +37,7 @@ async def stream_folder(store: ObjectStore, folder: ModelRef, received: Mapping[
 
 
 async def stream_object(store: ObjectStore, key: str, first: Chunk) -> AsyncIterator[Chunk]:
-    """One object from the offset of `first` on; when nothing is left to send, `first` itself says so."""
+    """Yield one object from the offset of `first` on; when nothing is left to send, `first` itself says so."""
     if first.offset >= first.size:
         yield first
     for offset in range(first.offset, first.size, CHUNK_BYTES):

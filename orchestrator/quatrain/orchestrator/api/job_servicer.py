@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from typing_extensions import override
 
 from quatrain.errors import InvalidInput, NotFound
 from quatrain.joblog import read_events
@@ -43,7 +44,7 @@ STAGE_OF = {"": POLICY_STAGE} | {stage.result_field: stage for stage in STAGES}
 
 @dataclass
 class JobServicer(job_pb2_grpc.JobServiceServicer):
-    """Methods that are not here answer UNIMPLEMENTED."""
+    """JobService on the wire. Methods that are not here answer UNIMPLEMENTED."""
 
     store: ObjectStore
     reader: JobReader
@@ -54,8 +55,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Ends the watch streams."""
 
+    @override
     async def CreateJob(self, request: job_pb2.CreateJobRequest, context: Context) -> job_pb2.CreateJobResponse:
-        """See the proto."""
         submission = Submission(
             document=spec_from_proto(request.spec),
             owner=caller().name,
@@ -68,12 +69,12 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             return job_pb2.CreateJobResponse(job=preview_message(plan))
         return job_pb2.CreateJobResponse(job=await self._job(plan.job))
 
+    @override
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.GetJobResponse:
-        """See the proto."""
         return job_pb2.GetJobResponse(job=await self._job(request.job_id))
 
+    @override
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Context) -> job_pb2.ListJobsResponse:
-        """See the proto."""
         if request.page_token and not re.fullmatch(r"[0-9]{1,12}", request.page_token):
             raise InvalidInput(f"page_token {request.page_token[:40]!r}: send what the page before gave")
         start = int(request.page_token or 0)
@@ -88,33 +89,33 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
         return await asyncio.to_thread(page)
 
+    @override
     async def WatchJob(
         self, request: job_pb2.WatchJobRequest, context: Context
     ) -> AsyncIterator[job_pb2.WatchJobResponse]:
-        """See the proto."""
         async for message in watch(self.store, request.job_id, request.after_revision, self.poll, self.stopping):
             if message.HasField("snapshot"):
                 self._explain(message.snapshot)
             yield message
 
+    @override
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Context) -> job_pb2.CancelJobResponse:
-        """See the proto."""
         intent = CancelRequested(now=request.now, reason=request.reason)
         await ask_cancel(self.reader, request.job_id, intent, caller().name)
         return job_pb2.CancelJobResponse(job=await self._job(request.job_id))
 
+    @override
     async def PauseJob(self, request: job_pb2.PauseJobRequest, context: Context) -> job_pb2.PauseJobResponse:
-        """See the proto."""
         await ask_pause(self.reader, request.job_id, PauseRequested(reason=request.reason), caller().name)
         return job_pb2.PauseJobResponse(job=await self._job(request.job_id))
 
+    @override
     async def ResumeJob(self, request: job_pb2.ResumeJobRequest, context: Context) -> job_pb2.ResumeJobResponse:
-        """See the proto."""
         await ask_resume(self.reader, request.job_id, ResumeRequested(reason=request.reason), caller().name)
         return job_pb2.ResumeJobResponse(job=await self._job(request.job_id))
 
+    @override
     async def ForkJob(self, request: job_pb2.ForkJobRequest, context: Context) -> job_pb2.ForkJobResponse:
-        """See the proto."""
         source = await self.reader.read(request.job_id, deleted_too=True)
         fork = Fork(
             source=source.plan,
@@ -127,8 +128,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         )
         return job_pb2.ForkJobResponse(job=await self._job(await fork_job(self.submitter, fork)))
 
+    @override
     async def ListEvents(self, request: job_pb2.ListEventsRequest, context: Context) -> job_pb2.ListEventsResponse:
-        """See the proto."""
         record = await self.reader.read(request.job_id, deleted_too=True)
         newest, first = record.log.view.revision, max(0, request.after_revision) + 1
         last = min(newest, first - 1 + _page_size(request.page_size, EVENTS_PAGE))
@@ -139,26 +140,27 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
 
         return await asyncio.to_thread(page)
 
+    @override
     async def QueryMetrics(
         self, request: job_pb2.QueryMetricsRequest, context: Context
     ) -> job_pb2.QueryMetricsResponse:
-        """See the proto. The evaluation before the first step is step 0, sent only when from_step is negative."""
+        # The evaluation before the first step is step 0, sent only when from_step is negative.
         record = await self.reader.read_steps(request.job_id)
         return await asyncio.to_thread(record.log.look, lambda view: metrics_message(view, request))
 
+    @override
     async def ListRollouts(
         self, request: job_pb2.ListRolloutsRequest, context: Context
     ) -> job_pb2.ListRolloutsResponse:
-        """See the proto."""
         record = await self.reader.read_steps(request.job_id)
         wanted = request.step if request.HasField("step") else None
         step, rows = await self.reader.rows(record, wanted, evaluation=request.evaluation)
         return await asyncio.to_thread(rollouts_message, rows, step, request)
 
+    @override
     async def ListCheckpoints(
         self, request: job_pb2.ListCheckpointsRequest, context: Context
     ) -> job_pb2.ListCheckpointsResponse:
-        """See the proto."""
         view = (await self.reader.read(request.job_id)).log.view
         messages = []
         for each in view.checkpoints:
@@ -176,31 +178,31 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
             )
         return job_pb2.ListCheckpointsResponse(checkpoints=messages)
 
+    @override
     async def PinCheckpoint(
         self, request: job_pb2.PinCheckpointRequest, context: Context
     ) -> job_pb2.PinCheckpointResponse:
-        """See the proto."""
         change = Request(request.job_id, caller().name, request.reason)
         await pin(self.reader, self.store, change, request.step, pinned=request.pinned)
         return job_pb2.PinCheckpointResponse()
 
+    @override
     async def DeleteCheckpoint(
         self, request: job_pb2.DeleteCheckpointRequest, context: Context
     ) -> job_pb2.DeleteCheckpointResponse:
-        """See the proto."""
         change = Request(request.job_id, caller().name, request.reason)
         await release(self.reader, self.store, change, request.step)
         return job_pb2.DeleteCheckpointResponse()
 
+    @override
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Context) -> job_pb2.DeleteJobResponse:
-        """See the proto."""
         await delete_job(self.reader, self.store, Request(request.job_id, caller().name, request.reason))
         return job_pb2.DeleteJobResponse()
 
+    @override
     async def DownloadCheckpoint(
         self, request: job_pb2.DownloadCheckpointRequest, context: Context
     ) -> AsyncIterator[job_pb2.DownloadCheckpointResponse]:
-        """See the proto."""
         folder = _folder_to_download(await self.reader.read(request.job_id), request)
         try:
             async for chunk in stream_folder(self.store, folder, request.received):
@@ -216,7 +218,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         return await asyncio.to_thread(self._message, record, listed=False)
 
     def _message(self, record: JobRecord, *, listed: bool) -> job_pb2.Job:
-        """In a list a job is without its spec and metrics. For a thread: a spec may be large."""
+        """Return the message of a job, in a list without its spec and metrics. For a thread: a spec may be large."""
         message = record.log.look(lambda view: job_message(record.plan, view, with_spec=not listed))
         if listed:
             message.ClearField("metrics")
@@ -224,7 +226,7 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         return message
 
     def _explain(self, message: job_pb2.Job) -> None:
-        """Only owners write events, so what a job without one waits for, or one that cannot write, is said here."""
+        """Add what the log cannot say: what a job without an owner waits for, or why its owner cannot write."""
         if message.state in FINISHED:
             return
         for name, text in self.conditions(message.id).items():

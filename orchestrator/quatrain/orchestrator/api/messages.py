@@ -64,7 +64,7 @@ def _set_models(message: job_pb2.Job, view: JobView) -> None:
 
 
 def preview_message(plan: Plan) -> job_pb2.Job:
-    """A job that was only checked: no id, no state."""
+    """Return a job that was only checked: it has no id and no state."""
     document = plan.document
     return job_pb2.Job(
         name=plan.spec.name,
@@ -76,7 +76,7 @@ def preview_message(plan: Plan) -> job_pb2.Job:
 
 
 def named_values(values: Mapping[str, float | None]) -> list[common_pb2.NamedValue]:
-    """Metrics of one step in the order of their names."""
+    """Return the metrics of one step in the order of their names."""
     return [common_pb2.NamedValue(name=name, value=values[name]) for name in sorted(values)]
 
 
@@ -94,7 +94,7 @@ def metrics_message(view: JobView, request: job_pb2.QueryMetricsRequest) -> job_
 
 
 def event_message(event: Event) -> job_pb2.JobEvent:
-    """One event of the log."""
+    """Return one event of the log."""
     return job_pb2.JobEvent(
         revision=event.revision,
         type=event.type,
@@ -118,7 +118,7 @@ def rollouts_message(
 
 
 def rollout_message(row: BatchRow, step: int) -> job_pb2.Rollout:
-    """One sample."""
+    """Return one sample."""
     terms = json.loads(row.terms) if row.terms else {}
     return job_pb2.Rollout(
         id=row.rollout_id,

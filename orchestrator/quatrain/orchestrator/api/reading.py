@@ -1,4 +1,4 @@
-"""Reads jobs for the API: any replica folds the log for itself. What the caller may not see does not exist for him."""
+"""Reads jobs for the API: any replica folds the log itself. What callers may not see does not exist for them."""
 
 import asyncio
 from collections import OrderedDict
@@ -38,7 +38,7 @@ class JobRecord:
 
     @property
     def job(self) -> str:
-        """Id of the job."""
+        """Return the id of the job."""
         return self.plan.job
 
 
@@ -51,13 +51,13 @@ class JobReader:
         self._with_steps: OrderedDict[str, JobRecord] = OrderedDict()
 
     async def read(self, job: str, *, deleted_too: bool = False) -> JobRecord:
-        """A job that the caller may read, as it is now, without its steps. Raises NotFound, Unavailable."""
+        """Return a job that the caller may read, as it is now, without its steps. Raises NotFound, Unavailable."""
         record = await self._known(job)
         check_visible(record.plan)
         return await _refreshed(record, deleted_too=deleted_too)
 
     async def read_steps(self, job: str) -> JobRecord:
-        """As `read`, with what the log says of every step."""
+        """Return the same as `read`, with what the log says of every step."""
         plan = (await self._known(job)).plan
         check_visible(plan)
         record = self._with_steps.setdefault(job, JobRecord(plan, JobLog(self._store, job)))
@@ -65,7 +65,7 @@ class JobReader:
         return await _refreshed(record, deleted_too=False)
 
     async def read_to_change(self, job: str, *, deleted_too: bool = False) -> JobRecord:
-        """A job that the caller may change, as it is now. Raises NotFound, PermissionRefused, Unavailable."""
+        """Return a job that the caller may change, as it is now. Raises NotFound, PermissionRefused, Unavailable."""
         record = await self._known(job)
         check_changeable(record.plan)
         return await _refreshed(record, deleted_too=deleted_too)
@@ -73,7 +73,7 @@ class JobReader:
     async def append_decided(
         self, job: str, decide: Callable[[JobView], Event | None], *, deleted_too: bool = False
     ) -> None:
-        """Writes what `decide` makes of the newest view of a job that the caller may change, if anything.
+        """Write what `decide` makes of the newest view of a job that the caller may change, if anything.
 
         Raises NotFound, PermissionRefused, Unavailable, and what `decide` raises.
         """
@@ -90,14 +90,14 @@ class JobReader:
         return record
 
     async def list_all(self) -> list[JobRecord]:
-        """All jobs that the caller may read, newest first."""
+        """Return all jobs that the caller may read, newest first."""
         names = await asyncio.to_thread(jobs.list_jobs, self._store)
         found = await gather_some_at_a_time([partial(self._readable, name) for name in names], CONCURRENT_READS)
         records = [record for record in found if record is not None]
         return sorted(records, key=lambda record: (record.plan.document.create_time, record.job), reverse=True)
 
     async def _readable(self, job: str) -> JobRecord | None:
-        """One damaged job must not hide the others."""
+        """Return the job if the caller may read it, else None; a damaged one must not hide the others."""
         try:
             record = await self._known(job)
             if not caller().may_read(record.plan.document.owner):
@@ -109,7 +109,7 @@ class JobReader:
             return None
 
     async def rows(self, record: JobRecord, step: int | None, *, evaluation: bool) -> tuple[int, list[BatchRow]]:
-        """Samples of a step (absent: the newest) of a job read with its steps, in the order of the batch.
+        """Return samples of a step (absent: the newest) of a job read with its steps, in the order of the batch.
 
         Raises NotFound naming what there is.
         """
@@ -126,7 +126,7 @@ class JobReader:
 
 
 def _keep_newest(records: OrderedDict[str, JobRecord], job: str, most: int) -> None:
-    """`job` is used now; those that were not for the longest time go."""
+    """Mark `job` as used now, and drop the jobs that were not used for the longest time."""
     records.move_to_end(job)
     while len(records) > most:
         records.popitem(last=False)

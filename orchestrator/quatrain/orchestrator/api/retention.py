@@ -17,7 +17,7 @@ ON_REQUEST = "deleted on request"
 
 @dataclass(frozen=True)
 class Request:
-    """A change of what a job keeps: of which job, by whom and why."""
+    """A change of what a job keeps: which job, who asked and why."""
 
     job: str
     actor: str
@@ -97,7 +97,7 @@ async def delete_job(reader: JobReader, store: ObjectStore, request: Request) ->
 
 
 def policy_of_step(view: JobView, step: int | None) -> ModelRef:
-    """The published policy of a step (None: the newest). Raises NotFound saying what became of it."""
+    """Return the published policy of a step (None: the newest). Raises NotFound saying what became of it."""
     wanted = view.policy_version if step is None else step
     if wanted in view.policies:
         return view.policies[wanted]
@@ -111,7 +111,7 @@ def policy_of_step(view: JobView, step: int | None) -> ModelRef:
 
 
 def _checkpoint(view: JobView, step: int) -> Checkpoint:
-    """The PPO checkpoint of a step. Raises NotFound saying what became of it."""
+    """Return the PPO checkpoint of a step. Raises NotFound saying what became of it."""
     of_stage = [each for each in view.checkpoints if each.stage == POLICY_STAGE.name]
     for each in of_stage:
         if each.step == step:

@@ -22,7 +22,7 @@ PART = ".part"
 
 
 def data_key(sha256: str) -> str:
-    """Where an uploaded file lies."""
+    """Return the key of an uploaded file."""
     return f"data/sha256/{sha256}"
 
 
@@ -38,7 +38,7 @@ class Uploads:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def received(self, sha256: str) -> tuple[bool, int]:
-        """Whether the file is stored, and how many of its bytes have arrived."""
+        """Return whether the file is stored, and how many of its bytes have arrived."""
         _check_digest(sha256)
         stat = await asyncio.to_thread(self._store.stat, data_key(sha256))
         if stat is not None:
@@ -47,7 +47,7 @@ class Uploads:
         return False, part.stat().st_size if part.exists() else 0
 
     async def take(self, sha256: str, size: int, chunks: AsyncIterator[tuple[int, bytes]]) -> int:
-        """Appends (offset, bytes) chunks and stores the file when it is whole. Returns its size.
+        """Append (offset, bytes) chunks and store the file when it is whole. Returns its size.
 
         Raises InvalidInput when the file is too large or a chunk does not follow on, Corrupt when the digest is wrong
         (the part is thrown away).
@@ -81,7 +81,7 @@ class Uploads:
             return size
 
     def remove_abandoned(self) -> None:
-        """Deletes part files that nothing was added to for a day, by the clock of the disk that they lie on."""
+        """Delete part files that nothing was added to for a day, by the clock of the disk that they lie on."""
         parts = [part for part in self._parts.glob(f"*{PART}") if part.name.removesuffix(PART) not in self._locks]
         for part in remove_abandoned(parts):
             log.info("abandoned upload deleted", sha256=part.name.removesuffix(PART))
@@ -102,7 +102,7 @@ class Uploads:
 
 
 async def _timely(chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[tuple[int, bytes]]:
-    """The chunks. Raises DeadlineExpired when the next one is long in coming: others may wait to send this file."""
+    """Yield the chunks. Raises DeadlineExpired when the next one is late: others may wait to send this file."""
     while True:
         try:
             async with asyncio.timeout(CHUNK_SECONDS) as clock:

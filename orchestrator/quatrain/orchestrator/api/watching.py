@@ -19,7 +19,7 @@ HEARTBEAT_SECONDS = 5.0
 async def watch(
     store: ObjectStore, job: str, after: int, poll: float, stopping: asyncio.Event
 ) -> AsyncIterator[job_pb2.WatchJobResponse]:
-    """Messages of one watcher. It begins with a snapshot if `after` is 0, else after that revision.
+    """Yield the messages of one watcher, beginning with a snapshot if `after` is 0, else after that revision.
 
     Raises Unavailable once `stopping` is set: the watcher goes on at another replica, or at the next process.
     """
@@ -50,11 +50,11 @@ async def watch(
 
 
 def _deltas(plan: Plan, view: JobView, events: Sequence[Event], after: int) -> list[job_pb2.WatchJobResponse]:
-    """Folds the events one by one, so that each message carries the job as it was right after its event."""
+    """Fold the events one by one, so that each message carries the job as it was right after its event."""
     messages = []
     for event in events:
         if view.finished:
-            break  # Care for the data of a finished job is nothing to watch.
+            break  # What is kept or deleted after the end of a job is nothing to watch.
         apply(view, event)
         view.forget_steps()
         if event.revision > after:
