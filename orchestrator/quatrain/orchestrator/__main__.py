@@ -38,7 +38,7 @@ ARTIFACT_SERVICE = "quatrain.v1.ArtifactService"
 
 
 async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
-    """Runs until SIGTERM. `kept` is the folder of what the next process may go on with: model copies and uploads."""
+    """Run until SIGTERM. `kept` is the folder of what the next process may go on with: model copies and uploads."""
     check_exposure(config, "orchestrator", public=True)
     section = config.orchestrator
     tls = channel_tls(config)
@@ -93,7 +93,7 @@ async def _work(scheduler: Scheduler, sweeper: Sweeper, pool_metrics: PoolMetric
 
 
 async def main(config: ProcessConfig) -> None:
-    """Gives the process its scratch folders and serves."""
+    """Give the process its scratch folders and serve."""
     cache = config.compute.cache_dir
     kept = Path(tempfile.gettempdir()) if cache is None else ready_folder(cache, "compute.cache_dir")
     with own_folder(kept) as scratch:

@@ -17,7 +17,7 @@ from quatrain.stages import PPO, REWARD, SFT, Stage
 from quatrain.stored import Stored, StoredModel, StoredTable
 
 Rank = tuple[int, str, str]
-"""Where a job stands among those that wait: minus priority, time of creation, id."""
+"""The order of waiting jobs, lowest first: minus priority, time of creation, id."""
 
 
 class Pinned(Stored):
@@ -42,12 +42,12 @@ class Pinned(Stored):
 
 
 class JobDocument(Stored):
-    """`spec.json` of a job. The two specs stand as they were written, whatever version opens them."""
+    """`spec.json` of a job. The two specs are kept as they were written, whatever version opens them."""
 
     spec: dict[str, Any]
-    """Resolved: every default written out."""
+    """The resolved spec: every default written out."""
     request: dict[str, Any]
-    """As it was asked for."""
+    """The spec as it was asked for."""
     pinned: Pinned
     warnings: tuple[str, ...] = ()
     fingerprint: str
@@ -91,12 +91,12 @@ class Plan:
 
     @property
     def rank(self) -> Rank:
-        """Where the job stands among those that wait."""
+        """Return the job's rank among those that wait."""
         return (-self.spec.priority, self.document.create_time, self.job)
 
     @property
     def seed(self) -> int:
-        """The seed of everything that is drawn for the job."""
+        """Return the seed of everything that is drawn for the job."""
         return self.spec.seed
 
     @property
@@ -134,7 +134,7 @@ class Plan:
 
     @cached_property
     def texts(self) -> str:
-        """The whole document as text, in which every object of the store that it names can be found."""
+        """Return the whole document as text, in which every object of the store that it names can be found."""
         return json.dumps(self.document.to_json())
 
 

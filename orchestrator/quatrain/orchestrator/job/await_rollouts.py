@@ -1,4 +1,4 @@
-"""Waiting for rollouts without being silent about it: how many are there, and why when none comes."""
+"""Waits for rollouts and says so in the log: how many there are, and that none comes."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ SILENT_SECONDS = 60.0
 
 
 async def await_rollouts(run: JobRun, batch: ExpectedBatch) -> CollectedSamples:
-    """As `Collector.collect`, with the conditions of the job."""
+    """Return what `Collector.collect` returns, and set conditions of the job while it waits."""
     work, phase = asyncio.create_task(run.collector.collect(batch)), _phase(run, batch)
     try:
         while not (await asyncio.wait({work}, timeout=POLL_SECONDS))[0]:
@@ -49,7 +49,7 @@ def _progress(run: JobRun, batch: ExpectedBatch) -> str:
 
 
 async def _say_silence(run: JobRun, batch: ExpectedBatch) -> None:
-    """Once for each silence: the numbers of the next text would be others."""
+    """Set or lift the condition of silence, once for each silence: the numbers of the next text would differ."""
     pending = run.collector.pending(batch)
     if pending is None or pending.silent_seconds() < SILENT_SECONDS:
         await run.condition(ROLLOUTS, None)

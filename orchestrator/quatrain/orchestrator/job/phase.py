@@ -1,4 +1,4 @@
-"""Telling what an owner does while it takes long, and how far it is: in the log, for whoever looks at the job."""
+"""Tells in the log what an owner is doing when it takes long, and how far it is, for people who look at the job."""
 
 import asyncio
 import time
@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 FIRST_SECONDS = 5.0
 FIRST_SECONDS_OF_A_STEP = 30.0
-"""What happens at every step is told later: the log keeps each word for ever."""
+"""What happens at every step is told later: the log keeps each word forever."""
 MAX_PAUSE_SECONDS = 60.0
 
 
 class Phase:
-    """One thing that may take long. It is told after some seconds, then after pauses that double.
+    """One piece of work that may take long. It is told after some seconds, then after pauses that double.
 
     The owner's next event ends it, so nothing has to be taken back::
 

@@ -1,4 +1,4 @@
-"""One owned job: the owner's pen (the event log under this epoch and attempt) and what the stages share."""
+"""One owned job: its log, written under this epoch and attempt, and what the stages share."""
 
 import asyncio
 import time
@@ -63,7 +63,7 @@ class JobRun:
     started: float = field(default_factory=time.monotonic)
     session: LearnerSession | None = None
     learner_left: bool = False
-    """A learner may be open for the job that nobody talks to."""
+    """Whether a learner may be open for the job that no owner talks to any more."""
     exact_logprobs: bool = False
     append_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,7 +74,7 @@ class JobRun:
     tokenizer_loaded: Tokenizer | None = None
 
     def elapsed(self) -> float:
-        """Seconds that owners have worked on the job: what limits.wall_time bounds."""
+        """Return the seconds that owners have worked on the job, which limits.wall_time bounds."""
         return self.worked_before + time.monotonic() - self.started
 
     @property
@@ -88,10 +88,10 @@ class JobRun:
         return self.view.attempt
 
     async def append(self, payload: Payload) -> Event:
-        """Writes an owner event. Intents that came between are obeyed later; a higher epoch raises Fenced.
+        """Write an owner event. Intents that came in between are applied later; a higher epoch raises Fenced.
 
-        While the store is away the same event is tried again: its nonce tells whether an earlier try has landed. What
-        could not be said meanwhile is said after it.
+        While the store is away the same event is tried again: its nonce tells whether an earlier try has landed. That
+        the store was away is written after the event.
         """
         started, away = time.monotonic(), ""
         async with self.append_lock:
@@ -116,14 +116,16 @@ class JobRun:
         return landed
 
     async def refresh(self) -> None:
-        """Folds what others wrote."""
+        """Fold what others wrote. Raises Fenced when another owner has taken the job."""
         async with self.append_lock:
             await self._on_the_log(self.log.refresh)
         self.check_ownership()
 
     async def _on_the_log(self, work: Callable[[], T]) -> T:
-        """Result of work on the log, which may be done twice. An event that looks damaged is read again for some
-        seconds before it ends the job: it may look so on its way only."""
+        """Return the result of work on the log, which may be done twice.
+
+        An event that looks damaged is read again for some seconds before it ends the job: the stored one may be sound.
+        """
         for pause in RETRY_PAUSES:
             try:
                 return await uncancellable(asyncio.to_thread(work))
@@ -133,12 +135,12 @@ class JobRun:
         return await uncancellable(asyncio.to_thread(work))
 
     def check_ownership(self) -> None:
-        """Raises Fenced when another owner has taken the job."""
+        """Raise Fenced when another owner has taken the job."""
         if self.view.epoch > self.epoch:
             raise Fenced(f"job {self.plan.job} has a newer owner (epoch {self.view.epoch}, ours {self.epoch})")
 
     def raise_if_asked_to_stop(self) -> None:
-        """At a step boundary: raises JobCancelled or JobPaused when somebody asked for that."""
+        """Raise JobCancelled or JobPaused when somebody asked for that; called at step boundaries."""
         intents = self.view.intents
         if intents.cancel is not None:
             raise JobCancelled(intents.cancel.reason or "cancelled")
@@ -156,21 +158,21 @@ class JobRun:
                 await self._until_stop_is_asked(task)
                 if not task.done():
                     self.raise_if_asked_to_stop()
-                    self.stopping.clear()  # The wish was taken back.
+                    self.stopping.clear()  # The intent was taken back.
             return await task
         finally:
             await cancel_and_wait(task)
 
     async def _until_stop_is_asked(self, task: asyncio.Future[Any]) -> None:
-        """Waits until `task` is done or somebody asks for the end or a pause."""
-        wish: asyncio.Future[Any] = asyncio.ensure_future(self.stopping.wait())
+        """Wait until `task` is done or somebody asks for the end or a pause."""
+        asked: asyncio.Future[Any] = asyncio.ensure_future(self.stopping.wait())
         try:
-            await asyncio.wait({task, wish}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await cancel_and_wait(wish)
+            await cancel_and_wait(asked)
 
     async def retry_while_unavailable(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Result of an idempotent call; while a peer, the store or the queue is away a condition says so and it waits.
+        """Return the result of an idempotent call; while a peer, the store or the queue is away, say so and wait.
 
         Raises as `raise_if_asked_to_stop` does when somebody asks for the end or a pause meanwhile.
         """
@@ -186,34 +188,34 @@ class JobRun:
                 return result
 
     async def retry_in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        """As `retry_while_unavailable`, of a call that blocks."""
+        """Run a call that blocks in a thread, as `retry_while_unavailable` does."""
         return await self.retry_while_unavailable(lambda: asyncio.to_thread(call, *arguments))
 
     async def set_unavailable(self, error: QuatrainError) -> None:
-        """Sets the condition, once for each absence: the next message may differ in a number only."""
+        """Set the condition, once for each absence: the next message may differ in a number only."""
         log.warning("waiting", job=self.plan.job, error=error.message)
         if UNAVAILABLE not in self.view.conditions:
             await self.condition(UNAVAILABLE, error.message)
 
     async def set_state(self, state: str, reason: str = "") -> None:
-        """Changes the job's state, unless it is that already."""
+        """Change the job's state, unless it is that already."""
         if self.view.state != state:
             await self.append(StateChanged(state=state, reason=reason))
 
     async def condition(self, name: str, message: str | None) -> None:
-        """Sets or lifts a condition, unless it stands like that already."""
+        """Set or lift a condition, unless the log has it so already."""
         if self.view.conditions.get(name) != message:
             await self.append(ConditionChanged(name=name, message=message))
 
     async def prompts(self, table: TableRef) -> PromptTable:
-        """A prompt table, read once."""
+        """Return a prompt table, which is read once."""
         if table.sha256 not in self.tables:
             data = await self.retry_in_thread(read_object, self.context.store, table.key, table.sha256)
             self.tables[table.sha256] = await asyncio.to_thread(read_prompts, data)
         return self.tables[table.sha256]
 
     async def tokenizer(self) -> Tokenizer:
-        """The policy's tokenizer, loaded once."""
+        """Return the policy's tokenizer, which is loaded once."""
         if self.tokenizer_loaded is None:
             model, folders = self.plan.pinned.model, self.context.folders
             folder = await self.retry_in_thread(folders.fetch, model.uri, model.digest)
@@ -221,18 +223,18 @@ class JobRun:
         return self.tokenizer_loaded
 
     def sft_model(self) -> ModelRef:
-        """The SFT model: trained in this job, else the base model."""
+        """Return the SFT model: the one trained in this job, else the base model."""
         done = self.view.stage_results.get(SFT.name)
         return self.plan.pinned.model if done is None else done.model
 
     async def abandon_session(self) -> None:
-        """Leaves the learner, if there is one, without a word: it is lost, or the next opening takes it over."""
+        """Leave the learner, if there is one, without closing it: it is lost, or the next opening takes it over."""
         if self.session is not None:
             await self.session.abandon()
             self.session, self.learner_left = None, True
 
     async def close_session(self) -> None:
-        """Gives the learner back, if there is one: ours, or one that was left."""
+        """Give the learner back, if there is one: ours, or one that was left."""
         if self.session is not None:
             await self.session.close()
         elif self.learner_left:
@@ -240,5 +242,5 @@ class JobRun:
         self.session, self.learner_left = None, False
 
     def token(self) -> OwnerToken:
-        """Proof of ownership for the learner."""
+        """Return the proof of ownership for the learner."""
         return OwnerToken(job=self.plan.job, epoch=self.epoch, attempt=self.attempt)

@@ -21,7 +21,7 @@ FOLDERS = {"rollout": "batches", "eval": "evals"}
 """Below the stage's folder, by the purpose of the batch."""
 
 Describe = Callable[[Sequence[BatchRow], ObjectRef], Awaitable[Payload]]
-"""Makes the event of the rows and of the object that holds them, which is written already."""
+"""What makes the event from the rows and the object that holds them, which is written already."""
 
 
 async def seal(run: JobRun, batch: ExpectedBatch, made: Sequence[Made], describe: Describe) -> list[BatchRow]:

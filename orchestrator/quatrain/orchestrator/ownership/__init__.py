@@ -1,1 +1,1 @@
-"""Who works on a job: jobs get owners, owners obey intents, and what breaks is recorded."""
+"""Who works on a job: jobs get owners, owners apply intents, and failures are recorded."""

@@ -23,14 +23,14 @@ ADVICE = {
 
 
 def failure(run: JobRun, error: QuatrainError) -> JobError:
-    """`error` of the terminal event."""
+    """Return the `error` of the terminal event."""
     advice = ADVICE.get(error.code_reason)
     text = f"{_place(run)}: {error.message.rstrip('.')}" + (f"; {advice}" if advice else "")
     return JobError(reason=error.code_reason, message=text)
 
 
 def last_attempt(run: JobRun, error: LearnerLost) -> JobFailed | None:
-    """Why there is no further attempt after this one, which is in the log already; None when there is one."""
+    """Return why there is no further attempt after this one, which is in the log; None when there is one."""
     plan, failures = run.plan, run.view.failures
     if [failed.reason for failed in failures[-2:]] == [OutOfMemory.reason] * 2:
         text = f"{error.message}, twice in a row; {_memory_knobs(plan, stage_named(run.view.stage))}"
@@ -45,7 +45,7 @@ def last_attempt(run: JobRun, error: LearnerLost) -> JobFailed | None:
 
 
 def _place(run: JobRun) -> str:
-    """Stage, step, version and attempt."""
+    """Return stage, step, version and attempt as text."""
     view, plan = run.view, run.plan
     if not view.stage:
         return f"before the first stage, model {plan.pinned.model.digest[:12]}"

@@ -22,9 +22,9 @@ class CancelNow(Exception):
 
 
 async def watch_intents(run: JobRun) -> None:
-    """Ends with CancelNow, JobFailed (a time limit) or Fenced.
+    """Apply intents and limits until cancelled. Raises CancelNow, JobFailed (a time limit) or Fenced.
 
-    A graceful wish ends every wait for others at once, and the training at the next step boundary.
+    A graceful cancel or a pause ends every wait for others at once, and the training at the next step boundary.
     """
     while True:
         await _apply_intents(run)
@@ -60,7 +60,7 @@ def _check_limits(run: JobRun) -> None:
 
 
 async def keep_progress(run: JobRun) -> None:
-    """Saves what was trained since the last checkpoint. A step that was broken off is left out: it is made again."""
+    """Save what was trained since the last checkpoint. A step that was broken off is left out: it is made again."""
     session, cancel = run.session, run.view.intents.cancel
     if session is None or session.stage is None or session.stage.name != run.view.stage:
         return
@@ -74,7 +74,7 @@ async def keep_progress(run: JobRun) -> None:
             await save_checkpoint(run, session, session.stage, session.step)
             return
         except JobPaused:
-            continue  # The learner is ours and cannot answer now; a pause has time.
+            continue  # The learner is ours and cannot answer now; a pause is in no hurry.
         except Fenced:
             raise
         except QuatrainError as error:
@@ -83,9 +83,9 @@ async def keep_progress(run: JobRun) -> None:
 
 
 async def pause_job(run: JobRun) -> bool:
-    """Gives up the learner, everything in the queue and the job itself.
+    """Give up the learner, everything in the queue and the job itself.
 
-    False when the wish was taken back, or somebody wants the end: the job goes on.
+    Returns False when the pause was taken back, or a cancel came: the job goes on.
     """
     while True:
         pause = run.view.intents.pause

@@ -46,7 +46,7 @@ RUN_STAGE: dict[Stage, Callable[[JobRun], Awaitable[None]]] = {SFT: run_sft, REW
 
 
 async def own(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> None:
-    """Takes the job and works on it until it ends or another owner takes it. Raises nothing of the job's."""
+    """Take the job and work on it until it ends or another owner takes it. No error of the job leaves this function."""
     try:
         run = await _take(plan, context, job_log)
         if run is not None:
@@ -58,26 +58,26 @@ async def own(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> None
 async def _own(run: JobRun) -> None:
     plan, context = run.plan, run.context
     try:
-        # All but the first never end by themselves: one that breaks takes the owner with it, and another may do better.
+        # Only the first ends by itself. An error in any of them ends this owner, and another one may do better.
         await run_until_first_exit(_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
     except Fenced as error:
         log.warning("job has a newer owner", job=plan.job, error=error.message)
     finally:
         await run.abandon_session()
         with contextlib.suppress(Unavailable):
-            if run.view.finished:  # Who stood still until the end may have opened the job in Redis after it.
+            if run.view.finished:  # An owner that stood still may have opened the job in Redis after its end.
                 await context.queue.close_job(plan.job)
             await context.queue.release(plan.job, context.name)
 
 
 async def _take(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> JobRun | None:
-    """Appends the next epoch. None when somebody else was faster or the job has ended."""
+    """Append the next epoch. Returns None when another owner was faster or the job has ended."""
     judged = job_log.view.epoch
     await asyncio.to_thread(job_log.refresh)
     view = job_log.view
     if view.finished or view.paused:
         return None
-    if view.epoch != judged:  # It was found free in another epoch: that owner was not looked for.
+    if view.epoch != judged:  # Nobody has checked whether the newer owner lives.
         return None
     epoch, lost = view.epoch + 1, view.owner
     fault_point("owner.before_take")
@@ -88,7 +88,7 @@ async def _take(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> Jo
             break
         except (LogConflict, Fenced):
             return None
-        except Unavailable as error:  # It may have landed: the same event again tells.
+        except Unavailable as error:  # The event may have landed: appending it again tells.
             log.warning("object store is away, job not taken yet", job=plan.job, error=error.message)
             context.troubles[plan.job] = error.message
             await asyncio.sleep(STORE_RETRY_SECONDS)
@@ -99,7 +99,7 @@ async def _take(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> Jo
 
 
 async def _hold(run: JobRun) -> None:
-    """Renews the hint in Redis that this job has a living owner. Losing it loses nothing."""
+    """Renew the hint in Redis that this job has a living owner. Losing it loses nothing."""
     while True:
         with contextlib.suppress(Unavailable):
             await run.context.queue.hold(run.plan.job, run.context.name, HOLD_TTL_SECONDS)
@@ -107,12 +107,12 @@ async def _hold(run: JobRun) -> None:
 
 
 async def _live(run: JobRun) -> None:
-    """Runs the stages; each loss of a learner is a new attempt, each absence of the store a wait."""
+    """Run the stages; each loss of a learner is a new attempt, each absence of the store a wait."""
     while True:
         try:
             _apply_intents_first(run)
             _check_lost_owners(run)
-            # Beside the stages a watch for intents and limits.
+            # Intents and limits are watched beside the stages.
             await run_until_first_exit(_work(run), watch_intents(run))
             await run.condition(UNAVAILABLE, None)
             await _finish(run, "SUCCEEDED", None)
@@ -151,7 +151,7 @@ def _apply_intents_first(run: JobRun) -> None:
 
 
 def _check_lost_owners(run: JobRun) -> None:
-    """Raise JobFailed when owner after owner was lost at the same place."""
+    """Raise JobFailed when owner after owner was lost and none brought the job on."""
     lost = run.view.takeovers - 1
     if lost >= MAX_LOST_OWNERS:
         text = f"{lost} orchestrators in a row were lost while they worked on it, none of them brought it on"
@@ -179,7 +179,7 @@ async def _run_stages(run: JobRun) -> None:
 
 
 async def _recover(run: JobRun, error: LearnerLost) -> bool:
-    """Records the failed attempt. False when the retry budget is used up and the job has failed."""
+    """Record the failed attempt. Returns False when the retry budget is used up and the job has failed."""
     view, learner = run.view, "" if run.session is None else run.session.learner_id
     await run.abandon_session()
     await run.append(
@@ -204,7 +204,7 @@ async def _recover(run: JobRun, error: LearnerLost) -> bool:
 
 
 async def _cancel_gracefully(run: JobRun) -> None:
-    """The running step has ended and its state is kept: ends the job."""
+    """End the job after the running step has ended and its state is kept."""
     cancel = run.view.intents.cancel
     await run.set_state("CANCELLING", "" if cancel is None else cancel.reason)
     await run.close_session()
@@ -212,14 +212,14 @@ async def _cancel_gracefully(run: JobRun) -> None:
 
 
 async def _fail(run: JobRun, error: QuatrainError) -> None:
-    told = failure(run, error)
-    log.error("job failed", job=run.plan.job, reason=told.reason, error=told.message)
+    reported = failure(run, error)
+    log.error("job failed", job=run.plan.job, reason=reported.reason, error=reported.message)
     await run.close_session()
-    await _finish(run, "FAILED", told)
+    await _finish(run, "FAILED", reported)
 
 
 async def _finish(run: JobRun, state: str, error: JobError | None) -> None:
-    """The terminal event, then the traces of the job in Redis and in the index of unfinished jobs."""
+    """Write the terminal event, then remove the traces of the job in Redis and in the index of unfinished jobs."""
     while True:
         try:
             fault_point("owner.before_finish")
@@ -228,7 +228,7 @@ async def _finish(run: JobRun, state: str, error: JobError | None) -> None:
                 FINISHED.labels(run.plan.spec.pool, state).inc()
             fault_point("owner.after_finish")
             await run.close_session()
-            # The index last: a job that is in it is looked at again if we die here.
+            # The index comes last: a job that is in it is looked at again if we die here.
             await run.collector.close()
             fault_point("owner.after_clean")
             await asyncio.to_thread(jobs.retire, run.context.store, run.plan.job)

@@ -33,8 +33,8 @@ log = get_logger("learners")
 LEARNER_SERVICE = "quatrain.v1.LearnerService"
 STATUS_TIMEOUT_SECONDS = 5.0
 OPEN_TIMEOUT_SECONDS = 24 * 3600.0
-"""Only what a call must have: a large model over a slow store takes its time. The signs of life are the bound, and the
-learner's own reads of the store, each of which ends when nothing more comes."""
+"""Every call has a time-out, but a large model over a slow store takes long. What really bounds it are the signs of
+life, and the learner's own reads of the store, each of which ends when nothing more comes."""
 LOGPROBS_TIMEOUT_SECONDS = 120.0
 LOST_AFTER_SECONDS = 30.0
 SIGN_OF_LIFE_SECONDS = 5.0
@@ -110,7 +110,7 @@ class OpenCall:
 
 @dataclass(frozen=True)
 class TrainedStep:
-    """What a step of training gives: metrics, in PPO the per-token table, and seconds of computation."""
+    """The result of a training step: metrics, in PPO the per-token table, and seconds of computation."""
 
     metrics: dict[str, float | None]
     tokens: ObjectRef | None
@@ -151,7 +151,7 @@ class LearnerSession:
         self._alive = asyncio.create_task(self._signs_of_life())
 
     async def open(self, call: OpenCall) -> None:
-        """Opens a stage, which may take long; the signs of life keep the learner ours, and tell that it lives.
+        """Open a stage, which may take long; the signs of life keep the learner ours, and tell that it lives.
 
         Raises LearnerBusy, Unavailable, LearnerLost when it has too little memory, and what Open itself refuses.
         """
@@ -166,7 +166,7 @@ class LearnerSession:
         self.step = response.status.step
 
     async def train(self, step: int, batch: ObjectRef | None) -> TrainedStep:
-        """Trains one step."""
+        """Train one step."""
         message = None if batch is None else batch.to_proto()
         request = learner_pb2.StepRequest(token=self.token.to_proto(), step=step, batch=message)
         response: learner_pb2.StepResponse = await self._watched(f"step {step}", self._result(self._stub.Step(request)))
@@ -178,19 +178,19 @@ class LearnerSession:
         )
 
     async def publish(self, step: int) -> ModelRef:
-        """Writes the current weights to the store."""
+        """Write the current weights to the store."""
         stream = self._stub.Publish(learner_pb2.PublishRequest(token=self.token.to_proto(), step=step))
         response: learner_pb2.PublishResponse = await self._watched(f"publishing step {step}", self._result(stream))
         return ModelRef.from_proto(response.model)
 
     async def save(self, step: int) -> ObjectRef:
-        """Writes all state to the store; the manifest names it."""
+        """Write all state to the store and return the manifest."""
         stream = self._stub.Save(learner_pb2.SaveRequest(token=self.token.to_proto(), step=step))
         response: learner_pb2.SaveResponse = await self._watched(f"saving step {step}", self._result(stream))
         return ObjectRef.from_proto(response.manifest)
 
     async def export(self, extra_files: Mapping[str, bytes]) -> ExportedModel:
-        """Writes a Hugging Face folder to the store."""
+        """Write a Hugging Face folder to the store."""
         request = learner_pb2.ExportRequest(token=self.token.to_proto(), extra_files=extra_files)
         stream = self._stub.Export(request)
         response: learner_pb2.ExportResponse = await self._watched("export", self._result(stream))
@@ -212,7 +212,7 @@ class LearnerSession:
         return from_ragged_floats(response.logprobs, "logprobs")
 
     async def close(self) -> None:
-        """Frees the learner if it can be reached, and ends the signs of life."""
+        """Free the learner if it can be reached, and end the signs of life."""
         self._alive.cancel()
         try:
             await self._stub.Close(
@@ -223,7 +223,7 @@ class LearnerSession:
         await self._channel.close(None)
 
     async def abandon(self) -> None:
-        """Ends the signs of life without a word to the learner."""
+        """End the signs of life without telling the learner."""
         self._alive.cancel()
         await self._channel.close(None)
 
@@ -231,7 +231,7 @@ class LearnerSession:
         return await result_of(stream, LOST_AFTER_SECONDS, service="learner", target=self.address)
 
     async def _while_it_lives(self, call: Coroutine[Any, Any, T]) -> T:
-        """Result of a call without heartbeats. Raises Unavailable when the learner gives no sign of life meanwhile."""
+        """Return the result of a call without heartbeats. Raises Unavailable when the learner gives no sign of life."""
         self._heard = time.monotonic()
         task = asyncio.create_task(call)
         try:
@@ -246,7 +246,7 @@ class LearnerSession:
             await cancel_and_wait(task)
 
     async def _signs_of_life(self) -> None:
-        """A learner frees itself when its owner is silent; between steps these calls are what it hears."""
+        """Call the learner regularly: it frees itself when its owner is silent, as between steps."""
         while True:
             await asyncio.sleep(SIGN_OF_LIFE_SECONDS)
             try:

@@ -26,8 +26,8 @@ log = get_logger("learners")
 class LearnerPool:
     """All learners that the targets name; the targets are read again at every opening, so learners may come and go.
 
-    Jobs that wait stand in a line, so that a learner goes to the one of the highest priority and not to the one that
-    happens to ask first.
+    Waiting jobs form a queue, so that a learner goes to the one of the highest priority and not to the one that happens
+    to ask first.
     """
 
     def __init__(self, targets: Sequence[str], tls: ChannelTls | None = None) -> None:
@@ -38,7 +38,7 @@ class LearnerPool:
         self._count = 0
 
     async def count(self) -> int:
-        """How many learners the targets name, whether they answer or not. While nobody can tell: as many as last."""
+        """Return how many learners the targets name, reachable or not; the last number while that cannot be told."""
         try:
             self._count = len(await resolve_targets(self._targets))
         except QuatrainError as error:
@@ -46,7 +46,7 @@ class LearnerPool:
         return self._count
 
     async def states(self) -> Counter[str]:
-        """How many learners are `free`, `busy` with a job, and `silent`. Raises Unavailable when nobody can tell."""
+        """Return how many learners are `free`, `busy` with a job, and `silent`. Raises Unavailable."""
         found = await self._statuses()
         return Counter(
             "silent" if isinstance(status, QuatrainError) else "busy" if status.HasField("token") else "free"
@@ -54,9 +54,9 @@ class LearnerPool:
         )
 
     async def open(self, call: OpenCall, rank: Rank) -> LearnerSession:
-        """Opens the first learner that takes the job: one that holds it already, else a free one.
+        """Open the first learner that takes the job: one that holds it already, else a free one.
 
-        Who is refused keeps a place in the line until `leave`. Raises LearnerBusy when all are busy or another job is
+        A refused job stays in the queue until `leave`. Raises LearnerBusy when all are busy or another job is
         before this one, Unavailable when none answers, and what Open itself refuses.
         """
         job = call.token.job
@@ -71,7 +71,7 @@ class LearnerPool:
             raise LearnerBusy(f"the free learners go to {', '.join(map(repr, before))}")
         refusal = ""
         for address in [*mine, *free]:
-            self._line.pop(job, None)  # This learner is ours; the next job in the line may take another one meanwhile.
+            self._line.pop(job, None)  # This learner is ours; the next job may take another one.
             self._opening.add(address)
             try:
                 return await _open_at(address, call, self._tls)
@@ -84,11 +84,11 @@ class LearnerPool:
         raise LearnerBusy(refusal or f"all {len(reachable)} learners are busy")
 
     def leave(self, job: str) -> None:
-        """Takes the job out of the line."""
+        """Take the job out of the queue."""
         self._line.pop(job, None)
 
     async def free(self, job: str) -> None:
-        """Closes what was left open for a job. A learner that cannot be reached frees itself in time."""
+        """Close what was left open for a job. A learner that cannot be reached frees itself in time."""
         try:
             reachable = await self._reachable()
         except QuatrainError as error:
@@ -120,7 +120,7 @@ async def _open_at(address: str, call: OpenCall, tls: ChannelTls | None) -> Lear
         await session.open(call)
         opened = True
     except asyncio.CancelledError:
-        await session.close()  # It may have begun to serve us, and nobody would know.
+        await session.close()  # It may serve us by now, and nobody would free it.
         raise
     finally:
         if not opened:

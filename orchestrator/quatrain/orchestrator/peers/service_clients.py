@@ -28,7 +28,7 @@ from quatrain.v1 import (
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 FinishReason = Literal["stop", "length", ""]
-"""Why a completion ended; empty: the service did not say."""
+"""Why a completion ended; empty when the service did not say."""
 Outcome = Literal["rollout", "skipped", "refused", ""]
 """What became of a sample: it can be trained on, no reward function had a score for it, it is unsound; empty: the
 service did not say."""
@@ -129,7 +129,7 @@ class ScoreCall:
 
 @dataclass(frozen=True)
 class SampleScore:
-    """What the reward service says of one sample; `score` None: it has none."""
+    """The reward service's answer about one sample; `score` is None when it has none."""
 
     outcome: Outcome
     score: float | None
@@ -140,7 +140,7 @@ class SampleScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """One for each sample, in order; what reward functions logged for the whole call; seconds."""
+    """The scores of a call, one for each sample in order; what reward functions logged for it; seconds."""
 
     samples: Sequence[SampleScore]
     metrics: tuple[tuple[str, float | None], ...]
@@ -161,7 +161,7 @@ class ReferenceCall:
 
 @dataclass(frozen=True)
 class ReferenceLogprobs:
-    """A logprob for each completion token, row by row, and seconds."""
+    """The logprobs of the completion tokens, row by row, and seconds."""
 
     rows: Sequence[Floats]
     compute_seconds: float
@@ -221,7 +221,7 @@ class ServiceClients:
         return ReferenceLogprobs(rows, response.compute_seconds)
 
     def stop_waiting(self) -> None:
-        """From now on let a call fail that no replica takes at once."""
+        """Let a call fail from now on if no replica takes it at once."""
         for pool in (self.generation, self.reward, self.reference):
             pool.wait_no_more()
 

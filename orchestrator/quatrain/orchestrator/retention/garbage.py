@@ -31,8 +31,8 @@ class Marks:
     finished: bool
     deleted: bool
     named: frozenset[str]
-    """Folders that events name and no later one has released; tables, too, once the job has finished: they are two for
-    each step."""
+    """Folders that events name and no later event has released. Tables, two for each step, are here only once the job
+    has finished."""
     released: frozenset[str]
     released_versions: Set[int]
     stages_done: frozenset[str]
@@ -40,7 +40,7 @@ class Marks:
     """Folders and objects that spec.json names: a job may begin with some."""
 
     def folders(self) -> tuple[str, ...]:
-        """Prefixes under which there may be garbage. Tables are looked at once, at the end: they are small and many."""
+        """Return prefixes under which there may be garbage. Tables come once, at the end: they are small and many."""
         root = f"jobs/{self.job}/"
         if self.deleted:
             return (root,)
@@ -49,7 +49,7 @@ class Marks:
         return folders + tables if self.finished else folders
 
     def is_garbage(self, key: str) -> bool:
-        """Whether nobody will miss the object. `key` lies under one of `folders`."""
+        """Return whether nothing needs the object any more. `key` lies under one of `folders`."""
         if self.deleted:
             root = f"jobs/{self.job}/"
             return key != spec_key(self.job) and not key.startswith((f"{root}events/", f"{root}snapshots/"))
@@ -73,12 +73,12 @@ class Marks:
             return False
         # Tasks that measure a reward model name it by its folder, though no event does.
         needed = folder["kind"] == "policy" and folder["stage"] not in (POLICY_STAGE.name, *self.stages_done)
-        # Attempt 0 is nobody's: what came with the job's creation.
+        # Attempt 0 wrote what came with the job's creation: no learner will replace it.
         return self.finished or (0 < by < self.attempt and not needed)
 
 
 def marks(view: JobView, plan: Plan) -> Marks:
-    """What the folded log and spec.json of a job say. A pure function."""
+    """Return what the folded log and spec.json of a job say about its objects. A pure function."""
     named = {_unit(checkpoint.key) for checkpoint in view.checkpoints}
     named |= {_unit(policy.uri) for policy in view.policies.values()}
     if view.finished:
@@ -97,5 +97,5 @@ def marks(view: JobView, plan: Plan) -> Marks:
 
 
 def _unit(name: str) -> str:
-    """The folder that a uri or the key of a manifest means."""
+    """Return the folder that a uri or the key of a manifest means."""
     return name.removeprefix("store:").removesuffix(MANIFEST)

@@ -1,4 +1,4 @@
-"""The owner's part: it gives up what a new checkpoint has made needless, and deletes that beside the work."""
+"""The owner's part of retention: it releases what a new checkpoint has made needless, and deletes that meanwhile."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ log = get_logger("retention")
 
 
 async def release_needless(run: JobRun) -> None:
-    """After a checkpoint: an event for everything that the job does not need any more. Raises Fenced.
+    """Write an event for everything that the job does not need any more; called after a checkpoint. Raises Fenced.
 
     While the store is away nothing is given up; the next checkpoint decides anew.
     """
@@ -43,12 +43,12 @@ async def release_needless(run: JobRun) -> None:
 
 
 async def keep_clean(run: JobRun) -> None:
-    """Deletes what the log has given up: once at the beginning for the owners before us, then after each release."""
+    """Delete what the log has given up: once at the beginning for the owners before us, then after each release."""
     job, store = run.plan.job, run.context.store
     while True:
         run.released.clear()
         try:
-            async with run.append_lock:  # Nobody folds meanwhile.
+            async with run.append_lock:  # The view must not change while it is read.
                 found = marks(run.view, run.plan)
             await sweep_beside(store, found)
         except Unavailable as error:

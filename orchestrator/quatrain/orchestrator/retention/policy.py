@@ -28,13 +28,13 @@ class KeepRule:
 
     @staticmethod
     def from_spec(spec: JobSpec) -> "KeepRule":
-        """The rule of a resolved spec."""
+        """Return the rule of a resolved spec."""
         section = spec.checkpoint
         return KeepRule(section.keep_last, section.keep_every, section.keep_best)
 
 
 def next_release(view: JobView, spec: JobSpec) -> CheckpointReleased | PoliciesReleased | None:
-    """What the job can give up next; None when it needs all that it has. Folding the answer brings the one after it.
+    """Return what the job can give up next; None when it needs all. Folding the answer leads to the one after it.
 
     Checkpoints come one by one, oldest first, then all policy versions together.
     """
@@ -48,7 +48,7 @@ def next_release(view: JobView, spec: JobSpec) -> CheckpointReleased | PoliciesR
 
 
 def kept_checkpoints(view: JobView, rule: KeepRule) -> set[str]:
-    """Keys of the checkpoints that stay. The newest of every stage is always among them."""
+    """Return the keys of the checkpoints that stay. The newest of every stage is always among them."""
     kept = {each.key for each in view.checkpoints if each.key in view.pinned}
     for stage in {each.stage for each in view.checkpoints}:
         of_stage = [each for each in view.checkpoints if each.stage == stage]
@@ -61,7 +61,7 @@ def kept_checkpoints(view: JobView, rule: KeepRule) -> set[str]:
 
 
 def _best(view: JobView, stage: str, steps: set[int], metric: str) -> set[str]:
-    """The checkpoint with the highest value of `metric`, with `-metric` the lowest; of equal ones the first.
+    """Return the checkpoint with the highest value of `metric`, with `-metric` the lowest; of equal ones the first.
 
     The value of a step may come after its checkpoint; until then the step is the newest one and stays for that.
     """
@@ -77,7 +77,7 @@ def _best(view: JobView, stage: str, steps: set[int], metric: str) -> set[str]:
 
 
 def needed_versions(view: JobView, spec: JobSpec) -> set[int]:
-    """The policy versions that stay: those of the checkpoints, the newest, and all that a running job may come back to.
+    """Return the versions that stay: those of checkpoints, the newest, and all that a running job may come back to.
 
     A running job may sample from the pinned version of any unsealed step, train again what came after its newest
     checkpoint, and evaluate what it has not evaluated.
@@ -101,10 +101,10 @@ def needed_versions(view: JobView, spec: JobSpec) -> set[int]:
 
 
 def _evaluated(version: int, ppo: PpoSpec) -> bool:
-    """Whether the spec wants an evaluation of this version."""
+    """Return whether the spec wants an evaluation of this version."""
     return version % ppo.eval_every == 0 or version == ppo.steps
 
 
 def _own(view: JobView, model: ModelRef) -> bool:
-    """Whether the model lies with the job: version 0 may be a model of its own, which is not ours to give up."""
+    """Return whether the model lies in the job's folder: version 0 may be another one, which is not ours to delete."""
     return model.uri.startswith(f"store:jobs/{view.job}/")

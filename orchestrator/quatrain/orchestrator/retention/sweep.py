@@ -26,7 +26,7 @@ COPY_SECONDS = 6 * 3600.0
 
 
 def sweep(store: ObjectStore, found: Marks, stop: threading.Event) -> None:
-    """Deletes the garbage of one job, until `stop` at most. Raises Unavailable."""
+    """Delete the garbage of one job, until `stop` at most. Raises Unavailable."""
     deleted = 0
     for prefix in found.folders():
         for page in pages(store, prefix):
@@ -43,7 +43,7 @@ def sweep(store: ObjectStore, found: Marks, stop: threading.Event) -> None:
 
 
 async def sweep_beside(store: ObjectStore, found: Marks) -> None:
-    """`sweep` in a thread; a cancellation ends it at the next object. Raises Unavailable."""
+    """Run `sweep` in a thread; a cancellation ends it at the next object. Raises Unavailable."""
     stop = threading.Event()
     try:
         await asyncio.to_thread(sweep, store, found, stop)
@@ -53,22 +53,22 @@ async def sweep_beside(store: ObjectStore, found: Marks) -> None:
 
 @dataclass
 class Sweeper:
-    """Cleans the jobs of the index `cleanup/`: finished ones, deleted ones, and those that somebody gave a checkpoint
-    of up. A job that has an owner is kept clean by that one."""
+    """The cleaner of the jobs in the index `cleanup/`: finished ones, deleted ones, and those of which somebody has
+    released a checkpoint. A job with an owner is cleaned by that owner."""
 
     store: ObjectStore
     name: str
     every: float
     beside: Callable[[], None] = lambda: None
-    """Cleans what is no job's: called in the event loop each time."""
+    """What cleans up things that belong to no job: it is called in the event loop each time."""
     _pending: dict[str, float] = field(default_factory=dict)
     _unreadable: set[str] = field(default_factory=set)
     _copies: dict[str, tuple[list[str], float]] = field(default_factory=dict)
-    """What was copied for forks that are no jobs yet, and since when it is so much."""
+    """The files that were copied for forks that are no jobs yet, and when they last changed."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     async def run(self) -> None:
-        """Works every `every` seconds until cancelled."""
+        """Clean every `every` seconds until cancelled."""
         try:
             while True:
                 try:
@@ -81,7 +81,7 @@ class Sweeper:
             self._stop.set()
 
     def clean_all(self) -> None:
-        """Goes through the index once. Raises Unavailable."""
+        """Go through the index once. Raises Unavailable."""
         index = jobs.list_cleanups(self.store)
         entries = {jobs.cleanup_key(job, revision) for job, revisions in index.items() for revision in revisions}
         self._pending = {key: since for key, since in self._pending.items() if key in entries}
@@ -93,7 +93,7 @@ class Sweeper:
                 if self._is_only_copied(job):
                     self._clean_copy(job, revisions)
                     continue
-                # Told once: the next look may find it mended, or have had a better line.
+                # Logged once: the job may be readable the next time.
                 if job not in self._unreadable:
                     log.error("job cannot be cleaned", job=job, error=error.message)
                 self._unreadable.add(job)
@@ -106,7 +106,7 @@ class Sweeper:
                 self._close(jobs.cleanup_key(job, entry), done=entry <= revision)
 
     def _clean(self, job: str) -> int:
-        """Releases and deletes what a job does not need; the revision that this was decided at."""
+        """Release and delete what a job does not need. Returns the revision at which this was decided."""
         plan = read_plan(job, jobs.read_spec(self.store, job))
         job_log = JobLog(self.store, job)
         job_log.refresh()
@@ -122,13 +122,13 @@ class Sweeper:
         return revision
 
     def _is_only_copied(self, job: str) -> bool:
-        """Whether there is at most a copy for a fork, and no job. With events it is a job that has lost its spec."""
+        """Return whether there is a copy for a fork at most, but no job. With events it is a job without its spec."""
         if self.store.stat(jobs.spec_key(job)) is not None:
             return False
         return not self.store.list(f"jobs/{job}/events/", limit=1)
 
     def _clean_copy(self, job: str, revisions: Sequence[int]) -> None:
-        """Deletes what was copied for a fork that never came to be. Raises Unavailable."""
+        """Delete what was copied for a fork that never came to be. Raises Unavailable."""
         copied = [stat.key for page in pages(self.store, f"jobs/{job}/ppo/checkpoints/") for stat in page]
         seen, since = self._copies.get(job, ([], 0.0))
         if job not in self._copies or seen != copied:
@@ -137,7 +137,7 @@ class Sweeper:
         if time.monotonic() - since <= COPY_SECONDS:
             return
         for key in sorted(copied, key=lambda key: not key.endswith(MANIFEST)):
-            # Before each: if we stood still meanwhile, the request may have been made again.
+            # Checked before each: if we stood still meanwhile, the request may have been made again.
             if self._stop.is_set() or self.store.stat(jobs.spec_key(job)) is not None:
                 return
             self.store.delete(key)
@@ -147,8 +147,8 @@ class Sweeper:
             log.info("copy for a fork that never came to be deleted", job=job, count=len(copied))
 
     def _close(self, key: str, *, done: bool) -> None:
-        """Takes an entry out of the index. One ahead of its event waits for it, but not for ever: its writer may have
-        died before it wrote the event."""
+        """Take an entry out of the index. One that is ahead of its event waits for it, but not forever: its writer may
+        have died before it wrote the event."""
         since = self._pending.setdefault(key, time.monotonic())
         if done or time.monotonic() - since > PENDING_SECONDS:
             self.store.delete(key)

@@ -17,7 +17,7 @@ from quatrain.storage import open_store
 
 
 async def serve(config: ProcessConfig) -> None:
-    """Works until SIGTERM; its gRPC port offers health only."""
+    """Work until SIGTERM; the gRPC port offers health only."""
     section = config.rollout
     pools = PoolOptions(tls=channel_tls(config))
     queue = open_queue(config.queue)

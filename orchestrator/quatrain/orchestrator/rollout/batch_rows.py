@@ -73,7 +73,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _unscored(outcome: ScoreOutcome, finish_reason: FinishReason) -> str:
-    """Why a sound completion has no usable score; empty when it has, or was skipped or refused by the reward."""
+    """Return why a sound completion has no usable score; empty when it has one, or the reward skipped or refused it."""
     if not finish_reason:
         return "the finish reason is missing"
     if not outcome.outcome:
@@ -84,13 +84,13 @@ def _unscored(outcome: ScoreOutcome, finish_reason: FinishReason) -> str:
 
 
 def prompt_text(prompt_json: str, tokenizer: Tokenizer) -> str:
-    """A string prompt as it is; messages as the chat template renders them."""
+    """Return a string prompt as it is, messages as the chat template renders them."""
     prompt = json.loads(prompt_json)
     return prompt if isinstance(prompt, str) else tokenizer.render(prompt, add_generation_prompt=True)
 
 
 def _unsound(plan: Plan, batch: ExpectedBatch, rollout: Rollout) -> str:
-    """Why a sample cannot be trained on; empty when it can."""
+    """Return why a sample cannot be trained on; empty when it can."""
     completion_ids, logprobs, ref_logprobs = rollout.completion_ids, rollout.logprobs, rollout.ref_logprobs
     length = len(completion_ids)
     if length == 0 or length > plan.spec.ppo.generation.max_new_tokens:

@@ -1,4 +1,4 @@
-"""The samples of a whole batch in memory: as bytes, each read when it is asked for."""
+"""The samples of a whole batch in memory: kept as bytes, and decoded when they are asked for."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -13,8 +13,8 @@ from quatrain.orchestrator.rollout.wire import decode_result
 class CollectedSamples(Sequence[Made]):
     """The samples of a batch in its order. Iterating reads one after the other; do it in a thread.
 
-    A step may have tens of thousands of samples, each a dozen objects. All of them at once would keep the interpreter
-    for tenths of a second at each garbage collection, and bytes are of no interest to that.
+    A step may have tens of thousands of samples, each a dozen objects. All of them at once would stop the interpreter
+    for tenths of a second at each garbage collection, which does not look into bytes.
     """
 
     def __init__(self, encoded: Sequence[bytes]) -> None:

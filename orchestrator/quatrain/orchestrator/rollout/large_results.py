@@ -72,7 +72,7 @@ def read_result(store: ObjectStore, job: str, entry: Stored) -> bytes:
     """
     key = entry.object.key
     _check_place(job, key)
-    data = read_object(store, key, entry.object.sha256, QUICK_RETRY_PAUSES)  # Lost, it is made again.
+    data = read_object(store, key, entry.object.sha256, QUICK_RETRY_PAUSES)  # Whatever is lost is made again.
     result = decode_result(data)
     if not isinstance(result, Made):
         raise Corrupt(f"{key} is no whole rollout result")
@@ -88,6 +88,6 @@ def delete_object(store: ObjectStore, job: str, key: str) -> None:
 
 
 def _check_place(job: str, key: str) -> None:
-    """The queue has no authority: an entry must not make us read or delete anything else."""
+    """Raise Corrupt unless the object lies where results of this job do: entries are not trusted."""
     if not key.startswith(results_prefix(job)):
         raise Corrupt(f"an entry of job {job} names the object {key}, which is no result of this job")

@@ -30,16 +30,16 @@ MAX_LOSSES = 3
 
 @dataclass
 class PendingBatch:
-    """The state of one batch. See the module."""
+    """The state of one batch; the module says what holds between its fields."""
 
     batch: ExpectedBatch
     chunk_of: dict[str, int]
     """The chunk of each expected rollout id."""
     missing_of: Counter[int]
     results: dict[str, bytes] = field(default_factory=dict)
-    """By rollout id, as they came; see `CollectedSamples`."""
+    """The results by rollout id, as bytes (see `CollectedSamples`)."""
     unread: dict[str, Stored] = field(default_factory=dict)
-    """By rollout id, the entries whose result lies in an object that has yet to be read."""
+    """By rollout id, the entries whose result lies in an object that is not read yet."""
     entries: list[str] = field(default_factory=list)
     """All entries of the queue that were of this batch."""
     has_objects: bool = False
@@ -98,16 +98,16 @@ class PendingBatch:
             self.done.set()
 
     def lose(self, rollout: str) -> None:
-        """The object of a result cannot be had: its chunk is made again like one that never came.
+        """Note that the object of a result cannot be read: its chunk is made again like one that never came.
 
-        At once for a few times; after that when the batch counts as stalled.
+        That happens at once for a few times, and after that when the batch counts as stalled.
         """
         if self.unread.pop(rollout, None) is not None:
             self.missing_of[self.chunk_of[rollout]] += 1
             self.lose_chunk(self.chunk_of[rollout])
 
     def lose_chunk(self, chunk: int) -> None:
-        """As `lose`, of a task that the queue has lost or whose results cannot be had."""
+        """Note that the queue has lost a task, or that its results cannot be read."""
         self.tasks.pop(chunk, None)
         if chunk in self.unsent:
             return

@@ -1,4 +1,4 @@
-"""Samples on their way through the queue, as values: what is expected, what a task asks for, what became of it.
+"""Samples on their way through the queue, as values: what is expected, what a task asks for, and its results.
 
 `wire` knows how they are sent.
 """
@@ -48,7 +48,7 @@ class RolloutTask:
     step: int
     chunk: int
     epoch: int
-    """Of the owner that enqueued it."""
+    """Epoch of the owner that enqueued it."""
     nonce: str
     """Unique for each enqueueing: rollout ids can repeat after the queue was wiped."""
     policy: ModelRef
@@ -67,7 +67,7 @@ class RolloutTask:
 
 @dataclass(frozen=True)
 class ScoreOutcome:
-    """What one scoring said of a sample. `outcome` is empty when the reward service said nothing known."""
+    """The answer of one scoring about a sample. `outcome` is empty when the reward service said nothing known."""
 
     name: str
     outcome: Outcome
@@ -106,12 +106,12 @@ class ChunkWork:
     reference_seconds: float = 0.0
     reward_metrics: tuple[tuple[str, float | None], ...] = ()
     made_by: str = ""
-    """Worker, for people."""
+    """Name of the worker, for people only."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a result belongs: the chunk of a batch of a job, made by one policy version."""
+    """The place of a result: the chunk of a batch of a job, made by one policy version."""
 
     job: str
     purpose: Purpose
@@ -121,7 +121,7 @@ class Place:
 
     @property
     def batch(self) -> tuple[Purpose, int]:
-        """What tells its batch from the others of the job."""
+        """Return what tells its batch from the others of the job."""
         return self.purpose, self.step
 
 
@@ -155,4 +155,4 @@ class Failed:
 
 
 Result = Made | Stored | Failed
-"""What a worker puts into the queue for the owner."""
+"""The kinds of entries that a worker puts into the queue for the owner."""

@@ -48,7 +48,7 @@ class ExpectedBatch:
 
     @property
     def key(self) -> tuple[Purpose, int]:
-        """What tells this batch from the others of the job."""
+        """Return what tells this batch from the others of the job."""
         return self.purpose, self.step
 
     def chunks(self, size: int) -> int:
@@ -78,7 +78,7 @@ def offset_samples(plan: Plan) -> tuple[ExpectedSample, ...]:
 
 
 def _next_prompts(plan: Plan, start: int, count: int) -> list[int]:
-    """Prompt indices at the positions from `start` on of the endless order."""
+    """Return the prompt indices at the positions from `start` on of the endless order."""
     rows = plan.pinned.prompts.rows
     found: list[int] = []
     while len(found) < count:
@@ -96,7 +96,7 @@ def _order(seed: int, passes: int, count: int) -> list[int]:
     order = _ORDERS.get(key)
     if order is None:
         order = permutation(count, "prompts", seed, passes)
-        # Replaced as one: several threads may be at it.
+        # A copy is changed and not the dict itself: several threads may be here.
         kept = dict(list(_ORDERS.items())[-7:])
         kept[key] = order
         _ORDERS.clear()

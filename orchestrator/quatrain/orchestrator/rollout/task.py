@@ -104,7 +104,7 @@ def _generate_call(task: RolloutTask, prompts: PromptTable) -> GenerateCall:
 async def _score_all(
     task: RolloutTask, prompts: PromptTable, generated: Generated, services: ServiceClients, deadline: float
 ) -> Sequence[Scores]:
-    """One answer for each scoring of the task."""
+    """Return one answer for each scoring of the task."""
     samples = await asyncio.to_thread(_score_samples, task, prompts, generated)
     scores = []
     for scoring in task.scorings:
@@ -136,7 +136,7 @@ def _score_samples(task: RolloutTask, prompts: PromptTable, generated: Generated
 async def _reference(
     task: RolloutTask, prompts: PromptTable, generated: Generated, services: ServiceClients, deadline: float
 ) -> ReferenceLogprobs | None:
-    """None when the task names no reference."""
+    """Return the reference's logprobs, None when the task names no reference."""
     if task.reference is None:
         return None
     call = ReferenceCall(

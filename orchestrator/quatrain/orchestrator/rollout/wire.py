@@ -207,10 +207,10 @@ def _outcome(message: rollout_pb2.ScoreOutcome) -> ScoreOutcome:
 
 
 def _ints(data: bytes) -> Ints:
-    """The numbers of a field; none when its bytes are not whole numbers, which makes the sample unsound."""
+    """Return the numbers of a field; none when its bytes are not whole numbers, which makes the sample unsound."""
     return np.frombuffer(data if len(data) % 4 == 0 else b"", dtype="<i4").astype(np.int32)
 
 
 def _floats(data: bytes) -> Floats:
-    """As `_ints`."""
+    """Return the numbers of a field, as `_ints` does."""
     return np.frombuffer(data if len(data) % 4 == 0 else b"", dtype="<f4").astype(np.float32)

@@ -29,10 +29,10 @@ from quatrain.telemetry.logging import get_logger
 log = get_logger("rollout")
 
 MAX_REFUSALS = 2
-"""Tries after which any other error is the task's result; the owner decides what that means for the job."""
+"""Tries after which an error that is not transient is the task's result; the owner decides what follows for the job."""
 
 MAX_MESSAGE = 4000
-"""Characters of an error's message that the owner is told."""
+"""Characters of an error's message that are sent to the owner."""
 
 TABLES_KEPT = 8
 LEASE_BLOCK_SECONDS = 1.0
@@ -43,7 +43,7 @@ FORGET_AFTER_SECONDS = 3600.0
 
 
 class RolloutWorker:
-    """Works on `concurrency` tasks at once. `idle` is the lease in seconds: a third of it is the renewal period.
+    """A worker on `concurrency` tasks at once. `idle` is the lease in seconds: a third of it is the renewal period.
 
     A sample that takes more than `inline_bytes` does not go through the queue but through the store.
     """
@@ -72,16 +72,16 @@ class RolloutWorker:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """No new task is leased; `run` returns when the running ones are done, or cannot be done now."""
+        """Lease no new task; `run` returns when the running ones are done, or cannot be done now."""
         self._stopping.set()
         self._services.stop_waiting()
 
     async def run(self) -> None:
-        """Works until `stop`."""
+        """Work until `stop`."""
         await gather_or_cancel([self._forget_workers(), *(self._lane(lane) for lane in range(self._concurrency))])
 
     async def _forget_workers(self) -> None:
-        """Workers are called after their processes: the queue keeps the names of dead ones until somebody tidies."""
+        """Remove the names of dead workers from the queue, which keeps them: each process has a name of its own."""
         while not self._stopping.is_set():
             with suppress(Unavailable):
                 for name in await self._queue.forget_workers(self._pool, idle=FORGET_AFTER_SECONDS):
@@ -91,7 +91,7 @@ class RolloutWorker:
                     await self._stopping.wait()
 
     async def _lane(self, lane: int) -> None:
-        """One task after the other. Each lane is a consumer of its own, so that its leases can be told apart."""
+        """Do one task after the other. Each lane is a consumer of its own, so that its leases can be told apart."""
         worker = f"{self._name}-{lane}"
         while not self._stopping.is_set():
             try:
@@ -108,12 +108,12 @@ class RolloutWorker:
             await self._queue.leave(self._pool, worker)
 
     async def _work(self, lease: Lease, worker: str) -> None:
-        """Does a task for as long as the lease is ours."""
+        """Do a task for as long as the lease is ours."""
         try:
             task = await asyncio.to_thread(decode_task, lease.payload)
         except Corrupt:
             log.error("an entry that is no task was dropped", job=lease.job, entry=lease.entry_id)
-            with suppress(Unavailable):  # Then it is leased again, and dropped again.
+            with suppress(Unavailable):  # Otherwise it is leased again, and dropped again.
                 await self._queue.complete(lease, [])
             return
         renewal = asyncio.create_task(self._keep(lease, task))
@@ -140,7 +140,7 @@ class RolloutWorker:
         fault_point("rollout.after_complete")
 
     async def _is_wanted(self, lease: Lease) -> bool:
-        """False when the job has ended: nobody reads its results any more. In doubt the task is done.
+        """Return False when the job has ended: nobody reads its results any more. In doubt the task is done.
 
         An owner opens a job before it adds tasks, and again when the queue was wiped: what is dropped in between is
         among the tasks that it then adds once more.
@@ -154,7 +154,7 @@ class RolloutWorker:
         return wanted
 
     async def _results(self, task: RolloutTask, worker: str) -> Sequence[Result] | None:
-        """The task's results, or its failure; None when it should be left to be leased again."""
+        """Return the task's results, or its failure; None when it should be left to be leased again."""
         deadline = time.monotonic() + task.deadline_seconds
         refusals = 0
         while True:
@@ -174,7 +174,7 @@ class RolloutWorker:
                     return [_failure(task, error, worker)]
 
     async def _hand_over(self, lease: Lease, packed: Packed) -> None:
-        """Objects first, then the entries that name them. Tried again until `_keep` gives the lease up."""
+        """Write the objects, then the entries that name them; try again until `_keep` gives the lease up."""
         while True:
             try:
                 if packed.objects:
@@ -191,7 +191,7 @@ class RolloutWorker:
                 await asyncio.sleep(QUEUE_RETRY_SECONDS)
 
     async def _keep(self, lease: Lease, task: RolloutTask) -> None:
-        """Renews the lease; ends when it is lost or the task's total deadline has passed."""
+        """Renew the lease until it is lost or the task's total deadline has passed."""
         give_up = time.monotonic() + task.deadline_seconds + self._idle
         while time.monotonic() < give_up:
             await asyncio.sleep(self._idle / 3)

@@ -1,4 +1,4 @@
-"""How a reward model scores answers that nobody wants: empty and repeated ones, against what the SFT model says."""
+"""How a reward model scores answers that nobody wants, empty and repeated ones, compared with the SFT model's."""
 
 import statistics
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ SCORE_TIMEOUT_SECONDS = 300.0
 async def degenerate_answers(
     run: JobRun, section: RewardSection, rollouts: Sequence[Rollout], median: float
 ) -> dict[str, float | None]:
-    """Median score of empty and of repeated answers minus the SFT model's median, under a raw reward section.
+    """Return the median score of empty and of repeated answers minus the SFT model's, under a raw reward section.
 
-    Above 0 the reward model likes them better than what the SFT model says: PPO will find that out. None where the
+    Above 0 the reward model prefers them to the SFT model's answers, which PPO would exploit. None where the
     tokenizer has no end of sequence to end them with, or none of them was scored.
     """
     plan, ends = run.plan, run.plan.pinned.eos_token_ids
@@ -35,7 +35,7 @@ async def degenerate_answers(
 
 
 def _answer(eos_token_ids: Sequence[int], rollout: Rollout) -> list[int]:
-    """The completion without its end of sequence."""
+    """Return the completion without its end of sequence."""
     ids: list[int] = rollout.completion_ids.tolist()
     return ids[:-1] if ids[-1] in eos_token_ids else ids
 

@@ -17,7 +17,7 @@ from quatrain.storage.folders import read_object
 
 
 def evaluation_due(run: JobRun, step: int) -> bool:
-    """True before the job's first step, at every `eval_every` and at the last step, unless the log has it already."""
+    """Return True before the first step, at every `eval_every` and at the last step, unless the log has it already."""
     if run.plan.pinned.eval_prompts is None or step in run.view.evaluations:
         return False
     ppo = run.plan.spec.ppo
@@ -25,7 +25,7 @@ def evaluation_due(run: JobRun, step: int) -> bool:
 
 
 async def evaluate(run: JobRun, step: int, reward: RewardSection) -> None:
-    """Samples the policy of a step on the held-out prompts, scores, seals, and records the eval/* metrics."""
+    """Sample the policy of a step on the held-out prompts, score, seal, and record the eval/* metrics."""
     plan, pinned = run.plan, run.plan.pinned
     assert pinned.eval_prompts is not None, "no evaluation without eval_prompts"
     scorings = [scoring("score", reward, plan.spec.ppo.generation.missing_eos_penalty)]
@@ -62,7 +62,7 @@ async def _first_rows(run: JobRun) -> list[BatchRow]:
 
 
 def eval_metrics(rows: Sequence[BatchRow], first: Sequence[BatchRow]) -> dict[str, float | None]:
-    """The eval/* metrics of `evaluation_metrics`, over prompts with a value here and in the first one."""
+    """Return the eval/* metrics of `evaluation_metrics`, over prompts with a value here and in the first one."""
     scores, first_scores = _paired([row.score for row in rows], [row.score for row in first])
     gold, first_gold = _paired([row.gold for row in rows], [row.gold for row in first])
     if not gold:

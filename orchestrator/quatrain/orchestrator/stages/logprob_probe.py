@@ -1,4 +1,4 @@
-"""Probes: do sampler, reference and learner mean the same by a logprob? Before the first step, and at stale ones."""
+"""Probes whether sampler, reference and learner compute the same logprobs: before the first step, and at stale ones."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -42,14 +42,14 @@ class Probe:
 
     @property
     def logprobs(self) -> np.ndarray:
-        """What the sampler says, all tokens one after the other."""
+        """Return the sampler's logprobs, all tokens one after the other."""
         return np.concatenate(self.generated.logprobs)
 
 
 async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
-    """Samples a few completions and scores them with reference and learner. Raises JobFailed naming both values.
+    """Sample a few completions and score them with reference and learner. Raises JobFailed naming both values.
 
-    A reference that the spec names is another model: all that can be told is whether it gives logprobs at all.
+    A reference that the spec names is another model: all that can be checked is that it gives logprobs at all.
     """
     probe = await _sample(run, run.plan.first_version)
     _check_sampled(run.plan, probe)
@@ -64,9 +64,10 @@ async def probe_logprobs(run: JobRun, session: LearnerSession) -> None:
 async def sampler_mismatch(
     run: JobRun, session: LearnerSession, version: int, rollouts: Awaitable[T]
 ) -> tuple[T, Metrics]:
-    """sampler/mismatch_* of a probe by the version that the learner holds: rollouts of a stale version cannot tell.
+    """Return what `rollouts` gives, and sampler/mismatch_* of a probe by the version that the learner holds.
 
-    The probe is sampled while `rollouts` are waited for, so it costs a step next to nothing.
+    Rollouts of a stale version cannot be compared with the learner. The probe is sampled while `rollouts` are awaited,
+    so it costs a step next to nothing.
     """
     awaited, probe = await asyncio.gather(rollouts, _sample(run, version))
     difference = np.abs(probe.logprobs.astype(np.float64) - await _learner(run, session, probe))
@@ -77,18 +78,19 @@ async def sampler_mismatch(
     return awaited, metrics
 
 
-def drift(rows: Sequence[MetricRow], dtype: str, standing: str | None) -> str | None:
-    """What the condition says after the newest of the PPO steps' metrics; None when there is nothing to say.
+def drift(rows: Sequence[MetricRow], dtype: str, current: str | None) -> str | None:
+    """Return the condition's text after the newest of the PPO steps' metrics, None for no condition.
 
-    It stands from the third step in a row beyond the probe's tolerance to the first one within it.
+    `current` is its text so far. It is set from the third step in a row beyond the probe's tolerance to the first one
+    within it.
     """
     most, _ = TOLERANCES[dtype]
     means = [row.values.get("sampler/mismatch_mean") for row in rows[-DRIFT_STEPS:]]
     newest = [mean for mean in means if mean is not None]
     if newest and newest[-1] <= most:
         return None
-    if standing is not None or len(newest) < DRIFT_STEPS or not all(mean > most for mean in newest):
-        return standing
+    if current is not None or len(newest) < DRIFT_STEPS or not all(mean > most for mean in newest):
+        return current
     return (
         f"sampler and learner disagree on the logprobs of the same tokens for {DRIFT_STEPS} steps: mean difference "
         f"{newest[-1]:.2e} (at most {most:.0e} in {dtype}), step {rows[-1].step}; look at sampler/mismatch_* and "
@@ -117,7 +119,7 @@ async def _sample(run: JobRun, version: int) -> Probe:
 
 
 async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.ndarray:
-    """Logprobs of the probe under the policy in training."""
+    """Return the logprobs of the probe under the policy in training."""
     temperature, completions = run.plan.spec.ppo.generation.temperature, probe.generated.completions
     return np.concatenate(
         await run.retry_while_unavailable(lambda: session.logprobs(probe.prompts, completions, temperature))
@@ -125,7 +127,7 @@ async def _learner(run: JobRun, session: LearnerSession, probe: Probe) -> np.nda
 
 
 async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
-    """Logprobs of the version that was probed under the reference service."""
+    """Return the logprobs of the probe under the reference: the probed version itself where the spec names none."""
     model = probe.policy if run.plan.pinned.reference is None else run.plan.pinned.reference
     call = ReferenceCall(
         job=run.plan.job,
@@ -141,7 +143,7 @@ async def _reference(run: JobRun, probe: Probe) -> np.ndarray:
 
 
 def _check_sampled(plan: Plan, probe: Probe) -> None:
-    """Generation has to obey the sampling settings: known ids, the longest length, ends where they belong."""
+    """Raise JobFailed unless the samples fit the settings: known ids, at most the longest length, ends at the end."""
     sampling = sampling_params(plan)
     ends, most, vocabulary = set(sampling.eos_token_ids), sampling.max_new_tokens, plan.pinned.vocab_size
     problems = []
@@ -155,13 +157,13 @@ def _check_sampled(plan: Plan, probe: Probe) -> None:
             problems.append(f"a completion {ids[-3:].tolist()} that ends elsewhere than at the end ids {sorted(ends)}")
     if problems:
         raise JobFailed(
-            f"generation does not obey the sampling settings: it gave {problems[0]}; look at its engine",
+            f"generation does not follow the sampling settings: it gave {problems[0]}; look at its engine",
             reason="SAMPLING_MISMATCH",
         )
 
 
 def _check_logprobs(sampled: np.ndarray, other: np.ndarray) -> None:
-    """The reference's logprobs are one for each token, and are logprobs."""
+    """Raise JobFailed unless the reference gives one logprob for each token, finite and at most 0."""
     _check_count("reference", sampled, other)
     if not np.isfinite(other).all() or other.max() > 1e-3:
         worst = other[~(other <= 1e-3) | ~np.isfinite(other)][0]

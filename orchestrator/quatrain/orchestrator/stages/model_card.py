@@ -10,7 +10,10 @@ from quatrain.stages import Stage
 
 
 def card_files(plan: Plan, stage: Stage, metrics: Metrics) -> dict[str, bytes]:
-    """File name to contents. Equal for equal jobs, broken or not: times, throughput and logged values are left out."""
+    """Return file contents by name, equal for equal jobs, however often they were interrupted.
+
+    Times, throughput and logged values are left out for that.
+    """
     lasting = {
         name: value
         for name, value in sorted(metrics.items())

@@ -35,7 +35,7 @@ log = get_logger("ppo")
 
 
 async def run_ppo(run: JobRun) -> None:
-    """Trains what is left of the PPO steps and exports the policy. Raises LearnerLost and whatever ends the job."""
+    """Train what is left of the PPO steps and export the policy. Raises LearnerLost and whatever ends the job."""
     plan = run.plan
     await begin_stage(run, PPO)
     await _first_policy(run)
@@ -51,7 +51,7 @@ async def run_ppo(run: JobRun) -> None:
         await run.unless_stopped(probing.during(probe_logprobs(run, session)))
     stage = PpoStage(run, session, reward)
     if evaluation_due(run, session.step):
-        # The one before the first step, or one that was lost between its step's checkpoint and its own end.
+        # Either the one before the first step, or one that was lost after its step's checkpoint.
         await evaluate(run, session.step, reward)
     for step in range(session.step + 1, plan.spec.ppo.steps + 1):
         run.raise_if_asked_to_stop()
@@ -63,13 +63,13 @@ async def run_ppo(run: JobRun) -> None:
 
 
 async def _first_policy(run: JobRun) -> None:
-    """Version 0 is the SFT model as it is: nothing is copied, an event names it."""
+    """Publish version 0, which is the SFT model as it is: nothing is copied, an event names it."""
     if run.plan.forked_from is None and 0 not in run.view.policies:
         await run.append(PolicyPublished(stage=PPO.name, step=0, model=run.sft_model().at_version(0)))
 
 
 async def _forked_policy(run: JobRun, session: LearnerSession) -> None:
-    """The first version of a fork is written by the learner, which has it from the checkpoint."""
+    """Publish the first version of a fork. The learner writes it, which has it from the checkpoint."""
     step = session.step
     if run.plan.forked_from is not None and step == run.plan.first_version and step not in run.view.policies:
         publishing = Phase(run, f"publishing policy version {step}")
@@ -90,7 +90,7 @@ class PpoStage:
         self._expected: dict[int, ExpectedBatch] = {}
 
     async def run_step(self, step: int) -> None:
-        """One step, from its rollouts to its events."""
+        """Run one step, from its rollouts to its events."""
         run = self._run
         clock = StepClock()
         await self._expect_window(step)
@@ -122,8 +122,8 @@ class PpoStage:
                     learner=self._session.learner_id,
                 )
             )
-            standing = run.view.conditions.get(DRIFTED)
-            await run.condition(DRIFTED, drift(run.view.metrics[PPO.name], run.plan.dtype, standing))
+            current = run.view.conditions.get(DRIFTED)
+            await run.condition(DRIFTED, drift(run.view.metrics[PPO.name], run.plan.dtype, current))
             await self._look_at_scale(step, metrics.get("reward/score_std"))
         fault_point("owner.after_step")
         self._expected.pop(step, None)
@@ -133,16 +133,16 @@ class PpoStage:
             self._checkpoint_seconds = await save_checkpoint(run, self._session, PPO, step)
 
     async def _look_at_scale(self, step: int, score_std: float | None) -> None:
-        """Warn after the first step; the warning ends with the first scores that are of a good size."""
+        """Set a condition after the first step if scores have a bad scale; lift it at the first good ones."""
         warned = SCALE in self._run.view.conditions
         if score_std is None or not (warned or step == self._run.plan.first_version + 1):
             return
         warning = scale_warning(step, score_std)
-        if not (warning and warned):  # The numbers of the next text would be others: it is said once.
+        if not (warning and warned):  # Said once: the numbers of the next text would differ.
             await self._run.condition(SCALE, warning)
 
     async def _sealed_sums(self, step: int, clock: StepClock, completed: bool) -> Metrics:
-        """Sees to it that the step is sealed, and returns the metrics that the learner cannot know."""
+        """Seal the step unless it is sealed, and return the metrics that the learner cannot know."""
         run = self._run
         if step not in run.view.sealed:
             sealing = self._seal(step, clock)
@@ -157,7 +157,7 @@ class PpoStage:
         return sums | mismatch
 
     async def _expect_window(self, step: int) -> None:
-        """Enqueues every unsealed step whose pinned policy version exists: step u needs max(v0, u-1-staleness)."""
+        """Enqueue every unsealed step whose pinned policy version exists: step u needs max(v0, u-1-staleness)."""
         run = self._run
         last = min(step + self._staleness, run.plan.spec.ppo.steps)
         for wanted in range(step, last + 1):
@@ -188,7 +188,7 @@ class PpoStage:
         )
 
     async def _seal(self, step: int, clock: StepClock) -> Metrics:
-        """Collects the step's samples and seals them. Returns their metrics."""
+        """Collect the step's samples and seal them. Returns their metrics."""
         run = self._run
         batch = self._expected[step]
         with clock.phase("collect"):
@@ -218,11 +218,11 @@ class PpoStage:
         return metrics
 
     async def _sealed_before(self, step: int) -> Metrics:
-        """The metrics of a batch that an earlier attempt or owner has collected."""
+        """Return the metrics of a batch that an earlier attempt or owner has collected."""
         return dict(self._run.view.sealed[step].collected)
 
     def _check_refusals(self, step: int, sealed: BatchSealed) -> None:
-        """Looks at the event, so that a replay decides as the first time."""
+        """Raise JobFailed when too many samples are refused. It reads the event, so that a replay decides the same."""
         total = sealed.rollouts + sealed.skipped + sealed.refused
         share = sealed.refused / max(1, total)
         most = self._run.plan.spec.ppo.max_refused_share

@@ -1,4 +1,4 @@
-"""Reward model: trains it, measures the offset that centres it, and refuses one that is too weak."""
+"""The reward stage: trains the model, measures the offset that centres it, and refuses one that is too weak."""
 
 import asyncio
 import statistics
@@ -26,7 +26,7 @@ HELD_OUT_ACCURACY = "reward_model/held_out_accuracy"
 
 
 async def run_reward(run: JobRun) -> None:
-    """Trains what is left to train, centres, exports. Raises JobFailed when the held-out accuracy is too low."""
+    """Train what is left to train, centre, export. Raises JobFailed when the held-out accuracy is too low."""
     plan, section = run.plan, run.plan.spec.reward
     await begin_stage(run, REWARD)
     opening = Opening(REWARD, run.sft_model(), data=plan.pinned.reward_data, held_out=plan.pinned.reward_held_out)
@@ -51,7 +51,7 @@ def _check_accuracy(accuracy: float | None, least: float) -> None:
 
 
 async def _offset(run: JobRun, session: LearnerSession) -> float:
-    """Mean raw score of completions that the SFT model samples for training prompts; measured once, kept in the log."""
+    """Return the mean raw score of the SFT model's completions of training prompts; measured once, kept in the log."""
     if run.view.offset is not None:
         return run.view.offset.offset
     publishing = Phase(run, "publishing the reward model")
@@ -67,19 +67,19 @@ async def _offset(run: JobRun, session: LearnerSession) -> float:
 
 @dataclass(frozen=True)
 class OffsetMeasurement:
-    """Samples of the SFT model, and what the scores of those say that have one."""
+    """Samples of the SFT model, and statistics of their scores."""
 
     rollouts: list[Rollout]
-    """The first ones."""
+    """The first samples, scored or not."""
     samples: int
-    """Those with a score."""
+    """How many samples have a score."""
     offset: float
     """Mean score: what centring subtracts."""
     median: float
 
 
 async def measure_offset(run: JobRun, section: RewardSection) -> OffsetMeasurement:
-    """Scores of the SFT model's completions under a raw reward section. Raises RunFailed when there is none."""
+    """Score the SFT model's completions under a raw reward section. Raises RunFailed when none has a score."""
     plan = run.plan
     batch = ExpectedBatch(
         purpose="offset",

@@ -8,7 +8,7 @@ from quatrain.stages import SFT
 
 
 async def run_sft(run: JobRun) -> None:
-    """Trains what is left to train and exports the SFT model. Raises LearnerLost and whatever ends the job."""
+    """Train what is left to train and export the SFT model. Raises LearnerLost and whatever ends the job."""
     await begin_stage(run, SFT)
     session = await open_learner(run, Opening(SFT, run.plan.pinned.model, data=run.plan.pinned.sft_data))
     metrics = await train_rows(run, session, SFT)

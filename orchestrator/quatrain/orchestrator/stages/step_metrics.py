@@ -1,4 +1,4 @@
-"""Wall and compute times of a step, and what the collected results themselves say."""
+"""Metrics of a step that the orchestrator knows: wall and compute times, and those of the collected results."""
 
 import contextlib
 import math
@@ -22,7 +22,7 @@ class StepClock:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Adds the time inside to a phase."""
+        """Add the time inside to a phase."""
         started = time.monotonic()
         try:
             yield
@@ -30,11 +30,11 @@ class StepClock:
             self.add(name, time.monotonic() - started)
 
     def add(self, name: str, seconds: float) -> None:
-        """Adds seconds to a phase."""
+        """Add seconds to a phase."""
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def metrics(self, known: Metrics, checkpoint_seconds: float) -> Metrics:
-        """The time/* and throughput/* metrics. `time/checkpoint`: the checkpoint before this step."""
+        """Return the time/* and throughput/* metrics. `time/checkpoint` is that of the checkpoint before this step."""
         step = time.monotonic() - self._started + checkpoint_seconds
         tokens = known.get("completions/tokens")
         return {

@@ -1,4 +1,4 @@
-"""What all stages do the same way: open a learner where the log says, train, checkpoint, export."""
+"""What all stages do the same way: open a learner from the last checkpoint, train, checkpoint, export."""
 
 import asyncio
 import contextlib
@@ -45,14 +45,14 @@ class Opening:
 
 
 async def begin_stage(run: JobRun, stage: Stage) -> None:
-    """Records the start of a stage once."""
+    """Record the start of a stage once."""
     if run.view.stage != stage.name:
         total = run.plan.total_steps(stage)
         await run.append(StageStarted(stage=stage.name, total_steps=total, elapsed=run.elapsed()))
 
 
 async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
-    """Opens a learner from the stage's last checkpoint, waiting until one is free. An event begins the attempt."""
+    """Open a learner from the stage's last checkpoint, waiting until one is free. An event begins the attempt."""
     await run.abandon_session()
     checkpoint = run.view.newest_checkpoint(opening.stage.name)
     from_step = checkpoint.step if checkpoint else 0
@@ -69,7 +69,7 @@ async def open_learner(run: JobRun, opening: Opening) -> LearnerSession:
 
 
 async def _wait_for_learner(run: JobRun, call: OpenCall) -> LearnerSession:
-    """Asks until a learner takes the job: by priority, then by age, among the jobs of this orchestrator."""
+    """Ask until a learner takes the job: by priority, then by age, among the jobs of this orchestrator."""
     try:
         while True:
             try:
@@ -109,7 +109,7 @@ def _open_call(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> 
 
 
 async def save_checkpoint(run: JobRun, session: LearnerSession, stage: Stage, step: int) -> float:
-    """Saves all state and commits it by an event. Returns the seconds that it took."""
+    """Save all state and commit it by an event. Returns the seconds that it took."""
     started = time.monotonic()
     manifest = await Phase(run, f"saving the checkpoint of step {step}").during(
         run.retry_while_unavailable(lambda: session.save(step))
@@ -124,7 +124,7 @@ async def save_checkpoint(run: JobRun, session: LearnerSession, stage: Stage, st
 
 
 def checkpoint_due(run: JobRun, stage: Stage, step: int) -> bool:
-    """True at every `checkpoint.every_steps` and at the last step, unless the log names one for this step already."""
+    """Return True at every `checkpoint.every_steps` and at the last step, unless the log names one for this step."""
     last = run.view.newest_checkpoint(stage.name)
     if last is not None and last.step >= step:
         return False
@@ -132,7 +132,7 @@ def checkpoint_due(run: JobRun, stage: Stage, step: int) -> bool:
 
 
 async def train_rows(run: JobRun, session: LearnerSession, stage: Stage) -> Metrics:
-    """All remaining steps of sft or reward: batches are a function of data, seed and step, so only the step is kept.
+    """Train all remaining steps of sft or reward. Batches are a function of data, seed and step: only the step is kept.
 
     Returns the metrics of the last step as the log has them, whichever attempt trained it.
     """
@@ -166,7 +166,7 @@ async def _train(run: JobRun, session: LearnerSession, step: int) -> TrainedStep
 async def export(
     run: JobRun, session: LearnerSession, stage: Stage, extra_files: dict[str, bytes], report: StageReport
 ) -> None:
-    """Writes the finished model and ends the stage."""
+    """Write the finished model and end the stage."""
     phase = Phase(run, f"exporting the model of {stage}")
     exported = await phase.during(run.retry_while_unavailable(lambda: session.export(extra_files)))
     fault_point("owner.after_export")

@@ -9,7 +9,7 @@ from quatrain.stages import PPO, REWARD
 
 
 async def working_reward(run: JobRun) -> RewardSection:
-    """The reward by content: the model trained in this job, or what the spec names."""
+    """Return the reward by content: the model trained in this job, or what the spec names."""
     section = run.plan.spec.reward
     trained = run.view.stage_results.get(REWARD.name)
     if trained is not None:
@@ -33,9 +33,9 @@ async def _external_offset(run: JobRun, reward: RewardSection) -> float:
 
 
 def value_opening(run: JobRun, reward: RewardSection) -> Opening:
-    """How the learner opens PPO: the value model from the reward model where it is a local one, else the trunk."""
+    """Return how the learner opens PPO: the value model starts from a local reward model, else from the SFT trunk."""
     plan = run.plan
-    if plan.forked_from is not None:  # What it is comes from the checkpoint; here only its architecture counts.
+    if plan.forked_from is not None:  # Its weights come with the checkpoint; only its architecture counts here.
         return Opening(PPO, run.sft_model(), value_model=plan.forked_from.value_model)
     trained = run.view.stage_results.get(REWARD.name)
     local = trained is not None or plan.pinned.reward_is_local_model

@@ -1,7 +1,7 @@
 """What the models of a job must agree on, checked before the job exists: tokens, vocabularies, end tokens, lengths.
 
 dtype and sampling settings need no check: every service is sent the job's own. What cannot be read from files, whether
-the services compute the same from them, is probed before the first step (`preflight`).
+the services compute the same from them, is probed before the first step (`logprob_probe`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from quatrain.stages import SFT, Stage
 
 
 def check_policy(policy: PinnedModel) -> list[str]:
-    """Warnings. Raises InvalidSpec when an end token has no row in the embedding."""
+    """Return warnings. Raises InvalidSpec when an end token has no row in the embedding."""
     rows, tokens = policy.facts.vocab_size, policy.tokenizer.vocab_size
     outside = [token for token in policy.tokenizer.eos_token_ids if token >= rows]
     _refuse("model.uri", [f"its end token has the id {token}, its embedding only {rows} rows" for token in outside])
@@ -36,7 +36,7 @@ def check_prompts(tables: Sequence[PromptTable], policy: PinnedModel) -> int:
 
 
 def check_reference(policy: PinnedModel, reference: PinnedModel) -> list[str]:
-    """Warnings. The reference must read the policy's ids as they are; raises InvalidSpec naming both values."""
+    """Return warnings. Raises InvalidSpec with both values unless the reference reads the policy's ids as they are."""
     problems = _same_tokens(policy, reference)
     if reference.facts.vocab_size != policy.facts.vocab_size:
         problems.append(
@@ -47,7 +47,7 @@ def check_reference(policy: PinnedModel, reference: PinnedModel) -> list[str]:
 
 
 def check_reward_model(policy: PinnedModel, reward: PinnedModel, field: str) -> list[str]:
-    """Warnings. One with another tokenizer is given the text; one with the policy's must have a row for each token."""
+    """Return warnings. A model with another tokenizer gets the text, one with the policy's needs a row a token."""
     if reward.tokenizer.digest == policy.tokenizer.digest:
         tokens, rows = min(policy.tokenizer.vocab_size, policy.facts.vocab_size), reward.facts.vocab_size
         if rows < tokens:
@@ -58,10 +58,7 @@ def check_reward_model(policy: PinnedModel, reward: PinnedModel, field: str) -> 
 
 
 def check_lengths(ppo: PpoSpec, longest_prompt: int, readers: dict[str, PinnedModel]) -> None:
-    """The longest prompt and a completion together must fit into every model that reads them, named by its field.
-
-    Raises InvalidSpec.
-    """
+    """Raise InvalidSpec unless the longest prompt and a completion fit into every model that reads them, by field."""
     prompt, completion = longest_prompt, ppo.generation.max_new_tokens
     for field, model in readers.items():
         positions = model.facts.max_positions
@@ -74,7 +71,7 @@ def check_lengths(ppo: PpoSpec, longest_prompt: int, readers: dict[str, PinnedMo
 
 
 def check_rows(stage: Stage, data: bytes, policy: PinnedModel) -> None:
-    """The longest row of a prepared table of `sft` or `reward` must fit into the trained model. Raises InvalidSpec."""
+    """Raise InvalidSpec unless the longest row of a prepared table of `sft` or `reward` fits into the trained model."""
     if stage is SFT:
         rows = read_sft(data)
         pairs = zip(rows.prompt_ids, rows.completion_ids, strict=True)
@@ -89,7 +86,7 @@ def check_rows(stage: Stage, data: bytes, policy: PinnedModel) -> None:
 
 
 def _same_tokens(policy: PinnedModel, other: PinnedModel) -> list[str]:
-    """How the tokenizer differs from the policy's, special tokens by name."""
+    """Return how the tokenizer differs from the policy's, special tokens by name."""
     mine, its = policy.tokenizer, other.tokenizer
     if its.digest == mine.digest:
         return []
@@ -102,7 +99,7 @@ def _same_tokens(policy: PinnedModel, other: PinnedModel) -> list[str]:
 
 
 def _other_ends(field: str, policy: PinnedModel, other: PinnedModel) -> list[str]:
-    """Both may be meant, as with a base model beside one for chats."""
+    """Return a warning if the end tokens differ, which may be meant, as with a base model beside one for chats."""
     mine, its = policy.tokenizer.eos_token_ids, other.tokenizer.eos_token_ids
     if its == mine:
         return []

@@ -30,12 +30,12 @@ from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, is_f
 from quatrain.storage.protocol import pages
 
 ATTEMPT = 0
-"""Of the copied checkpoint: no learner of the fork has written it."""
+"""Attempt in the name of the copied checkpoint: no learner of the fork has written it."""
 
 
 @dataclass(frozen=True)
 class Fork:
-    """What a client asked for, and the source as it is now. `step` None: the newest checkpoint."""
+    """A request for a fork, and its source as it is now. `step` None: the newest checkpoint."""
 
     source: Plan
     view: JobView
@@ -47,7 +47,7 @@ class Fork:
 
 
 async def fork_job(submitter: Submitter, fork: Fork) -> str:
-    """Id of the new job.
+    """Make the new job and return its id.
 
     Raises InvalidSpec and InvalidData with the wrong fields, WrongState without any PPO checkpoint, NotFound without
     one of that step or when the source was deleted, AlreadyExists (the id is another request's), Unavailable.
@@ -56,14 +56,14 @@ async def fork_job(submitter: Submitter, fork: Fork) -> str:
     asked = [fork.owner, fork.request_id, "fork", fork.source.job, fork.step, dict(fork.overrides)]
     fingerprint = sha256_hex(canonical_json(asked))
     if await submitter.existing(job, fingerprint) is not None:
-        return job  # Whatever has become of the source since.
+        return job  # The fork stays, whatever has become of its source since.
     check_kept(fork.source.job, fork.view)
     checkpoint = _checkpoint(fork)
     spec = forked_spec(fork.source, fork.overrides, checkpoint.step)
     known = {each.name: getattr(submitter, each.name) for each in fields(submitter)}
     resolved = _with_value_init(await ForkResolver(**known, source=fork.source).resolve(spec), fork.source)
     fault_point("fork.before_copy")
-    # Whoever asks may never ask again if we die: the sweeper looks after what has no job.
+    # If we die, the client may never ask again: this entry lets the sweeper find a copy without a job.
     await asyncio.to_thread(submitter.store.put, cleanup_key(job, 0), b"{}")
     copied = await asyncio.to_thread(_copy, submitter.store, fork.source.job, checkpoint, _prefix(job, checkpoint.step))
     fault_point("fork.after_copy")
@@ -73,13 +73,13 @@ async def fork_job(submitter: Submitter, fork: Fork) -> str:
 
 
 def _with_value_init(resolved: Resolved, source: Plan) -> Resolved:
-    """Where the value model once began, which a fork cannot change."""
+    """Return the fork with the source's value_init, which says where its value model once began."""
     ppo = resolved.spec.ppo.model_copy(update={"value_init": source.spec.ppo.value_init})
     return replace(resolved, spec=resolved.spec.model_copy(update={"ppo": ppo}))
 
 
 def _checkpoint(fork: Fork) -> Checkpoint:
-    """The newest PPO checkpoint, or the newest one of the step."""
+    """Return the newest PPO checkpoint, or the newest one of the step."""
     found = {each.step: each for each in fork.view.checkpoints if each.stage == POLICY_STAGE.name}
     if not found:
         every = fork.source.spec.checkpoint.every_steps
@@ -101,13 +101,13 @@ def _prefix(job: str, step: int) -> str:
 
 
 def _copy(store: ObjectStore, source: str, checkpoint: Checkpoint, prefix: str) -> ObjectRef:
-    """Copies a checkpoint, file by file, each checked against the manifest, which comes last. Its new reference."""
+    """Copy a checkpoint file by file, each checked against the manifest, which comes last. Returns its reference."""
     old, digest = checkpoint.key.removesuffix(f"/{MANIFEST}"), checkpoint.manifest.sha256
     key = f"{prefix}/{MANIFEST}"
     try:
         files = read_manifest(store, old, digest)
         manifest = manifest_bytes(files)
-        if store.stat(key) is None:  # Else an earlier try of the request has made it.
+        if store.stat(key) is None:  # Otherwise an earlier try of the request has made it.
             with tempfile.TemporaryDirectory(prefix="quatrain-fork-") as folder:
                 for name, entry in files.items():
                     fetch_folder(store, old, {name: entry}, Path(folder))
@@ -128,13 +128,13 @@ def _copy(store: ObjectStore, source: str, checkpoint: Checkpoint, prefix: str) 
 
 
 def _discard(store: ObjectStore, prefix: str, manifest: str) -> None:
-    """Deletes what a copy that failed has left, unless another try of the request has made it whole."""
+    """Delete what a failed copy has left, unless another try of the request has made it whole."""
     if store.stat(manifest) is None:
         delete_prefix(store, f"{prefix}/")
 
 
 def _origin(fork: Fork, spec: JobSpec, checkpoint: ObjectRef, step: int) -> Forked:
-    """All that the fork takes over of its source's history."""
+    """Return all that the fork takes over of its source's history."""
     view, kept = fork.view, same_reward(spec.reward, fork.source.spec.reward)
     stages = (SFT, REWARD) if kept else (SFT,)
     results = {stage.name: view.stage_results[stage.name] for stage in stages if stage.name in view.stage_results}
@@ -149,7 +149,7 @@ def _origin(fork: Fork, spec: JobSpec, checkpoint: ObjectRef, step: int) -> Fork
 
 
 def _value_model(fork: Fork) -> ModelRef | None:
-    """The model whose architecture the checkpoint's value model has; None: the SFT model's."""
+    """Return the model whose architecture the checkpoint's value model has; None: the SFT model's."""
     source, trained = fork.source, fork.view.stage_results.get(REWARD.name)
     if source.forked_from is not None:
         return source.forked_from.value_model

@@ -17,7 +17,7 @@ TABLE_FIELDS = ("max_prompt_length", "truncate_prompt")
 
 @dataclass
 class _ForkData(DataPinner):
-    """Takes over the tables of `source`."""
+    """A pinner that takes over the tables of `source`."""
 
     source: Plan = field(kw_only=True)
 
@@ -41,7 +41,7 @@ class _ForkData(DataPinner):
 
 @dataclass(frozen=True)
 class ForkResolver(Submitter):
-    """Resolves the spec of a fork of `source`."""
+    """A submitter that resolves the spec of a fork of `source`."""
 
     source: Plan = field(kw_only=True)
 

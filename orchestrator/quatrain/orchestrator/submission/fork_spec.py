@@ -33,7 +33,7 @@ def forked_spec(source: Plan, overrides: Mapping[str, str], step: int) -> JobSpe
     changed = apply_overrides(changed, [f"{path}={overrides[path]}" for path in sorted(overrides)])
     value_init = before["ppo"]["value_init"]
     if isinstance(changed.get("ppo"), dict):
-        # It says where the value model once began, which another reward source cannot change any more.
+        # It says where the value model began, which another reward source cannot change any more.
         value_init = changed["ppo"].pop("value_init", value_init)
     spec = parse_spec(changed)
     after = resolved_document(spec)
@@ -45,7 +45,7 @@ def forked_spec(source: Plan, overrides: Mapping[str, str], step: int) -> JobSpe
 
 
 def same_reward(one: RewardSpec, other: RewardSpec) -> bool:
-    """Whether two resolved reward sections take their raw scores from the same source."""
+    """Return whether two resolved reward sections take their raw scores from the same source."""
     return one.model_dump(exclude=SCORE_FIELDS) == other.model_dump(exclude=SCORE_FIELDS)
 
 
@@ -59,7 +59,7 @@ def _fixed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldViola
 
 
 def _trained_reward(before: RewardSpec, after: RewardSpec) -> Iterator[FieldViolation]:
-    """A reward model that the source has trained is taken over as it is, or replaced by another source of scores."""
+    """Refuse changes of a reward model that the source has trained: a fork keeps it as it is, or replaces it."""
     if after.data is None or same_reward(before, after):
         return
     for path, _, new in _changes(before.model_dump(mode="json"), after.model_dump(mode="json"), "reward."):
@@ -79,7 +79,7 @@ def _ppo(before: JobSpec, after: JobSpec, step: int) -> Iterator[FieldViolation]
 
 
 def _changes(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted path, old and new value of every field that differs."""
+    """Yield dotted path, old and new value of every field that differs."""
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if isinstance(old, dict) and isinstance(new, dict):

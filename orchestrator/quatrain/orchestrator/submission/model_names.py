@@ -1,7 +1,7 @@
 """Model names: `model-names/{name}/{n}.json`, each created once; the highest n is meant unless one is named.
 
-Everybody may use a name; only who made its first entry, and admins, may add to it, since a spec that says
-`models://base` takes the newest.
+Everybody may use a name. Only the owner of its first entry, and admins, may add to it, since a spec that says
+`models://base` takes the newest entry.
 """
 
 import json
@@ -28,7 +28,7 @@ class NamedModel:
 
 
 def register(store: ObjectStore, name: str, digest: str, principal: Principal) -> NamedModel:
-    """Adds an entry to a name's series; its newest model again adds nothing.
+    """Add an entry to a name's series; its newest model again adds nothing.
 
     Raises InvalidInput on a bad name, PermissionRefused when it is somebody else's.
     """

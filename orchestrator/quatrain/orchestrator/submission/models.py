@@ -23,7 +23,7 @@ class PinnedModel:
 
 
 class ModelPinner:
-    """Pins the models of one spec. `local_files`: absolute file:/// URIs are imported (process mode)."""
+    """A pinner of the models of one spec. `local_files`: absolute file:/// URIs are imported (process mode)."""
 
     def __init__(self, store: ObjectStore, folders: FolderCache, sources: Sources, *, local_files: bool) -> None:
         self._store = store
@@ -33,7 +33,7 @@ class ModelPinner:
         self._imported: dict[str, ModelRef] = {}
 
     async def pin(self, uri: str, field: str) -> PinnedModel:
-        """Resolves, fetches and opens a model. Raises InvalidSpec or InvalidData naming the field of the spec."""
+        """Resolve, fetch and open a model. Raises InvalidSpec or InvalidData naming the field of the spec."""
         try:
             return await self._sources.in_thread(uri, self._pin)
         except InvalidSpec:

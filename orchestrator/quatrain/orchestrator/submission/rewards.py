@@ -29,7 +29,10 @@ CLASSIFIER = "ForSequenceClassification"
 async def pin_reward(
     section: RewardSpec, field: str, pinner: ModelPinner, folders: FolderCache, store: ObjectStore
 ) -> tuple[RewardSection, PinnedModel | None]:
-    """The reward section by content, and the model if it is one. Raises InvalidSpec or InvalidData naming the field."""
+    """Return the reward section by content, and its model if it names one.
+
+    Raises InvalidSpec or InvalidData naming the field.
+    """
     model, models = None, list[ModelSource]()
     if section.model is not None:
         model = await pinner.pin(section.model, f"{field}.model")
@@ -73,7 +76,7 @@ async def try_reward(
     services: ServiceClients,
     timeout: float,
 ) -> None:
-    """Scores four prompts with made-up completions. Raises InvalidSpec naming the field when the reward is wrong."""
+    """Score four prompts with made-up completions. Raises InvalidSpec naming the field when the reward is wrong."""
     count = min(TRIAL_ROWS, len(prompts.prompt_ids))
     samples = []
     for index in range(count):
@@ -96,7 +99,7 @@ async def try_reward(
     try:
         scores = await services.score(call, timeout)
     except TRANSIENT_ERRORS:
-        raise  # It says nothing about the spec.
+        raise  # This says nothing about the spec.
     except QuatrainError as error:
         raise _refusal(error.message, field, error.code_reason) from error
     refused = [score.reason for score in scores.samples if score.outcome == "refused"]
@@ -105,7 +108,7 @@ async def try_reward(
 
 
 def value_init(chosen: ValueInit | None, local: bool) -> ValueInit:
-    """Where the value model starts; `local`: the reward is one model with the policy's tokenizer.
+    """Return where the value model starts; `local`: the reward is one model with the policy's tokenizer.
 
     Raises InvalidSpec when the spec wants to start from a reward model that reads other tokens.
     """

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 SCHEME = "s3://"
 READERS = 2
-"""Copies made at once, which bounds the disk they take: so many times the largest model."""
+"""Copies made at once. The disk that they take is at most this many times the largest model."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class Sources:
         self._closing = threading.Event()
 
     def close(self) -> None:
-        """Ends the copies under way."""
+        """End the copies under way."""
         self._closing.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def in_thread(self, uri: str, work: Callable[[str], T]) -> T:
-        """Runs blocking work on a URI. Reading from outside has threads of its own, so that it holds up no job."""
+        """Run blocking work on a URI. Reading from outside has threads of its own, so that it holds up no job."""
         threads = self._threads if uri.startswith(SCHEME) else None
         return await asyncio.get_running_loop().run_in_executor(threads, work, uri)
 
     @contextmanager
     def model(self, uri: str) -> Iterator[Path]:
-        """A checked copy of the model folder under `s3://BUCKET/PREFIX`, for as long as the context lasts.
+        """Make a checked copy of the model folder under `s3://BUCKET/PREFIX`, for as long as the context lasts.
 
         It has the files that a client would upload of the same folder, so that its digest is the same.
         Raises InvalidInput, InvalidData, NotFound, Corrupt, Unavailable.
@@ -92,7 +92,7 @@ class Sources:
 
     @contextmanager
     def data(self, uri: str) -> Iterator[Path]:
-        """A copy of the data file at `s3://BUCKET/KEY` with its extension, for as long as the context lasts.
+        """Make a copy of the data file at `s3://BUCKET/KEY` with its extension, for as long as the context lasts.
 
         Raises as `model` does; InvalidData of the caller's reading names the URI instead of the copy.
         """
@@ -102,7 +102,8 @@ class Sources:
             with _reading(place):
                 stat = place.store.stat(place.key)
                 if stat is None:
-                    place.store.get_range(place.key, 0, 1)  # says more than a HEAD can: no bucket, or no object
+                    # The error of a read says more than a HEAD can: no bucket, or no object.
+                    place.store.get_range(place.key, 0, 1)
                     raise NotFound(uri)
                 self._check_size(uri, stat.size, "max_data_bytes")
                 self._copy(place, place.key, stat.size, path)
@@ -138,14 +139,14 @@ class Sources:
 
 
 def unreadable(uri: str, ways: str) -> InvalidInput:
-    """What to say of a URI that is none of `ways`."""
+    """Return the error for a URI that is none of `ways`."""
     if uri.startswith("hf://"):
         return InvalidInput(f"{uri!r}: hf:// is not read in this version; download it and give the local path")
     return InvalidInput(f"{uri!r} cannot be read here: give {ways}; clients upload paths by themselves")
 
 
 def choose_files(uri: str, prefix: str, found: Sequence[ObjectStat]) -> dict[str, int]:
-    """The model's files among the objects under `prefix`, with their sizes in bytes.
+    """Return the model's files among the objects under `prefix`, with their sizes in bytes.
 
     Raises NotFound (nothing there), InvalidData (too many files, no safetensors), InvalidInput (names that are no
     plain paths).
@@ -156,7 +157,7 @@ def choose_files(uri: str, prefix: str, found: Sequence[ObjectStat]) -> dict[str
         raise InvalidData(f"{uri} has more than {MAX_FILES} files: name one model's folder")
     names: dict[str, int] = {}
     for stat in found:
-        if not stat.key.endswith("/"):  # consoles make such empty objects to show a folder
+        if not stat.key.endswith("/"):  # Consoles make such empty objects to show a folder.
             names[check_key(stat.key).removeprefix(prefix)] = stat.size
     if not any(name.endswith(".safetensors") for name in names):
         raise no_weights(uri, names)
@@ -166,7 +167,7 @@ def choose_files(uri: str, prefix: str, found: Sequence[ObjectStat]) -> dict[str
 
 
 def exactly(chunks: Iterable[bytes], size: int, uri: str) -> Iterator[bytes]:
-    """The chunks, which must have `size` bytes together, so that no more is read than was allowed. Raises Corrupt."""
+    """Yield the chunks. Raises Corrupt unless they have `size` bytes together: no more is read than was allowed."""
     taken = 0
     for chunk in chunks:
         taken += len(chunk)
@@ -178,7 +179,7 @@ def exactly(chunks: Iterable[bytes], size: int, uri: str) -> Iterator[bytes]:
 
 
 def _open(bucket: str, config: SourcesConfig, storage: StorageConfig, total_wait: float) -> S3Store:
-    """A bucket where `sources` says, else beside the deployment's own, read with a key of its own if there is one."""
+    """Open a bucket where `sources` says, else beside the deployment's own, with a key of its own if there is one."""
     if not config.endpoint and storage.kind != "s3":
         raise InvalidInput("sources.buckets is set, but sources.endpoint (host:port) names no S3 server")
     place = config if config.endpoint else storage
@@ -192,7 +193,7 @@ def _open(bucket: str, config: SourcesConfig, storage: StorageConfig, total_wait
 
 @contextmanager
 def _reading(place: _Place) -> Iterator[None]:
-    """Errors of the server speak of the URI in the spec, not of the settings of the deployment's own store."""
+    """Turn the server's errors into ones about the URI in the spec, not about the deployment's own store."""
     try:
         yield
     except S3Refused as error:
@@ -207,7 +208,7 @@ def _reading(place: _Place) -> Iterator[None]:
 
 @contextmanager
 def _naming(uri: str, copy: Path) -> Iterator[None]:
-    """What is wrong with the copy is said of the URI."""
+    """Name the URI instead of the copy in errors about the data."""
     try:
         yield
     except InvalidData as error:

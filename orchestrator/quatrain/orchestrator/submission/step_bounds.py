@@ -2,7 +2,7 @@
 
 A step's samples are in memory together, as expected samples in the orchestrator and as the rows of a sealed batch in
 the learner, and those that `ppo.staleness` lets run ahead with them. A chunk's tokens go through the services as one
-message. How much of that a deployment can hold, only its operators know: the bounds are theirs to set.
+message. Only operators know how much of that their deployment can hold, so they set the bounds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +14,12 @@ from quatrain.jobspec import JobSpec, PpoSpec
 from quatrain.jobspec.parsing import invalid_spec
 
 BYTES_OF_TOKEN = 16
-"""That a token takes in the largest message between services: ids, logprobs, and room for texts."""
+"""Bytes that a token takes in the largest message between services: ids, logprobs, and room for texts."""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """Samples that are in work at once, the field that asks for them, and how it comes to so many."""
+    """Samples that are in work at once, the field that asks for them, and how their number comes about."""
 
     field: str
     samples: int

@@ -1,4 +1,4 @@
-"""CreateJob: from a document to an accepted job, or to an error that names each wrong field."""
+"""CreateJob: turns a document into an accepted job, or an error that names each wrong field."""
 
 import asyncio
 import datetime
@@ -42,7 +42,7 @@ TRIAL_SLACK_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Submission:
-    """What a client asked for."""
+    """A client's request to create a job."""
 
     document: dict[str, Any]
     owner: str
@@ -53,7 +53,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Request:
-    """A request for a job as it is stored with it: the spec as it was asked for, and what tells it from others."""
+    """A request as it is stored with its job: the spec as it was asked for, and what tells it from others."""
 
     document: dict[str, Any]
     fingerprint: str
@@ -62,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Trial:
-    """What rewards are pinned and tried with."""
+    """All that a reward is pinned and tried with."""
 
     policy: PinnedModel
     table: PromptTable
@@ -241,7 +241,7 @@ class Submitter:
     async def _check_rows(
         self, stage: Stage, max_length: int, tables: Sequence[TableRef | None], policy: PinnedModel
     ) -> None:
-        """Looks at prepared rows where max_length alone does not see to it that they fit into the model."""
+        """Raise InvalidSpec for prepared rows that do not fit into the model, where max_length allows such rows."""
         positions = policy.facts.max_positions
         for table in tables:
             if table is not None and positions is not None and max_length > positions:
@@ -253,23 +253,23 @@ class Submitter:
         return await asyncio.to_thread(read_prompts, data)
 
     async def _dtype(self) -> Literal["float32", "bfloat16"]:
-        """float32 on CPU, bfloat16 where generation has a GPU."""
+        """Return float32 on CPU, bfloat16 where generation has a GPU."""
         capabilities = await self.services.capabilities(TRIAL_SLACK_SECONDS)
         return "bfloat16" if capabilities.device.startswith("cuda") else "float32"
 
 
 def _trial_seconds(reward: RewardSection) -> float:
-    """Each function may take its whole time limit, one after the other."""
+    """Return the trial's time-out: each function may take its whole time limit, one after the other."""
     return reward.timeout * max(1, len(reward.functions)) + TRIAL_SLACK_SECONDS
 
 
-def new_job_id(wished: str, owner: str, request_id: str) -> str:
-    """The wished id, else one that is the same for each try of a request. Raises InvalidSpec."""
-    if wished:
-        if not JOB_ID.fullmatch(wished):
-            text = f"{wished!r}: use 1 to 63 of a-z, 0-9 and '-', not at the ends"
+def new_job_id(asked_id: str, owner: str, request_id: str) -> str:
+    """Return the id that was asked for, else one that each try of a request shares. Raises InvalidSpec."""
+    if asked_id:
+        if not JOB_ID.fullmatch(asked_id):
+            text = f"{asked_id!r}: use 1 to 63 of a-z, 0-9 and '-', not at the ends"
             raise InvalidSpec(f"job_id: {text}", [FieldViolation("job_id", text)])
-        return wished
+        return asked_id
     if request_id:
         return sha256_hex(canonical_json([owner, request_id]))[:20]
     return uuid.uuid4().hex[:20]

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass
 class DataPinner:
-    """Reads, checks and tokenises the data sets of one spec. `warnings` collects what people should know."""
+    """A pinner of one spec's data sets: it reads, checks and tokenises them. `warnings` is for people."""
 
     store: ObjectStore
     tokenizer: Tokenizer
@@ -32,7 +32,7 @@ class DataPinner:
     warnings: list[str] = field(default_factory=list)
 
     async def sft(self, section: SftSpec) -> TableRef:
-        """The prepared rows of sft.data."""
+        """Return the prepared rows of sft.data."""
 
         def prepare(path: Path) -> TableRef:
             records, report = load_sft(path, format=section.data.format, columns=section.data.columns or None)
@@ -42,7 +42,7 @@ class DataPinner:
         return await self._with_file("sft.data", section.data, prepare)
 
     async def pairs(self, section: RewardSpec, seed: int) -> tuple[TableRef, TableRef | None]:
-        """The prepared training and held-out pairs of reward.data; the split is a function of the seed."""
+        """Return the prepared training and held-out pairs of reward.data; the split is a function of the seed."""
         data = section.data
         assert data is not None, "a reward model is trained from data"
 
@@ -59,7 +59,7 @@ class DataPinner:
         return await self._with_file("reward.data", data, prepare)
 
     async def prompts(self, name: str, data: DataSpec, ppo: PpoSpec) -> TableRef:
-        """A prepared prompt table."""
+        """Return a prepared prompt table."""
 
         def prepare(path: Path) -> TableRef:
             records, report = load_prompts(path, format=data.format, columns=data.columns or None)
