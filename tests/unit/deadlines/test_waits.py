@@ -51,7 +51,7 @@ ALLOWED = {
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.publish::self._stub.Publish()": BEATS,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.save::self._stub.Save()": BEATS,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.export::self._stub.Export()": BEATS,
-    f"{ORCHESTRATOR}retention/owner_cleanup.py::keep_clean::run.released.wait()": IDLE,
+    f"{ORCHESTRATOR}retention/owner_cleanup.py::delete_released::run.released.wait()": IDLE,
     f"{ORCHESTRATOR}rollout/worker.py::RolloutWorker._work::asyncio.wait()": GIVES_UP,
     f"{ORCHESTRATOR}job/run.py::JobRun._until_stop_is_asked::self.stopping.wait()": OWN_TASKS,
     f"{ORCHESTRATOR}job/run.py::JobRun._until_stop_is_asked::asyncio.wait()": OWN_TASKS,

@@ -9,7 +9,7 @@ from tests.unit.orchestrator.scenery import make_plan, with_pinned
 
 from quatrain.joblog import Event, JobView, fold
 from quatrain.joblog.payloads import payload_from
-from quatrain.orchestrator.retention.garbage import Marks, marks
+from quatrain.orchestrator.retention.garbage import JobGarbage, garbage_of
 from quatrain.refs import ModelRef
 
 PLAN = with_pinned(make_plan("j"), reference=ModelRef("store:jobs/j/ppo/policy/5-0", "0"))
@@ -118,26 +118,28 @@ LOG = ["jobs/j/spec.json", "jobs/j/events/0000000001", "jobs/j/snapshots/0000000
 
 @pytest.mark.parametrize("key", [*LIVE, *PENDING, *SUPERSEDED_TABLES, *UNKNOWN, *LOG])
 def test_a_running_job_loses_nothing_that_is_named_or_may_be(key: str) -> None:
-    assert not marks(view(), PLAN).is_garbage(key)
+    assert not garbage_of(view(), PLAN).is_garbage(key)
 
 
 @pytest.mark.parametrize("key", SUPERSEDED)
 def test_what_older_attempts_left_unnamed_goes(key: str) -> None:
-    assert marks(view(), PLAN).is_garbage(key)
+    assert garbage_of(view(), PLAN).is_garbage(key)
 
 
 @pytest.mark.parametrize("key", [*PENDING, *SUPERSEDED, *SUPERSEDED_TABLES])
 def test_after_the_end_what_is_not_named_goes(key: str) -> None:
-    assert marks(view(FINISHED), PLAN).is_garbage(key)
+    assert garbage_of(view(FINISHED), PLAN).is_garbage(key)
 
 
 @pytest.mark.parametrize("key", [*LIVE, *UNKNOWN, *LOG])
 def test_after_the_end_what_is_named_stays(key: str) -> None:
-    assert not marks(view(FINISHED), PLAN).is_garbage(key)
+    assert not garbage_of(view(FINISHED), PLAN).is_garbage(key)
 
 
 def test_what_was_released_goes_in_every_copy() -> None:
-    found = marks(view(released(1, 2), Event(payload_from("policies_released", {"versions": [1, 5]}), "o", 2)), PLAN)
+    found = garbage_of(
+        view(released(1, 2), Event(payload_from("policies_released", {"versions": [1, 5]}), "o", 2)), PLAN
+    )
 
     for key in (folder("checkpoints", 1, 2), folder("policy", 1, 2), folder("policy", 1, 3), folder("policy", 5, 0)):
         assert found.is_garbage(key + "/manifest.json")
@@ -146,7 +148,7 @@ def test_what_was_released_goes_in_every_copy() -> None:
 
 
 def test_of_a_deleted_job_spec_and_log_stay() -> None:
-    found = marks(view(FINISHED, DELETED), PLAN)
+    found = garbage_of(view(FINISHED, DELETED), PLAN)
 
     assert [key for key in (*LIVE, *PENDING, *SUPERSEDED, *UNKNOWN, *LOG) if not found.is_garbage(key)] == LOG
     assert found.folders() == ("jobs/j/",)
@@ -158,14 +160,14 @@ def test_a_reward_model_that_is_being_measured_stays_until_its_stage_is_done() -
         payload_from("stage_completed", {"stage": "reward", "model": {"uri": "sha256:0", "digest": "0"}}), "o", 2, 3
     )
 
-    assert not marks(view(), PLAN).is_garbage(key)
-    assert marks(view(done), PLAN).is_garbage(key)
+    assert not garbage_of(view(), PLAN).is_garbage(key)
+    assert garbage_of(view(done), PLAN).is_garbage(key)
 
 
 def test_running_jobs_are_not_searched_for_small_things() -> None:
-    assert not any("batches" in prefix for prefix in marks(view(), PLAN).folders())
-    assert not any("batches" in name or "tokens" in name for name in marks(view(), PLAN).named)
-    assert "jobs/j/ppo/batches/" in marks(view(FINISHED), PLAN).folders()
+    assert not any("batches" in prefix for prefix in garbage_of(view(), PLAN).folders())
+    assert not any("batches" in name or "tokens" in name for name in garbage_of(view(), PLAN).named)
+    assert "jobs/j/ppo/batches/" in garbage_of(view(FINISHED), PLAN).folders()
 
 
 def named_by(found: JobView) -> set[str]:
@@ -197,10 +199,10 @@ def test_no_log_names_garbage(actions: list[tuple[str, int]], end: bool) -> None
             events.append(Event(payload_from("policies_released", {"versions": [number]}), "o", 1))
     events += [FINISHED] * end
     found = fold("j", [event.at(place) for place, event in enumerate(events, 1)])
-    mark: Marks = marks(found, make_plan("j"))
+    garbage: JobGarbage = garbage_of(found, make_plan("j"))
 
     dropped = {f"jobs/j/ppo/policy/{version}-" for version in found.released_policies}
     for key in named_by(found):
         # A version is completed once; this log, made by chance, may complete one again after it was given up.
-        if not key.startswith(tuple(dropped)) and key.removesuffix("/manifest.json") not in mark.released:
-            assert not mark.is_garbage(key)
+        if not key.startswith(tuple(dropped)) and key.removesuffix("/manifest.json") not in garbage.released:
+            assert not garbage.is_garbage(key)

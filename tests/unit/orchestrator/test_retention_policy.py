@@ -10,7 +10,7 @@ from tests.unit.orchestrator.scenery import make_plan
 from quatrain.joblog import Event, JobView, apply
 from quatrain.joblog.payloads import payload_from
 from quatrain.jobspec import CheckpointSpec, JobSpec
-from quatrain.orchestrator.retention.policy import KeepRule, kept_checkpoints, needed_versions, next_release
+from quatrain.orchestrator.retention.policy import KeepPolicy, kept_checkpoints, needed_versions, next_release
 
 PPO_FIELDS = ("steps", "staleness", "eval_prompts", "eval_every")
 
@@ -245,7 +245,7 @@ def test_whatever_happens_what_is_needed_stays(actions: list[Any], rule: dict[st
         assert pinned == view.pinned
         assert view.newest_checkpoint("ppo") == newest
         assert view.checkpoints[-rule["keep_last"] :] == before[-rule["keep_last"] :]
-        assert {ref.key for ref in view.checkpoints} == kept_checkpoints(view, KeepRule.from_spec(story.spec))
+        assert {ref.key for ref in view.checkpoints} == kept_checkpoints(view, KeepPolicy.from_spec(story.spec))
         # A learner that is lost now starts at the newest checkpoint, and needs these versions on its way.
         completed, start = view.completed.get("ppo", 0), newest.step if newest else 0
         wanted = set(range(start, completed + 1))

@@ -23,7 +23,7 @@ from quatrain.orchestrator.ownership.failures import failure, last_attempt
 from quatrain.orchestrator.ownership.intents import CancelNow, keep_progress, pause_job, watch_intents
 from quatrain.orchestrator.peers.learner_session import LearnerLost
 from quatrain.orchestrator.plan import Plan
-from quatrain.orchestrator.retention.owner_cleanup import keep_clean
+from quatrain.orchestrator.retention.owner_cleanup import delete_released
 from quatrain.orchestrator.rollout.collector import Collector
 from quatrain.orchestrator.stages.ppo import run_ppo
 from quatrain.orchestrator.stages.reward import run_reward
@@ -59,7 +59,7 @@ async def _own(run: JobRun) -> None:
     plan, context = run.plan, run.context
     try:
         # Only the first ends by itself. An error in any of them ends this owner, and another one may do better.
-        await run_until_first_exit(_live(run), run.collector.run(run.refresh), _hold(run), keep_clean(run))
+        await run_until_first_exit(_live(run), run.collector.run(run.refresh), _hold(run), delete_released(run))
     except Fenced as error:
         log.warning("job has a newer owner", job=plan.job, error=error.message)
     finally:

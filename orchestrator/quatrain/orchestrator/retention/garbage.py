@@ -23,8 +23,8 @@ LATE_RESULT = re.compile(r"^jobs/[^/]+/ppo/rollouts/")
 
 
 @dataclass(frozen=True)
-class Marks:
-    """What the log of a job says about its objects, at one revision."""
+class JobGarbage:
+    """What the log of a job says about its objects at one revision, and so which of them are garbage."""
 
     job: str
     attempt: int
@@ -77,13 +77,13 @@ class Marks:
         return self.finished or (0 < by < self.attempt and not needed)
 
 
-def marks(view: JobView, plan: Plan) -> Marks:
+def garbage_of(view: JobView, plan: Plan) -> JobGarbage:
     """Return what the folded log and spec.json of a job say about its objects. A pure function."""
     named = {_unit(checkpoint.key) for checkpoint in view.checkpoints}
     named |= {_unit(policy.uri) for policy in view.policies.values()}
     if view.finished:
         named |= {said.key for table in (view.sealed, view.tokens, view.evaluations) for said in table.values()}
-    return Marks(
+    return JobGarbage(
         job=view.job,
         attempt=view.attempt,
         finished=view.finished,

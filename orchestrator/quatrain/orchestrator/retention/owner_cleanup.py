@@ -7,9 +7,9 @@ from quatrain.errors import Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobView
 from quatrain.orchestrator.job.run import JobRun
-from quatrain.orchestrator.retention.garbage import marks
+from quatrain.orchestrator.retention.garbage import garbage_of
 from quatrain.orchestrator.retention.policy import next_release
-from quatrain.orchestrator.retention.sweep import sweep_beside
+from quatrain.orchestrator.retention.sweep import sweep_in_thread
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("retention")
@@ -42,18 +42,18 @@ async def release_needless(run: JobRun) -> None:
         run.released.set()
 
 
-async def keep_clean(run: JobRun) -> None:
+async def delete_released(run: JobRun) -> None:
     """Delete what the log has given up: once at the beginning for the owners before us, then after each release."""
     job, store = run.plan.job, run.context.store
     while True:
         run.released.clear()
         try:
             async with run.append_lock:  # The view must not change while it is read.
-                found = marks(run.view, run.plan)
-            await sweep_beside(store, found)
+                found = garbage_of(run.view, run.plan)
+            await sweep_in_thread(store, found)
         except Unavailable as error:
             log.warning("object store is away, data are deleted later", job=job, error=error.message)
         await run.released.wait()
 
 
-__all__ = ["keep_clean", "release_needless"]
+__all__ = ["delete_released", "release_needless"]

@@ -19,7 +19,7 @@ RETENTION = "retention"
 
 
 @dataclass(frozen=True)
-class KeepRule:
+class KeepPolicy:
     """The `checkpoint.keep_*` fields of a spec."""
 
     last: int
@@ -27,10 +27,10 @@ class KeepRule:
     best: str | None = None
 
     @staticmethod
-    def from_spec(spec: JobSpec) -> "KeepRule":
-        """Return the rule of a resolved spec."""
+    def from_spec(spec: JobSpec) -> "KeepPolicy":
+        """Return the policy of a resolved spec."""
         section = spec.checkpoint
-        return KeepRule(section.keep_last, section.keep_every, section.keep_best)
+        return KeepPolicy(section.keep_last, section.keep_every, section.keep_best)
 
 
 def next_release(view: JobView, spec: JobSpec) -> CheckpointReleased | PoliciesReleased | None:
@@ -38,7 +38,7 @@ def next_release(view: JobView, spec: JobSpec) -> CheckpointReleased | PoliciesR
 
     Checkpoints come one by one, oldest first, then all policy versions together.
     """
-    kept = kept_checkpoints(view, KeepRule.from_spec(spec))
+    kept = kept_checkpoints(view, KeepPolicy.from_spec(spec))
     for each in view.checkpoints:
         if each.key not in kept:
             return CheckpointReleased(stage=each.stage, step=each.step, key=each.key, reason=RETENTION)
@@ -47,16 +47,16 @@ def next_release(view: JobView, spec: JobSpec) -> CheckpointReleased | PoliciesR
     return PoliciesReleased(versions=tuple(sorted(versions))) if versions else None
 
 
-def kept_checkpoints(view: JobView, rule: KeepRule) -> set[str]:
+def kept_checkpoints(view: JobView, policy: KeepPolicy) -> set[str]:
     """Return the keys of the checkpoints that stay. The newest of every stage is always among them."""
     kept = {each.key for each in view.checkpoints if each.key in view.pinned}
     for stage in {each.stage for each in view.checkpoints}:
         of_stage = [each for each in view.checkpoints if each.stage == stage]
-        kept |= {each.key for each in of_stage[-rule.last :]}
-        if rule.every is not None:
-            kept |= {each.key for each in of_stage if each.step % rule.every == 0}
-        if rule.best is not None:
-            kept |= _best(view, stage, {each.step for each in of_stage}, rule.best)
+        kept |= {each.key for each in of_stage[-policy.last :]}
+        if policy.every is not None:
+            kept |= {each.key for each in of_stage if each.step % policy.every == 0}
+        if policy.best is not None:
+            kept |= _best(view, stage, {each.step for each in of_stage}, policy.best)
     return kept
 
 

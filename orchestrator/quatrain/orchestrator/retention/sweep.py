@@ -10,7 +10,7 @@ from quatrain.errors import Corrupt, NotFound, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobLog, JobView, jobs
 from quatrain.orchestrator.plan import read_plan
-from quatrain.orchestrator.retention.garbage import MANIFEST, Marks, marks
+from quatrain.orchestrator.retention.garbage import MANIFEST, JobGarbage, garbage_of
 from quatrain.orchestrator.retention.policy import next_release
 from quatrain.storage import ObjectStore
 from quatrain.storage.protocol import pages
@@ -25,7 +25,7 @@ COPY_SECONDS = 6 * 3600.0
 """How long a copy for a fork may show no new file, on our own clock, before its maker counts as dead."""
 
 
-def sweep(store: ObjectStore, found: Marks, stop: threading.Event) -> None:
+def sweep(store: ObjectStore, found: JobGarbage, stop: threading.Event) -> None:
     """Delete the garbage of one job, until `stop` at most. Raises Unavailable."""
     deleted = 0
     for prefix in found.folders():
@@ -42,7 +42,7 @@ def sweep(store: ObjectStore, found: Marks, stop: threading.Event) -> None:
         log.info("objects deleted", job=found.job, count=deleted)
 
 
-async def sweep_beside(store: ObjectStore, found: Marks) -> None:
+async def sweep_in_thread(store: ObjectStore, found: JobGarbage) -> None:
     """Run `sweep` in a thread; a cancellation ends it at the next object. Raises Unavailable."""
     stop = threading.Event()
     try:
@@ -118,7 +118,7 @@ class Sweeper:
 
         while job_log.append_decided(decide) is not None:
             continue
-        sweep(self.store, marks(job_log.view, plan), self._stop)
+        sweep(self.store, garbage_of(job_log.view, plan), self._stop)
         return revision
 
     def _is_only_copied(self, job: str) -> bool:
