@@ -15,8 +15,7 @@ from quatrain.faults import fault_point
 from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
 from quatrain.orchestrator.submission import model_names
-from quatrain.orchestrator.submission.model_files import MAX_FILES, check_apart
-from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
+from quatrain.orchestrator.submission.sources import MAX_FILES, SCHEME, Sources, check_apart, unreadable
 from quatrain.refs import ModelRef
 from quatrain.rpc.server.access import caller
 from quatrain.storage import ObjectStore

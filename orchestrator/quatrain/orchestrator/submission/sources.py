@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from quatrain.config import SourcesConfig, StorageConfig
 from quatrain.errors import Corrupt, InvalidData, InvalidInput, NotFound, Unavailable
-from quatrain.orchestrator.submission.model_files import MAX_FILES, check_apart
 from quatrain.storage import ObjectStat
 from quatrain.storage.files import write_file
 from quatrain.storage.keys import check_key
@@ -28,6 +27,8 @@ from quatrain.text.model_folder import check_model_folder, is_model_file, no_wei
 T = TypeVar("T")
 
 SCHEME = "s3://"
+MAX_FILES = 2000
+"""Files of a model, uploaded or copied."""
 READERS = 2
 """Copies made at once. The disk that they take is at most this many times the largest model."""
 
@@ -164,6 +165,17 @@ def choose_files(uri: str, prefix: str, found: Sequence[ObjectStat]) -> dict[str
     files = {name: size for name, size in names.items() if is_model_file(name)}
     check_apart([PurePosixPath(name) for name in files])
     return files
+
+
+def check_apart(paths: Sequence[PurePosixPath]) -> None:
+    """Raise InvalidInput when two files of a model have one path, or one lies in another."""
+    taken = set(paths)
+    if len(taken) < len(paths):
+        raise InvalidInput("two files of the model have the same path")
+    for path in paths:
+        for folder in path.parents:
+            if folder in taken:
+                raise InvalidInput(f"{str(folder)!r} is a file and a folder of the model")
 
 
 def exactly(chunks: Iterable[bytes], size: int, uri: str) -> Iterator[bytes]:
