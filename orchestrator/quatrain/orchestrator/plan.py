@@ -4,15 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from pydantic import ValidationError
 
 from quatrain.errors import Corrupt, InvalidInput
 from quatrain.joblog.payloads import Forked
-from quatrain.jobspec import JobSpec
+from quatrain.jobspec import JobSpec, RewardSpec, SftSpec
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.jobspec.stored_spec import open_spec
+from quatrain.json_values import JsonObject
 from quatrain.stages import PPO, REWARD, SFT, Stage
 from quatrain.stored import Stored, StoredModel, StoredTable
 
@@ -44,9 +44,9 @@ class Pinned(Stored):
 class JobDocument(Stored):
     """`spec.json` of a job. The two specs are kept as they were written, whatever version opens them."""
 
-    spec: dict[str, Any]
+    spec: dict[str, object]
     """The resolved spec: every default written out."""
-    request: dict[str, Any]
+    request: dict[str, object]
     """The spec as it was asked for."""
     pinned: Pinned
     warnings: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class JobDocument(Stored):
     forked_from: Forked | None = None
     """What the event `forked` will say; None for a job that is no fork."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the JSON form; a job that is no fork has no `forked_from`."""
         document = super().to_json()
         if self.forked_from is None:
@@ -122,15 +122,19 @@ class Plan:
         if stage.uses_rollouts:
             return self.spec.ppo.steps
         table = self.pinned.sft_data if stage is SFT else self.pinned.reward_data
-        section = self.spec.sft if stage is SFT else self.spec.reward
+        section = self.rows_section(stage)
         assert table is not None, f"stage {stage} has no data"
-        assert section is not None, f"stage {stage} has no section"
         return -(-table.rows // section.batch_size) * section.epochs
 
-    def section_json(self, stage: Stage) -> dict[str, Any]:
-        """Return the stage's resolved section of the spec as it is stored."""
-        section: dict[str, Any] = self.document.spec[stage.name]
+    def rows_section(self, stage: Stage) -> SftSpec | RewardSpec:
+        """Return the section of a stage that trains on prepared rows."""
+        section = self.spec.sft if stage is SFT else self.spec.reward
+        assert section is not None, f"stage {stage} has no section"
         return section
+
+    def section_json(self, stage: Stage) -> object:
+        """Return the stage's resolved section of the spec as it is stored."""
+        return self.document.spec[stage.name]
 
     @cached_property
     def texts(self) -> str:
@@ -138,7 +142,7 @@ class Plan:
         return json.dumps(self.document.to_json())
 
 
-def read_plan(job: str, document: Mapping[str, Any]) -> Plan:
+def read_plan(job: str, document: Mapping[str, object]) -> Plan:
     """Return the plan that submission wrote to `spec.json`. Raises Corrupt when it is not one."""
     try:
         return Plan.of(job, JobDocument.model_validate(document))

@@ -14,7 +14,7 @@ LONGEST_PROMPT = 10
 
 def spec(**ppo: Any) -> JobSpec:
     """24 samples of up to 20 tokens each, in chunks of 4."""
-    document = dict(make_plan().document.request)
+    document: dict[str, Any] = dict(make_plan().document.request)
     ppo = {"generation": {"max_new_tokens": 10}, "prompts_per_step": 24, **ppo}
     reward = {"center": True, "center_samples": 20, **ppo.pop("reward", {})}
     return parse_spec(document | {"ppo": document["ppo"] | ppo, "reward": document["reward"] | reward})

@@ -57,8 +57,9 @@ def _place(run: JobRun) -> str:
 
 
 def _memory_knobs(plan: Plan, stage: Stage) -> str:
-    section, field = plan.section_json(stage), f"{stage}.microbatch_tokens"
     if stage.uses_rollouts:
-        section, field = section["optimizer"], f"{stage}.optimizer.microbatch_tokens"
+        field, tokens = f"{stage}.optimizer.microbatch_tokens", plan.spec.ppo.optimizer.microbatch_tokens
+    else:
+        field, tokens = f"{stage}.microbatch_tokens", plan.rows_section(stage).microbatch_tokens
     smaller = ", or model.dtype to bfloat16" if plan.dtype == "float32" else ""
-    return f"lower {field} (it is {section['microbatch_tokens']}){smaller}, or use a learner with more memory"
+    return f"lower {field} (it is {tokens}){smaller}, or use a learner with more memory"

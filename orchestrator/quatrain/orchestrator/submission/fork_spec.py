@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from quatrain.errors import FieldViolation
 from quatrain.jobspec import JobSpec, RewardSpec, apply_overrides, parse_spec, resolved_document
@@ -49,7 +48,7 @@ def same_reward(one: RewardSpec, other: RewardSpec) -> bool:
     return one.model_dump(exclude=SCORE_FIELDS) == other.model_dump(exclude=SCORE_FIELDS)
 
 
-def _fixed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[FieldViolation]:
+def _fixed(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[FieldViolation]:
     for path, old, new in _changes(before, after):
         for name, why in FIXED.items():
             if path == name or path.startswith(f"{name}."):
@@ -78,7 +77,9 @@ def _ppo(before: JobSpec, after: JobSpec, step: int) -> Iterator[FieldViolation]
         yield FieldViolation("ppo.kl.coef", text)
 
 
-def _changes(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _changes(
+    before: Mapping[str, object], after: Mapping[str, object], prefix: str = ""
+) -> Iterator[tuple[str, object, object]]:
     """Yield dotted path, old and new value of every field that differs."""
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)

@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.digests import canonical_json, sha256_hex
@@ -16,6 +16,7 @@ from quatrain.joblog import jobs
 from quatrain.joblog.payloads import Forked
 from quatrain.jobspec import JobSpec, RewardSpec, parse_spec, resolved_document
 from quatrain.jobspec.reward_section import RewardSection
+from quatrain.json_values import JsonObject
 from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.plan import JobDocument, Pinned, Plan, read_plan
 from quatrain.orchestrator.submission.contract import (
@@ -44,7 +45,7 @@ TRIAL_SLACK_SECONDS = 30.0
 class Submission:
     """A client's request to create a job."""
 
-    document: dict[str, Any]
+    document: JsonObject
     owner: str
     job_id: str = ""
     request_id: str = ""
@@ -55,7 +56,7 @@ class Submission:
 class Request:
     """A request as it is stored with its job: the spec as it was asked for, and what tells it from others."""
 
-    document: dict[str, Any]
+    document: JsonObject
     fingerprint: str
     owner: str
 
@@ -94,7 +95,7 @@ class Resolved:
         """Return the document of spec.json, with the time of the job's creation."""
         return JobDocument(
             spec=resolved_document(self.spec),
-            request=request.document,
+            request=dict(request.document),
             pinned=self.pinned,
             warnings=self.warnings,
             fingerprint=request.fingerprint,
