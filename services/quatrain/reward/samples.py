@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quatrain.digests import parse_json
+from quatrain.json_values import JsonObject, JsonValue
 from quatrain.refs import ModelRef
 from quatrain.text import Tokenizer
 from quatrain.text.folder_files import read_json
 
 FinishReason = Literal["stop", "length"]
-Message = dict[str, Any]
-Prompt = str | list[Message]
+Prompt = str | list[JsonObject]
+"""A text, or the messages of a conversation."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Sample:
     prompt: Prompt
     completion: str
     finish_reason: FinishReason
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Batch:
     samples: tuple[Sample, ...]
     tokenizer: Tokenizer
     tokenizer_ref: ModelRef
-    trainer_state: Mapping[str, Any] = field(default_factory=dict)
+    trainer_state: Mapping[str, JsonValue] = field(default_factory=dict)
     timeout: float = 60.0
 
 
@@ -112,7 +113,7 @@ def _read_prompt(text: str) -> Prompt:
     raise Malformed("prompt_json is neither a string nor a list of messages with a role")
 
 
-def _read_extra(text: str) -> Mapping[str, Any]:
+def _read_extra(text: str) -> JsonObject:
     extra = _read_json("extra_json", text) if text else {}
     if not isinstance(extra, dict):
         raise Malformed("extra_json is not an object")

@@ -17,6 +17,7 @@ from quatrain.concurrency import gather_or_cancel
 from quatrain.digests import canonical_json, parse_json, sha256_hex
 from quatrain.errors import InvalidInput
 from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection, ServiceSource, Source
+from quatrain.json_values import JsonObject
 from quatrain.refs import ModelRef
 from quatrain.reward.backends.base import Backend, SourceScores
 from quatrain.reward.samples import Batch, Malformed, PolicyTokenizer, RawSample, Sample, read_sample
@@ -219,7 +220,7 @@ def _mean_metrics(answers: Sequence[SourceScores]) -> tuple[tuple[str, float], .
     return tuple((name, sum(values) / len(values)) for name, values in sorted(gathered.items()))
 
 
-def _read_trainer_state(text: str) -> dict[str, Any]:
+def _read_trainer_state(text: str) -> JsonObject:
     try:
         state = parse_json(text) if text else {}
     except ValueError as error:

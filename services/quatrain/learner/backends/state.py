@@ -13,6 +13,7 @@ from torch import Tensor
 
 from quatrain.digests import canonical_json
 from quatrain.errors import Corrupt
+from quatrain.json_values import JsonObject, JsonValue
 from quatrain.learner.backends.optimizer import ModelOptimizer
 
 _VALUES = "state.json"
@@ -30,7 +31,7 @@ class Part:
     optimizer: ModelOptimizer
 
 
-def write_state(folder: Path, parts: Mapping[str, Part], values: Mapping[str, Any]) -> None:
+def write_state(folder: Path, parts: Mapping[str, Part], values: Mapping[str, JsonValue]) -> None:
     """Write each part as NAME.safetensors and NAME_optimizer.safetensors, the random state, `values` as state.json."""
     for name, part in parts.items():
         _write(folder, name, _model_tensors(part.model))
@@ -46,7 +47,7 @@ def read_state(folder: Path, parts: Mapping[str, Part], identity: Identity) -> d
     Raises Corrupt when files cannot be read, do not fit the models, or when a value differs from `identity` (stage,
     seed, ...).
     """
-    values = _read_values(folder)
+    values: dict[str, Any] = _read_values(folder)
     for name, wanted in identity.items():
         if values.get(name) != wanted:
             raise Corrupt(
@@ -83,7 +84,7 @@ def _read(folder: Path, group: str) -> dict[str, Tensor]:
         raise Corrupt(f"The checkpoint's {group}.safetensors cannot be read: {error}") from error
 
 
-def _read_values(folder: Path) -> dict[str, Any]:
+def _read_values(folder: Path) -> JsonObject:
     try:
         values = json.loads((folder / _VALUES).read_bytes())
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from quatrain import errors
 from quatrain.errors import QuatrainError, RunFailed
+from quatrain.json_values import JsonObject
 from quatrain.learner.requests import OpenRequest, Token
 from quatrain.process.model_thread import as_quatrain_error
 from quatrain.refs import ModelRef, ObjectRef
@@ -23,19 +24,18 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 """Of the fields of a request that are no plain values."""
 
 
-def request_to_json(request: OpenRequest) -> dict[str, Any]:
+def request_to_json(request: OpenRequest) -> JsonObject:
     """Return the request as a JSON object, the stage by its name."""
     return {**asdict(request), "stage": request.stage.name}
 
 
-def request_from_json(document: Mapping[str, Any]) -> OpenRequest:
+def request_from_json(document: JsonObject) -> OpenRequest:
     """Reverse `request_to_json`."""
-    return OpenRequest(
-        **{
-            name: value if value is None or name not in _READERS else _READERS[name](value)
-            for name, value in document.items()
-        }
-    )
+    return OpenRequest(**{name: _field(name, value) for name, value in document.items()})
+
+
+def _field(name: str, value: Any) -> Any:
+    return value if value is None or name not in _READERS else _READERS[name](value)
 
 
 def error_to_bytes(error: BaseException | None, rank: int) -> bytes:

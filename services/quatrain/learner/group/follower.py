@@ -1,10 +1,9 @@
 """The side of the ranks other than 0: runs the commands of rank 0 and serves nothing but health."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 from quatrain.errors import QuatrainError, WrongState
+from quatrain.json_values import JsonObject
 from quatrain.learner.artifacts import Artifacts
 from quatrain.learner.backends.ranks import RankedTrainer
 from quatrain.learner.backends.torch_backend import TorchBackend
@@ -42,7 +41,7 @@ class Follower:
                 self._request = self._trainer = None
                 _log.warning("command failed", command=command["do"], why=error.message, exc_info=error.__cause__)
 
-    def execute(self, command: Mapping[str, Any]) -> None:
+    def execute(self, command: JsonObject) -> None:
         """Run one command together with the other ranks."""
         with CollectiveBlock(self._group):
             match command:

@@ -28,7 +28,6 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -38,6 +37,7 @@ from typing_extensions import override
 
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt, QuatrainError, RunFailed, Unavailable
+from quatrain.json_values import JsonObject, JsonValue
 from quatrain.learner.backends.ranks import Ranks
 from quatrain.learner.group.codec import error_from_bytes, error_to_bytes
 from quatrain.learner.group.place import Launcher, Place
@@ -106,7 +106,7 @@ class Group(Ranks):
 
     # -- commands
 
-    def broadcast_command(self, do: str, **arguments: Any) -> "CollectiveBlock":
+    def broadcast_command(self, do: str, **arguments: JsonValue) -> "CollectiveBlock":
         """Send the other ranks their next command; the block is this rank's part of it."""
         self._commands += 1
         with self._losing_on_error():
@@ -115,7 +115,7 @@ class Group(Ranks):
             self._store.delete_key(f"stopped/{self._commands - 1}")
         return CollectiveBlock(self)
 
-    def next_command(self) -> dict[str, Any]:
+    def next_command(self) -> JsonObject:
         """Wait for the next command of rank 0, without a deadline, and return it. Raises RankLost."""
         key = f"command/{self._commands + 1}"
         with self._losing_on_error():
@@ -123,7 +123,7 @@ class Group(Ranks):
                 time.sleep(_POLL_SECONDS)
                 if self._lost is not None:
                     raise self._lost
-            command: dict[str, Any] = parse_json(self._store.get(key))
+            command: JsonObject = parse_json(self._store.get(key))
         self._commands += 1
         return command
 

@@ -98,7 +98,7 @@ class FunctionProcess:
         return not self._ended and self._process.returncode is None
 
     async def call(
-        self, columns: Mapping[str, list[Any]], trainer_state: Mapping[str, Any], timeout: float
+        self, columns: Mapping[str, list[Any]], trainer_state: Mapping[str, object], timeout: float
     ) -> Returned:
         """Call the function with these columns and return what it returned. Raises CallFailed."""
         self._output.next_call()

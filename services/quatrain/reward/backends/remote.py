@@ -9,6 +9,7 @@ import grpc
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidInput
 from quatrain.jobspec.reward_section import ServiceSource
+from quatrain.json_values import JsonObject
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.samples import Batch, Sample
 from quatrain.rpc.certificates import ChannelTls
@@ -110,7 +111,7 @@ def _logged(response: reward_pb2.ScoreResponse) -> dict[str, tuple[Any, ...]]:
     return {name: tuple(row.get(name) for row in rows) for name in names}
 
 
-def _logged_row(text: str) -> dict[str, Any]:
+def _logged_row(text: str) -> JsonObject:
     try:
         row = parse_json(text) if text else {}
     except ValueError as error:

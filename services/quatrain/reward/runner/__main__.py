@@ -14,7 +14,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -68,7 +68,7 @@ def _receive(requests: io.RawIOBase, inbox: "queue.SimpleQueue[CallRequest]") ->
     os._exit(0)
 
 
-def _answer(function: Callable[..., Any], call: CallRequest, runner: asyncio.Runner) -> dict[str, Any]:
+def _answer(function: Callable[..., Any], call: CallRequest, runner: asyncio.Runner) -> dict[str, object]:
     returned = call_function(function, call.columns, call.trainer_state, runner)
     return {
         "status": "returned",
@@ -78,7 +78,7 @@ def _answer(function: Callable[..., Any], call: CallRequest, runner: asyncio.Run
     }
 
 
-def _send(replies: BinaryIO, message: dict[str, Any]) -> None:
+def _send(replies: BinaryIO, message: Mapping[str, object]) -> None:
     sys.stdout.flush()
     replies.write(encode_frame(message))
     replies.flush()

@@ -22,7 +22,7 @@ class TrainerState(dict[str, Any]):
     Quatrain's `step` and `total_steps` also have the names of transformers.TrainerState.
     """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, object]) -> None:
         step, total = values.get("step", 0), values.get("total_steps", 0)
         super().__init__(global_step=step, max_steps=total, epoch=0.0, log_history=[], is_world_process_zero=True)
         self.update(values)
@@ -66,7 +66,7 @@ class Returned:
 def call_function(
     function: Callable[..., Any],
     columns: Mapping[str, list[Any]],
-    trainer_state: Mapping[str, Any],
+    trainer_state: Mapping[str, object],
     runner: asyncio.Runner,
 ) -> Returned:
     """Call the function with one list for each column and check what it returns.

@@ -6,10 +6,9 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from quatrain.reward.runner.frames import Message
 from quatrain.reward.runner.landlock import restrict_files
 from quatrain.reward.runner.seccomp import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, forbid_calls
 
@@ -37,7 +36,7 @@ class Confinement:
     writable: tuple[str, ...]
 
     @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> "Confinement":
+    def from_json(cls, message: Message) -> "Confinement":
         """Return the confinement that a message holds."""
         paths = {name: tuple(message[name]) for name in ("readable", "writable")}
         return cls(**{**message, **paths})

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from quatrain.reward.runner.confinement import Confinement
+from quatrain.reward.runner.frames import Message
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,12 @@ class LoadRequest:
     file: str | None = None
     confinement: Confinement | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the message of this request."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, message: Mapping[str, Any]) -> "LoadRequest":
+    def from_json(cls, message: Message) -> "LoadRequest":
         """Return the request that a message holds."""
         limits = message["confinement"]
         confinement = None if limits is None else Confinement.from_json(limits)
@@ -32,9 +33,9 @@ class CallRequest:
     """Calls the function with one list for each column. `timeout` is the service's, in seconds."""
 
     columns: Mapping[str, list[Any]]
-    trainer_state: Mapping[str, Any]
+    trainer_state: Mapping[str, object]
     timeout: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the message of this request."""
         return dict(vars(self))

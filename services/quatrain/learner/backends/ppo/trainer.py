@@ -15,6 +15,7 @@ from quatrain.algorithms.metrics import Metrics, StepBatch, batch_metrics, train
 from quatrain.batches import TokenRow, write_tokens
 from quatrain.errors import InvalidInput
 from quatrain.jobspec.sections import PpoSpec
+from quatrain.json_values import JsonObject
 from quatrain.learner.backends import Check, Inputs, StepResult
 from quatrain.learner.backends.checks import finite_metrics
 from quatrain.learner.backends.lanes import TwoLanes
@@ -97,7 +98,7 @@ class PpoTrainer(RankedTrainer):
     @override
     def save(self, folder: Path) -> None:
         baseline = self._baseline
-        values = {
+        values: JsonObject = {
             **self._identity(),
             "step": self._step,
             "kl_coef": self._kl_coef,
