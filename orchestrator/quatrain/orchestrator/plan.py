@@ -81,12 +81,12 @@ class Plan:
 
     @property
     def pinned(self) -> Pinned:
-        """What the spec names, by content."""
+        """Return what the spec names, by content."""
         return self.document.pinned
 
     @property
     def forked_from(self) -> Forked | None:
-        """What a fork takes over of its source; None for a job that is no fork."""
+        """Return what a fork takes over of its source; None for a job that is no fork."""
         return self.document.forked_from
 
     @property
@@ -101,18 +101,18 @@ class Plan:
 
     @property
     def dtype(self) -> str:
-        """Parameter dtype of policy and value model."""
+        """Return the parameter dtype of policy and value model."""
         assert self.spec.model.dtype is not None, "a resolved spec has it"
         return self.spec.model.dtype
 
     @property
     def first_version(self) -> int:
-        """The policy version that the job starts from: 0, for a fork the step of its checkpoint."""
+        """Return the policy version that the job starts from: 0, for a fork the step of its checkpoint."""
         return 0 if self.forked_from is None else self.forked_from.step
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The stages of this job in order."""
+        """Return the stages of this job in order."""
         sft = () if self.spec.sft is None else (SFT,)
         reward = (REWARD,) if self.pinned.reward is None else ()
         return (*sft, *reward, PPO)

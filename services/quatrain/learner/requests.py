@@ -17,7 +17,7 @@ class Token:
 
     @property
     def precedence(self) -> tuple[int, int]:
-        """Owner epoch first, learner attempt second."""
+        """Return owner epoch and learner attempt, by which tokens are compared in this order."""
         return (self.epoch, self.attempt)
 
     def __str__(self) -> str:

@@ -70,12 +70,12 @@ class Session:
 
     @property
     def token(self) -> Token:
-        """The token that opened the session."""
+        """Return the token that opened the session."""
         return self.request.token
 
     @property
     def running(self) -> Work | None:
-        """The operation that runs now."""
+        """Return the operation that runs now."""
         return self.work if self.work is not None and not self.work.task.done() else None
 
     def end(self) -> None:

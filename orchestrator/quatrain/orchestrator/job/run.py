@@ -79,12 +79,12 @@ class JobRun:
 
     @property
     def view(self) -> JobView:
-        """The folded log."""
+        """Return the folded log."""
         return self.log.view
 
     @property
     def attempt(self) -> int:
-        """The newest attempt in the log; while we own the job it is ours."""
+        """Return the newest attempt in the log; while we own the job it is ours."""
         return self.view.attempt
 
     async def append(self, payload: Payload) -> Event:

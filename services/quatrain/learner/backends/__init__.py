@@ -53,7 +53,7 @@ class Trainer(Protocol):
 
     @property
     def step(self) -> int:
-        """Steps of the stage that are done."""
+        """Return the steps of the stage that are done."""
         ...
 
     def train(self, step: int, batch: bytes | None, check: Check) -> StepResult:
@@ -91,7 +91,7 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str:
-        """The device in words."""
+        """Return the device in words."""
         ...
 
     def open(self, request: OpenRequest, inputs: Inputs) -> Trainer:

@@ -21,15 +21,15 @@ class RowOrder:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every row once."""
+        """Return the optimizer steps that see every row once."""
         return -(-self.rows // self.batch_size)
 
     def epoch_of(self, step: int) -> int:
-        """Epoch (from 0) of step 1, 2, ..."""
+        """Return the epoch (from 0) of step 1, 2, ..."""
         return (step - 1) // self.steps_per_epoch
 
     def batch(self, step: int) -> list[int]:
-        """Row numbers of step 1, 2, ..."""
+        """Return the row numbers of step 1, 2, ..."""
         epoch, index = divmod(step - 1, self.steps_per_epoch)
         order = permutation(self.rows, self.stage, self.seed, epoch)
         return order[index * self.batch_size : (index + 1) * self.batch_size]

@@ -29,7 +29,7 @@ class Microbatch:
 
     @property
     def targets_M(self) -> Tensor:
-        """The completion tokens."""
+        """Return the completion tokens."""
         return self.batch.input_ids_BT[self.row_M, self.position_M + 1]
 
     def hidden(self, model: PreTrainedModel) -> Tensor:
@@ -47,12 +47,12 @@ class TokenRows:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Completion tokens of each row."""
+        """Return the completion tokens of each row."""
         return [len(completion) for completion in self.completions]
 
     @cached_property
     def mask_BT(self) -> Tensor:
-        """True for real completion tokens; T is the longest completion."""
+        """Return True for real completion tokens; T is the longest completion."""
         lengths_B = torch.tensor(self.lengths, dtype=torch.long, device=self.device)
         width = max(self.lengths, default=1)
         return torch.arange(width, device=self.device)[None, :] < lengths_B[:, None]

@@ -19,7 +19,7 @@ class Sized(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Memory that the weights take."""
+        """Return the memory that the weights take, in bytes."""
         ...
 
 

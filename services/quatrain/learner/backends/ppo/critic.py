@@ -43,7 +43,7 @@ class Critic(Protocol):
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """What a checkpoint holds of the critic, by name."""
+        """Return what a checkpoint holds of the critic, by name."""
         ...
 
     def values(self, tokens: TokenRows, micros: Sequence[Microbatch], check: Check) -> Tensor | None:

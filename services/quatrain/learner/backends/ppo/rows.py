@@ -22,17 +22,17 @@ class PpoRows:
 
     @property
     def scores(self) -> list[float]:
-        """Final score of each rollout."""
+        """Return the final score of each rollout."""
         return [float(row.score or 0.0) for row in self.rollouts]
 
     @property
     def groups(self) -> list[int]:
-        """One number for each rollout, equal for the samples of one prompt."""
+        """Return one number for each rollout, equal for the samples of one prompt."""
         return [row.prompt_index for row in self.rollouts]
 
     @property
     def terms(self) -> dict[str, list[float | None]]:
-        """Reward terms by name, one value a rollout; None where a term does not apply."""
+        """Return reward terms by name, one value a rollout; None where a term does not apply."""
         documents = [json.loads(row.terms) for row in self.rollouts]
         names = sorted({name for document in documents for name in document})
         return {name: [document.get(name) for document in documents] for name in names}

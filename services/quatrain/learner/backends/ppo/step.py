@@ -46,17 +46,17 @@ class StepSettings:
 
     @property
     def kl_coef_in_reward(self) -> float:
-        """The KL coefficient if the penalty is in the reward, else 0."""
+        """Return the KL coefficient if the penalty is in the reward, else 0."""
         return self.kl_coef if self.spec.kl.placement == "reward" else 0.0
 
     @property
     def kl_coef_in_loss(self) -> float:
-        """The KL coefficient if the penalty is in the loss, else 0."""
+        """Return the KL coefficient if the penalty is in the loss, else 0."""
         return self.kl_coef if self.spec.kl.placement == "loss" else 0.0
 
     @property
     def policy_learns(self) -> bool:
-        """False in the first steps if only the value model learns in them."""
+        """Return False in the first steps if only the value model learns in them."""
         return self.step > self.spec.optimizer.value_warmup_steps
 
     def lr(self, base: float) -> float:
@@ -107,7 +107,7 @@ class Norms:
 
     @property
     def mean(self) -> float | None:
-        """Token-weighted mean; None without an applied update."""
+        """Return the token-weighted mean; None without an applied update."""
         return self.total / self.tokens if self.tokens else None
 
 

@@ -187,7 +187,7 @@ def _update_metrics(by_policy: UpdateResult, by_critic: UpdateResult, settings: 
 
 
 def _real_tokens(tokens: TokenRows) -> int:
-    """Prompt and completion tokens of the step, counted once whatever the epochs."""
+    """Return the prompt and completion tokens of the step, counted once whatever the epochs."""
     return sum(tokens.lengths) + sum(len(prompt) for prompt in tokens.prompts)
 
 
