@@ -24,7 +24,7 @@ _FINISH_REASONS = {
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
-    """Translates calls for `GenerationService`; the interceptor maps errors."""
+    """`GenerationService` on the wire; the interceptor maps errors."""
 
     def __init__(self, service: GenerationService) -> None:
         self._service = service

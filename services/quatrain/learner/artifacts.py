@@ -37,7 +37,7 @@ TOKENIZER_FILES = (
 
 
 class Artifacts:
-    """Reads inputs from the store and writes versions, checkpoints and exports; `scratch` holds files meanwhile."""
+    """The learner's inputs, versions, checkpoints and exports in the store; `scratch` holds files meanwhile."""
 
     def __init__(self, store: ObjectStore, cache: FolderCache, scratch: Path) -> None:
         self._store = store

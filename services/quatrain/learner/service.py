@@ -50,7 +50,7 @@ class Host:
 
 
 class LearnerService:
-    """Serves one token at a time. `log_check` raises Fenced for a token that the job's log has superseded."""
+    """The service of one token at a time. `log_check` raises Fenced for a token that the job's log has superseded."""
 
     def __init__(
         self,

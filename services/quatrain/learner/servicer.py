@@ -21,7 +21,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
-    """Hands each call to the service. A heartbeat that reaches the caller is the owner's sign of life."""
+    """`LearnerService` on the wire. A heartbeat that reaches the caller is the owner's sign of life."""
 
     def __init__(self, service: LearnerService) -> None:
         self._service = service

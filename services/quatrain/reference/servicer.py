@@ -19,7 +19,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ReferenceServicer(reference_pb2_grpc.ReferenceServiceServicer):
-    """Translates calls for `ReferenceService`; the interceptor maps errors."""
+    """`ReferenceService` on the wire; the interceptor maps errors."""
 
     def __init__(self, service: ReferenceService) -> None:
         self._service = service

@@ -92,7 +92,7 @@ class _Answers:
 
 
 class RewardService:
-    """Scores chunks. Keeps tokenizers; everything else is in the backends."""
+    """What scores chunks. It keeps tokenizers; everything else is in the backends."""
 
     def __init__(self, folders: FolderCache, backends: Backends) -> None:
         self._folders = folders

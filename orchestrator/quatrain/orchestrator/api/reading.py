@@ -43,7 +43,7 @@ class JobRecord:
 
 
 class JobReader:
-    """Keeps the logs of the jobs that were asked for last, so that a call folds only what is new."""
+    """A reader that keeps the logs of the jobs that were asked for last, so that a call folds only what is new."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store

@@ -11,7 +11,7 @@ from quatrain.storage.folders import FolderCache
 
 @dataclass(frozen=True)
 class OrchestratorContext:
-    """Its name in events, and what it works with."""
+    """An orchestrator's name in events, and what it works with."""
 
     name: str
     store: ObjectStore

@@ -24,7 +24,7 @@ JOB_SLOTS = metrics.gauge("job_slots", "Jobs whose policies fit into generation 
 
 @dataclass(frozen=True)
 class PoolMetrics:
-    """Counts the jobs, learners and tasks of a pool every 10 s."""
+    """The gauges of a pool: its jobs, learners and tasks, counted every 10 s."""
 
     scheduler: Scheduler
 

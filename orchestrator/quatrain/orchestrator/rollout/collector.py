@@ -57,7 +57,7 @@ OBJECTS_AT_ONCE = 8
 
 
 class Collector:
-    """One for each owned job. `run` must be running; then `open`, `expect`, `collect`, `forget`, `close`."""
+    """The collector of one owned job. `run` must be running; then `open`, `expect`, `collect`, `forget`, `close`."""
 
     def __init__(self, plan: Plan, epoch: int, queue: RolloutQueue, store: ObjectStore) -> None:
         self._plan = plan

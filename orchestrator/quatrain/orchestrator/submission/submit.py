@@ -107,7 +107,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Submitter:
-    """Checks and accepts jobs for one deployment."""
+    """What checks and accepts jobs for one deployment."""
 
     store: ObjectStore
     folders: FolderCache

@@ -100,7 +100,7 @@ class Capabilities:
 
 
 class Engine(Protocol):
-    """Samples completions from policy versions. It alone decides how: one chunk after the other, or many together.
+    """A sampler of completions from policy versions. It alone decides how: one chunk after the other, or many together.
 
         engine = make_engine(config, cache.fetch)
         result = await engine.generate(Request("job-1", policy, chunk, "float32"))

@@ -21,7 +21,7 @@ _EOS_PROBABILITY = 1 / 8
 
 
 class FakeEngine(Engine):
-    """Computes one chunk at a time, in a thread; `latency` is seconds for each chunk."""
+    """An engine that computes one chunk at a time, in a thread; `latency` is seconds for each chunk."""
 
     def __init__(
         self, latency: float = 0.0, *, job_slots: int = 1, queue_size: int = 8, stuck_after: float = math.inf

@@ -24,7 +24,7 @@ from quatrain.models.request_checks import ModelLimits
 
 
 class TransformersEngine(Engine):
-    """Computes one chunk at a time and alone, so that nothing depends on what else is in flight.
+    """An engine that computes one chunk at a time and alone, so that nothing depends on what else is in flight.
 
     `device` is auto, cpu or cuda; `threads` bounds the CPU threads of the process, 0 leaves them.
     """

@@ -87,7 +87,7 @@ class Trainer(Protocol):
 
 
 class Backend(Protocol):
-    """Makes trainers: `backend.open(request, artifacts.fetch(request))`. One is in use at a time."""
+    """A maker of trainers: `backend.open(request, artifacts.fetch(request))`. One is in use at a time."""
 
     @property
     def device(self) -> str:

@@ -23,7 +23,7 @@ _STATE = "state.json"
 
 
 class FakeTrainer(Trainer):
-    """Counts steps and folds a digest; `number` is a value in 0..1 drawn from it."""
+    """A trainer that counts steps and folds a digest; `number` is a value in 0..1 drawn from it."""
 
     def __init__(self, request: OpenRequest) -> None:
         self._request = request
@@ -91,7 +91,7 @@ class FakeTrainer(Trainer):
 
 
 class FakeBackend(Backend):
-    """Makes fake trainers."""
+    """A maker of fake trainers."""
 
     @property
     @override

@@ -18,7 +18,7 @@ B = TypeVar("B")
 
 
 class TwoLanes:
-    """Runs pairs of computations; one after the other on a GPU, with a single thread, and where there are ranks.
+    """Two lanes for pairs of computations, which are one after the other on a GPU, with one thread, and with ranks.
 
     `side_by_side` False runs them one after the other everywhere, each with all threads.
     """

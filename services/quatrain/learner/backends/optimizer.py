@@ -27,7 +27,7 @@ class AdamSettings:
 
 
 class ModelOptimizer:
-    """Updates the parameters of `model`. `skipped_in_a_row` is state and belongs in every checkpoint."""
+    """The optimizer of `model`. `skipped_in_a_row` is state and belongs in every checkpoint."""
 
     def __init__(self, name: str, model: torch.nn.Module, settings: AdamSettings, ranks: Ranks = ALONE) -> None:
         self.name = name

@@ -28,7 +28,7 @@ from quatrain.models.sequences import by_token_budget, pad_right
 
 
 class RewardModelTrainer(RankedTrainer):
-    """Trains a classifier with one label, its trunk from the SFT model, its head new."""
+    """A trainer of a classifier with one label, its trunk from the SFT model, its head new."""
 
     def __init__(
         self, request: OpenRequest, spec: RewardSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE

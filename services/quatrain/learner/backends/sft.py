@@ -37,7 +37,7 @@ class _Sums:
 
 
 class SftTrainer(RankedTrainer):
-    """Trains the base model on prompt and completion rows; batch t is a function of data, seed and t."""
+    """A trainer of the base model on prompt and completion rows; batch t is a function of data, seed and t."""
 
     def __init__(
         self, request: OpenRequest, spec: SftSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE

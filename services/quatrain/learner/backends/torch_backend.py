@@ -42,7 +42,7 @@ _OPENERS: Mapping[Stage, Opener] = {
 
 
 class TorchBackend(Backend):
-    """Trains on `device` (auto, cpu, cuda, cuda:N) as one of `ranks`; `threads` 0 leaves torch's choice."""
+    """Training on `device` (auto, cpu, cuda, cuda:N) as one of `ranks`; `threads` 0 leaves torch's choice."""
 
     def __init__(self, device: str, threads: int, ranks: Ranks = ALONE) -> None:
         self._ranks = ranks

@@ -17,7 +17,7 @@ from quatrain.learner.requests import OpenRequest
 
 
 class LeaderBackend(Backend):
-    """Opens a stage on all ranks."""
+    """A backend that opens a stage on all ranks."""
 
     def __init__(self, backend: TorchBackend, group: Group) -> None:
         self._backend = backend
@@ -45,7 +45,7 @@ class LeaderBackend(Backend):
 
 
 class LeaderTrainer(Trainer):
-    """Trains and loads with the other ranks; reads and writes the weights alone, since all ranks have the same."""
+    """A trainer that trains and loads with the other ranks. It writes the weights alone: all ranks have the same."""
 
     def __init__(self, backend: LeaderBackend, trainer: RankedTrainer, group: Group) -> None:
         self._backend = backend

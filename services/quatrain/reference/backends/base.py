@@ -58,7 +58,7 @@ class Result:
 
 
 class Backend(Protocol):
-    """Computes logprobs under frozen models, which it fetches itself.
+    """A source of logprobs under frozen models, which it fetches itself.
 
         result = await backend.compute(Request("job-1", model, Rows(prompts, completions), 1.0, "float32"))
 

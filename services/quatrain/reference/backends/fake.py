@@ -15,7 +15,7 @@ _SYMBOLS = 256
 
 
 class FakeBackend(Backend):
-    """Computes one request at a time, in a thread."""
+    """A backend that computes one request at a time, in a thread."""
 
     def __init__(self, *, queue_size: int = 8, stuck_after: float = math.inf) -> None:
         self._thread = ModelThread(queue_size, stuck_after=stuck_after)

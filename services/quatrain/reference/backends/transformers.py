@@ -22,7 +22,7 @@ _TOKEN_BUDGET = {"cpu": 1024, "cuda": 16384}
 
 
 class TransformersBackend(Backend):
-    """Computes one request at a time and alone.
+    """A backend that computes one request at a time and alone.
 
     `device` is auto, cpu or cuda; `threads` bounds the CPU threads of the process, 0 leaves them.
     """

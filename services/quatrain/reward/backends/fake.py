@@ -8,7 +8,7 @@ from quatrain.reward.samples import Batch
 
 
 class FakeBackend:
-    """Scores any source: a number in [-1, 1) that depends on prompt and completion ids and on nothing else."""
+    """A score for any source: a number in [-1, 1) that depends on prompt and completion ids and on nothing else."""
 
     async def score(self, source: Source, batch: Batch) -> SourceScores:
         """Score by the ids alone: the same ids always get the same score."""

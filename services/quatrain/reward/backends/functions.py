@@ -59,7 +59,7 @@ class FunctionSettings:
 
 
 class FunctionBackend:
-    """Keeps one warm process for each of the most recently used functions."""
+    """A backend with one warm process for each of the most recently used functions."""
 
     def __init__(self, store: ObjectStore, settings: FunctionSettings, sandboxes: SandboxFactory | None = None) -> None:
         self._store = store

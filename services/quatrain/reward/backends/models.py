@@ -52,7 +52,7 @@ class ModelSettings:
 
 
 class ModelBackend:
-    """Loads reward models on first use and evicts the least recently used ones. One thread owns them all.
+    """A backend that loads reward models on first use and evicts the least recently used ones. One thread owns them.
 
     torch is imported with the first model, not with this module: a replica that only runs reward functions stays small.
     """

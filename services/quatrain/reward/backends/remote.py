@@ -25,7 +25,7 @@ FINISH_REASONS = {
 
 
 class RemoteBackend:
-    """Keeps one channel per address. With `tls` the other service must belong to this deployment."""
+    """A backend with one channel per address. With `tls` the other service must belong to this deployment."""
 
     def __init__(self, tls: ChannelTls | None = None) -> None:
         self._tls = tls

@@ -74,7 +74,7 @@ class Sandbox:
 
 
 class SandboxFactory:
-    """Creates sandboxes.
+    """A maker of sandboxes.
 
     `python` is the interpreter, `import_paths` what code may import from; both are the service's own by default. Where
     the service is root and every user can read them, each sandbox has a user id of its own.

@@ -10,7 +10,7 @@ from quatrain.reward.runner.frames import Message
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """Loads the function that `target` names, from `file` if it was uploaded, after confining the process."""
+    """A request to confine the process, then load the function that `target` names, from `file` if it was uploaded."""
 
     target: str
     file: str | None = None
@@ -30,7 +30,7 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class CallRequest:
-    """Calls the function with one list for each column. `timeout` is the service's, in seconds."""
+    """A request to call the function with one list for each column. `timeout` is the service's, in seconds."""
 
     columns: Mapping[str, list[Any]]
     trainer_state: Mapping[str, object]

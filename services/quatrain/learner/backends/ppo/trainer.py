@@ -34,7 +34,7 @@ from quatrain.models.logprobs import completion_logprobs
 
 
 class PpoTrainer(RankedTrainer):
-    """Trains policy version step - 1 into version step, from sealed batches alone."""
+    """A trainer of policy version step - 1 into version step, from sealed batches alone."""
 
     def __init__(
         self, request: OpenRequest, spec: PpoSpec, inputs: Inputs, device: torch.device, ranks: Ranks = ALONE
