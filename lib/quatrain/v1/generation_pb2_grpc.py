@@ -60,7 +60,7 @@ class GenerationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetGenerationCapabilities(self, request, context):
-        """Says what this replica can do, for the pre-flight check.
+        """Says what this replica can do: how exact its logprobs are, how many jobs fit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -199,7 +199,7 @@ class JobServiceServicer(object):
 
     def DeleteJob(self, request, context):
         """Deletes a finished job's data; its spec, its events with a tombstone, and the models it finished stay. Idempotent.
-        FAILED_PRECONDITION when the job has not ended. Of a deleted job only ListEvents tells.
+        FAILED_PRECONDITION when the job has not ended. Only ListEvents still answers for a deleted job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -90,7 +90,7 @@ class LearnerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ComputePolicyLogprobs(self, request, context):
-        """Logprobs of given tokens under the policy that is being trained, for the pre-flight probe.
+        """Logprobs of given tokens under the policy that is being trained, for the logprob probe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class Pinned(Stored):
     reward_data: StoredTable | None = None
     reward_held_out: StoredTable | None = None
     reward_is_local_model: bool = False
-    """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
+    """Whether the reward is one model with the policy's tokenizer, so that the value model may start from it."""
     eval_gold: RewardSection | None = None
 
 
@@ -51,7 +51,7 @@ class JobDocument(Stored):
     pinned: Pinned
     warnings: tuple[str, ...] = ()
     fingerprint: str
-    """Of the request: the same request twice is one job."""
+    """Digest of the request: the same request twice is one job."""
     owner: str
     create_time: str
     forked_from: Forked | None = None

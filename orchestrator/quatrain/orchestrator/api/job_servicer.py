@@ -210,7 +210,8 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
                     path=chunk.path, offset=chunk.offset, data=chunk.data, size=chunk.size, sha256=chunk.sha256
                 )
         except NotFound:
-            _folder_to_download(await self.reader.read(request.job_id), request)  # Says so if it was just released.
+            # This raises an error that says so if it was just released.
+            _folder_to_download(await self.reader.read(request.job_id), request)
             raise
 
     async def _job(self, job: str) -> job_pb2.Job:

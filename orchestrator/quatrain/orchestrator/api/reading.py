@@ -24,7 +24,7 @@ log = get_logger("reading")
 JOBS_KEPT = 2048
 """Jobs whose logs are kept folded without their steps, some ten kilobytes each."""
 JOBS_KEPT_WITH_STEPS = 8
-"""Those that are kept whole: up to half a kilobyte for every step."""
+"""Jobs whose logs are kept whole, up to half a kilobyte for every step."""
 CONCURRENT_READS = 4
 """Jobs that a listing reads at a time; owners need threads for their events meanwhile."""
 

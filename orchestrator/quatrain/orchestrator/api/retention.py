@@ -34,7 +34,7 @@ async def pin(reader: JobReader, store: ObjectStore, request: Request, step: int
         found = _checkpoint(view, step)
         if (found.key in view.pinned) == pinned:
             return None
-        if not pinned:  # What the pin alone has kept goes.
+        if not pinned:  # Checkpoints that only the pin has kept are deleted.
             store.put(jobs.cleanup_key(request.job, view.revision + 1), b"{}")
         change = CheckpointPinned(
             stage=found.stage, step=found.step, key=found.key, pinned=pinned, reason=request.reason

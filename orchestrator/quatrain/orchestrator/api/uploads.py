@@ -34,7 +34,7 @@ class Uploads:
         self._max_bytes = max_bytes
         self._parts = scratch / "uploads"
         self._parts.mkdir(parents=True, exist_ok=True)
-        # Locks of the files that arrive now: they go with their last user.
+        # Locks of the files that arrive now; each is dropped with its last user.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def received(self, sha256: str) -> tuple[bool, int]:
@@ -64,7 +64,7 @@ class Uploads:
         async with lock:
             stat = await asyncio.to_thread(self._store.stat, data_key(sha256))
             if stat is not None:
-                return stat.size  # It came from somewhere else meanwhile.
+                return stat.size  # Another upload has stored it meanwhile.
             part = self._part(sha256)
             with part.open("ab") as file:
                 async for offset, data in _timely(chunks):

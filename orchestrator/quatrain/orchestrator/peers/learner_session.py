@@ -80,7 +80,7 @@ class OpenCall:
     data: TableRef | None = None
     held_out: TableRef | None = None
     checkpoint: ObjectRef | None = None
-    """Where to go on; None: at the start of the stage."""
+    """The checkpoint to continue from; None: the start of the stage."""
     value_model: ModelRef | None = None
     value_scale: float = 1.0
     value_offset: float = 0.0

@@ -187,8 +187,8 @@ def _compare(dtype: str, service: str, sampled: np.ndarray, other: np.ndarray) -
     mean, largest = float(difference.mean()), float(difference.max())
     log.info("logprob probe", service=service, mean=mean, largest=largest)
     most_mean, most = TOLERANCES[dtype]
-    if not (mean <= most_mean and largest <= most):  # also when one of them is NaN
-        worst = int(np.argmax(difference))  # the first NaN where there is one
+    if not (mean <= most_mean and largest <= most):  # True also when one is NaN.
+        worst = int(np.argmax(difference))  # The first NaN where there is one.
         raise JobFailed(
             f"generation and {service} disagree on the logprobs of the same tokens: mean difference {mean:.2e} "
             f"(at most {most_mean:.0e} in {dtype}), largest {largest:.2e} (at most {most:.0e}), for example "
