@@ -10,6 +10,7 @@ from quatrain.client.resources import Artifact, NamedModel
 from quatrain.client.uploads import check_folder
 from quatrain.errors import FieldViolation, InvalidData
 from quatrain.jobspec import JobSpec, apply_overrides, load_yaml, parse_spec, resolved_document
+from quatrain.jobspec.sections import DATA_SETS
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 # Names that the server resolves.
@@ -100,14 +101,11 @@ def _places(document: dict[str, Any]) -> Iterator[_Place]:
     ppo = document["ppo"]
     yield _Place("model.uri", "model", document["model"], "uri")
     yield _Place("reference.model", "model", document["reference"], "model")
-    for field, section in (
-        ("sft.data", (document.get("sft") or {}).get("data")),
-        ("reward.data", document["reward"].get("data")),
-        ("ppo.prompts", ppo["prompts"]),
-        ("ppo.eval_prompts", ppo.get("eval_prompts")),
-    ):
+    for path in DATA_SETS:
+        stage, _, field = path.partition(".")
+        section = (document.get(stage) or {}).get(field)
         if section:
-            yield _Place(field, "data", section, "uri")
+            yield _Place(path, "data", section, "uri")
     for field, reward in (("reward", document["reward"]), ("ppo.eval_gold", ppo.get("eval_gold"))):
         if reward:
             yield _Place(f"{field}.model", "model", reward, "model")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from quatrain.errors import FieldViolation
-from quatrain.jobspec.sections import PAIR_FIELDS, JobSpec, KlSpec, PpoSpec, RewardSpec
+from quatrain.jobspec.sections import DATA_SETS, PAIR_FIELDS, DataSpec, JobSpec, KlSpec, PpoSpec, RewardSpec
 
 _SOURCES = ("data", "model", "functions", "service")
 
@@ -22,13 +22,10 @@ def violations(spec: JobSpec) -> list[FieldViolation]:
 
 
 def _data(spec: JobSpec) -> Iterator[FieldViolation]:
-    sets = {
-        "sft.data": spec.sft and spec.sft.data,
-        "reward.data": spec.reward.data,
-        "ppo.prompts": spec.ppo.prompts,
-        "ppo.eval_prompts": spec.ppo.eval_prompts,
-    }
-    for path, data in sets.items():
+    for path in DATA_SETS:
+        stage, _, field = path.partition(".")
+        section = getattr(spec, stage)
+        data: DataSpec | None = None if section is None else getattr(section, field)
         # A split that is not heeded would train on the wrong rows without a word.
         if data and data.split is not None and not data.uri.startswith("hf://"):
             yield FieldViolation(

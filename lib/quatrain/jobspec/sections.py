@@ -35,6 +35,9 @@ PAIR_FIELDS = (
 )
 """Fields of RewardSpec that only mean something when a reward model is trained in this job."""
 
+DATA_SETS = ("sft.data", "reward.data", "ppo.prompts", "ppo.eval_prompts")
+"""The fields of a spec that name a data set."""
+
 
 class Section(BaseModel):
     """Base of all sections: frozen, strict, unknown keys refused, no NaN or infinity."""

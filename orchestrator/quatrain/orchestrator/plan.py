@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -13,11 +13,34 @@ from quatrain.joblog.payloads import Forked
 from quatrain.jobspec import JobSpec
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.jobspec.stored_spec import open_spec
-from quatrain.stages import PPO, REWARD, SFT, Stage
+from quatrain.refs import TableRef
+from quatrain.stages import REWARD, SFT, STAGES, Stage
 from quatrain.stored import Stored, StoredModel, StoredTable
 
 Rank = tuple[int, str, str]
 """Where a job stands among those that wait: minus priority, time of creation, id."""
+
+
+class RowsSection(Protocol):
+    """What the section of a stage that trains on rows says of its length."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of an optimizer step."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageRows:
+    """The prepared rows of a stage that trains on rows."""
+
+    train: TableRef
+    held_out: TableRef | None = None
 
 
 class Pinned(Stored):
@@ -39,6 +62,24 @@ class Pinned(Stored):
     reward_is_local_model: bool = False
     """The reward is one model with the policy's tokenizer, so that the value model may start from it."""
     eval_gold: RewardSection | None = None
+
+    @property
+    def rows(self) -> Mapping[Stage, StageRows]:
+        """What each stage trains on that trains on rows. A stage that the job does not run has none."""
+        train = {SFT: self.sft_data, REWARD: self.reward_data}
+        held_out = {REWARD: self.reward_held_out}
+        return {stage: StageRows(table, held_out.get(stage)) for stage, table in train.items() if table is not None}
+
+    @property
+    def tables(self) -> Mapping[str, TableRef | None]:
+        """Every prepared table by its name on model cards; None where the job has none."""
+        return {
+            "sft": self.sft_data,
+            "reward": self.reward_data,
+            "reward_held_out": self.reward_held_out,
+            "prompts": self.prompts,
+            "eval_prompts": self.eval_prompts,
+        }
 
 
 class JobDocument(Stored):
@@ -113,19 +154,14 @@ class Plan:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of this job in order."""
-        sft = () if self.spec.sft is None else (SFT,)
-        reward = (REWARD,) if self.pinned.reward is None else ()
-        return (*sft, *reward, PPO)
+        return tuple(stage for stage in STAGES if stage.uses_rollouts or stage in self.pinned.rows)
 
     def total_steps(self, stage: Stage) -> int:
-        """Return the optimizer steps of sft and reward, the PPO steps of ppo."""
+        """Return the PPO steps of a stage that uses rollouts, the optimizer steps of others."""
         if stage.uses_rollouts:
             return self.spec.ppo.steps
-        table = self.pinned.sft_data if stage is SFT else self.pinned.reward_data
-        section = self.spec.sft if stage is SFT else self.spec.reward
-        assert table is not None, f"stage {stage} has no data"
-        assert section is not None, f"stage {stage} has no section"
-        return -(-table.rows // section.batch_size) * section.epochs
+        section: RowsSection = getattr(self.spec, stage.name)
+        return -(-self.pinned.rows[stage].train.rows // section.batch_size) * section.epochs
 
     def section_json(self, stage: Stage) -> dict[str, Any]:
         """Return the stage's resolved section of the spec as it is stored."""
