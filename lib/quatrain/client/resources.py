@@ -71,6 +71,7 @@ class Job:
     model: ModelRef | None = None
     reward_model: ModelRef | None = None
     sft_model: ModelRef | None = None
+    stage_models: dict[str, ModelRef] = field(default_factory=dict)
     weights_sha256: str = ""
     create_time: str = ""
     update_time: str = ""
@@ -174,6 +175,7 @@ def job_from(message: job_pb2.Job) -> Job:
         model=model("model"),
         reward_model=model("reward_model"),
         sft_model=model("sft_model"),
+        stage_models={stage: ModelRef.from_proto(each) for stage, each in message.stage_models.items()},
         weights_sha256=message.weights_sha256,
         create_time=message.create_time,
         update_time=message.update_time,
