@@ -10,9 +10,10 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from quatrain.digests import canonical_json
+from quatrain.json_values import JsonObject
 
 T = TypeVar("T")
 
@@ -191,7 +192,7 @@ class PackedSteps(Mapping[int, T], Generic[T]):
     """
 
     def __init__(
-        self, to_json: Callable[[T], dict[str, Any]], from_json: Callable[[dict[str, Any]], T], block: int = BLOCK
+        self, to_json: Callable[[T], JsonObject], from_json: Callable[[JsonObject], T], block: int = BLOCK
     ) -> None:
         self._to_json = to_json
         self._from_json = from_json

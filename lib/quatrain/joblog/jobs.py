@@ -3,12 +3,13 @@
 `active/{job}` is an index of the unfinished jobs; `cleanup/{job}/{revision}` one of the jobs that have data to delete.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.joblog.view import JobView
+from quatrain.json_values import JsonObject
 from quatrain.storage import ObjectStore
 from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 from quatrain.storage.protocol import PAGE
@@ -36,7 +37,7 @@ def cleanup_key(job: str, revision: int) -> str:
     return f"cleanup/{job}/{revision:010d}"
 
 
-def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> bool:
+def create_job(store: ObjectStore, job_id: str, document: Mapping[str, object]) -> bool:
     """Creates a job with `document` as its spec.json; False when the id is taken already (by whatever document).
 
     The index entry is written first, so that no accepted job is ever out of it; an entry without a job is harmless.
@@ -49,12 +50,12 @@ def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> boo
     return store.put_if_absent(spec_key(job_id), canonical_json(document))
 
 
-def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
+def read_spec(store: ObjectStore, job: str) -> JsonObject:
     """The document that the job was created with. Raises NotFound without such a job, Corrupt when it is damaged."""
     return retry_corrupt_reads(lambda: _spec(store, job), QUICK_RETRY_PAUSES)
 
 
-def _spec(store: ObjectStore, job: str) -> dict[str, Any]:
+def _spec(store: ObjectStore, job: str) -> JsonObject:
     try:
         data = store.get(spec_key(job))
     except NotFound as error:

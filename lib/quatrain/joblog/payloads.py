@@ -4,7 +4,8 @@ Logs are kept for ever, so every log that was ever written has to fold: a field 
 is gone is passed over, and the JSON of a field never changes its meaning. docs/events.md is written from these classes.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -344,6 +345,6 @@ HOUSEKEEPING = (CheckpointPinned, CheckpointReleased, PoliciesReleased, JobDelet
 _BY_TYPE = {payload.TYPE: payload for payload in PAYLOADS}
 
 
-def payload_from(type: str, data: dict[str, Any]) -> Payload:
+def payload_from(type: str, data: Mapping[str, object]) -> Payload:
     """Return the payload of a stored event. Raises ValueError when `data` is not what an event of the type holds."""
     return _BY_TYPE.get(type, Unknown).model_validate(data)

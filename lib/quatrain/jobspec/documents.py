@@ -6,7 +6,6 @@ learning rates, so the resolvers here follow the core schema of YAML 1.2 instead
 
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -57,7 +56,7 @@ def _decimal_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _decimal_int)
 
 
-def load_yaml(source: Path | str) -> dict[str, Any]:
+def load_yaml(source: Path | str) -> dict[str, object]:
     """The document in a file (Path) or a text (str), YAML or JSON. Raises InvalidSpec, `file:line:column: problem`."""
     if isinstance(source, Path):
         try:
@@ -77,7 +76,7 @@ def load_yaml(source: Path | str) -> dict[str, Any]:
     return document
 
 
-def load_value(text: str) -> Any:
+def load_value(text: str) -> object:
     """One YAML value, as `--set key=VALUE` gives it. Raises InvalidSpec."""
     return _parse(text, "value")
 
@@ -90,7 +89,7 @@ def _decode(data: bytes, name: str) -> str:
         raise InvalidSpec(f"{name}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from None
 
 
-def _parse(text: str, name: str) -> Any:
+def _parse(text: str, name: str) -> object:
     try:
         loader = _Loader(text)
         try:
@@ -98,7 +97,8 @@ def _parse(text: str, name: str) -> Any:
             if node is None:
                 return None
             _check(node)
-            return loader.construct_document(node)
+            document: object = loader.construct_document(node)
+            return document
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:

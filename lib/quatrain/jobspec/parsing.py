@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -34,7 +34,7 @@ _PATTERNS = {
 }
 
 
-def parse_spec(document: dict[str, Any]) -> JobSpec:
+def parse_spec(document: Mapping[str, object]) -> JobSpec:
     """The validated spec with all defaults. Raises InvalidSpec with one violation for each thing that is wrong."""
     if not isinstance(document, dict):
         raise InvalidSpec(f"The job spec must be a mapping of keys, not {_show(document)}.")

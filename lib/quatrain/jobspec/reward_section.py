@@ -21,6 +21,7 @@ from pydantic import (
 
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import FieldViolation, InvalidInput
+from quatrain.json_values import JsonObject
 from quatrain.refs import ModelRef
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -124,7 +125,7 @@ class RewardSection(_Part):
         """Return the same sources without offset, scale and clip."""
         return RewardSection(models=self.models, functions=self.functions, service=self.service, timeout=self.timeout)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the JSON form."""
         return self.model_dump(mode="json")
 
@@ -133,7 +134,7 @@ class RewardSection(_Part):
         return canonical_json(self.to_json()).decode()
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> "RewardSection":
+    def from_json(document: Mapping[str, object]) -> "RewardSection":
         """Reverse `to_json`. Raises InvalidInput naming every wrong field."""
         try:
             section = RewardSection.model_validate(document)

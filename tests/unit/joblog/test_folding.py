@@ -218,8 +218,8 @@ def test_an_event_that_lacks_what_its_type_holds_is_corrupt() -> None:
 
 
 def test_what_this_version_does_not_know_of_an_event_is_kept() -> None:
-    stored = Event(payload_from("state_changed", {"state": "RUNNING"}), "x", revision=1).document()
-    stored["data"] = {**stored["data"], "mood": "good"}
+    written = Event(payload_from("state_changed", {"state": "RUNNING"}), "x", revision=1)
+    stored = written.document() | {"data": {**written.data, "mood": "good"}}
 
     event = parse_event(canonical_json(stored), "jobs/j/events/0000000001")
 
