@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -97,7 +97,7 @@ class AsyncClient(Steering):
 
     async def submit(
         self,
-        spec: Path | str | dict[str, Any],
+        spec: Path | str | Mapping[str, object],
         *,
         overrides: Sequence[str] = (),
         job_id: str = "",

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ class Client:
 
     def submit(
         self,
-        spec: Path | str | dict[str, Any],
+        spec: Path | str | Mapping[str, object],
         *,
         overrides: Sequence[str] = (),
         job_id: str = "",
