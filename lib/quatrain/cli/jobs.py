@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -195,7 +195,7 @@ def _url(job: Job) -> str:
 
 
 def _print_job(job: Job) -> None:
-    fields: dict[str, Any] = {
+    fields = {
         "id": job.id,
         "name": job.name,
         "forked from": f"{job.forked_from.job}@{job.forked_from.step}" if job.forked_from else "",

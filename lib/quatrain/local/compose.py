@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.local.home import Endpoint, remove_endpoint, write_endpoint
@@ -100,7 +99,7 @@ def containers(home: Path) -> list[Container]:
     # One object a line; compose before 2.21 gave one list.
     lines = [text] if text.startswith("[") else text.splitlines()
     parsed = [json.loads(line) for line in lines]
-    rows: list[dict[str, Any]] = parsed[0] if text.startswith("[") else parsed
+    rows = parsed[0] if text.startswith("[") else parsed
     logs = " ".join([*_command(home), "logs"])
     found = [
         Container(str(row["Service"]), str(row["State"]), str(row.get("Health") or ""), f"{logs} {row['Service']}")
