@@ -17,7 +17,7 @@ def _nonce() -> str:
 
 
 def utc_now() -> str:
-    """Return the time now, RFC 3339 in UTC with milliseconds. For people only: nothing is decided by it."""
+    """Return the time now, RFC 3339 in UTC with milliseconds. It is for people only: nothing is decided by it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -26,8 +26,8 @@ class Event:
     """One entry of a job's log.
 
     `epoch` is the owner's epoch, 0 for what any replica may append (an intent, or care for a finished job); `attempt`
-    is the learner attempt that the event belongs to, 0 when it belongs to none. The `nonce` tells a writer, after an
-    ambiguous time-out, whether the event it finds is its own. `revision` is 0 until the event is in the log.
+    is the learner attempt that the event belongs to, 0 when it belongs to none. After an ambiguous time-out the `nonce`
+    tells a writer whether the event that it finds is its own. `revision` is 0 until the event is in the log.
     """
 
     payload: Payload

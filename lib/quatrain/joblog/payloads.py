@@ -1,7 +1,7 @@
 """What each type of event says: one class a type, whose fields are the event's `data`.
 
-Logs are kept for ever, so every log that was ever written has to fold: a field that came later has a default, one that
-is gone is passed over, and the JSON of a field never changes its meaning. docs/events.md is written from these classes.
+Logs are kept forever, so every log that was ever written has to fold: a later field has a default, a removed one is
+ignored, and the JSON of a field never changes its meaning. docs/events.md is written from these classes.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class JobError(Stored):
 
 
 class StageReport(Stored):
-    """What is told of a finished stage."""
+    """The report of a finished stage."""
 
     metrics: Metrics = Field(default_factory=dict)
     """Of its last step."""
