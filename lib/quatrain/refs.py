@@ -1,6 +1,6 @@
-"""Names of things that lie in the object store, by place and content: models, objects, prepared tables.
+"""Names of things in the object store, by location and content: models, objects, prepared tables.
 
-A reference is immutable, and what it names never changes: the digest vouches for every byte. Each class knows its form
+A reference is immutable, and what it names never changes: the digest vouches for every byte. Each class has a form
 in JSON (events, spec.json) and on the wire.
 """
 
@@ -101,5 +101,5 @@ class TableRef:
         return TableRef(str(data["key"]), str(data["sha256"]), as_int(data["size"]), as_int(data["rows"]))
 
     def to_proto(self) -> common_pb2.ObjectRef:
-        """Return the message that names the object; whoever reads it counts the rows."""
+        """Return the message that names the object. It has no number of rows: the reader of the table counts them."""
         return common_pb2.ObjectRef(key=self.key, sha256=self.sha256, size=self.size)

@@ -1,6 +1,6 @@
-"""Base of what is stored as JSON for a long time, and the form that references have in it.
+"""Base of the values that are stored as JSON for a long time, and the JSON form of references in them.
 
-What was stored by another version has to open: unknown keys are passed over, absent ones have defaults.
+Values that another version has stored must open: unknown keys are ignored, absent ones have defaults.
 """
 
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Reading spec documents: YAML 1.2's scalars, positions in every error, duplicate keys refused, size and depth bounded.
+"""Reads spec documents: YAML 1.2's scalars, positions in every error, no duplicate keys, bounded size and depth.
 
 PyYAML resolves scalars as YAML 1.1 does, where `1e-5` is a string, `no` is false and `1:30` is 90. A spec is full of
 learning rates, so the resolvers here follow the core schema of YAML 1.2 instead.
@@ -57,7 +57,10 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _decimal_int)
 
 
 def load_yaml(source: Path | str) -> dict[str, object]:
-    """The document in a file (Path) or a text (str), YAML or JSON. Raises InvalidSpec, `file:line:column: problem`."""
+    """Return the document in a file (Path) or a text (str), YAML or JSON.
+
+    Raises InvalidSpec with `file:line:column: problem`.
+    """
     if isinstance(source, Path):
         try:
             data = source.read_bytes()
@@ -77,7 +80,7 @@ def load_yaml(source: Path | str) -> dict[str, object]:
 
 
 def load_value(text: str) -> object:
-    """One YAML value, as `--set key=VALUE` gives it. Raises InvalidSpec."""
+    """Return one YAML value, as `--set key=VALUE` gives it. Raises InvalidSpec."""
     return _parse(text, "value")
 
 
@@ -118,11 +121,11 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 
 
 def _check(root: yaml.Node) -> None:
-    """Refuses duplicate and non-string keys, anchors that hold themselves, and documents that aliases blow up."""
+    """Refuse duplicate and non-string keys, anchors that hold themselves, and documents that aliases blow up."""
     measured: dict[int, tuple[int, int] | None] = {}
 
     def measure(node: yaml.Node) -> tuple[int, int]:
-        """(values, levels) of the node with aliases written out."""
+        """Return how many values and levels the node has with aliases written out."""
         if id(node) in measured:
             known = measured[id(node)]
             if known is None:

@@ -12,7 +12,7 @@ _URI_SECTIONS = ("data", "prompts", "eval_prompts")
 
 
 def apply_overrides(document: Mapping[str, object], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of the document with each `dotted.path=VALUE` set; missing sections are made. Raises InvalidSpec."""
+    """Return a copy of the document with each `dotted.path=VALUE` set, adding missing sections. Raises InvalidSpec."""
     changed = dict(copy.deepcopy(document))
     for text in overrides:
         path, value = _split(text)
@@ -21,7 +21,7 @@ def apply_overrides(document: Mapping[str, object], overrides: Sequence[str]) ->
 
 
 def split_overrides(overrides: Sequence[str]) -> dict[str, str]:
-    """Dotted path to the text of its value; of two for the same path the last. Raises InvalidSpec."""
+    """Return the text of each value by dotted path; of two for the same path the last. Raises InvalidSpec."""
     return dict(_split(text) for text in overrides)
 
 

@@ -1,7 +1,8 @@
 """The reward section by content: what a reward service needs to score, as it is stored with a job and sent in a call.
 
-Submission makes it of a job's `reward` (names have become digests), the owner completes it with what the job has
-trained and measured, and the reward service scores by it: (weighted sum of the sources - offset) * scale, then clipped.
+Submission makes it from a job's `reward` section and replaces names by digests. The owner completes it with what the
+job has trained and measured. The reward service scores by it: (weighted sum of the sources - offset) * scale, then
+clipped.
 """
 
 from collections.abc import Mapping
@@ -35,9 +36,9 @@ def _entries(value: Any) -> Any:
 
 
 class _Part(BaseModel):
-    """Base of all parts: frozen, strict, no NaN or infinity; null means the default, unknown keys are let pass.
+    """Base of all parts: frozen, strict, no NaN or infinity; null means the default, unknown keys are ignored.
 
-    A newer orchestrator may send what an older reward service does not know.
+    A newer orchestrator may send keys that an older reward service does not know.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
@@ -160,6 +161,6 @@ class RewardSection(_Part):
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`models[0].weight` of ("models", 0, "weight")."""
+    """Return the path of a location: `models[0].weight` for ("models", 0, "weight")."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).removeprefix(".")

@@ -1,7 +1,7 @@
 """Opens the spec of a job that exists. It was checked when it was submitted, by the rules and bounds of that time.
 
-Today's are not applied again: a job that was accepted stays readable whatever has become stricter since. Keys of a
-newer version are passed over here; whoever shows a spec shows the document as it is stored.
+Today's rules are not applied again, so that an accepted job stays readable whatever has become stricter since. Keys of
+a newer version are ignored here; those who show a spec show the stored document itself.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def _reader(annotation: Any) -> TypeAdapter[Any]:
 
 
 def _without_bounds(annotation: Any) -> Any:
-    """The type alone: no bounds, no patterns, no choices."""
+    """Return the type alone: no bounds, no patterns, no choices."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _without_bounds(arguments[0])

@@ -1,4 +1,4 @@
-"""Spec documents to and from the proto. The resolved document is what is stored with a job and shown to people."""
+"""Converts spec documents to and from the proto. The resolved document is stored with a job and shown to people."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from quatrain.v1 import spec_pb2
 
 
 def resolved_document(spec: JobSpec) -> dict[str, Any]:
-    """The spec with every default written out, as plain JSON values; parsing it again gives an equal spec."""
+    """Return the spec with every default written out, as plain JSON values; parsing it again gives an equal spec."""
     document = spec.model_dump(mode="json")
     gold = document["ppo"]["eval_gold"]
     for reward in [document["reward"]] + ([gold] if gold else []):
@@ -21,14 +21,14 @@ def resolved_document(spec: JobSpec) -> dict[str, Any]:
 
 
 def spec_to_proto(spec: JobSpec) -> spec_pb2.JobSpec:
-    """The resolved spec as a message: every default set, null as absence (`clip.value: null` as `value_off`)."""
+    """Return the resolved spec as a message: every default set, null as absence (`clip.value: null` as `value_off`)."""
     message = spec_pb2.JobSpec()
     _fill(message, resolved_document(spec))
     return message
 
 
 def spec_from_proto(message: spec_pb2.JobSpec) -> JsonObject:
-    """The document that a message carries: only the fields that are present. `parse_spec` validates it."""
+    """Return the document that a message carries: only the fields that are present. `parse_spec` validates it."""
     return _document(message)
 
 
