@@ -1,4 +1,4 @@
-"""Makes a spec ready to send: what it names by path is found beside the spec file, uploaded, and named by digest."""
+"""Makes a spec ready to send: files that it names by path are found beside it, uploaded, and named by digest."""
 
 import copy
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ class Draft:
 
 
 def read_draft(spec: Path | str | Mapping[str, object], overrides: Sequence[str]) -> Draft:
-    """The spec in a file (Path), a YAML text (str) or a document, with overrides, checked as far as it can be here.
+    """Return the spec of a file (Path), a YAML text (str) or a document, with overrides, and check what can be checked.
 
     Paths in a file are relative to its folder, others to the working directory. Raises InvalidSpec for a wrong spec,
     InvalidData for files that are not there; each names every wrong field.
@@ -54,7 +54,7 @@ def read_draft(spec: Path | str | Mapping[str, object], overrides: Sequence[str]
 
 
 def local_files(draft: Draft) -> list[LocalFile]:
-    """The files and folders of this machine that the spec names."""
+    """Return the files and folders of this machine that the spec names."""
     found: list[LocalFile] = []
     for named in _path_fields(draft.document):
         text = named.text
@@ -73,7 +73,7 @@ async def send_files(
     upload_file: Callable[[Path], Awaitable[Artifact]],
     upload_model: Callable[[Path], Awaitable[NamedModel]],
 ) -> JobSpec:
-    """Uploads what the draft names by path and returns the spec that names digests instead."""
+    """Upload what the draft names by path and return the spec that names digests instead."""
     document = copy.deepcopy(draft.document)
     fields = {named.field: named for named in _path_fields(document)}
     sent: dict[tuple[Kind, Path], str] = {}
@@ -142,7 +142,7 @@ def _replace(named: _PathField, file: LocalFile, uri: str) -> None:
 
 
 def _code_file(path: str) -> str:
-    """`file.py` of `file.py:function`; empty for `module:function`, which the server imports."""
+    """Return `file.py` of `file.py:function`; empty for `module:function`, which the server imports."""
     file = path.rpartition(":")[0]
     return file if file.removeprefix("file://").endswith(".py") else ""
 
