@@ -27,7 +27,7 @@ Step = Annotated[int | None, typer.Option(min=0, help="Step; without one the new
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.command()(metrics)
     app.command()(rollouts)
     app.command()(events)

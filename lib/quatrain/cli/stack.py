@@ -24,7 +24,7 @@ class _Row:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.command()(up)
     app.command()(down)
     app.command()(status)

@@ -12,7 +12,7 @@ Reason = Annotated[str, typer.Option(help="Why, for the log.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     for command in (cancel, pause, resume, fork):
         app.command()(command)
 
