@@ -4,7 +4,7 @@ Who may append what. An event is created at the revision after the last one that
 nothing is there yet: of two writers one gets LogConflict. Besides, with E and A the epoch and attempt of the view:
 
     writer                                 epoch    attempt    allowed while the job is
-    a new owner (OwnerTaken)               E + 1    0          not finished
+    a new owner (OwnerTaken)               E + 1    0 or A     not finished
     the owner                              E        0 or A     not finished
     the owner, a new try (LearnerOpened)   E        A + 1      not finished
     any process, an intent                 0        0          not finished
@@ -18,7 +18,8 @@ What holds in a JobLog whenever `_lock` is free:
     _listed    is false until one refresh has listed the log to its end, which shows gaps. From then on refresh asks for
                the next key only, which stays as cheap however long the log grows.
     _tail      has the folded events after the last multiple of SNAPSHOT_EVERY: what the next snapshot will hold.
-    _unsure    has the nonces of appends that ended without an answer and that have not been folded.
+    _unsure    has the nonces of appends that ended without an answer and that have not been folded. Such an event is
+               tried again without the checks above, because it may be in the log already.
     _landed    has the events of such nonces that were folded later: appending one again returns it.
 
 No nonce is in both of the last two.
