@@ -18,7 +18,7 @@ PIPE_WIDTH = 4096
 
 
 class Format(StrEnum):
-    """How data are printed."""
+    """A format of printed data."""
 
     table = "table"
     json = "json"

@@ -1,4 +1,4 @@
-"""`job cancel|pause|resume|fork`: what becomes of a job."""
+"""`job cancel|pause|resume|fork`: steering a job."""
 
 from typing import Annotated
 

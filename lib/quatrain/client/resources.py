@@ -34,7 +34,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class JobFailure:
-    """Why a job failed: a word for programs, a message for people."""
+    """The reason of a failure: a word for programs, a message for people."""
 
     reason: str
     message: str
@@ -42,7 +42,7 @@ class JobFailure:
 
 @dataclass(frozen=True)
 class ForkedFrom:
-    """Where a fork began: the job that was forked and the PPO step of its checkpoint."""
+    """The origin of a fork: the job that was forked and the PPO step of its checkpoint."""
 
     job: str
     step: int

@@ -1,4 +1,4 @@
-"""The client's calls that change what becomes of a job and of its data."""
+"""The client's calls that steer a job and keep or delete its data."""
 
 from collections.abc import Sequence
 

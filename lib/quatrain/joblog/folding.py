@@ -1,4 +1,4 @@
-"""The fold of a job's event log. Pure: the same events give the same view, whoever folds them."""
+"""The fold of a job's event log. It is pure: the same events always give the same view."""
 
 from collections.abc import Iterable
 from dataclasses import replace

@@ -50,7 +50,7 @@ class ReleasedCheckpoint:
 
 @dataclass(frozen=True)
 class Tombstone:
-    """When, by whom and why a job was deleted."""
+    """The deletion of a job: when, by whom and why."""
 
     time: str
     actor: str
@@ -59,7 +59,7 @@ class Tombstone:
 
 @dataclass(frozen=True)
 class Intents:
-    """What people ask of a job and its owner has not done yet."""
+    """The intents of a job: what people have asked of it and its owner has not done yet."""
 
     cancel: CancelRequested | None = None
     pause: PauseRequested | None = None

@@ -1,4 +1,4 @@
-"""From a document (nested dicts) to a validated JobSpec, with errors that name field, value and what is allowed."""
+"""Makes a validated JobSpec of a document (nested dicts); its errors name field, value and what is allowed."""
 
 import difflib
 import json

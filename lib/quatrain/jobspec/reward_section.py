@@ -103,7 +103,7 @@ Source = ModelSource | FunctionSource | ServiceSource
 
 
 class RewardSection(_Part):
-    """Where scores come from and how they are composed. `timeout` bounds one call of a function or service, seconds."""
+    """The sources of scores and how they are combined. `timeout` bounds one call of a function or service, seconds."""
 
     models: Annotated[tuple[ModelSource, ...], BeforeValidator(_entries)] = ()
     functions: Annotated[tuple[FunctionSource, ...], BeforeValidator(_entries)] = ()

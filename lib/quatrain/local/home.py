@@ -20,8 +20,11 @@ ENDPOINT_FILE = "endpoint.json"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the API is: `api` host:port, or https://host:port; `dashboard` URL; `token_file` path of the file that
-    holds the bearer token; `ca_file` path of the authorities of the API's certificate."""
+    """The address of the API.
+
+    `api` is host:port, or https://host:port; `dashboard` a URL; `token_file` the path of the file that holds the bearer
+    token; `ca_file` the path of the authorities of the API's certificate.
+    """
 
     api: str
     dashboard: str | None = None
