@@ -1,16 +1,16 @@
-"""Names of things that lie in the object store, by place and content: models, objects, prepared tables.
+"""Names of things in the object store, by location and content: models, objects, prepared tables.
 
-A reference is immutable, and what it names never changes: the digest vouches for every byte. Each class knows its form
+A reference is immutable, and what it names never changes: the digest vouches for every byte. Each class has a form
 in JSON (events, spec.json) and on the wire.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
+from quatrain.json_values import JsonObject, as_int
 from quatrain.v1 import common_pb2
 
-Json = Mapping[str, Any]
+Json = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ModelRef:
         """Return the same folder as a policy version."""
         return replace(self, policy_version=policy_version)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the JSON form; a version that is None is left out."""
         version = {} if self.policy_version is None else {"policy_version": self.policy_version}
         return {"uri": self.uri, "digest": self.digest, **version}
@@ -42,7 +42,7 @@ class ModelRef:
     def from_json(data: Json) -> "ModelRef":
         """Reverse `to_json`. Raises KeyError, TypeError, ValueError."""
         version = data.get("policy_version")
-        return ModelRef(str(data["uri"]), str(data["digest"]), None if version is None else int(version))
+        return ModelRef(str(data["uri"]), str(data["digest"]), None if version is None else as_int(version))
 
     def to_proto(self) -> common_pb2.ModelRef:
         """Return the message."""
@@ -63,14 +63,14 @@ class ObjectRef:
     sha256: str
     size: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the JSON form."""
         return {"key": self.key, "sha256": self.sha256, "size": self.size}
 
     @staticmethod
     def from_json(data: Json) -> "ObjectRef":
         """Reverse `to_json`. Raises KeyError, TypeError, ValueError."""
-        return ObjectRef(str(data["key"]), str(data["sha256"]), int(data.get("size", 0)))
+        return ObjectRef(str(data["key"]), str(data["sha256"]), as_int(data.get("size", 0)))
 
     def to_proto(self) -> common_pb2.ObjectRef:
         """Return the message."""
@@ -91,15 +91,15 @@ class TableRef:
     size: int
     rows: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the JSON form."""
         return {"key": self.key, "sha256": self.sha256, "size": self.size, "rows": self.rows}
 
     @staticmethod
     def from_json(data: Json) -> "TableRef":
         """Reverse `to_json`. Raises KeyError, TypeError, ValueError."""
-        return TableRef(str(data["key"]), str(data["sha256"]), int(data["size"]), int(data["rows"]))
+        return TableRef(str(data["key"]), str(data["sha256"]), as_int(data["size"]), as_int(data["rows"]))
 
     def to_proto(self) -> common_pb2.ObjectRef:
-        """Return the message that names the object; whoever reads it counts the rows."""
+        """Return the message that names the object. It has no number of rows: the reader of the table counts them."""
         return common_pb2.ObjectRef(key=self.key, sha256=self.sha256, size=self.size)

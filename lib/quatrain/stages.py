@@ -17,8 +17,8 @@ class Stage:
     name: str
     """In the spec, in object keys, events and metrics."""
     proto: "learner_pb2.Stage"
-    result_field: str
-    """Of the Job message: the model that the stage has made; also what a client asks for to download it."""
+    result: str
+    """The model that the stage makes, as clients ask for it to download it; the Job message may have such a field."""
     title: str
     """Of the model, on its card."""
     pipeline: str
@@ -35,14 +35,14 @@ class Stage:
 SFT = Stage(
     name="sft",
     proto=learner_pb2.STAGE_SFT,
-    result_field="sft_model",
+    result="sft_model",
     title="supervised fine-tuned model",
     pipeline="text-generation",
 )
 REWARD = Stage(
     name="reward",
     proto=learner_pb2.STAGE_REWARD,
-    result_field="reward_model",
+    result="reward_model",
     title="reward model",
     pipeline="text-classification",
     makes_reward_model=True,
@@ -50,7 +50,7 @@ REWARD = Stage(
 PPO = Stage(
     name="ppo",
     proto=learner_pb2.STAGE_PPO,
-    result_field="model",
+    result="model",
     title="policy trained with PPO",
     pipeline="text-generation",
     uses_rollouts=True,

@@ -1,12 +1,13 @@
-"""Base of what is stored as JSON for a long time, and the form that references have in it.
+"""Base of the values that are stored as JSON for a long time, and the JSON form of references in them.
 
-What was stored by another version has to open: unknown keys are passed over, absent ones have defaults.
+Values that another version has stored must open: unknown keys are ignored, absent ones have defaults.
 """
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
+from quatrain.json_values import JsonObject
 from quatrain.refs import ModelRef, ObjectRef, TableRef
 
 
@@ -17,7 +18,7 @@ class Stored(BaseModel):
         extra="ignore", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, arbitrary_types_allowed=True
     )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the JSON form."""
         return self.model_dump(mode="json")
 
@@ -34,6 +35,9 @@ def _table(value: Any) -> Any:
     return TableRef.from_json(value) if isinstance(value, dict) else value
 
 
-StoredModel = Annotated[ModelRef, BeforeValidator(_model), PlainSerializer(ModelRef.to_json)]
-StoredObject = Annotated[ObjectRef, BeforeValidator(_object), PlainSerializer(ObjectRef.to_json)]
-StoredTable = Annotated[TableRef, BeforeValidator(_table), PlainSerializer(TableRef.to_json)]
+# Without it pydantic would look for the recursive type in the serializer's own annotation.
+_JSON = dict[str, object]
+
+StoredModel = Annotated[ModelRef, BeforeValidator(_model), PlainSerializer(ModelRef.to_json, return_type=_JSON)]
+StoredObject = Annotated[ObjectRef, BeforeValidator(_object), PlainSerializer(ObjectRef.to_json, return_type=_JSON)]
+StoredTable = Annotated[TableRef, BeforeValidator(_table), PlainSerializer(TableRef.to_json, return_type=_JSON)]

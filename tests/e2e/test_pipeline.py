@@ -49,6 +49,11 @@ def test_stages_follow_each_other(finished: Finished) -> None:
     assert finished.job.sft_model is not None
     assert finished.job.reward_model is not None
     assert finished.job.model is not None
+    assert finished.job.stage_models == {
+        "sft": finished.job.sft_model,
+        "reward": finished.job.reward_model,
+        "ppo": finished.job.model,
+    }
 
 
 def test_every_stage_has_its_metrics(finished: Finished) -> None:

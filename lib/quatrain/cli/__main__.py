@@ -9,7 +9,7 @@ from quatrain.errors import QuatrainError
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command and returns its exit code. Errors are told on stderr; with `--debug` they are raised."""
+    """Run one command and return its exit code. Errors are printed to stderr; with `--debug` they are raised."""
     debug = "--debug" in arguments
     try:
         app([each for each in arguments if each != "--debug"], prog_name="quatrain")
@@ -24,13 +24,13 @@ def run(arguments: list[str]) -> int:
         return exit_code(error)
     finally:
         if not debug:
-            # What nobody foresaw ends in the interpreter's hook: one place, and no handler that swallows.
+            # Unexpected errors end in the interpreter's hook: no handler here catches them all.
             sys.excepthook = _unexpected
     return 0
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     sys.exit(run(sys.argv[1:]))
 
 

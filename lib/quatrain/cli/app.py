@@ -28,7 +28,7 @@ def _print_version(wanted: bool) -> None:
 
 @contextlib.contextmanager
 def _token_from(path: Path) -> Iterator[None]:
-    """A token file named on the command line goes before everything that the environment says."""
+    """Make a token file named on the command line go before the token of the environment."""
     before = {name: os.environ.pop(name, None) for name in ("QUATRAIN_TOKEN", "QUATRAIN_TOKEN_FILE")}
     os.environ["QUATRAIN_TOKEN_FILE"] = str(path)
     try:

@@ -1,7 +1,8 @@
 """`checkpoint list|download`, `model import|list`, `data validate|upload`."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,7 @@ from quatrain.cli.output import (
     print_names,
     print_table,
 )
-from quatrain.client import Client
+from quatrain.client import Client, ModelRef
 from quatrain.data import Record, Report, describe, load_pairs, load_prompts, load_sft, read_rows
 from quatrain.errors import InvalidInput
 from quatrain.text import Tokenizer
@@ -26,7 +27,8 @@ checkpoint = typer.Typer(no_args_is_help=True, help="What a job has saved.")
 model = typer.Typer(no_args_is_help=True, help="Models that jobs can start from.")
 data = typer.Typer(no_args_is_help=True, help="Data files for jobs.")
 
-LOADERS: dict[str, Any] = {"sft": load_sft, "preferences": load_pairs, "prompts": load_prompts}
+Loader = Callable[[Path, str | None, dict[str, str] | None], tuple[Sequence[Record], Report]]
+LOADERS: dict[str, Loader] = {"sft": load_sft, "preferences": load_pairs, "prompts": load_prompts}
 
 
 @checkpoint.command("list")
@@ -135,7 +137,6 @@ def validate(
     if kind and kind not in LOADERS:
         raise InvalidInput(f"--as {kind!r}: a data file is one of {', '.join(LOADERS)}")
     loader = LOADERS[kind or _kind(file, format, renamed)]
-    records: list[Record]
     records, report = loader(file, format, renamed)
     report = describe(
         report,
@@ -192,5 +193,5 @@ def _print_report(report: Report) -> None:
         hint(f"warning: {warning}")
 
 
-def _uri(policy: Any) -> str:
+def _uri(policy: ModelRef | None) -> str:
     return policy.uri if policy is not None else ""

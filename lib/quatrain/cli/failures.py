@@ -43,21 +43,21 @@ HINTS: tuple[tuple[type[errors.QuatrainError], str], ...] = (
 
 
 def exit_code(error: errors.QuatrainError) -> int:
-    """Exit code of an error."""
+    """Return the exit code of an error."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
 def outcome_code(job: Job) -> int:
-    """Exit code of a finished job."""
+    """Return the exit code of a finished job."""
     return OUTCOMES.get(job.state, UNEXPECTED)
 
 
 def explain(error: errors.QuatrainError) -> None:
-    """Says on stderr what happened, which fields are wrong, what to do, and the request id if there was a request."""
+    """Print to stderr what happened, which fields are wrong, what to do, and the request id if there was a request."""
     _line(f"error: {error.message}")
     if isinstance(error, errors.InvalidInput):
         for violation in error.violations:
-            # A message often tells its only violation already.
+            # A message often contains its only violation.
             if violation.description not in error.message:
                 _line(f"  {violation.field}: {violation.description}")
     hint = next((text for kind, text in HINTS if isinstance(error, kind)), None)
@@ -68,7 +68,7 @@ def explain(error: errors.QuatrainError) -> None:
 
 
 def explain_unexpected(error: BaseException) -> None:
-    """Says on stderr that something went wrong that nobody foresaw."""
+    """Print an error to stderr that no command expected."""
     _line(f"error: unexpected {type(error).__name__}: {error}")
     _line("hint: run the command again with --debug to see where, and report it with the output")
 

@@ -21,12 +21,13 @@ from quatrain.cli.output import (
 from quatrain.cli.plots import plot
 from quatrain.cli.progress import WATCHED
 from quatrain.client import Client, Event, Rollout
+from quatrain.client.asynchronous import Rows
 
 Step = Annotated[int | None, typer.Option(min=0, help="Step; without one the newest.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.command()(metrics)
     app.command()(rollouts)
     app.command()(events)
@@ -143,7 +144,7 @@ def _brief(value: Any) -> str:
     return number(value) if isinstance(value, float) else one_line(str(value), 80)
 
 
-def _metrics_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+def _metrics_table(rows: Rows, names: Sequence[str]) -> None:
     shown = [[str(row["step"]), *(number(row.get(name)) for name in names)] for row in rows]
     print_table(["step", *names], shown)
 

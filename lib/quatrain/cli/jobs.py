@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,7 +32,7 @@ RequestId = Annotated[str, typer.Option(help="The same request id twice gives on
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.command()(submit)
     app.command("list")(list_jobs)
     app.command()(get)
@@ -94,7 +94,7 @@ def list_jobs(
         rows = [[job.id, job.name, job.state, job.stage, _steps(job), job.create_time] for job in jobs]
         print_table(["ID", "NAME", "STATE", "STAGE", "STEP", "CREATED"], rows)
     else:
-        # Lists carry no specs; absent says that better than null.
+        # Lists carry no specs; a missing key says that better than null.
         shown = [{k: v for k, v in document(job).items() if k not in ("spec", "resolved_spec")} for job in jobs]
         print_data(shown, output)
 
@@ -141,7 +141,7 @@ def wait(
 
 
 def _follow(client: Client, job: str, *, stdout: bool = False) -> None:
-    """Shows a job live: on stdout for `watch`, whose data it is; else on stderr."""
+    """Show a job live: on stdout for `watch`, whose data it is; else on stderr."""
     stream = sys.stdout if stdout else sys.stderr
     try:
         if stream.isatty():
@@ -172,7 +172,7 @@ def _print_checked(job: Job, output: Format, *, show_resolved: bool) -> None:
 
 
 def print_new(job: Job, output: Format) -> None:
-    """A job that was just made."""
+    """Print a job that was just made."""
     if output is Format.name:
         print_names([job.id])
         sys.stdout.flush()
@@ -183,7 +183,7 @@ def print_new(job: Job, output: Format) -> None:
 
 
 def next_commands(job: Job) -> None:
-    """Hints what to do with a new job."""
+    """Print hints on what to do with a new job."""
     hint(f"follow:  quatrain job watch {job.id}")
     hint(f"result:  quatrain job wait {job.id} && quatrain checkpoint download {job.id}")
     hint(f"stop:    quatrain job cancel {job.id}")
@@ -195,7 +195,7 @@ def _url(job: Job) -> str:
 
 
 def _print_job(job: Job) -> None:
-    fields: dict[str, Any] = {
+    fields = {
         "id": job.id,
         "name": job.name,
         "forked from": f"{job.forked_from.job}@{job.forked_from.step}" if job.forked_from else "",

@@ -18,7 +18,7 @@ PIPE_WIDTH = 4096
 
 
 class Format(StrEnum):
-    """How data are printed."""
+    """A format of printed data."""
 
     table = "table"
     json = "json"
@@ -32,31 +32,31 @@ Output = Annotated[
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that takes every text literally, and does not wrap when it writes into a pipe."""
+    """Return a console that takes every text literally, and does not wrap when it writes into a pipe."""
     made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
     return made if made.is_terminal else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)
 
 
 def plain(text: str) -> str:
-    """The text with control characters made visible: prompts and completions must not steer a terminal."""
+    """Return the text with visible control characters: prompts and completions must not control a terminal."""
     return "".join(c if c in "\n\t" or c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def one_line(text: str, width: int = 60) -> str:
-    """The text on one line, cut to `width` characters."""
+    """Return the text on one line, cut to `width` characters."""
     line = plain(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number for people; a dash where there is none."""
+    """Return a number for people; a dash where there is none."""
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
 
 
 def document(value: Any) -> Any:
-    """Plain JSON values of a resource, or of a list of them."""
+    """Return the plain JSON values of a resource, or of a list of them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return json.loads(json.dumps(dataclasses.asdict(value)))
     if isinstance(value, list | tuple):
@@ -65,13 +65,13 @@ def document(value: Any) -> Any:
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
-    """One JSON document, on one line for streams."""
+    """Print one JSON document, on one line for streams."""
     text = json.dumps(document(value), ensure_ascii=False, indent=None if line else 2, allow_nan=False)
     print(text, flush=line)
 
 
 def print_data(value: Any, format: Format) -> None:
-    """A document as JSON or YAML."""
+    """Print a document as JSON or YAML."""
     if format is Format.json:
         print_json(value)
     else:
@@ -79,13 +79,13 @@ def print_data(value: Any, format: Format) -> None:
 
 
 def print_names(names: Iterable[str]) -> None:
-    """Bare names, one a line."""
+    """Print bare names, one a line."""
     for name in names:
         print(plain(name))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table without lines, its first row the names of the columns."""
+    """Print a table without lines, whose first row has the names of the columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -95,7 +95,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_fields(fields: Mapping[str, str]) -> None:
-    """Names and values, one a line; empty values are left out."""
+    """Print names and values, one a line; empty values are left out."""
     shown = {name: value for name, value in fields.items() if value}
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
@@ -103,5 +103,5 @@ def print_fields(fields: Mapping[str, str]) -> None:
 
 
 def hint(text: str) -> None:
-    """A line for the person, on stderr."""
+    """Print a line for people, to stderr."""
     print(plain(text), file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ STATE_STYLES = {"RUNNING": "green", "SUCCEEDED": "bold green", "FAILED": "bold r
 
 
 def panel(progress: Progress) -> Panel:
-    """Everything a watcher wants to see of a job, as one renderable."""
+    """Return the panel of a job: all that a person who watches it wants to see."""
     parts: list[RenderableType] = [_head(progress)]
     if progress.rows:
         parts += [Text(), _metrics(progress)]

@@ -8,7 +8,7 @@ Values = Sequence[float | None]
 
 
 def sparkline(values: Values, width: int = 24) -> str:
-    """The newest values as blocks, lowest to highest; a space where there is no number."""
+    """Return the newest values as blocks, lowest to highest; a space where there is no number."""
     shown = values[-width:]
     numbers = [value for value in shown if value is not None]
     if not numbers:
@@ -16,13 +16,13 @@ def sparkline(values: Values, width: int = 24) -> str:
     low, high = min(numbers), max(numbers)
     span = high - low
     top = len(BLOCKS) - 1
-    # Without any spread every value is the middle.
+    # Equal values are all drawn in the middle.
     levels = [" " if v is None else BLOCKS[round((v - low) / span * top) if span else top // 2] for v in shown]
     return "".join(levels)
 
 
 def plot(title: str, steps: Sequence[int], values: Values, *, width: int = 72, height: int = 8) -> str:
-    """A plot with its range on the left and its steps below. Many values are averaged into `width` columns."""
+    """Return a plot with its range on the left and its steps below. Many values are averaged into `width` columns."""
     points = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
     if not points:
         return f"{title}\n  (no values)\n"

@@ -1,4 +1,4 @@
-"""What a watcher knows of a job: gathered from updates, shown by `panel` (live) or as lines (piped)."""
+"""The progress of a job as its updates tell it; `panel` shows it live, a pipe gets it as lines."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ WATCHED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 FIRST_METRICS = 4
-# Steps whose pace makes the estimate of the time that is left.
+# The pace of so many newest steps gives the estimate of the time that is left.
 PACE_STEPS = 20
 
 Row = dict[str, float | None]
@@ -36,7 +36,7 @@ class Progress:
     completions: list[Rollout] = field(default_factory=list)
 
     def take(self, update: Update) -> list[str]:
-        """Takes an update in; returns the lines that tell it to a person, none when it is not worth one."""
+        """Take in an update and return the lines that tell it to a person; none when it is not worth one."""
         before, self.job = self.job, update.job
         if self.job.stage != self.stage:
             self.stage, self.rows, self.finished_at = self.job.stage, {}, []
@@ -63,25 +63,25 @@ class Progress:
         return []
 
     def shown(self) -> list[tuple[str, str]]:
-        """Label and metric name of what is worth showing in this stage."""
+        """Return label and metric name of what is worth showing in this stage."""
         if self.stage in WATCHED:
             return list(WATCHED[self.stage])
         names = list(self.rows[max(self.rows)]) if self.rows else []
         return [(name.rpartition("/")[2].replace("_", " "), name) for name in names[:FIRST_METRICS]]
 
     def series(self, name: str) -> list[float | None]:
-        """The values of a metric in the order of steps."""
+        """Return the values of a metric in the order of steps."""
         return [self.rows[step].get(name) for step in sorted(self.rows)]
 
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds to the end of the stage, from the pace of the newest steps; None at first."""
+        """Return about how many seconds the stage still takes, by the pace of the newest steps; None at first."""
         times = self.finished_at[-PACE_STEPS:]
         if len(times) < 2 or not self.job.total_steps:
             return None
         return (times[-1] - times[0]) / (len(times) - 1) * max(0, self.job.total_steps - self.job.step)
 
     def step_line(self, step: int) -> str:
-        """One step on one line."""
+        """Return one step on one line."""
         total = f"/{self.job.total_steps}" if self.job.total_steps else ""
         row = self.rows.get(step, {})
         values = "  ".join(f"{label} {number(row[name])}" for label, name in self.shown() if name in row)
@@ -91,7 +91,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 1h02m, 3m05s or 12s."""
+    """Return seconds as 1h02m, 3m05s or 12s."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

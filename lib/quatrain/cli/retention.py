@@ -13,7 +13,7 @@ Reason = Annotated[str, typer.Option(help="Why, for the log.")]
 
 
 def register(job: typer.Typer, checkpoint: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     checkpoint.command()(pin)
     checkpoint.command("delete")(delete_checkpoint)
     job.command("delete")(delete_job)

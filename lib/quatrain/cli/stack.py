@@ -1,16 +1,30 @@
 """`up`, `down` and `status`: the local stack. Its package is imported only here, inside the commands."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from quatrain.cli.output import Format, Output, hint, print_data, print_names, print_table
+from quatrain.cli.output import Format, Output, document, hint, print_data, print_names, print_table
 from quatrain.errors import InvalidInput
 from quatrain.local.home import read_endpoint, state_folder
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A process as `status` prints it: these names and this order are its JSON."""
+
+    name: str
+    pid: int
+    port: int
+    restarts: int
+    memory_bytes: int
+    log: str
+    state: str
+
+
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     app.command()(up)
     app.command()(down)
     app.command()(status)
@@ -56,26 +70,17 @@ def status(output: Output = Format.table) -> None:
     home = state_folder()
     processes = _stack().status(home)
     endpoint = read_endpoint(home)
-    rows: list[dict[str, Any]] = [
-        {
-            "name": each.name,
-            "pid": each.pid,
-            "port": each.port,
-            "restarts": each.restarts,
-            "memory_bytes": each.memory,
-            "log": each.log,
-            "state": each.state,
-        }
-        for each in processes
+    rows = [
+        _Row(each.name, each.pid, each.port, each.restarts, each.memory, each.log, each.state) for each in processes
     ]
     if output is Format.name:
-        print_names(row["name"] for row in rows)
+        print_names(row.name for row in rows)
     elif output is Format.table:
         if rows:
             shown = [_cells(row) for row in rows]
             print_table(["NAME", "STATE", "PID", "PORT", "RESTARTS", "MEMORY", "LOG"], shown)
     else:
-        print_data({"home": str(home), "api": endpoint.api if endpoint else None, "processes": rows}, output)
+        print_data({"home": str(home), "api": endpoint.api if endpoint else None, "processes": document(rows)}, output)
     if not rows:
         hint(f"no stack runs in {home}; start it with `quatrain up`")
         raise typer.Exit(6)
@@ -99,10 +104,9 @@ def _replica(text: str) -> tuple[str, int]:
     return name, int(count)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    memory = _mib(row["memory_bytes"])
-    numbers = [str(row[name] or "-") for name in ("pid", "port")]
-    return [row["name"], row["state"], *numbers, str(row["restarts"]), memory, row["log"]]
+def _cells(row: _Row) -> list[str]:
+    numbers = [str(number or "-") for number in (row.pid, row.port)]
+    return [row.name, row.state, *numbers, str(row.restarts), _mib(row.memory_bytes), row.log]
 
 
 def _mib(size: int) -> str:

@@ -1,4 +1,4 @@
-"""`job cancel|pause|resume|fork`: what becomes of a job."""
+"""`job cancel|pause|resume|fork`: steering a job."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ Reason = Annotated[str, typer.Option(help="Why, for the log.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands."""
+    """Add the commands."""
     for command in (cancel, pause, resume, fork):
         app.command()(command)
 

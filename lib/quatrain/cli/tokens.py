@@ -49,7 +49,7 @@ def create(
 
 
 def _add(file: Path, line: str) -> None:
-    """Adds a line, whole or not at all: a server may read the file at any moment."""
+    """Add a line, whole or not at all: a server may read the file at any moment."""
     try:
         before = file.read_text(encoding="utf-8") if file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:

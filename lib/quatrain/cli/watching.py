@@ -1,4 +1,4 @@
-"""Follows a job for a person or a program. Following never owns the job: ending it ends nothing else."""
+"""Follows a job for a person or a program. To stop following never stops the job."""
 
 import time
 from collections.abc import Iterator
@@ -12,27 +12,27 @@ from quatrain.cli.progress import Progress
 from quatrain.client import Client, Update
 from quatrain.errors import NotFound, WrongState
 
-# Seconds between looks at the newest completions: they are for the eye, and a step may take milliseconds.
+# Seconds between requests for the newest completions: people cannot read faster, and a step may take milliseconds.
 COMPLETIONS_EVERY = 2.0
 
 
 def show_live(client: Client, job: str, *, stderr: bool) -> None:
-    """A panel that changes in place, until the job has finished."""
+    """Show a panel that changes in place, until the job has finished."""
     progress: Progress | None = None
-    looked = 0.0
+    refreshed = 0.0
     with Live(console=console(stderr=stderr), refresh_per_second=4, transient=False) as live:
         for update in client.watch(job):
             if progress is None:
                 progress = started(client, update)
             progress.take(update)
-            if update.job.stage == "ppo" and time.monotonic() - looked > COMPLETIONS_EVERY:
-                looked = time.monotonic()
-                _look_at_completions(client, progress)
+            if update.job.stage == "ppo" and time.monotonic() - refreshed > COMPLETIONS_EVERY:
+                refreshed = time.monotonic()
+                _refresh_completions(client, progress)
             live.update(panel(progress))
 
 
 def show_lines(client: Client, job: str, stream: TextIO) -> None:
-    """One line a step, and one for each change of state."""
+    """Print one line a step, and one for each change of state."""
     progress: Progress | None = None
     for update in client.watch(job):
         if progress is None:
@@ -42,19 +42,19 @@ def show_lines(client: Client, job: str, stream: TextIO) -> None:
 
 
 def show_ndjson(client: Client, job: str) -> None:
-    """One JSON object a line: {"revision", "event" (null: the job as it is now), "job"}."""
+    """Print one JSON object a line: {"revision", "event" (null: the job as it is now), "job"}."""
     for update in client.watch(job):
         print_json(ndjson(update), line=True)
 
 
 def ndjson(update: Update) -> dict[str, object]:
-    """The object of one update; the job without its specs."""
+    """Return the object of one update; the job without its specs."""
     job = {name: value for name, value in document(update.job).items() if name not in ("spec", "resolved_spec")}
     return {"revision": update.revision, "event": document(update.event), "job": job}
 
 
 def started(client: Client, update: Update) -> Progress:
-    """Progress of a job that may be under way: with the metrics of the steps before."""
+    """Return the progress of a job that may have begun long ago, with the metrics of its steps so far."""
     progress = Progress(update.job, stage=update.job.stage)
     if update.job.stage:
         for row in client.metrics(update.job.id, stage=update.job.stage):
@@ -62,7 +62,7 @@ def started(client: Client, update: Update) -> Progress:
     return progress
 
 
-def _look_at_completions(client: Client, progress: Progress) -> None:
+def _refresh_completions(client: Client, progress: Progress) -> None:
     try:
         progress.completions = client.rollouts(progress.job.id, limit=COMPLETIONS)
     except (NotFound, WrongState):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -46,13 +46,13 @@ Paths = list[Path]
 
 
 class WaitTimedOut(DeadlineExpired):
-    """The job was not finished in the time given to `wait`; it goes on."""
+    """The end of the time given to `wait` while the job was not finished; the job goes on."""
 
     reason = "WAIT_TIMED_OUT"
 
 
 class AsyncClient(Steering):
-    """Talks to the Quatrain API. Belongs to the event loop that makes its first call; close it, or use `async with`."""
+    """A client of the Quatrain API. It belongs to the event loop of its first call; close it, or use `async with`."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class AsyncClient(Steering):
         certificates: CertificateFiles | None = None,
         insecure: bool | None = None,
     ) -> None:
-        """`target` is host:port for plaintext, https://host:port for TLS; without one `$QUATRAIN_ENDPOINT`, else the
-        local stack. Connects at the first call.
+        """Take the target and what is shown to it; the first call connects.
 
-        Without a target the token is found with the endpoint (`$QUATRAIN_TOKEN`, token file); one that is given goes to
-        the target and nowhere else. `certificates`: as in `$QUATRAIN_CA`, `$QUATRAIN_CERT`, `$QUATRAIN_KEY`.
-        `insecure` (`$QUATRAIN_INSECURE`) sends the token in plaintext to other machines, too.
-        Raises Unavailable when there is nothing to connect to, InvalidInput when the token would be read by others.
+        `target` is host:port for plaintext, https://host:port for TLS; without one `$QUATRAIN_ENDPOINT` is used, else
+        the local stack. Without a target the token is found with the endpoint (`$QUATRAIN_TOKEN`, token file); a given
+        token goes to the target and nowhere else. `certificates` are as in `$QUATRAIN_CA`, `$QUATRAIN_CERT` and
+        `$QUATRAIN_KEY`. `insecure` (`$QUATRAIN_INSECURE`) sends the token in plaintext to other machines, too.
+        Raises Unavailable when there is nothing to connect to, InvalidInput when others could read the token.
         """
         endpoint = find_endpoint() if target is None else Endpoint(target)
         credentials = Credentials(
@@ -92,23 +92,23 @@ class AsyncClient(Steering):
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection and every call on it."""
+        """End the connection and every call on it."""
         await self._connection.close()
 
     async def submit(
         self,
-        spec: Path | str | dict[str, Any],
+        spec: Path | str | Mapping[str, object],
         *,
         overrides: Sequence[str] = (),
         job_id: str = "",
         request_id: str = "",
         validate_only: bool = False,
     ) -> Job:
-        """Creates a job from a spec file (Path), a YAML text (str) or a document, and returns it.
+        """Create a job from a spec file (Path), a YAML text (str) or a document, and return it.
 
         Local data, models and reward code that it names are uploaded first. `overrides` are `dotted.path=value`. The
         same `request_id` twice gives one job; with `validate_only` everything is checked and no job is made: the
-        answer has no id, its `resolved_spec` is what would run.
+        returned job has no id, and its `resolved_spec` is what would run.
         Raises InvalidSpec or InvalidData with the wrong fields; AlreadyExists when `job_id` is another job's.
         """
         draft = await asyncio.to_thread(read_draft, spec, overrides)
@@ -127,12 +127,12 @@ class AsyncClient(Steering):
         return job_from(answer.job)
 
     async def get(self, job: str) -> Job:
-        """One job. Raises NotFound."""
+        """Return one job. Raises NotFound."""
         answer = await self._connection.call(self._connection.jobs.GetJob, job_pb2.GetJobRequest(job_id=job))
         return job_from(answer.job)
 
     async def list(self, *, states: Sequence[str] = (), limit: int | None = None) -> Jobs:
-        """Jobs, newest first, without their specs; only those in `states` (such as RUNNING) if any are given."""
+        """Return the jobs, newest first, without their specs; with `states` (such as RUNNING) only jobs in these."""
         request = job_pb2.ListJobsRequest(
             page_size=min(limit or PAGE, PAGE),
             states=[_state_name(state) for state in states],
@@ -148,17 +148,17 @@ class AsyncClient(Steering):
     async def watch(
         self, job: str, *, after_revision: int = 0, patience: float = PATIENCE
     ) -> AsyncGenerator[Update, None]:
-        """A snapshot (without `after_revision`), then every change as it happens; ends after the terminal one.
+        """Yield a snapshot (without `after_revision`), then every change as it happens; end after the terminal one.
 
-        Reconnects by itself while the server is away for less than `patience` seconds. Leaving the loop leaves the job
-        alone. Raises NotFound, Unavailable.
+        It reconnects by itself while the server is unavailable for less than `patience` seconds. Leaving the loop does
+        not affect the job. Raises NotFound, Unavailable.
         """
         async with contextlib.aclosing(follow(self._connection, job, after_revision, patience)) as updates:
             async for update in updates:
                 yield update
 
     async def wait(self, job: str, *, timeout: float | None = None) -> Job:
-        """Waits until the job has finished, however it ended, and returns it; outlives restarts of the server.
+        """Wait until the job has finished, however it ended, and return it, even if the server restarts meanwhile.
 
         Raises WaitTimedOut after `timeout` seconds (the job goes on), NotFound, Unavailable.
         """
@@ -174,9 +174,9 @@ class AsyncClient(Steering):
     async def metrics(
         self, job: str, *, stage: str = "ppo", names: Sequence[str] = (), from_step: int = 0, to_step: int = 0
     ) -> Rows:
-        """Metrics of a stage, one flat dict a step: stage, step, attempt and each metric (None: not defined there).
+        """Return the metrics of a stage, one flat dict a step: stage, step, attempt and each metric.
 
-        `to_step` 0 means to the end. Raises NotFound.
+        None stands for a metric that is not defined at the step. `to_step` 0 means to the end. Raises NotFound.
         """
         request = job_pb2.QueryMetricsRequest(
             job_id=job, stage=stage, names=names, from_step=from_step, to_step=to_step
@@ -190,7 +190,7 @@ class AsyncClient(Steering):
     async def rollouts(
         self, job: str, *, step: int | None = None, evaluation: bool = False, limit: int = 0, order_by: str = ""
     ) -> Rollouts:
-        """Samples of a sealed step (None: the newest) or of an evaluation.
+        """Return the samples of a sealed step (None: the newest) or of an evaluation.
 
         `order_by` is `score` (worst first), `-score` (best first) or empty for the order of the batch; `limit` 0 means
         all. Raises NotFound.
@@ -202,7 +202,7 @@ class AsyncClient(Steering):
         return [rollout_from(each) for each in answer.rollouts]
 
     async def events(self, job: str, *, after_revision: int = 0) -> Events:
-        """The events of a job's log so far, oldest first. Raises NotFound."""
+        """Return the events of a job's log so far, oldest first. Raises NotFound."""
         request = job_pb2.ListEventsRequest(job_id=job, after_revision=after_revision, page_size=PAGE)
         events: Events = []
         while True:
@@ -213,16 +213,16 @@ class AsyncClient(Steering):
             request.after_revision = events[-1].revision
 
     async def checkpoints(self, job: str) -> Checkpoints:
-        """Committed checkpoints in the order of their commits. Raises NotFound."""
+        """Return the committed checkpoints in the order of their commits. Raises NotFound."""
         request = job_pb2.ListCheckpointsRequest(job_id=job)
         answer = await self._connection.call(self._connection.jobs.ListCheckpoints, request)
         return [checkpoint_from(each) for each in answer.checkpoints]
 
     async def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
-        """Brings a Hugging Face folder of a job to `to` and returns the files: checked, and resumed if it broke off.
+        """Download a Hugging Face folder of a job to `to` and return its files: checked, and resumed if it broke off.
 
         `what` is `model` (the finished policy), `reward_model`, `sft_model`, or `checkpoint` with its `step`.
-        Raises NotFound, WrongState when it is not there yet, Corrupt when a file does not match its digest.
+        Raises NotFound; WrongState when the model is not there yet; Corrupt when a file does not match its digest.
         """
 
         def source(received: dict[str, int]) -> AsyncGenerator[Any, None]:
@@ -232,28 +232,28 @@ class AsyncClient(Steering):
         return await download_folder(source, to)
 
     async def upload(self, path: Path) -> Artifact:
-        """Uploads a data or code file by content; its uri can stand in a spec. What is there is not sent again.
+        """Upload a data or code file by content; specs can name its uri. A file that is there is not sent again.
 
         Raises InvalidData when the file cannot be read.
         """
         return await upload_file(self._connection, path)
 
     async def import_model(self, folder: Path | str, *, name: str = "") -> NamedModel:
-        """Uploads a Hugging Face folder (safetensors only) and makes it a model, under a name if one is given.
+        """Upload a Hugging Face folder (safetensors only) and make it a model, under a name if one is given.
 
-        A folder `s3://BUCKET/PREFIX` is read by the server. Raises InvalidData when it is no such folder.
+        A folder `s3://BUCKET/PREFIX` is read by the server. Raises InvalidData for any other folder.
         """
         if isinstance(folder, str) and "://" in folder:
             return await import_from(self._connection, folder, name)
         return await upload_model(self._connection, Path(folder), name)
 
     async def list_models(self) -> NamedModels:
-        """The named models, by name and number."""
+        """Return the named models, by name and number."""
         answer = await self._connection.call(self._connection.artifacts.ListModels, artifact_pb2.ListModelsRequest())
         return [named_model_from(each) for each in answer.models]
 
     async def download_model(self, uri: str, to: Path) -> Paths:
-        """Brings a model (`sha256:DIGEST` or `models://NAME[@N]`) to `to`, as `download` does. Raises NotFound."""
+        """Download a model (`sha256:DIGEST` or `models://NAME[@N]`) to `to`, as `download` does. Raises NotFound."""
 
         def source(received: dict[str, int]) -> AsyncGenerator[Any, None]:
             request = artifact_pb2.DownloadRequest(uri=uri, received=received)

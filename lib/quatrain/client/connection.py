@@ -18,8 +18,8 @@ from quatrain.v1 import artifact_pb2_grpc, job_pb2_grpc
 
 SERVICE = "the Quatrain API"
 REQUEST_ID = "x-request-id"
-# A usual call; and one that checks and copies data and models before it answers, which takes what it takes: the server
-# bounds each read and write of a store by its progress, and keepalive notices a server that is gone.
+# Deadlines of a usual call, and of one that checks and copies data and models before it answers. The second is a day,
+# because the server bounds each read and write of a store by its progress, and keepalive notices a lost server.
 CALL_SECONDS = 30.0
 CHECK_SECONDS = 24 * 3600.0
 
@@ -32,10 +32,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a client shows, and what it checks the server against.
+    """What a client shows to the server, and what it checks the server against.
 
     `certificates`: PEM files, the `ca` that the API's certificate is checked against and, where the API asks for one,
-    the client's own certificate and key. `insecure`: send the token in plaintext to other machines, too.
+    the client's own certificate and key. `insecure`: the token is sent in plaintext to other machines, too.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -47,10 +47,10 @@ class Connection:
     """The channel and what every call on it shares. Every error carries its call's request id as a note."""
 
     def __init__(self, target: str, credentials: Credentials) -> None:
-        """`target` is `host:port` or `http://host:port` for plaintext, or `https://host[:port]`.
+        """Open the channel to `target`: `host:port` or `http://host:port` for plaintext, or `https://host[:port]`.
 
-        Raises InvalidInput when the token would travel in plaintext to another machine, and for tokens and
-        certificates that cannot be.
+        Raises InvalidInput when the token would travel in plaintext to another machine, and for malformed tokens and
+        certificates.
         """
         self.target = target
         self._token = credentials.token
@@ -62,7 +62,7 @@ class Connection:
         self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
 
     async def call(self, method: Any, request: Any, *, timeout: float = CALL_SECONDS) -> Any:
-        """A call with one answer. `request` is a message, or an async iterator of messages."""
+        """Return the answer of a call. `request` is a message, or an async iterator of messages."""
         request_id = new_request_id()
         with noted(request_id):
             try:
@@ -73,7 +73,7 @@ class Connection:
     async def stream(
         self, method: Any, request: Any, *, lost_after: float = LOST_AFTER_SECONDS
     ) -> AsyncGenerator[Any, None]:
-        """The answers of a stream. Raises Unavailable when nothing comes for `lost_after` seconds."""
+        """Yield the answers of a stream. Raises Unavailable when nothing comes for `lost_after` seconds."""
         request_id = new_request_id()
         with noted(request_id):
             stream = method(request, metadata=self._metadata(request_id))
@@ -84,7 +84,7 @@ class Connection:
                     yield message
 
     async def close(self) -> None:
-        """Ends the channel and the calls on it."""
+        """End the channel and the calls on it."""
         await self._channel.close(None)
 
     def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
@@ -93,7 +93,7 @@ class Connection:
 
 
 def _transport(target: str, credentials: Credentials) -> tuple[str, ChannelTls | None]:
-    """The address without its scheme, and its TLS."""
+    """Return the address without its scheme, and its TLS."""
     if target.startswith(HTTPS):
         address = target.removeprefix(HTTPS).rstrip("/")
         if not address.rpartition(":")[2].isdigit():
@@ -103,7 +103,7 @@ def _transport(target: str, credentials: Credentials) -> tuple[str, ChannelTls |
 
 
 def _check_token(token: str, target: str, address: str, *, plaintext: bool) -> None:
-    """No message shows the token. gRPC's own message about characters that it does not take would."""
+    """Raise InvalidInput for a token that cannot be sent. Unlike gRPC's own message, ours does not show the token."""
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise InvalidInput("the token has characters that no token has; look at QUATRAIN_TOKEN or the token file")
     others = [part for part in address.split(",") if not is_loopback(part.strip().rpartition(":")[0])]
@@ -116,13 +116,13 @@ def _check_token(token: str, target: str, address: str, *, plaintext: bool) -> N
 
 
 def new_request_id() -> str:
-    """A fresh id of a call or of a submission."""
+    """Return a fresh id for a call or a submission."""
     return uuid.uuid4().hex
 
 
 @contextlib.contextmanager
 def noted(request_id: str) -> Iterator[None]:
-    """Adds the request id to errors, so that a person can look the call up in the server's log."""
+    """Add the request id to errors, so that a person can look the call up in the server's log."""
     try:
         yield
     except QuatrainError as error:

@@ -1,4 +1,4 @@
-"""Downloads of folders: each file is written beside its place, checked against its sha256, and then put there.
+"""Downloads folders: each file is written beside its path, checked against its sha256, and then renamed to it.
 
 A download that broke off goes on where it stopped: the request says how many bytes of each file are here already.
 """
@@ -29,21 +29,21 @@ class Chunk(Protocol):
     sha256: str
 
 
-# Opens the stream of chunks, given the bytes of each path that are here.
+# Opens the stream of chunks, given how many bytes of each path are here.
 Source = Callable[[dict[str, int]], AsyncGenerator[Any, None]]
 
 
 @dataclass(frozen=True)
 class _File:
-    place: Path
+    path: Path
     part: Path
 
 
 async def download_folder(source: Source, folder: Path) -> list[Path]:
-    """Brings every file of `source` into `folder` and returns their paths, sorted. Files there that check are kept.
+    """Download every file of `source` into `folder` and return their paths, sorted. Correct files there are kept.
 
     Raises Corrupt when a file does not match its digest after it was fetched anew, or when a path leads out of the
-    folder; NotFound when nothing is sent; Unavailable when the line stays down.
+    folder; NotFound when nothing is sent; Unavailable when the connection stays broken.
     """
     failures = 0
     rejected: set[str] = set()
@@ -83,7 +83,7 @@ class _Round:
         self.fetched = 0
 
     def take(self, chunk: Chunk) -> None:
-        """Writes one chunk; the first chunk of the next file closes the one before."""
+        """Write one chunk; the first chunk of the next file finishes the file before."""
         if self._current is not None and chunk.path != self._current.path:
             self.finish()
         self._current = chunk
@@ -91,20 +91,20 @@ class _Round:
         if chunk.path in self._anew:
             self._anew.discard(chunk.path)
             _remove(file)
-        file.place.parent.mkdir(parents=True, exist_ok=True)
-        if not file.part.exists() and file.place.exists():
-            file.place.rename(file.part)
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        if not file.part.exists() and file.path.exists():
+            file.path.rename(file.part)
         with file.part.open("r+b" if file.part.exists() else "wb") as out:
             if chunk.offset > out.seek(0, 2):
                 raise Corrupt(f"{chunk.path}: the download skips to byte {chunk.offset}; try again")
             out.seek(chunk.offset)
             out.write(chunk.data)
-            # A server that sends the whole file again, or a longer leftover of another version: what follows is void.
+            # The bytes that follow are void: the server sends the whole file again, or they are of another version.
             out.truncate()
         self.fetched += len(chunk.data)
 
     def finish(self) -> None:
-        """Checks the current file against its digest and puts it in its place."""
+        """Check the current file against its digest and rename it to its path."""
         chunk, self._current = self._current, None
         if chunk is None:
             return
@@ -115,25 +115,25 @@ class _Round:
             _remove(file)
             self.wrong.add(chunk.path)
             return
-        file.part.replace(file.place)
-        self.done.append(file.place)
+        file.part.replace(file.path)
+        self.done.append(file.path)
 
 
 def _file(folder: Path, path: str) -> _File:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
         raise Corrupt(f"the server names a file {path!r}, which would lie outside {folder}; nothing is written there")
-    place = folder.joinpath(*parts)
-    return _File(place, place.with_name(place.name + PART))
+    target = folder.joinpath(*parts)
+    return _File(target, target.with_name(target.name + PART))
 
 
 def _remove(file: _File) -> None:
     file.part.unlink(missing_ok=True)
-    file.place.unlink(missing_ok=True)
+    file.path.unlink(missing_ok=True)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file here, whole or in part."""
+    """Return the bytes of each file here, whole or in part."""
     sizes: dict[str, int] = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Follows a job over broken lines and replaced servers: every change once, in order, to the terminal one."""
+"""Follows a job across broken connections and replaced servers: every change once, in order, to the terminal one."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from quatrain.client.resources import Update, event_from, job_from
 from quatrain.errors import TRANSIENT_ERRORS
 from quatrain.v1 import job_pb2
 
-# Seconds for which the server may be away before following gives up, and the pauses between new tries.
+# Seconds for which the server may be unavailable before following gives up, and the pauses between new tries.
 PATIENCE = 120.0
 BACKOFF = Backoff(first=0.2, longest=5.0)
 
@@ -22,20 +22,20 @@ T = TypeVar("T")
 async def follow(
     connection: Connection, job: str, after_revision: int, patience: float
 ) -> AsyncGenerator[Update, None]:
-    """A snapshot (unless `after_revision` is above 0), then every change; ends after the terminal one.
+    """Yield a snapshot (unless `after_revision` is above 0), then every change; end after the terminal one.
 
     Raises NotFound; Unavailable when the first connection fails, or when a later one stays down for `patience` seconds.
     """
     revision, met, tries = after_revision, False, 0
-    finished, away_since = False, None
+    finished, unavailable_since = False, None
     while True:
         try:
             request = job_pb2.WatchJobRequest(job_id=job, after_revision=revision)
             async with contextlib.aclosing(connection.stream(connection.jobs.WatchJob, request)) as messages:
                 async for message in messages:
-                    met, tries, away_since = True, 0, None
+                    met, tries, unavailable_since = True, 0, None
                     update = _update_from(message)
-                    # A revision that was seen before the line broke may come again.
+                    # A revision that was seen before the connection broke may come again.
                     if update is None or (update.event is not None and update.revision <= revision):
                         continue
                     revision = update.revision
@@ -44,12 +44,12 @@ async def follow(
                         return
             if finished:
                 return
-            # The job may have finished after the stream had ended: then the next stream has the terminal event.
+            # If the job finished after the stream had ended, the next stream has the terminal event.
             finished = await _finished(connection, job)
         except TRANSIENT_ERRORS:
-            # Not from the last message on: the reader of the changes may have taken its time since.
-            away_since = away_since or time.monotonic()
-            if not met or time.monotonic() - away_since > patience:
+            # The time of the last message would not do: the caller may have been busy with it since.
+            unavailable_since = unavailable_since or time.monotonic()
+            if not met or time.monotonic() - unavailable_since > patience:
                 raise
         tries += 1
         await asyncio.sleep(BACKOFF.pause(tries))
@@ -80,6 +80,6 @@ def _update_from(message: job_pb2.WatchJobResponse) -> Update | None:
 
 
 async def _finished(connection: Connection, job: str) -> bool:
-    """Whether a stream that begins now and ends without a terminal event has nothing more to say."""
+    """Return whether the job has finished: then a stream that begins now has the terminal event."""
     answer = await connection.call(connection.jobs.GetJob, job_pb2.GetJobRequest(job_id=job))
     return job_from(answer.job).finished

@@ -1,4 +1,4 @@
-"""What the client gives back, as frozen dataclasses; and the way there from the wire."""
+"""What the client returns, as frozen dataclasses, and how they are made from messages."""
 
 import json
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class JobFailure:
-    """Why a job failed: a word for programs, a message for people."""
+    """The reason of a failure: a word for programs, a message for people."""
 
     reason: str
     message: str
@@ -42,7 +42,7 @@ class JobFailure:
 
 @dataclass(frozen=True)
 class ForkedFrom:
-    """Where a fork began: the job that was forked and the PPO step of its checkpoint."""
+    """The origin of a fork: the job that was forked and the PPO step of its checkpoint."""
 
     job: str
     step: int
@@ -71,6 +71,7 @@ class Job:
     model: ModelRef | None = None
     reward_model: ModelRef | None = None
     sft_model: ModelRef | None = None
+    stage_models: dict[str, ModelRef] = field(default_factory=dict)
     weights_sha256: str = ""
     create_time: str = ""
     update_time: str = ""
@@ -144,12 +145,12 @@ class Rollout:
 
 
 def metrics_from(values: Iterable[common_pb2.NamedValue]) -> Metrics:
-    """Named values as a dict; an absent number is None."""
+    """Return named values as a dict; an absent number is None."""
     return {each.name: each.value if each.HasField("value") else None for each in values}
 
 
 def job_from(message: job_pb2.Job) -> Job:
-    """A job."""
+    """Return the job of a message."""
 
     def model(name: str) -> ModelRef | None:
         return ModelRef.from_proto(getattr(message, name)) if message.HasField(name) else None
@@ -174,6 +175,7 @@ def job_from(message: job_pb2.Job) -> Job:
         model=model("model"),
         reward_model=model("reward_model"),
         sft_model=model("sft_model"),
+        stage_models={stage: ModelRef.from_proto(each) for stage, each in message.stage_models.items()},
         weights_sha256=message.weights_sha256,
         create_time=message.create_time,
         update_time=message.update_time,
@@ -184,13 +186,13 @@ def job_from(message: job_pb2.Job) -> Job:
 
 
 def event_from(message: job_pb2.JobEvent) -> Event:
-    """An event."""
+    """Return the event of a message."""
     data = json.loads(message.data_json) if message.data_json else {}
     return Event(message.revision, message.type, data, message.time, message.actor)
 
 
 def checkpoint_from(message: job_pb2.Checkpoint) -> Checkpoint:
-    """A checkpoint."""
+    """Return the checkpoint of a message."""
     return Checkpoint(
         stage=message.stage,
         step=message.step,
@@ -204,7 +206,7 @@ def checkpoint_from(message: job_pb2.Checkpoint) -> Checkpoint:
 
 
 def rollout_from(message: job_pb2.Rollout) -> Rollout:
-    """A sample."""
+    """Return the sample of a message."""
     reason = common_pb2.FinishReason.Name(message.finish_reason).removeprefix("FINISH_REASON_").lower()
     return Rollout(
         id=message.id,
@@ -228,5 +230,5 @@ def rollout_from(message: job_pb2.Rollout) -> Rollout:
 
 
 def named_model_from(message: artifact_pb2.NamedModel) -> NamedModel:
-    """A named model."""
+    """Return the named model of a message."""
     return NamedModel(message.name, message.number, ModelRef.from_proto(message.model))

@@ -1,4 +1,4 @@
-"""The client's calls that change what becomes of a job and of its data."""
+"""The client's calls that steer a job and keep or delete its data."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ class Steering:
     _connection: Connection
 
     async def cancel(self, job: str, *, now: bool = False, reason: str = "") -> Job:
-        """Asks for the end of a job: after the running step and a checkpoint, or at once with `now`. Idempotent.
+        """Ask for the end of a job: after the running step and a checkpoint, or at once with `now`. Idempotent.
 
         Raises NotFound.
         """
@@ -23,16 +23,16 @@ class Steering:
         return job_from(answer.job)
 
     async def pause(self, job: str, *, reason: str = "") -> Job:
-        """Asks for a pause: after the running step and a checkpoint the job gives its learner back. Idempotent.
+        """Ask for a pause: after the running step and a checkpoint the job gives its learner back. Idempotent.
 
-        Raises WrongState when the job has ended or goes to its end; NotFound.
+        Raises WrongState when the job has ended or its end was asked for; NotFound.
         """
         request = job_pb2.PauseJobRequest(job_id=job, reason=reason)
         answer = await self._connection.call(self._connection.jobs.PauseJob, request)
         return job_from(answer.job)
 
     async def resume(self, job: str, *, reason: str = "") -> Job:
-        """Ends a pause, or takes back that one was asked for: the job goes on where it was. Idempotent.
+        """End a pause, or take back that one was asked for: the job goes on where it was. Idempotent.
 
         Raises WrongState when the job has ended; NotFound.
         """
@@ -49,7 +49,7 @@ class Steering:
         job_id: str = "",
         request_id: str = "",
     ) -> Job:
-        """Starts a new job from the PPO checkpoint of a step (None: the newest) and returns it.
+        """Start a new job from the PPO checkpoint of a step (None: the newest) and return it.
 
         `overrides` are `dotted.path=value`; files that they name must be uploaded before. The same `request_id` twice
         gives one job. Raises InvalidSpec or InvalidData with the fields that are wrong or cannot change; WrongState
@@ -66,7 +66,7 @@ class Steering:
         return job_from(answer.job)
 
     async def pin_checkpoint(self, job: str, step: int, *, pinned: bool = True, reason: str = "") -> None:
-        """Keeps the PPO checkpoint of a step and its policy whatever the retention says, or lifts that. Idempotent.
+        """Keep the PPO checkpoint of a step and its policy whatever the retention says, or lift that. Idempotent.
 
         Raises NotFound.
         """
@@ -74,7 +74,7 @@ class Steering:
         await self._connection.call(self._connection.jobs.PinCheckpoint, request)
 
     async def delete_checkpoint(self, job: str, step: int, *, reason: str = "") -> None:
-        """Gives the PPO checkpoint of a step up; its data are deleted soon after. Idempotent.
+        """Give up the PPO checkpoint of a step; its data are deleted soon after. Idempotent.
 
         Raises WrongState when it is pinned or a running job may need it; NotFound.
         """
@@ -82,7 +82,7 @@ class Steering:
         await self._connection.call(self._connection.jobs.DeleteCheckpoint, request)
 
     async def delete(self, job: str, *, reason: str = "") -> None:
-        """Deletes a finished job's data; spec, events and finished models stay. Idempotent.
+        """Delete a finished job's data; spec, events and finished models stay. Idempotent.
 
         Raises WrongState when the job has not ended; NotFound.
         """

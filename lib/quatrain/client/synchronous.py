@@ -1,8 +1,8 @@
-"""The sync client: the async one on an event loop in a thread of its own. Nothing but the waiting is done here."""
+"""The sync client: the async one on an event loop in a thread of its own. Only the waiting is done here."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 class Client:
-    """Talks to the Quatrain API. Thread-safe; close it, or use `with`. Methods are those of `AsyncClient`."""
+    """A client of the Quatrain API. Thread-safe; close it, or use `with`.
+
+    Every method does what the one of the same name does in `AsyncClient`, where its arguments and errors are described.
+    """
 
     def __init__(
         self,
@@ -26,7 +29,7 @@ class Client:
         certificates: CertificateFiles | None = None,
         insecure: bool | None = None,
     ) -> None:
-        """See `AsyncClient`."""
+        """Start the event loop and its thread; the arguments are those of `AsyncClient`."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="quatrain-client", daemon=True)
         self._thread.start()
@@ -46,7 +49,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """See `AsyncClient.close`. Idempotent."""
+        """End the connection, every call on it, and the thread. Idempotent."""
         if self._loop.is_closed():
             return
         if self._client is not None:
@@ -57,19 +60,19 @@ class Client:
 
     @property
     def target(self) -> str:
-        """See `AsyncClient.target`."""
+        """The address of the API."""
         return self._open_client.target
 
     def submit(
         self,
-        spec: Path | str | dict[str, Any],
+        spec: Path | str | Mapping[str, object],
         *,
         overrides: Sequence[str] = (),
         job_id: str = "",
         request_id: str = "",
         validate_only: bool = False,
     ) -> Job:
-        """See `AsyncClient.submit`."""
+        """Create a job from a spec file (Path), a YAML text (str) or a document, and return it."""
         return self._run(
             self._open_client.submit(
                 spec, overrides=overrides, job_id=job_id, request_id=request_id, validate_only=validate_only
@@ -77,49 +80,49 @@ class Client:
         )
 
     def get(self, job: str) -> Job:
-        """See `AsyncClient.get`."""
+        """Return one job."""
         return self._run(self._open_client.get(job))
 
     def list(self, *, states: Sequence[str] = (), limit: int | None = None) -> Jobs:
-        """See `AsyncClient.list`."""
+        """Return the jobs, newest first, without their specs."""
         return self._run(self._open_client.list(states=states, limit=limit))
 
     def watch(self, job: str, *, after_revision: int = 0, patience: float = PATIENCE) -> Iterator[Update]:
-        """See `AsyncClient.watch`."""
+        """Yield a snapshot (without `after_revision`), then every change; end after the terminal one."""
         return self._iterate(self._open_client.watch(job, after_revision=after_revision, patience=patience))
 
     def wait(self, job: str, *, timeout: float | None = None) -> Job:
-        """See `AsyncClient.wait`."""
+        """Wait until the job has finished, however it ended, and return it."""
         return self._run(self._open_client.wait(job, timeout=timeout))
 
     def metrics(
         self, job: str, *, stage: str = "ppo", names: Sequence[str] = (), from_step: int = 0, to_step: int = 0
     ) -> Rows:
-        """See `AsyncClient.metrics`."""
+        """Return the metrics of a stage, one flat dict a step."""
         return self._run(self._open_client.metrics(job, stage=stage, names=names, from_step=from_step, to_step=to_step))
 
     def rollouts(
         self, job: str, *, step: int | None = None, evaluation: bool = False, limit: int = 0, order_by: str = ""
     ) -> Rollouts:
-        """See `AsyncClient.rollouts`."""
+        """Return the samples of a sealed step (None: the newest) or of an evaluation."""
         return self._run(
             self._open_client.rollouts(job, step=step, evaluation=evaluation, limit=limit, order_by=order_by)
         )
 
     def events(self, job: str, *, after_revision: int = 0) -> Events:
-        """See `AsyncClient.events`."""
+        """Return the events of a job's log so far, oldest first."""
         return self._run(self._open_client.events(job, after_revision=after_revision))
 
     def cancel(self, job: str, *, now: bool = False, reason: str = "") -> Job:
-        """See `AsyncClient.cancel`."""
+        """Ask for the end of a job: after the running step and a checkpoint, or at once with `now`."""
         return self._run(self._open_client.cancel(job, now=now, reason=reason))
 
     def pause(self, job: str, *, reason: str = "") -> Job:
-        """See `AsyncClient.pause`."""
+        """Ask for a pause: after the running step and a checkpoint the job gives its learner back."""
         return self._run(self._open_client.pause(job, reason=reason))
 
     def resume(self, job: str, *, reason: str = "") -> Job:
-        """See `AsyncClient.resume`."""
+        """End a pause, or take back that one was asked for."""
         return self._run(self._open_client.resume(job, reason=reason))
 
     def fork(
@@ -131,45 +134,45 @@ class Client:
         job_id: str = "",
         request_id: str = "",
     ) -> Job:
-        """See `AsyncClient.fork`."""
+        """Start a new job from the PPO checkpoint of a step (None: the newest) and return it."""
         return self._run(
             self._open_client.fork(job, step=step, overrides=overrides, job_id=job_id, request_id=request_id)
         )
 
     def checkpoints(self, job: str) -> Checkpoints:
-        """See `AsyncClient.checkpoints`."""
+        """Return the committed checkpoints in the order of their commits."""
         return self._run(self._open_client.checkpoints(job))
 
     def pin_checkpoint(self, job: str, step: int, *, pinned: bool = True, reason: str = "") -> None:
-        """See `AsyncClient.pin_checkpoint`."""
+        """Keep the PPO checkpoint of a step and its policy, or lift that."""
         self._run(self._open_client.pin_checkpoint(job, step, pinned=pinned, reason=reason))
 
     def delete_checkpoint(self, job: str, step: int, *, reason: str = "") -> None:
-        """See `AsyncClient.delete_checkpoint`."""
+        """Give up the PPO checkpoint of a step."""
         self._run(self._open_client.delete_checkpoint(job, step, reason=reason))
 
     def delete(self, job: str, *, reason: str = "") -> None:
-        """See `AsyncClient.delete`."""
+        """Delete a finished job's data; spec, events and finished models stay."""
         self._run(self._open_client.delete(job, reason=reason))
 
     def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
-        """See `AsyncClient.download`."""
+        """Download a Hugging Face folder of a job to `to` and return its files."""
         return self._run(self._open_client.download(job, to, what=what, step=step))
 
     def upload(self, path: Path) -> Artifact:
-        """See `AsyncClient.upload`."""
+        """Upload a data or code file by content."""
         return self._run(self._open_client.upload(path))
 
     def import_model(self, folder: Path | str, *, name: str = "") -> NamedModel:
-        """See `AsyncClient.import_model`."""
+        """Upload a Hugging Face folder and make it a model, under a name if one is given."""
         return self._run(self._open_client.import_model(folder, name=name))
 
     def list_models(self) -> NamedModels:
-        """See `AsyncClient.list_models`."""
+        """Return the named models, by name and number."""
         return self._run(self._open_client.list_models())
 
     def download_model(self, uri: str, to: Path) -> Paths:
-        """See `AsyncClient.download_model`."""
+        """Download a model to `to` and return its files."""
         return self._run(self._open_client.download_model(uri, to))
 
     @property
@@ -183,7 +186,7 @@ class Client:
         try:
             return future.result()
         finally:
-            # Ctrl-C ends the waiting; without this the call would go on behind the caller's back.
+            # Ctrl-C ends the waiting; without this the call would go on unnoticed.
             future.cancel()
 
     def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
@@ -202,7 +205,7 @@ async def _open(
 
 
 class _End:
-    """What follows the last item."""
+    """Mark of the end: it follows the last item."""
 
 
 async def _next(items: AsyncIterator[T]) -> T | _End:

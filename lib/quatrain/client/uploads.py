@@ -1,4 +1,4 @@
-"""Uploads by content: what the server has already is not sent again, what broke off goes on where it stopped."""
+"""Uploads by content: a file that the server has is not sent again, and one that broke off goes on where it stopped."""
 
 import asyncio
 import hashlib
@@ -17,17 +17,18 @@ from quatrain.v1 import artifact_pb2
 Request = artifact_pb2.UploadRequest
 
 CHUNK_BYTES = 2**20
-# Failed tries in a row that brought no byte further before an upload gives up, and the pauses after them.
+# An upload gives up after so many failed tries in a row that sent no new byte; the pauses after them.
 TRIES = 5
 BACKOFF = Backoff(first=0.4, longest=5.0)
-# The slowest line that an upload may still end on in time, bytes a second.
+# Bytes a second of the slowest connection on which an upload still ends in time.
 SLOWEST = 128 * 1024
 
 
 async def upload_file(connection: Connection, path: Path) -> Artifact:
-    """Uploads a file, or finds that it is there. Its uri is `sha256:` + its digest.
+    """Upload a file unless it is there. Its uri is `sha256:` + its digest.
 
-    Raises InvalidData when it cannot be read, Corrupt when it changes meanwhile, Unavailable when the line stays down.
+    Raises InvalidData when it cannot be read, Corrupt when it changes meanwhile, Unavailable when the connection stays
+    broken.
     """
     try:
         digest, size = await asyncio.to_thread(_digest, path)
@@ -44,7 +45,7 @@ async def upload_file(connection: Connection, path: Path) -> Artifact:
             await _send(connection, path, Request(sha256=digest, size=size), state.received)
             return Artifact(f"sha256:{digest}", digest, size)
         except (Unavailable, DeadlineExpired, InvalidInput):
-            # InvalidInput: bytes of the broken stream arrived after the server had told how far it was. Ask again.
+            # InvalidInput: bytes of the broken stream arrived after the server had said how far it was. Ask again.
             failures += 1
             if failures == TRIES or reached < 0:
                 raise
@@ -52,7 +53,7 @@ async def upload_file(connection: Connection, path: Path) -> Artifact:
 
 
 async def upload_model(connection: Connection, folder: Path, name: str) -> NamedModel:
-    """Uploads the files of a model folder and makes them a model.
+    """Upload the files of a model folder and make them a model.
 
     The folder is checked here first, so that a wrong one costs no upload. Raises InvalidData.
     """
@@ -66,20 +67,20 @@ async def upload_model(connection: Connection, folder: Path, name: str) -> Named
 
 
 async def import_from(connection: Connection, uri: str, name: str) -> NamedModel:
-    """Lets the server read a model folder, `s3://BUCKET/PREFIX`, and make it a model. Raises InvalidData, NotFound."""
+    """Let the server read a model folder, `s3://BUCKET/PREFIX`, and make it a model. Raises InvalidData, NotFound."""
     request = artifact_pb2.ImportModelRequest(uri=uri, name=name)
     answer = await connection.call(connection.artifacts.ImportModel, request, timeout=CHECK_SECONDS)
     return NamedModel(name, answer.number, ModelRef.from_proto(answer.model))
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InvalidData unless the folder is a model with safetensors and a tokenizer that has an end of sequence."""
+    """Raise InvalidData unless the folder is a model with safetensors and a tokenizer that has an end of sequence."""
     check_model_folder(folder)
     Tokenizer.load(folder)
 
 
 def model_files(folder: Path) -> list[str]:
-    """Paths of the files that belong to a model folder, sorted."""
+    """Return the paths of the files that belong to a model folder, sorted."""
     names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
     return [name for name in names if is_model_file(name)]
 
@@ -98,7 +99,7 @@ async def _chunks(path: Path, head: Request, start: int) -> AsyncIterator[Reques
         await asyncio.to_thread(file.seek, start)
         while True:
             data = await asyncio.to_thread(file.read, CHUNK_BYTES)
-            # An empty file, or one that had arrived whole but unchecked, is one message without data.
+            # An empty file, and one that has arrived whole but unchecked, is one message without data.
             if not data and message is not head:
                 return
             message.offset, message.data = offset, data

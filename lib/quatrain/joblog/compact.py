@@ -1,4 +1,5 @@
-"""What a view keeps of every step, small: a job of ten thousand steps must not fill the memory of who looks at it.
+"""Compact containers for what a view keeps of every step: a job of ten thousand steps must not fill the memory of a
+process that shows it.
 
 The newest steps are kept as they come, older ones compressed in blocks of the same number of steps.
 """
@@ -10,13 +11,14 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from quatrain.digests import canonical_json
+from quatrain.json_values import JsonObject
 
 T = TypeVar("T")
 
-# Events hold finite numbers and null only, so two others are free to mean something.
+# Events hold finite numbers and null only, so NaN and infinity are free to stand for null and for no value.
 _NULL, _ABSENT = math.nan, math.inf
 BLOCK = 256
 
@@ -32,13 +34,13 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class _Column:
-    """Values of one metric. It is replaced, not changed, when blocks are made, for who reads it meanwhile."""
+    """Values of one metric. It is replaced, not changed, when blocks are made, because others may be reading it."""
 
     blocks: tuple[bytes, ...]
     newest: "array[float]"
 
     def values(self, start: int, stop: int, block: int) -> "array[float]":
-        """Those of the rows from `start` to before `stop`."""
+        """Return the values of the rows from `start` to before `stop`."""
         packed = len(self.blocks) * block
         if start >= packed:
             return self.newest[start - packed : stop - packed]
@@ -51,7 +53,7 @@ class _Column:
 
 
 class MetricRows(Sequence[MetricRow]):
-    """Rows in the order of steps, kept by column. What indexing gives is a copy; `merge` is the only way to change it.
+    """Rows in the order of steps, kept by column. Indexing returns copies; `merge` is the only way to change a row.
 
     One thread may merge while others read: a row is seen once all of it is there.
     """
@@ -88,7 +90,7 @@ class MetricRows(Sequence[MetricRow]):
         return next(self._rows(place, place + 1))
 
     def merge(self, step: int, attempt: int, values: Mapping[str, float | None]) -> None:
-        """Adds values to the row of a step, which is made in its place if it is not there. The higher attempt stays."""
+        """Add values to the row of a step, which is inserted if it is missing. The higher attempt stays."""
         place = bisect_left(self._steps, step)
         known = place < len(self) and self._steps[place] == step
         if place < self._blocks * self._block:
@@ -106,11 +108,11 @@ class MetricRows(Sequence[MetricRow]):
             self._pack()
 
     def between(self, first: int, last: int, names: Sequence[str] = ()) -> Iterator[MetricRow]:
-        """Rows of the steps `first` to `last`; with `names` those values only, None for what a row lacks."""
+        """Return the rows of the steps `first` to `last`; with `names` only those values, None for what a row lacks."""
         return self._rows(bisect_left(self._steps, first), bisect_right(self._steps, last), names)
 
     def newest_only(self) -> "MetricRows":
-        """Its last row and nothing else."""
+        """Return rows that hold the last row only."""
         rows = MetricRows(self._block)
         if self:
             row = self[-1]
@@ -126,7 +128,7 @@ class MetricRows(Sequence[MetricRow]):
             self._columns[name].newest[place - packed] = _NULL if value is None else value
 
     def _rows(self, start: int, stop: int, names: Sequence[str] = ()) -> Iterator[MetricRow]:
-        """A block's worth of rows is unpacked at a time."""
+        """Yield the rows from `start` to before `stop`, unpacking one block's worth at a time."""
         for part in range(start, stop, self._block):
             end = min(part + self._block, stop)
             columns = {
@@ -143,21 +145,21 @@ class MetricRows(Sequence[MetricRow]):
                 yield MetricRow(self._steps[place], self._attempts[place], row)
 
     def _pack(self) -> None:
-        """Makes a block of the oldest rows that are in none."""
+        """Compress the oldest rows that are in no block into one."""
         for name, column in self._columns.items():
             block = _packed(column.newest[: self._block])
             self._columns[name] = _Column((*column.blocks, block), column.newest[self._block :])
         self._blocks += 1
 
     def _unpack(self) -> None:
-        """For a change of an old row, which is rare: what was packed is packed again as rows come."""
+        """Unpack all blocks, to change an old row. This is rare; the rows are packed again as new ones come."""
         for name, column in self._columns.items():
             self._columns[name] = _Column((), column.values(0, len(self), self._block))
         self._blocks = 0
 
 
 def _packed(values: "array[float]") -> bytes:
-    """Byte by byte of the numbers: signs and exponents are alike, and so are the last bits of what was a float32."""
+    """Compress the numbers, all first bytes first: signs and exponents are alike, and so are a float32's last bits."""
     if all(value == _ABSENT for value in values):
         return b""
     data = values.tobytes()
@@ -178,25 +180,25 @@ def _unpacked(data: bytes, count: int) -> "array[float]":
 
 @dataclass(frozen=True)
 class _StepBlock:
-    """What is said of some steps as compressed JSON, a line each."""
+    """The compressed JSON of some steps, one line each."""
 
     steps: Sequence[int]
     lines: bytes
 
 
 class PackedSteps(Mapping[int, T], Generic[T]):
-    """Step to what an event says of it, as JSON until somebody asks. What indexing gives is a copy.
+    """A mapping of steps to what an event says of them, kept as JSON until it is read. Indexing returns copies.
 
     One thread may set while others read.
     """
 
     def __init__(
-        self, to_json: Callable[[T], dict[str, Any]], from_json: Callable[[dict[str, Any]], T], block: int = BLOCK
+        self, to_json: Callable[[T], JsonObject], from_json: Callable[[JsonObject], T], block: int = BLOCK
     ) -> None:
         self._to_json = to_json
         self._from_json = from_json
         self._block = block
-        # Replaced as one, so that a reader finds each step in one of the two.
+        # The pair is replaced as one, so that a reader finds each step in one of the two.
         self._kept: tuple[tuple[_StepBlock, ...], dict[int, bytes]] = ((), {})
         self._opened: tuple[_StepBlock | None, dict[int, bytes]] = (None, {})
 
@@ -212,7 +214,7 @@ class PackedSteps(Mapping[int, T], Generic[T]):
 
     def __setitem__(self, step: int, said: T) -> None:
         blocks, newest = self._kept
-        if _block_of(blocks, step) is not None:  # Rare: what was packed is packed again as steps come.
+        if _block_of(blocks, step) is not None:  # This is rare; the steps are packed again as new ones come.
             older = {known: packed for block in blocks for known, packed in self._lines(block).items()}
             blocks, newest = (), older | newest
             self._kept = blocks, newest
@@ -237,7 +239,7 @@ class PackedSteps(Mapping[int, T], Generic[T]):
         return sum(len(block.steps) for block in blocks) + len(newest)
 
     def _lines(self, block: _StepBlock) -> dict[int, bytes]:
-        """JSON by step. The last block stays open: who asks for one of its steps asks for the next one, too."""
+        """Return JSON by step. The last block stays unpacked, because its next step is most likely read next."""
         opened, lines = self._opened
         if opened is not block:
             lines = dict(zip(block.steps, zlib.decompress(block.lines).split(b"\n"), strict=True))
@@ -258,7 +260,7 @@ def _block_of(blocks: Sequence[_StepBlock], step: int) -> _StepBlock | None:
 
 
 class StepSet(Set[int]):
-    """Steps in runs of neighbours: most of a job's steps share a fate."""
+    """A set of steps, kept as runs of neighbours: most of a job's steps share a fate."""
 
     def __init__(self, steps: Iterable[int] = ()) -> None:
         self._starts: list[int] = []
@@ -267,7 +269,7 @@ class StepSet(Set[int]):
             self.add(step)
 
     def add(self, step: int) -> None:
-        """One more."""
+        """Add a step."""
         place = bisect_right(self._starts, step)  # of the first run that begins after it
         if place > 0 and step < self._ends[place - 1]:
             return
@@ -285,7 +287,7 @@ class StepSet(Set[int]):
             self._ends.insert(place, step + 1)
 
     def copy(self) -> "StepSet":
-        """The same steps, whatever is added to this one later."""
+        """Return an independent set of the same steps."""
         steps = StepSet()
         steps._starts, steps._ends = self._starts.copy(), self._ends.copy()
         return steps

@@ -1,6 +1,7 @@
 """Events: small numbered objects `jobs/{job}/events/{revision:010d}`, each created once and never changed."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt
 from quatrain.joblog.payloads import Payload, payload_from
+from quatrain.json_values import JsonObject, as_int
 
 
 def _nonce() -> str:
@@ -15,7 +17,7 @@ def _nonce() -> str:
 
 
 def utc_now() -> str:
-    """Return the time now, RFC 3339 in UTC with milliseconds. For people only: nothing is decided by it."""
+    """Return the time now, RFC 3339 in UTC with milliseconds. It is for people only: nothing is decided by it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -24,8 +26,8 @@ class Event:
     """One entry of a job's log.
 
     `epoch` is the owner's epoch, 0 for what any replica may append (an intent, or care for a finished job); `attempt`
-    is the learner attempt that the event belongs to, 0 when it belongs to none. The `nonce` tells a writer, after an
-    ambiguous time-out, whether the event it finds is its own. `revision` is 0 until the event is in the log.
+    is the learner attempt that the event belongs to, 0 when it belongs to none. After an ambiguous time-out the `nonce`
+    tells a writer whether the event that it finds is its own. `revision` is 0 until the event is in the log.
     """
 
     payload: Payload
@@ -35,7 +37,7 @@ class Event:
     nonce: str = field(default_factory=_nonce)
     time: str = field(default_factory=utc_now)
     revision: int = 0
-    stored: tuple[str, dict[str, Any]] | None = field(default=None, compare=False, repr=False)
+    stored: tuple[str, JsonObject] | None = field(default=None, compare=False, repr=False)
     """Type and data of an event that was read, with what this version does not know of them."""
 
     @property
@@ -52,7 +54,7 @@ class Event:
         """Return the same event with its place in the log."""
         return replace(self, revision=revision)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> JsonObject:
         """Return the event as a JSON object."""
         return {
             "revision": self.revision,
@@ -86,19 +88,20 @@ def parse_event(data: bytes, key: str) -> Event:
     return event
 
 
-def event_from(document: dict[str, Any]) -> Event:
+def event_from(document: Mapping[str, object]) -> Event:
     """Return the event of a JSON object. Raises KeyError, TypeError or ValueError when it is none."""
-    type, actor, nonce, time = (document[name] for name in ("type", "actor", "nonce", "time"))
-    data = document["data"]
-    if not isinstance(data, dict) or not all(isinstance(text, str) for text in (type, actor, nonce, time)):
+    type, actor, nonce, time, data = (document[name] for name in ("type", "actor", "nonce", "time", "data"))
+    if not (isinstance(type, str) and isinstance(actor, str) and isinstance(nonce, str) and isinstance(time, str)):
+        raise TypeError("a field has another type")
+    if not isinstance(data, dict):
         raise TypeError("a field has another type")
     return Event(
         payload=payload_from(type, data),
         actor=actor,
-        epoch=int(document["epoch"]),
-        attempt=int(document["attempt"]),
+        epoch=as_int(document["epoch"]),
+        attempt=as_int(document["attempt"]),
         nonce=nonce,
         time=time,
-        revision=int(document["revision"]),
+        revision=as_int(document["revision"]),
         stored=(type, data),
     )

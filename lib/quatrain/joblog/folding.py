@@ -1,4 +1,4 @@
-"""The fold of a job's event log. Pure: the same events give the same view, whoever folds them."""
+"""The fold of a job's event log. It is pure: the same events always give the same view."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -50,7 +50,7 @@ def fold(job: str, events: Iterable[Event]) -> JobView:
 def apply(view: JobView, event: Event) -> JobView:
     """Fold the next event into `view` (in place) and return it.
 
-    Raises Corrupt when the event is not the next one, or of a type that this version does not know: guessing on would
+    Raises Corrupt when the event is not the next one, or of a type that this version does not know: a guess could
     decide things that the log did not.
     """
     if event.revision != view.revision + 1:
@@ -86,7 +86,7 @@ def _state_changed(payload: StateChanged, view: JobView, event: Event) -> None:
         view.owner = ""
         view.takeovers = 0
         _set_elapsed(view, payload.elapsed)
-        if view.intents.pause is None:  # Resumed while the owner was going: the job waits for the next one.
+        if view.intents.pause is None:  # Resumed while the owner was leaving: the job waits for the next one.
             view.state = "QUEUED"
 
 
@@ -120,7 +120,7 @@ def _learner_opened(payload: LearnerOpened, view: JobView, event: Event) -> None
 
 @_fold.register
 def _batch_sealed(payload: BatchSealed, view: JobView, event: Event) -> None:
-    # The first seal of a step is the one: a rollout is consumed if and only if it stands there.
+    # The first seal of a step counts: a rollout is consumed if and only if it is in that batch.
     if payload.step not in view.sealed:
         view.sealed[payload.step] = payload
     view.takeovers = 0
@@ -158,7 +158,7 @@ def _checkpoint_pinned(payload: CheckpointPinned, view: JobView, event: Event) -
 
 @_fold.register
 def _checkpoint_released(payload: CheckpointReleased, view: JobView, event: Event) -> None:
-    # A new list: who walks over the old one in another thread is not disturbed.
+    # A new list, because another thread may be iterating over the old one.
     view.checkpoints = [each for each in view.checkpoints if each.key != payload.key]
     view.pinned.discard(payload.key)
     view.released[payload.key] = ReleasedCheckpoint(
@@ -230,7 +230,7 @@ def _cancel_requested(payload: CancelRequested, view: JobView, event: Event) -> 
 @_fold.register
 def _pause_requested(payload: PauseRequested, view: JobView, event: Event) -> None:
     view.intents = replace(view.intents, pause=payload)
-    if not view.owner:  # Nobody has anything to put away.
+    if not view.owner:  # No owner has to stop first.
         view.state, view.reason = "PAUSED", payload.reason
 
 

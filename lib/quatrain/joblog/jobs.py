@@ -3,43 +3,44 @@
 `active/{job}` is an index of the unfinished jobs; `cleanup/{job}/{revision}` one of the jobs that have data to delete.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import Corrupt, NotFound
 from quatrain.faults import fault_point
 from quatrain.joblog.view import JobView
+from quatrain.json_values import JsonObject
 from quatrain.storage import ObjectStore
 from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 from quatrain.storage.protocol import PAGE
 
 IndexStamp = tuple[float, int]
-"""Time and size of an index entry: another one means that somebody wished something of the job."""
+"""Time and size of an index entry: when they change, somebody has asked something of the job."""
 
 
 def spec_key(job: str) -> str:
-    """Key of a job's spec."""
+    """Return the key of a job's spec."""
     return f"jobs/{job}/spec.json"
 
 
 def active_key(job: str) -> str:
-    """Key of a job's entry in the index of unfinished jobs."""
+    """Return the key of a job's entry in the index of unfinished jobs."""
     return f"active/{job}"
 
 
 def cleanup_key(job: str, revision: int) -> str:
-    """Key of an entry in the index of jobs to clean: what the log says at `revision` leaves data to delete.
+    """Return the key of an entry in the index of jobs to clean: the event at `revision` leaves data to delete.
 
-    Whoever is about to append such an event to the log of a job that has no owner makes the entry first, for the
-    revision that the event will have: a crash between the two leaves an entry too many, never one too few.
+    A writer that is about to append such an event to the log of a job without an owner makes the entry first, for the
+    revision that the event will have. A crash between the two leaves one entry too many, never one too few.
     """
     return f"cleanup/{job}/{revision:010d}"
 
 
-def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> bool:
-    """Creates a job with `document` as its spec.json; False when the id is taken already (by whatever document).
+def create_job(store: ObjectStore, job_id: str, document: Mapping[str, object]) -> bool:
+    """Create a job with `document` as its spec.json; return False when the id is taken, by whatever document.
 
-    The index entry is written first, so that no accepted job is ever out of it; an entry without a job is harmless.
+    The index entry is written first, so that no accepted job is ever missing there; an entry without a job is harmless.
     Raises Unavailable when the store is.
     """
     if store.stat(spec_key(job_id)) is not None:
@@ -49,12 +50,12 @@ def create_job(store: ObjectStore, job_id: str, document: dict[str, Any]) -> boo
     return store.put_if_absent(spec_key(job_id), canonical_json(document))
 
 
-def read_spec(store: ObjectStore, job: str) -> dict[str, Any]:
-    """The document that the job was created with. Raises NotFound without such a job, Corrupt when it is damaged."""
+def read_spec(store: ObjectStore, job: str) -> JsonObject:
+    """Return the document that the job was created with. Raises NotFound without such a job, Corrupt when damaged."""
     return retry_corrupt_reads(lambda: _spec(store, job), QUICK_RETRY_PAUSES)
 
 
-def _spec(store: ObjectStore, job: str) -> dict[str, Any]:
+def _spec(store: ObjectStore, job: str) -> JsonObject:
     try:
         data = store.get(spec_key(job))
     except NotFound as error:
@@ -69,12 +70,12 @@ def _spec(store: ObjectStore, job: str) -> dict[str, Any]:
 
 
 def no_such_job(job: str) -> NotFound:
-    """What is said of a job that does not exist, and of one that the caller may not see."""
+    """Return the error for a job that does not exist, and for one that the caller may not see."""
     return NotFound(f"there is no job {job!r}; `quatrain job list` shows the jobs there are")
 
 
 def check_kept(job: str, view: JobView) -> None:
-    """Raises NotFound when the job was deleted."""
+    """Raise NotFound when the job was deleted."""
     if view.deleted is not None:
         raise NotFound(
             f"job {job!r} was deleted on {view.deleted.time} by {view.deleted.actor}; "
@@ -83,13 +84,13 @@ def check_kept(job: str, view: JobView) -> None:
 
 
 def list_jobs(store: ObjectStore) -> list[str]:
-    """Ids of all jobs in key order. At most two requests a job, however long its log is, and fewer for short ones."""
+    """Return the ids of all jobs in key order, with at most two requests for each job, however long its log is."""
     found: list[str] = []
     after = "jobs/"
     while page := store.list("jobs/", start_after=after, limit=PAGE):
         keys = {stat.key for stat in page}
         jobs = list(dict.fromkeys(stat.key.split("/")[1] for stat in page))
-        # The page may end within the last job, whose other keys are left out.
+        # The page may end within the keys of the last job.
         found += [job for job in jobs[:-1] if spec_key(job) in keys]
         if spec_key(jobs[-1]) in keys or store.stat(spec_key(jobs[-1])) is not None:
             found.append(jobs[-1])
@@ -99,17 +100,17 @@ def list_jobs(store: ObjectStore) -> list[str]:
 
 
 def list_active(store: ObjectStore) -> dict[str, IndexStamp]:
-    """The index of unfinished jobs by id. One may have finished or never been created: check before you act."""
+    """Return the index of unfinished jobs by id. One may have finished or never been created: check before you act."""
     return {stat.key.removeprefix("active/"): (stat.modified, stat.size) for stat in store.list("active/")}
 
 
 def mark_active(store: ObjectStore, job: str, revision: int) -> None:
-    """Writes the job's index entry anew, so that who lists the index sees that its log has grown."""
+    """Write the job's index entry again, so that those who list the index see that its log has grown."""
     store.put(active_key(job), canonical_json({"revision": revision}))
 
 
 def list_cleanups(store: ObjectStore) -> dict[str, list[int]]:
-    """The index of jobs to clean: job to the revisions of its entries. What is no entry of ours is left alone."""
+    """Return the revisions of each job's entries in the index of jobs to clean. Foreign keys are left alone."""
     found: dict[str, list[int]] = {}
     for stat in store.list("cleanup/"):
         job, _, revision = stat.key.removeprefix("cleanup/").partition("/")
@@ -119,6 +120,6 @@ def list_cleanups(store: ObjectStore) -> dict[str, list[int]]:
 
 
 def retire(store: ObjectStore, job: str) -> None:
-    """Takes a job out of the index of unfinished jobs, after its terminal event; it is cleaned next. Idempotent."""
+    """Take a job out of the index of unfinished jobs, after its terminal event; it is cleaned next. Idempotent."""
     store.put(cleanup_key(job, 0), b"{}")
     store.delete(active_key(job))

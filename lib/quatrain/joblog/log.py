@@ -1,4 +1,29 @@
-"""Reads a job's log and appends to it. Conditional creation of the next event is the only lock there is."""
+"""Reads a job's log and appends to it. Conditional creation of the next event is the only lock there is.
+
+Who may append what. An event is created at the revision after the last one that its writer has folded, and only if
+nothing is there yet: of two writers one gets LogConflict. Besides, with E and A the epoch and attempt of the view:
+
+    writer                                 epoch    attempt    allowed while the job is
+    a new owner (OwnerTaken)               E + 1    0 or A     not finished
+    the owner                              E        0 or A     not finished
+    the owner, a new try (LearnerOpened)   E        A + 1      not finished
+    any process, an intent                 0        0          not finished
+    any process, HOUSEKEEPING              0        0          not deleted
+
+A lower epoch or attempt is Fenced: its writer was replaced. A higher one is a mistake in the program: ValueError.
+
+What holds in a JobLog whenever `_lock` is free:
+
+    _view      is the fold of the events 1 to `_view.revision`, without a gap. Only `_apply` changes it, one event on.
+    _listed    is false until one refresh has listed the log to its end, which shows gaps. From then on refresh asks for
+               the next key only, which stays as cheap however long the log grows.
+    _tail      has the folded events after the last multiple of SNAPSHOT_EVERY: what the next snapshot will hold.
+    _unsure    has the nonces of appends that ended without an answer and that have not been folded. Such an event is
+               tried again without the checks above, because it may be in the log already.
+    _landed    has the events of such nonces that were folded later: appending one again returns it.
+
+No nonce is in both of the last two.
+"""
 
 import contextlib
 import threading
@@ -18,12 +43,12 @@ from quatrain.storage import ObjectStore
 
 T = TypeVar("T")
 
-# Conflicts in a row after which an intent gives up: each one means that another event got in between.
+# Conflicts in a row after which an intent gives up. Each one means that another event got in between.
 INTENT_TRIES = 50
 
 
 class LogConflict(WrongState):
-    """Somebody else wrote the next event first; `events` are the new ones, already folded."""
+    """A lost race: another writer appended the next event first. `events` are the new ones, already folded."""
 
     reason = "LOG_CONFLICT"
 
@@ -44,27 +69,23 @@ class JobLog:
         self._keep_steps = keep_steps
         self._view = JobView(job)
         self._lock = threading.RLock()
-        # The first reading lists the log, so that a gap is seen. Later ones ask for the next key: that stays as cheap
-        # however long the log grows.
         self._listed = False
-        # Events since the last multiple of SNAPSHOT_EVERY: the next snapshot.
         self._tail: list[Event] = []
-        # Nonces whose write ended without an answer, and what became of them.
         self._unsure: set[str] = set()
         self._landed: dict[str, Event] = {}
 
     @property
     def view(self) -> JobView:
-        """The job as far as it has been read. It moves on with refresh and append."""
+        """The job as far as its log has been read; refresh and append move it on."""
         return self._view
 
     def look(self, make: Callable[[JobView], T]) -> T:
-        """Return what `make` makes of the view, which nobody changes meanwhile."""
+        """Return what `make` makes of the view, which no other thread changes meanwhile."""
         with self._lock:
             return make(self._view)
 
     def refresh(self) -> list[Event]:
-        """Reads and folds what is new and returns it, oldest first.
+        """Read and fold the new events and return them, oldest first.
 
         Raises Unavailable when the store is, Corrupt when an event is missing, damaged or unknown.
         """
@@ -77,17 +98,17 @@ class JobLog:
             return events
 
     def append(self, event: Event) -> Event:
-        """Writes `event` as the revision after the last folded one and returns it with that revision.
+        """Write `event` as the revision after the last folded one and return it with that revision.
 
         Appending the same event again after Unavailable is safe: its nonce tells whether the first write arrived.
 
-        Raises Fenced when a newer epoch or attempt exists; LogConflict when somebody else's event is there (it is
+        Raises Fenced when a newer epoch or attempt exists; LogConflict when another writer's event is there (it is
         folded by then); WrongState when the job has finished; Unavailable.
         """
         with self._lock:
             if event.nonce in self._landed:
                 return self._landed[event.nonce]
-            self._check_place(event)
+            self._check_may_append(event)
             placed = event.at(self._view.revision + 1)
             fault_point("joblog.before_event")
             try:
@@ -102,11 +123,11 @@ class JobLog:
             return placed
 
     def append_decided(self, decide: Callable[[JobView], Event | None]) -> Event | None:
-        """Appends what `decide` makes of the newest view, right behind what it has seen; None when it wants nothing.
+        """Append the event that `decide` makes of the newest view and return it; None when `decide` returns None.
 
-        It is asked again whenever somebody else's event came between, so nothing is ever decided on an old view. The
-        index entry of an unfinished job is written anew: who looks for jobs without an owner lists the index only.
-        Raises what `decide` raises and what `append` raises, less LogConflict.
+        `decide` is called again whenever another writer's event came first, so nothing is ever decided on an old view.
+        The index entry of an unfinished job is written again, because those who look for jobs without an owner list
+        only the index. Raises what `decide` raises and what `append` raises, except LogConflict.
         """
         with self._lock:
             for _ in range(INTENT_TRIES):
@@ -119,17 +140,19 @@ class JobLog:
                 except LogConflict:
                     continue
                 if not self._view.finished:
-                    with contextlib.suppress(Unavailable):  # What fails here is seen later.
+                    with contextlib.suppress(
+                        Unavailable
+                    ):  # An owner that misses this sees the event at its next refresh.
                         mark_active(self._store, self._job, placed.revision)
                 return placed
         raise Unavailable(f"job {self._job}: {INTENT_TRIES} decisions came too late; try again")
 
-    def _check_place(self, event: Event) -> None:
+    def _check_may_append(self, event: Event) -> None:
         view = self._view
         if event.nonce in self._unsure:
             return  # It may be in the log already; the write will tell.
         if isinstance(event.payload, Unknown):
-            raise ValueError(f"refused to append {event.type!r}: what is in a log is there for ever")
+            raise ValueError(f"refused to append {event.type!r}: what is in a log is there forever")
         if view.deleted is not None:
             raise WrongState(f"job {self._job} was deleted: no {event.type} can follow")
         if view.finished and (event.epoch or not isinstance(event.payload, HOUSEKEEPING)):
@@ -150,7 +173,7 @@ class JobLog:
             raise ValueError(f"job {self._job}: attempt {event.attempt} was never opened; the log is at {view.attempt}")
 
     def _find(self, placed: Event) -> Event:
-        """What stands where `placed` should have gone: itself (after an ambiguous write), or a conflict."""
+        """Return `placed` if an ambiguous write has put it there. Raises LogConflict when another event is there."""
         events = self.refresh()
         mine = next((event for event in events if event.nonce == placed.nonce), None)
         if mine is not None:
@@ -213,7 +236,7 @@ class JobLog:
         self._tail.append(event)
         if event.revision % SNAPSHOT_EVERY == 0:
             tail, self._tail = self._tail, []
-            # Derived: without it the log reads slower, so a store that is away now is no reason to fail.
+            # A snapshot is derived: without it the log only reads slower, so an unavailable store is no reason to fail.
             try:
                 write_snapshot(self._store, self._job, tail)
             except Unavailable:

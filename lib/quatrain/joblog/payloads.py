@@ -1,10 +1,11 @@
 """What each type of event says: one class a type, whose fields are the event's `data`.
 
-Logs are kept for ever, so every log that was ever written has to fold: a field that came later has a default, one that
-is gone is passed over, and the JSON of a field never changes its meaning. docs/events.md is written from these classes.
+Logs are kept forever, so every log that was ever written has to fold: a later field has a default, a removed one is
+ignored, and the JSON of a field never changes its meaning. docs/events.md is written from these classes.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -23,7 +24,7 @@ class JobError(Stored):
 
 
 class StageReport(Stored):
-    """What is told of a finished stage."""
+    """The report of a finished stage."""
 
     metrics: Metrics = Field(default_factory=dict)
     """Of its last step."""
@@ -344,6 +345,6 @@ HOUSEKEEPING = (CheckpointPinned, CheckpointReleased, PoliciesReleased, JobDelet
 _BY_TYPE = {payload.TYPE: payload for payload in PAYLOADS}
 
 
-def payload_from(type: str, data: dict[str, Any]) -> Payload:
+def payload_from(type: str, data: Mapping[str, object]) -> Payload:
     """Return the payload of a stored event. Raises ValueError when `data` is not what an event of the type holds."""
     return _BY_TYPE.get(type, Unknown).model_validate(data)

@@ -18,25 +18,25 @@ SNAPSHOT_EVERY = 100
 
 
 def snapshot_key(job: str, revision: int) -> str:
-    """Key of the snapshot whose last event is `revision`."""
+    """Return the key of the snapshot whose last event is `revision`."""
     return f"jobs/{job}/snapshots/{revision:010d}"
 
 
 def list_snapshots(store: ObjectStore, job: str) -> set[int]:
-    """Revisions that a snapshot ends at."""
+    """Return the revisions that snapshots end at."""
     names = (stat.key.rsplit("/", 1)[-1] for stat in store.list(f"jobs/{job}/snapshots/"))
     return {int(name) for name in names if name.isdigit()}
 
 
 def write_snapshot(store: ObjectStore, job: str, events: Sequence[Event]) -> None:
-    """Stores `events`, which are SNAPSHOT_EVERY in a row. A snapshot that is there already stays."""
+    """Store `events`, which are SNAPSHOT_EVERY in a row. A snapshot that is there already stays."""
     documents = [event.document() for event in events]
     digest = sha256_hex(canonical_json(documents))
     store.put_if_absent(snapshot_key(job, events[-1].revision), canonical_json({"sha256": digest, "events": documents}))
 
 
 def read_snapshot(store: ObjectStore, job: str, revision: int) -> list[Event] | None:
-    """The SNAPSHOT_EVERY events up to `revision`; None when the snapshot is missing or its digest does not check."""
+    """Return the SNAPSHOT_EVERY events up to `revision`; None when the snapshot is missing or damaged."""
     try:
         document = parse_json(store.get(snapshot_key(job, revision)))
         documents = document["events"]

@@ -50,7 +50,7 @@ class ReleasedCheckpoint:
 
 @dataclass(frozen=True)
 class Tombstone:
-    """When, by whom and why a job was deleted."""
+    """The deletion of a job: when, by whom and why."""
 
     time: str
     actor: str
@@ -59,7 +59,7 @@ class Tombstone:
 
 @dataclass(frozen=True)
 class Intents:
-    """What people ask of a job and its owner has not done yet."""
+    """The intents of a job: what people have asked of it and its owner has not done yet."""
 
     cancel: CancelRequested | None = None
     pause: PauseRequested | None = None
@@ -88,18 +88,18 @@ class JobView:
     attempt: int = 0
     """The newest learner attempt of the job: what fences off the ones before it."""
     stage_attempt: int = 0
-    """What people are shown: 1 for a stage in which nothing was lost, one more for each learner or owner that was."""
+    """The attempt that people see: 1 while nothing was lost in the stage, one more for each lost learner or owner."""
     lost: bool = False
     """A learner or an owner was lost, and no attempt has begun since."""
     phase: str = ""
-    """What the owner does that takes long; its next event of another kind ends it."""
+    """A long activity that the owner is busy with; its next event of another kind ends it."""
     owner: str = ""
-    """Who works on the job. Empty before the first owner and after one has given the job up (PAUSED): it may be taken
-    at once, nobody has to be waited for."""
+    """Id of the orchestrator that works on the job. Empty before the first one, and after one has given the job up
+    (PAUSED): then the job may be taken at once, without waiting for anybody."""
     takeovers: int = 0
-    """Owners since the last event that brought the job on: a job that kills one owner after the other shows here."""
+    """Owners since the last event that made progress: a job that kills one owner after the other has many."""
     elapsed: float = 0.0
-    """Seconds that owners have worked on the job, each by its own monotonic clock, up to the last event that says so;
+    """Seconds that owners have worked on the job, each by its own monotonic clock, as of the last event that says so;
     pauses do not count."""
     stage_began: float = 0.0
     """`elapsed` at the start of the running stage."""
@@ -150,9 +150,9 @@ class JobView:
         return self.state == "PAUSED" and self.intents.cancel is None
 
     def forget_steps(self) -> None:
-        """Lets go of what is kept of every step but the newest: metrics, sealed batches, token tables.
+        """Drop metrics, sealed batches and token tables of every step but the newest.
 
-        For those who show the job. An owner needs all of it.
+        This is for those who show the job. An owner needs all of it.
         """
         if self.sealed or self.tokens:
             self.sealed, self.tokens = _sealed(), _tokens()

@@ -1,4 +1,4 @@
-"""Reading spec documents: YAML 1.2's scalars, positions in every error, duplicate keys refused, size and depth bounded.
+"""Reads spec documents: YAML 1.2's scalars, positions in every error, no duplicate keys, bounded size and depth.
 
 PyYAML resolves scalars as YAML 1.1 does, where `1e-5` is a string, `no` is false and `1:30` is 90. A spec is full of
 learning rates, so the resolvers here follow the core schema of YAML 1.2 instead.
@@ -6,7 +6,6 @@ learning rates, so the resolvers here follow the core schema of YAML 1.2 instead
 
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -57,8 +56,11 @@ def _decimal_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _decimal_int)
 
 
-def load_yaml(source: Path | str) -> dict[str, Any]:
-    """The document in a file (Path) or a text (str), YAML or JSON. Raises InvalidSpec, `file:line:column: problem`."""
+def load_yaml(source: Path | str) -> dict[str, object]:
+    """Return the document in a file (Path) or a text (str), YAML or JSON.
+
+    Raises InvalidSpec with `file:line:column: problem`.
+    """
     if isinstance(source, Path):
         try:
             data = source.read_bytes()
@@ -77,8 +79,8 @@ def load_yaml(source: Path | str) -> dict[str, Any]:
     return document
 
 
-def load_value(text: str) -> Any:
-    """One YAML value, as `--set key=VALUE` gives it. Raises InvalidSpec."""
+def load_value(text: str) -> object:
+    """Return one YAML value, as `--set key=VALUE` gives it. Raises InvalidSpec."""
     return _parse(text, "value")
 
 
@@ -90,7 +92,7 @@ def _decode(data: bytes, name: str) -> str:
         raise InvalidSpec(f"{name}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from None
 
 
-def _parse(text: str, name: str) -> Any:
+def _parse(text: str, name: str) -> object:
     try:
         loader = _Loader(text)
         try:
@@ -98,7 +100,8 @@ def _parse(text: str, name: str) -> Any:
             if node is None:
                 return None
             _check(node)
-            return loader.construct_document(node)
+            document: object = loader.construct_document(node)
+            return document
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -118,11 +121,11 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 
 
 def _check(root: yaml.Node) -> None:
-    """Refuses duplicate and non-string keys, anchors that hold themselves, and documents that aliases blow up."""
+    """Refuse duplicate and non-string keys, anchors that hold themselves, and documents that aliases blow up."""
     measured: dict[int, tuple[int, int] | None] = {}
 
     def measure(node: yaml.Node) -> tuple[int, int]:
-        """(values, levels) of the node with aliases written out."""
+        """Return how many values and levels the node has with aliases written out."""
         if id(node) in measured:
             known = measured[id(node)]
             if known is None:

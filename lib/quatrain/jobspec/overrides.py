@@ -1,7 +1,7 @@
 """`--set a.b=c`: single fields of a document, over the file."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quatrain.errors import FieldViolation, InvalidSpec
@@ -11,9 +11,9 @@ from quatrain.jobspec.documents import load_value
 _URI_SECTIONS = ("data", "prompts", "eval_prompts")
 
 
-def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of the document with each `dotted.path=VALUE` set; missing sections are made. Raises InvalidSpec."""
-    changed = copy.deepcopy(document)
+def apply_overrides(document: Mapping[str, object], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of the document with each `dotted.path=VALUE` set, adding missing sections. Raises InvalidSpec."""
+    changed = dict(copy.deepcopy(document))
     for text in overrides:
         path, value = _split(text)
         _set(changed, path.split("."), load_value(value), text)
@@ -21,7 +21,7 @@ def apply_overrides(document: dict[str, Any], overrides: Sequence[str]) -> dict[
 
 
 def split_overrides(overrides: Sequence[str]) -> dict[str, str]:
-    """Dotted path to the text of its value; of two for the same path the last. Raises InvalidSpec."""
+    """Return the text of each value by dotted path; of two for the same path the last. Raises InvalidSpec."""
     return dict(_split(text) for text in overrides)
 
 
@@ -32,7 +32,7 @@ def _split(text: str) -> tuple[str, str]:
     return path.strip(), value
 
 
-def _set(document: dict[str, Any], keys: list[str], value: Any, text: str) -> None:
+def _set(document: dict[str, object], keys: list[str], value: object, text: str) -> None:
     target: Any = document
     for position, key in enumerate(keys[:-1]):
         if isinstance(target, list):
@@ -51,7 +51,7 @@ def _set(document: dict[str, Any], keys: list[str], value: Any, text: str) -> No
         target[keys[-1]] = value
 
 
-def _index(items: list[Any], key: str, text: str) -> int:
+def _index(items: Sequence[object], key: str, text: str) -> int:
     if not key.isdecimal() or int(key) >= len(items):
         raise _refuse(text, f"{key!r} is not a position in a list of {len(items)}; positions start at 0")
     return int(key)

@@ -1,8 +1,8 @@
-"""From a document (nested dicts) to a validated JobSpec, with errors that name field, value and what is allowed."""
+"""Makes a validated JobSpec of a document (nested dicts); its errors name field, value and what is allowed."""
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -34,8 +34,8 @@ _PATTERNS = {
 }
 
 
-def parse_spec(document: dict[str, Any]) -> JobSpec:
-    """The validated spec with all defaults. Raises InvalidSpec with one violation for each thing that is wrong."""
+def parse_spec(document: Mapping[str, object]) -> JobSpec:
+    """Return the validated spec with all defaults. Raises InvalidSpec with one violation for each mistake."""
     if not isinstance(document, dict):
         raise InvalidSpec(f"The job spec must be a mapping of keys, not {_show(document)}.")
     try:
@@ -49,7 +49,7 @@ def parse_spec(document: dict[str, Any]) -> JobSpec:
 
 
 def invalid_spec(violations: Iterator[FieldViolation] | list[FieldViolation]) -> InvalidSpec:
-    """One InvalidSpec whose message lists every violation."""
+    """Return one InvalidSpec whose message lists every violation."""
     found = list(violations)
     lines = "".join(f"\n  {item.field}: {item.description}" for item in found)
     return InvalidSpec(f"The job spec has {len(found)} error{'s' if len(found) > 1 else ''}:{lines}", found)
@@ -115,7 +115,7 @@ def _unknown_key(location: tuple[int | str, ...], value: object) -> str:
 
 
 def field_paths(section: type[BaseModel] = JobSpec, prefix: str = "") -> list[str]:
-    """Dotted paths of all fields, sections before what is in them; list items are left out of the path."""
+    """Return the dotted paths of all fields, each section before its fields, without positions in lists."""
     paths = []
     for name, field in section.model_fields.items():
         paths.append(prefix + name)
@@ -126,7 +126,7 @@ def field_paths(section: type[BaseModel] = JobSpec, prefix: str = "") -> list[st
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section class inside an annotation such as `SftSpec | None` or `tuple[RewardFunctionSpec, ...]`."""
+    """Return the section class inside an annotation such as `SftSpec | None` or `tuple[RewardFunctionSpec, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in get_args(annotation):
@@ -145,6 +145,6 @@ def _section_at(location: tuple[int | str, ...]) -> type[BaseModel]:
 
 
 def _show(value: object) -> str:
-    """The value as JSON, cut to 80 characters."""
+    """Return the value as JSON, cut to 80 characters."""
     text = json.dumps(value, default=repr, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""Keys that people know from other tools and that Quatrain refuses: the reason is said, not "unknown key"."""
+"""Keys that people know from other tools and that Quatrain refuses: the error gives the reason, not "unknown key"."""
 
 _CHANGES_SAMPLING = (
     "changes the distribution that completions are sampled from, so their log-probabilities would not be the policy's "

@@ -1,7 +1,8 @@
 """The reward section by content: what a reward service needs to score, as it is stored with a job and sent in a call.
 
-Submission makes it of a job's `reward` (names have become digests), the owner completes it with what the job has
-trained and measured, and the reward service scores by it: (weighted sum of the sources - offset) * scale, then clipped.
+Submission makes it from a job's `reward` section and replaces names by digests. The owner completes it with what the
+job has trained and measured. The reward service scores by it: (weighted sum of the sources - offset) * scale, then
+clipped.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from pydantic import (
 
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import FieldViolation, InvalidInput
+from quatrain.json_values import JsonObject
 from quatrain.refs import ModelRef
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -34,9 +36,9 @@ def _entries(value: Any) -> Any:
 
 
 class _Part(BaseModel):
-    """Base of all parts: frozen, strict, no NaN or infinity; null means the default, unknown keys are let pass.
+    """Base of all parts: frozen, strict, no NaN or infinity; null means the default, unknown keys are ignored.
 
-    A newer orchestrator may send what an older reward service does not know.
+    A newer orchestrator may send keys that an older reward service does not know.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
@@ -101,7 +103,7 @@ Source = ModelSource | FunctionSource | ServiceSource
 
 
 class RewardSection(_Part):
-    """Where scores come from and how they are composed. `timeout` bounds one call of a function or service, seconds."""
+    """The sources of scores and how they are combined. `timeout` bounds one call of a function or service, seconds."""
 
     models: Annotated[tuple[ModelSource, ...], BeforeValidator(_entries)] = ()
     functions: Annotated[tuple[FunctionSource, ...], BeforeValidator(_entries)] = ()
@@ -124,7 +126,7 @@ class RewardSection(_Part):
         """Return the same sources without offset, scale and clip."""
         return RewardSection(models=self.models, functions=self.functions, service=self.service, timeout=self.timeout)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the JSON form."""
         return self.model_dump(mode="json")
 
@@ -133,7 +135,7 @@ class RewardSection(_Part):
         return canonical_json(self.to_json()).decode()
 
     @staticmethod
-    def from_json(document: Mapping[str, Any]) -> "RewardSection":
+    def from_json(document: Mapping[str, object]) -> "RewardSection":
         """Reverse `to_json`. Raises InvalidInput naming every wrong field."""
         try:
             section = RewardSection.model_validate(document)
@@ -159,6 +161,6 @@ class RewardSection(_Part):
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`models[0].weight` of ("models", 0, "weight")."""
+    """Return the path of a location: `models[0].weight` for ("models", 0, "weight")."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).removeprefix(".")

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from quatrain.errors import FieldViolation
-from quatrain.jobspec.sections import PAIR_FIELDS, JobSpec, KlSpec, PpoSpec, RewardSpec
+from quatrain.jobspec.sections import DATA_SETS, PAIR_FIELDS, DataSpec, JobSpec, KlSpec, PpoSpec, RewardSpec
 
 _SOURCES = ("data", "model", "functions", "service")
 
 
 def violations(spec: JobSpec) -> list[FieldViolation]:
-    """Everything that single fields cannot show to be wrong; empty when the spec is sound."""
+    """Return all violations that no single field shows; empty when the spec is sound."""
     return [
         *_data(spec),
         *_reward(spec.reward, "reward", _SOURCES),
@@ -22,14 +22,11 @@ def violations(spec: JobSpec) -> list[FieldViolation]:
 
 
 def _data(spec: JobSpec) -> Iterator[FieldViolation]:
-    sets = {
-        "sft.data": spec.sft and spec.sft.data,
-        "reward.data": spec.reward.data,
-        "ppo.prompts": spec.ppo.prompts,
-        "ppo.eval_prompts": spec.ppo.eval_prompts,
-    }
-    for path, data in sets.items():
-        # A split that is not heeded would train on the wrong rows without a word.
+    for path in DATA_SETS:
+        stage, _, field = path.partition(".")
+        section = getattr(spec, stage)
+        data: DataSpec | None = None if section is None else getattr(section, field)
+        # Ignoring the split would train on the wrong rows without a warning.
         if data and data.split is not None and not data.uri.startswith("hf://"):
             yield FieldViolation(
                 f"{path}.split", f"{data.split!r}: {data.uri} is one file without splits; leave it out"
@@ -112,7 +109,7 @@ def _kl(kl: KlSpec, sequences: int) -> Iterator[FieldViolation]:
                 f"{kl.horizon!r} must be above the {sequences} sequences of a step with controller: adaptive",
             )
         if kl.coef == 0.0:
-            yield FieldViolation("ppo.kl.coef", "0.0 stays 0 for ever with controller: adaptive; start above 0")
+            yield FieldViolation("ppo.kl.coef", "0.0 stays 0 forever with controller: adaptive; start above 0")
 
 
 def _value_init(spec: JobSpec) -> Iterator[FieldViolation]:

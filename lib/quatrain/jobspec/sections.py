@@ -1,4 +1,4 @@
-"""The job spec's sections as pydantic models: field names are the proto's; defaults and bounds stand here only.
+"""The job spec's sections as pydantic models: field names are the proto's; defaults and bounds are only here.
 
 A section is strict (no string becomes a number) and refuses unknown keys. Rules that join several fields are in
 `rules.py`. Defaults that depend on another field are filled in before validation, so that a validated spec has no open
@@ -34,6 +34,9 @@ PAIR_FIELDS = (
     "grad_clip",
 )
 """Fields of RewardSpec that only mean something when a reward model is trained in this job."""
+
+DATA_SETS = ("sft.data", "reward.data", "ppo.prompts", "ppo.eval_prompts")
+"""The fields of a spec that name a data set."""
 
 
 class Section(BaseModel):
@@ -99,7 +102,7 @@ class RewardFunctionSpec(Section):
 
 
 class RewardSpec(Section):
-    """Where scores come from: exactly one of data, model, functions, service (rules.py)."""
+    """The source of scores: exactly one of data, model, functions, service (rules.py)."""
 
     data: Data | None = None
     model: Text | None = None
@@ -134,7 +137,7 @@ class ReferenceSpec(Section):
 
 
 class GenerationSpec(Section):
-    """How completions are sampled."""
+    """Sampling of completions."""
 
     max_new_tokens: Count = 128
     temperature: Positive = 1.0

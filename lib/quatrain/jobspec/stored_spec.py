@@ -1,7 +1,7 @@
 """Opens the spec of a job that exists. It was checked when it was submitted, by the rules and bounds of that time.
 
-Today's are not applied again: a job that was accepted stays readable whatever has become stricter since. Keys of a
-newer version are passed over here; whoever shows a spec shows the document as it is stored.
+Today's rules are not applied again, so that an accepted job stays readable whatever has become stricter since. Keys of
+a newer version are ignored here; those who show a spec show the stored document itself.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from quatrain.errors import Corrupt
 from quatrain.jobspec.sections import DataSpec, JobSpec, Section
 
 
-def open_spec(document: Mapping[str, Any]) -> JobSpec:
+def open_spec(document: Mapping[str, object]) -> JobSpec:
     """Return the spec that a stored document holds, with defaults for what it lacks. Raises Corrupt."""
     try:
         return JobSpec.model_validate(document)
@@ -25,10 +25,10 @@ def open_spec(document: Mapping[str, Any]) -> JobSpec:
         return spec
 
 
-def _open(section: type[Section], document: Any, path: str) -> Section:
+def _open(section: type[Section], document: object, path: str) -> Section:
     if not isinstance(document, Mapping):
         raise Corrupt(f"the stored spec has no fields at {path or 'its top'}")
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, field in section.model_fields.items():
         where = f"{path}.{name}".removeprefix(".")
         if name in document:
@@ -38,7 +38,7 @@ def _open(section: type[Section], document: Any, path: str) -> Section:
     return section.model_construct(_fields_set=set(values), **values)
 
 
-def _value(annotation: Any, value: Any, path: str) -> Any:
+def _value(annotation: Any, value: object, path: str) -> object:
     inner = _section_in(annotation)
     if inner is None:
         return _plain(annotation, value, path)
@@ -52,11 +52,12 @@ def _value(annotation: Any, value: Any, path: str) -> Any:
     return _open(inner, None if several else value, path)
 
 
-def _plain(annotation: Any, value: Any, path: str) -> Any:
+def _plain(annotation: Any, value: object, path: str) -> object:
     try:
-        return _reader(annotation).validate_python(value)
+        read: object = _reader(annotation).validate_python(value)
     except ValidationError as error:
         raise Corrupt(f"the stored spec has {value!r:.80} at {path}: {error.errors()[0]['msg']}") from error
+    return read
 
 
 @cache
@@ -65,7 +66,7 @@ def _reader(annotation: Any) -> TypeAdapter[Any]:
 
 
 def _without_bounds(annotation: Any) -> Any:
-    """The type alone: no bounds, no patterns, no choices."""
+    """Return the type alone: no bounds, no patterns, no choices."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _without_bounds(arguments[0])

@@ -1,16 +1,17 @@
-"""Spec documents to and from the proto. The resolved document is what is stored with a job and shown to people."""
+"""Converts spec documents to and from the proto. The resolved document is stored with a job and shown to people."""
 
 from typing import Any
 
 from google.protobuf.message import Message
 
 from quatrain.jobspec.sections import PAIR_FIELDS, JobSpec
+from quatrain.json_values import JsonObject, JsonValue, as_object
 from quatrain.v1 import spec_pb2
 
 
 def resolved_document(spec: JobSpec) -> dict[str, Any]:
-    """The spec with every default written out, as plain JSON values; parsing it again gives an equal spec."""
-    document: dict[str, Any] = spec.model_dump(mode="json")
+    """Return the spec with every default written out, as plain JSON values; parsing it again gives an equal spec."""
+    document = spec.model_dump(mode="json")
     gold = document["ppo"]["eval_gold"]
     for reward in [document["reward"]] + ([gold] if gold else []):
         if reward["data"] is None:
@@ -20,18 +21,18 @@ def resolved_document(spec: JobSpec) -> dict[str, Any]:
 
 
 def spec_to_proto(spec: JobSpec) -> spec_pb2.JobSpec:
-    """The resolved spec as a message: every default set, null as absence (`clip.value: null` as `value_off`)."""
+    """Return the resolved spec as a message: every default set, null as absence (`clip.value: null` as `value_off`)."""
     message = spec_pb2.JobSpec()
     _fill(message, resolved_document(spec))
     return message
 
 
-def spec_from_proto(message: spec_pb2.JobSpec) -> dict[str, Any]:
-    """The document that a message carries: only the fields that are present. `parse_spec` validates it."""
+def spec_from_proto(message: spec_pb2.JobSpec) -> JsonObject:
+    """Return the document that a message carries: only the fields that are present. `parse_spec` validates it."""
     return _document(message)
 
 
-def _fill(message: Message, document: dict[str, Any]) -> None:
+def _fill(message: Message, document: JsonObject) -> None:
     if isinstance(message, spec_pb2.ClipSpec) and document["value"] is None:
         message.value_off = True
     for name, value in document.items():
@@ -41,21 +42,21 @@ def _fill(message: Message, document: dict[str, Any]) -> None:
         target = getattr(message, name)
         if _is_map(field):
             target.update(value)
-        elif field.is_repeated:
+        elif isinstance(value, list):
             if field.message_type is None:
                 target.extend(value)
             else:
                 for item in value:
-                    _fill(target.add(), item)
+                    _fill(target.add(), as_object(item))
         elif field.message_type is not None:
             target.SetInParent()
-            _fill(target, value)
+            _fill(target, as_object(value))
         else:
             setattr(message, name, value)
 
 
-def _document(message: Message) -> dict[str, Any]:
-    document: dict[str, Any] = {}
+def _document(message: Message) -> JsonObject:
+    document: JsonObject = {}
     for field, value in message.ListFields():
         if field.message_type is None or _is_map(field):
             document[field.name] = _plain(field, value)
@@ -68,7 +69,7 @@ def _document(message: Message) -> dict[str, Any]:
     return document
 
 
-def _plain(field: Any, value: Any) -> Any:
+def _plain(field: Any, value: Any) -> JsonValue:
     if _is_map(field):
         return dict(value)
     return list(value) if field.is_repeated else value

@@ -27,7 +27,7 @@ class Child:
     _not_before: float = field(default=0.0)
 
     def start(self) -> None:
-        """Starts the process in a session of its own: a Ctrl-C of the terminal is not for it."""
+        """Start the process in a session of its own, so that a Ctrl-C of the terminal does not reach it."""
         if self.plan.port_file is not None:
             self.plan.port_file.unlink(missing_ok=True)
         with self.log.open("ab") as log:
@@ -42,7 +42,7 @@ class Child:
         self._started = time.monotonic()
 
     def watch(self) -> bool:
-        """Starts the process again when it has ended and its pause is over. True when it was started."""
+        """Start the process again when it has ended and its pause is over; return whether it was started."""
         if self.running():
             return False
         now = time.monotonic()
@@ -57,26 +57,26 @@ class Child:
         return True
 
     def running(self) -> bool:
-        """True while the process lives."""
+        """Return whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
     def serves(self) -> bool:
-        """True once a Quatrain process has written its port file; Redis has none and serves when it runs."""
+        """Return whether the process serves: it has written its port file. Redis has none and serves when it runs."""
         return self.running() and (self.plan.port_file is None or self.plan.port_file.exists())
 
     def record(self) -> ProcessRecord | None:
-        """The process on disk; None when it does not run."""
+        """Return the record of the process; None when it does not run."""
         if self._process is None or not self.running():
             return None
         return record_of(self.plan.name, self._process.pid, self.plan.port, self.restarts)
 
     def terminate(self) -> None:
-        """Asks the process to end."""
+        """Ask the process to end."""
         if self._process is not None and self.running():
             self._process.terminate()
 
     def kill_after(self, deadline: float) -> None:
-        """Waits until the monotonic deadline, then ends it by force."""
+        """Wait for the end until the monotonic deadline, then kill the process."""
         if self._process is None:
             return
         try:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.local.home import Endpoint, remove_endpoint, write_endpoint
@@ -27,7 +26,7 @@ FILE_VARIABLE = "QUATRAIN_COMPOSE_FILE"
 TOOLS = (("docker", "compose"), ("docker-compose",), ("podman", "compose"))
 ENGINES = ("docker", "podman")
 IMAGES = ("generation", "reward", "reference", "learner", "orchestrator", "minio")
-# What nothing waits for: with these two the others have started.
+# No other service waits for these two; when they have started, all have.
 LAST = ("orchestrator", "rollout")
 API_PORT = 50050
 READY_SECONDS = 600
@@ -37,8 +36,8 @@ MAX_SECONDS = 2.0 * READY_SECONDS
 
 @dataclass(frozen=True)
 class Container:
-    """A container as people see it: its service, state (`running`), health (`healthy`; empty without a check), and what
-    shows its log."""
+    """A container as people see it: its service, state (`running`), health (`healthy`; empty without a check), and the
+    command that shows its log."""
 
     name: str
     state: str
@@ -47,12 +46,12 @@ class Container:
 
 
 def is_up(home: Path) -> bool:
-    """Whether a stack of containers was started in `home` and not taken down."""
+    """Return whether a stack of containers was started in `home` and not taken down."""
     return (_folder(home) / "running").exists()
 
 
 def why_not() -> str | None:
-    """What is missing for this mode, and how to mend it; None when all is there."""
+    """Return what is missing for this mode and how to get it; None when all is there."""
     if _compose_file() is None:
         return f"there is no compose.yaml, which comes with the sources; work in a checkout or set {FILE_VARIABLE}"
     if _tool() is None:
@@ -65,7 +64,7 @@ def why_not() -> str | None:
 
 
 def up(home: Path) -> None:
-    """Starts what is missing and waits until all of it is healthy. Idempotent.
+    """Start what is missing and wait until all of it is healthy. Idempotent.
 
     Raises InvalidInput when something that it needs is not there, Unavailable when the stack does not get ready.
     """
@@ -75,32 +74,32 @@ def up(home: Path) -> None:
     folder = _folder(home)
     settings = _settings(folder)
     write_whole(folder / "running", "")
-    # What runs stays as it is: with podman, compose takes its own containers for changed ones.
+    # Running containers stay: with podman, compose would take its own containers for changed ones.
     _run(home, "up", "--detach", "--no-recreate", "--wait", "--wait-timeout", str(READY_SECONDS), *LAST)
     port = settings["QUATRAIN_API_PORT"]
     write_endpoint(home, Endpoint(api=f"127.0.0.1:{port}", token_file=str(folder / "token")))
 
 
 def down(home: Path) -> None:
-    """Ends the containers; the volumes with the data stay."""
+    """End the containers; the volumes with the data stay."""
     _run(home, "down", "--timeout", "30")
     _forget(home)
 
 
 def remove_data(home: Path) -> None:
-    """Ends the containers and removes the volumes with the data; nothing where no stack was ever started."""
+    """End the containers and remove the volumes with the data; do nothing where no stack was ever started."""
     if (_folder(home) / ".env").exists():
         _run(home, "down", "--volumes", "--timeout", "30")
         _forget(home)
 
 
 def containers(home: Path) -> list[Container]:
-    """What there is, ended containers too."""
+    """Return all containers, also those that have ended."""
     text = _run(home, "ps", "--all", "--format", "json")
-    # One object a line; compose before 2.21 gave one list.
+    # Compose prints one object a line; before 2.21 it printed one list.
     lines = [text] if text.startswith("[") else text.splitlines()
     parsed = [json.loads(line) for line in lines]
-    rows: list[dict[str, Any]] = parsed[0] if text.startswith("[") else parsed
+    rows = parsed[0] if text.startswith("[") else parsed
     logs = " ".join([*_command(home), "logs"])
     found = [
         Container(str(row["Service"]), str(row["State"]), str(row.get("Health") or ""), f"{logs} {row['Service']}")
@@ -119,13 +118,13 @@ def _folder(home: Path) -> Path:
 
 
 def _settings(folder: Path) -> Mapping[str, str]:
-    """What `.env` holds; made with fresh passwords and a token of the admin `local` where it is not there."""
+    """Return what `.env` holds; if it is missing, make it with new passwords and a token of the admin `local`."""
     path = folder / ".env"
     if not path.exists():
         tokens = folder / "api"
         tokens.mkdir(parents=True, exist_ok=True)
         token, entry = new_token("local", "admin")
-        # The API's user in the container reads the list of hashes; only the user here reads the rest.
+        # The API's user in the container reads the list of hashes; all else is only for the user here.
         (tokens / "tokens.yaml").write_text(line_of(entry) + "\n", encoding="utf-8")
         (tokens / "tokens.yaml").chmod(0o644)
         _write_private(folder / "token", token + "\n")
@@ -143,7 +142,7 @@ def _settings(folder: Path) -> Mapping[str, str]:
 
 
 def _api_port() -> int:
-    """The usual port of the API where it is free."""
+    """Return the usual port of the API if it is free, else another one."""
     return API_PORT if is_free(API_PORT) else free_port()
 
 
@@ -153,7 +152,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _run(home: Path, *arguments: str) -> str:
-    """Output of compose. What it says of its progress goes to stderr. Raises Unavailable when it fails or hangs."""
+    """Return the output of compose; its progress goes to stderr. Raises Unavailable when it fails or hangs."""
     command = [*_command(home), *arguments]
     try:
         done = subprocess.run(
@@ -180,14 +179,15 @@ def _command(home: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with the version, and the Valkey of ours where it was built."""
+    """Return the environment of this process with the version, and with our own Valkey image where it was built."""
     own = f"quatrain/valkey:{version('quatrain')}"
     built = {"VALKEY_IMAGE": own} if "VALKEY_IMAGE" not in os.environ and _has_image(own) else {}
     return {**os.environ, "QUATRAIN_VERSION": version("quatrain"), **built}
 
 
 def _compose_file() -> str | None:
-    """Path of compose.yaml: beside the `.venv` in use, or named; several are joined as PATH's are."""
+    """Return the path of compose.yaml: the one in $QUATRAIN_COMPOSE_FILE (several are joined as in PATH), else the one
+    beside the `.venv` in use; None without either."""
     if os.environ.get(FILE_VARIABLE):
         return os.environ[FILE_VARIABLE]
     beside = Path(sys.prefix).parent / "compose.yaml"

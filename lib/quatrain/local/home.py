@@ -20,8 +20,11 @@ ENDPOINT_FILE = "endpoint.json"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the API is: `api` host:port, or https://host:port; `dashboard` URL; `token_file` path of the file that
-    holds the bearer token; `ca_file` path of the authorities of the API's certificate."""
+    """The address of the API.
+
+    `api` is host:port, or https://host:port; `dashboard` a URL; `token_file` the path of the file that holds the bearer
+    token; `ca_file` the path of the authorities of the API's certificate.
+    """
 
     api: str
     dashboard: str | None = None
@@ -30,7 +33,7 @@ class Endpoint:
 
 
 def state_folder(environment: Mapping[str, str] = os.environ, prefix: str = sys.prefix) -> Path:
-    """The folder of the local state; it may not exist yet. `prefix` is the environment that Python runs in."""
+    """Return the folder of the local state; it may not exist yet. `prefix` is the environment that Python runs in."""
     if environment.get("QUATRAIN_HOME"):
         return Path(environment["QUATRAIN_HOME"]).expanduser().absolute()
     if Path(prefix).name == ".venv":
@@ -40,18 +43,18 @@ def state_folder(environment: Mapping[str, str] = os.environ, prefix: str = sys.
 
 
 def write_endpoint(home: Path, endpoint: Endpoint) -> None:
-    """Writes `endpoint.json`, whole or not at all."""
+    """Write `endpoint.json`, whole or not at all."""
     home.mkdir(parents=True, exist_ok=True)
     write_whole(home / ENDPOINT_FILE, json.dumps(asdict(endpoint), indent=2) + "\n")
 
 
 def remove_endpoint(home: Path) -> None:
-    """Takes `endpoint.json` away. Idempotent."""
+    """Remove `endpoint.json`. Idempotent."""
     (home / ENDPOINT_FILE).unlink(missing_ok=True)
 
 
 def read_endpoint(home: Path) -> Endpoint | None:
-    """What `endpoint.json` says; None when there is none. Raises InvalidInput when it is damaged."""
+    """Return what `endpoint.json` says; None when there is none. Raises InvalidInput when it is damaged."""
     path = home / ENDPOINT_FILE
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -65,7 +68,7 @@ def read_endpoint(home: Path) -> Endpoint | None:
 
 
 def find_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
-    """The API to talk to: `$QUATRAIN_ENDPOINT`, else the local stack's. Raises Unavailable when there is neither."""
+    """Return the API's address: `$QUATRAIN_ENDPOINT`, else the local stack's. Raises Unavailable without either."""
     home = state_folder(environment)
     if environment.get("QUATRAIN_ENDPOINT"):
         return Endpoint(environment["QUATRAIN_ENDPOINT"])
@@ -79,8 +82,9 @@ def find_endpoint(environment: Mapping[str, str] = os.environ) -> Endpoint:
 
 
 def find_token(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The bearer token: `$QUATRAIN_TOKEN`, else what `$QUATRAIN_TOKEN_FILE` holds, else the endpoint's token file, else
-    None. Raises PermissionRefused."""
+    """Return the bearer token: `$QUATRAIN_TOKEN`, else what `$QUATRAIN_TOKEN_FILE` or the endpoint's token file holds.
+
+    None without any. Raises PermissionRefused when the file cannot be read."""
     if environment.get("QUATRAIN_TOKEN"):
         return environment["QUATRAIN_TOKEN"]
     path = environment.get("QUATRAIN_TOKEN_FILE") or endpoint.token_file
@@ -94,12 +98,12 @@ def find_token(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) 
 
 
 def find_certificates(endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> CertificateFiles:
-    """`$QUATRAIN_CA`, else the endpoint's authorities; the client's own `$QUATRAIN_CERT` and `$QUATRAIN_KEY`."""
+    """Return `$QUATRAIN_CA`, else the endpoint's authorities, and the client's `$QUATRAIN_CERT` and `$QUATRAIN_KEY`."""
     ca = environment.get("QUATRAIN_CA") or endpoint.ca_file
     cert, key = environment.get("QUATRAIN_CERT"), environment.get("QUATRAIN_KEY")
     return CertificateFiles(*(Path(path).expanduser() if path else None for path in (cert, key, ca)))
 
 
 def allows_plaintext(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether `$QUATRAIN_INSECURE` lets a token travel in plaintext to other machines."""
+    """Return whether `$QUATRAIN_INSECURE` lets a token travel in plaintext to other machines."""
     return environment.get("QUATRAIN_INSECURE", "").lower() in ("1", "true", "yes")

@@ -17,8 +17,9 @@ MODULES = {
     "orchestrator": "quatrain.orchestrator",
     "rollout": "quatrain.orchestrator.rollout",
 }
-# What a model's pass frees, the next pass takes again: without these glibc hands it back to the system in between, and
-# page faults cost the learner 6 % of its time. One arena, since the model runs in a thread of its own.
+# Each pass of a model takes again the memory that the last one freed. Without these settings glibc returns it to the
+# system in between, and page faults cost the learner 6 % of its time. One arena is enough, because the model runs in a
+# thread of its own.
 KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -43,7 +44,7 @@ class ProcessPlan:
 
 @dataclass(frozen=True)
 class StackLayout:
-    """Where a local stack keeps its things."""
+    """The folders and files of a local stack, and its processes."""
 
     home: Path
 
@@ -54,21 +55,21 @@ class StackLayout:
 
     @property
     def targets_file(self) -> Path:
-        """Addresses of all services by kind, read again by who calls them."""
+        """Addresses of all services by kind; their callers read it again when it changes."""
         return self.home / "run" / "targets.json"
 
     def make_folders(self) -> None:
-        """Creates what is missing."""
+        """Create the folders that are missing."""
         for name in ("logs", "run", "redis", "store", "cache"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
 
     def redis(self, port: int) -> ProcessPlan:
-        """The bundled Redis."""
+        """Return the process of the bundled Redis."""
         command = tuple(redis_command(self.home / "redis", port))
         return ProcessPlan("redis", "redis", command, dict(os.environ), port, None)
 
     def process(self, kind: str, index: int, port: int, redis_url: str, job_slots: int = 0) -> ProcessPlan:
-        """A Quatrain process. `job_slots` of generation; 0 leaves them to the environment."""
+        """Return a Quatrain process. `job_slots` is for generation; 0 leaves it to the environment."""
         name = f"{kind}-{index}"
         port_file = self.home / "run" / f"{name}.json"
         environment = dict(os.environ) | self._storage() | self._compute(kind, name)
@@ -87,7 +88,7 @@ class StackLayout:
         if job_slots:
             environment[JOB_SLOTS] = str(job_slots)
         if sys.platform != "linux":
-            # Only Linux can keep it from them, and here people run functions of their own.
+            # Only Linux can keep the network from reward functions, and here people run functions of their own.
             environment.setdefault("QUATRAIN_REWARD__CODE_NETWORK", "allow")
         for service in ("generation", "reward", "reference"):
             environment[f"QUATRAIN_ORCHESTRATOR__{service.upper()}"] = self._target(service)
@@ -96,7 +97,7 @@ class StackLayout:
         return ProcessPlan(name, kind, command, environment, port, port_file)
 
     def rank(self, learner: ProcessPlan, rank: int, port: int) -> ProcessPlan:
-        """One process of a learner of several; they meet at `port`. Only rank 0 has the learner's own name and port."""
+        """Return one process of a learner of several that meet at `port`. Rank 0 has the learner's name and port."""
         environment = {**learner.environment, "QUATRAIN_LEARNER__RENDEZVOUS": f"127.0.0.1:{port}"}
         if rank == 0:
             return replace(learner, environment=environment)
@@ -110,7 +111,7 @@ class StackLayout:
         return ProcessPlan(name, "learner-rank", learner.command, environment, 0, port_file)
 
     def endpoint(self, port: int) -> Endpoint:
-        """Where clients find the API, with what the environment says of its token and its certificate."""
+        """Return where clients find the API, with the token file and certificates that the environment names."""
         environment = os.environ
         own = environment.get("QUATRAIN_TLS__API_CERT")
         tls = own or environment.get("QUATRAIN_TLS__CERT")
@@ -125,7 +126,7 @@ class StackLayout:
         return f"targets-file:{self.targets_file}#{kind}"
 
     def _storage(self) -> dict[str, str]:
-        """A folder as object store, or the S3 that S3_ENDPOINT names."""
+        """Return the settings of the object store: a folder, or the S3 that S3_ENDPOINT names."""
         endpoint = os.environ.get("S3_ENDPOINT")
         if not endpoint:
             return {"QUATRAIN_STORAGE__KIND": "local", "QUATRAIN_STORAGE__ROOT": str(self.home / "store")}
@@ -140,7 +141,8 @@ class StackLayout:
         }
 
     def _compute(self, kind: str, name: str) -> dict[str, str]:
-        """A fixed number of threads, since results depend on it; a cache of its own, since processes come and go."""
+        """Return a fixed number of threads, because results depend on it, and a cache of the process's own, because
+        processes come and go."""
         threads = os.environ.get("QUATRAIN_COMPUTE__THREADS", str(min(2, os.cpu_count() or 1)))
         return {
             "QUATRAIN_COMPUTE__THREADS": threads,

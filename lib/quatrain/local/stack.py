@@ -49,7 +49,7 @@ class ProcessStatus:
 
 
 def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = None) -> int:
-    """Starts what is missing of the stack and waits until all of it serves. Idempotent. Returns 0.
+    """Start what is missing of the stack and wait until all of it serves. Idempotent. Returns 0.
 
     Raises InvalidInput on a mode or kind of process that does not exist, Unavailable when the stack does not get ready.
     """
@@ -75,7 +75,7 @@ def up(home: Path, *, mode: str = "process", replicas: dict[str, int] | None = N
 
 
 def choose_mode(home: Path, *, replicas: bool) -> tuple[str, str]:
-    """The mode for somebody who names none, and why: that of the stack that runs, else containers where they can."""
+    """Return the mode when none was asked for, and why: that of the running stack, else compose if it can run."""
     running = _running_mode(home)
     if running is not None:
         return (
@@ -93,7 +93,7 @@ def choose_mode(home: Path, *, replicas: bool) -> tuple[str, str]:
 
 
 def down(home: Path) -> int:
-    """Ends the stack's own processes or containers and keeps its data. Idempotent. Returns 0."""
+    """End the stack's own processes or containers and keep its data. Idempotent. Returns 0."""
     if compose.is_up(home):
         compose.down(home)
     record = read_record(home)
@@ -111,7 +111,7 @@ def down(home: Path) -> int:
 
 
 def status(home: Path) -> list[ProcessStatus]:
-    """The running processes, or all containers; empty without a stack."""
+    """Return the running processes, or all containers; nothing without a stack."""
     if compose.is_up(home):
         return [
             ProcessStatus(each.name, 0, 0, 0, 0, each.log, f"{each.state} {each.health}".strip())
@@ -124,7 +124,7 @@ def status(home: Path) -> list[ProcessStatus]:
 
 
 def _running_mode(home: Path) -> str | None:
-    """The mode of the stack that runs in `home`; None without one."""
+    """Return the mode of the stack that runs in `home`; None without one."""
     if compose.is_up(home):
         return "compose"
     record = read_record(home)
@@ -132,7 +132,7 @@ def _running_mode(home: Path) -> str | None:
 
 
 def _check_mode(home: Path, mode: str, replicas: dict[str, int] | None) -> None:
-    """Raises InvalidInput on a mode that is none, or while a stack of the other mode runs."""
+    """Raise InvalidInput for an unknown mode, or while a stack of the other mode runs."""
     if mode not in ("process", "compose"):
         raise InvalidInput(f"mode {mode!r}: there are process and compose (and auto, on the command line)")
     running = _running_mode(home)
@@ -191,7 +191,7 @@ def _wait_until_ready(home: Path, least: int) -> None:
 
 
 def _end_leftovers(home: Path, record: StackRecord) -> None:
-    """Ends what a killed supervisor left behind; pids that belong to others by now are not touched."""
+    """End the processes that a killed supervisor left behind, but none that has got one of their pids since."""
     left = [process for entry in record.processes if (process := entry.process()) is not None]
     for process in left:
         process.terminate()

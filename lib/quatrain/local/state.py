@@ -1,4 +1,4 @@
-"""What runs, on disk: pids with their start times, so that a process is never mistaken for another that got its pid."""
+"""Records what runs: pids with start times, so that a process is never mistaken for one that got its pid later."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ class ProcessRecord:
     restarts: int = 0
 
     def process(self) -> psutil.Process | None:
-        """The running process; None when it has gone."""
+        """Return the running process; None when it has ended."""
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started) > 1.0 or process.status() == psutil.STATUS_ZOMBIE:
@@ -43,7 +43,7 @@ class StackRecord:
 
 
 def record_of(name: str, pid: int, port: int, restarts: int = 0) -> ProcessRecord | None:
-    """A record of a living process; None when it has gone already."""
+    """Return the record of a living process; None when it has ended."""
     try:
         return ProcessRecord(name, pid, psutil.Process(pid).create_time(), port, restarts)
     except psutil.NoSuchProcess:
@@ -51,12 +51,12 @@ def record_of(name: str, pid: int, port: int, restarts: int = 0) -> ProcessRecor
 
 
 def write_record(home: Path, record: StackRecord) -> None:
-    """Writes the record, whole or not at all."""
+    """Write the record, whole or not at all."""
     write_whole(home / STATE_FILE, json.dumps(asdict(record), indent=2) + "\n")
 
 
 def read_record(home: Path) -> StackRecord | None:
-    """The record; None without a stack or when the file is damaged (then nothing of it can be trusted)."""
+    """Return the record; None without a stack or when the file is damaged (then nothing of it can be trusted)."""
     try:
         document = json.loads((home / STATE_FILE).read_text(encoding="utf-8"))
         return StackRecord(
@@ -69,5 +69,5 @@ def read_record(home: Path) -> StackRecord | None:
 
 
 def remove_record(home: Path) -> None:
-    """Takes the record away. Idempotent."""
+    """Remove the record. Idempotent."""
     (home / STATE_FILE).unlink(missing_ok=True)

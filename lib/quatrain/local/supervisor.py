@@ -1,8 +1,8 @@
 """The supervisor of a local stack: `python -m quatrain.local.supervisor HOME`. Started by `up`, ended by `down`.
 
 It starts Redis (unless REDIS_URL is set), then all processes of `wanted.json` at once, keeps them running, and follows
-that file: a replica added there starts, one taken away stops, without a word to the others. Only when learners are
-added, generation starts again, with a job slot for each.
+that file: a replica added there starts, one taken away stops, and the others go on. Only when learners are added,
+generation starts again, with a job slot for each of them.
 """
 
 import json
@@ -35,7 +35,7 @@ log = get_logger("supervisor")
 
 
 class Supervisor:
-    """Runs until SIGTERM."""
+    """The process that keeps a local stack running until SIGTERM."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -48,7 +48,7 @@ class Supervisor:
         self._seen: tuple[object, ...] = ()
 
     def run(self) -> None:
-        """The whole life of a stack."""
+        """Start the stack, keep it running, and end it on SIGTERM."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         self._layout.make_folders()
@@ -84,14 +84,14 @@ class Supervisor:
         wanted = _read_numbers(self._home / WANTED_FILE)
         names = {f"{kind}-{index}": (kind, index) for kind in KINDS for index in range(wanted.get(kind, 0))}
         gone = {name for name in self._children if name != "redis" and name.partition("-rank-")[0] not in names}
-        # A job runs only if generation has room for its policies: as many as there are learners.
+        # A job runs only if generation has a slot for its policies, so it needs as many slots as there are learners.
         if JOB_SLOTS not in os.environ and wanted.get("learner", 0) > self._job_slots:
             self._job_slots = wanted["learner"]
             gone |= {name for name, child in self._children.items() if child.plan.kind == "generation"}
         leaving = [self._children.pop(name) for name in sorted(gone)]
         _terminate(leaving)
         if leaving:
-            self._publish()  # Nobody counts on them while they end.
+            self._publish()  # Callers stop using them before they end.
         _await_end(leaving)
         for name, (kind, index) in names.items():
             if name not in self._children:
@@ -100,7 +100,7 @@ class Supervisor:
                     self._add(one)
 
     def _ranks(self, learner: ProcessPlan) -> list[ProcessPlan]:
-        """The processes of one learner. When one ends the others do, and all are started again."""
+        """Return the processes of one learner. When one ends the others do, and all are started again."""
         ranks = int(os.environ.get(RANKS, "1"))
         if ranks < 2:
             return [learner]
@@ -113,14 +113,14 @@ class Supervisor:
         child.start()
 
     def _port(self, name: str) -> int:
-        """The port that the process had before, so that what people remember stays true; else a free one."""
+        """Return the port that the process had before, which people may remember, if it is free; else another one."""
         if name not in self._ports or not is_free(self._ports[name]):
             self._ports[name] = free_port(besides=self._ports.values())
             write_whole(self._home / PORTS_FILE, json.dumps(self._ports))
         return self._ports[name]
 
     def _publish(self) -> None:
-        """Writes who runs and where, whenever that changes."""
+        """Write which processes run and where, whenever that changes."""
         records = [record for child in self._children.values() if (record := child.record()) is not None]
         serving = {name: child.serves() for name, child in self._children.items()}
         seen = (tuple(records), tuple(serving.items()))
@@ -140,7 +140,7 @@ class Supervisor:
         write_record(self._home, StackRecord(supervisor, tuple(records), all(serving.values())))
 
     def _end(self) -> None:
-        """Quatrain's processes first, Redis last."""
+        """End Quatrain's processes first, then Redis."""
         redis = self._children.pop("redis", None)
         for group in ([*self._children.values()], [redis] if redis is not None else []):
             _terminate(group)
@@ -155,7 +155,7 @@ def _terminate(children: Sequence[Child]) -> None:
 
 
 def _await_end(children: Sequence[Child]) -> None:
-    """Gives them STOP_SECONDS together."""
+    """Wait STOP_SECONDS for all of them together, then kill those that still run."""
     deadline = time.monotonic() + STOP_SECONDS
     for child in children:
         child.kill_after(deadline)

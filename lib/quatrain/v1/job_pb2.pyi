@@ -45,7 +45,7 @@ class JobError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "name", "owner", "state", "stage", "phase", "step", "total_steps", "attempt", "policy_version", "revision", "error", "spec", "resolved_spec_json", "metrics", "model", "reward_model", "sft_model", "weights_sha256", "create_time", "update_time", "conditions", "warnings", "forked_from")
+    __slots__ = ("id", "name", "owner", "state", "stage", "phase", "step", "total_steps", "attempt", "policy_version", "revision", "error", "spec", "resolved_spec_json", "metrics", "model", "reward_model", "sft_model", "weights_sha256", "create_time", "update_time", "conditions", "warnings", "forked_from", "stage_models")
     class ConditionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,13 @@ class Job(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class StageModelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _common_pb2.ModelRef
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +84,7 @@ class Job(_message.Message):
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     FORKED_FROM_FIELD_NUMBER: _ClassVar[int]
+    STAGE_MODELS_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     owner: str
@@ -101,7 +109,8 @@ class Job(_message.Message):
     conditions: _containers.ScalarMap[str, str]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     forked_from: ForkedFrom
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., stage: _Optional[str] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., attempt: _Optional[int] = ..., policy_version: _Optional[int] = ..., revision: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., spec: _Optional[_Union[_spec_pb2.JobSpec, _Mapping]] = ..., resolved_spec_json: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., reward_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., sft_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., weights_sha256: _Optional[str] = ..., create_time: _Optional[str] = ..., update_time: _Optional[str] = ..., conditions: _Optional[_Mapping[str, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., forked_from: _Optional[_Union[ForkedFrom, _Mapping]] = ...) -> None: ...
+    stage_models: _containers.MessageMap[str, _common_pb2.ModelRef]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., owner: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., stage: _Optional[str] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., attempt: _Optional[int] = ..., policy_version: _Optional[int] = ..., revision: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., spec: _Optional[_Union[_spec_pb2.JobSpec, _Mapping]] = ..., resolved_spec_json: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., reward_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., sft_model: _Optional[_Union[_common_pb2.ModelRef, _Mapping]] = ..., weights_sha256: _Optional[str] = ..., create_time: _Optional[str] = ..., update_time: _Optional[str] = ..., conditions: _Optional[_Mapping[str, str]] = ..., warnings: _Optional[_Iterable[str]] = ..., forked_from: _Optional[_Union[ForkedFrom, _Mapping]] = ..., stage_models: _Optional[_Mapping[str, _common_pb2.ModelRef]] = ...) -> None: ...
 
 class ForkedFrom(_message.Message):
     __slots__ = ("job_id", "step")

@@ -4,20 +4,49 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from pydantic import ValidationError
 
 from quatrain.errors import Corrupt, InvalidInput
 from quatrain.joblog.payloads import Forked
-from quatrain.jobspec import JobSpec, RewardSpec, SftSpec
+from quatrain.jobspec import JobSpec
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.jobspec.stored_spec import open_spec
 from quatrain.json_values import JsonObject
-from quatrain.stages import PPO, REWARD, SFT, Stage
+from quatrain.refs import TableRef
+from quatrain.stages import REWARD, SFT, STAGES, Stage
 from quatrain.stored import Stored, StoredModel, StoredTable
 
 Rank = tuple[int, str, str]
 """The order of waiting jobs, lowest first: minus priority, time of creation, id."""
+
+
+class RowsSection(Protocol):
+    """The section of a stage that trains on rows, as far as every such stage has it."""
+
+    @property
+    def batch_size(self) -> int:
+        """Return the rows of an optimizer step."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """Return the passes over the rows."""
+        ...
+
+    @property
+    def microbatch_tokens(self) -> int:
+        """Return the padded tokens of a microbatch."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageRows:
+    """The prepared rows of a stage that trains on rows."""
+
+    train: TableRef
+    held_out: TableRef | None = None
 
 
 class Pinned(Stored):
@@ -39,6 +68,24 @@ class Pinned(Stored):
     reward_is_local_model: bool = False
     """Whether the reward is one model with the policy's tokenizer, so that the value model may start from it."""
     eval_gold: RewardSection | None = None
+
+    @property
+    def rows(self) -> Mapping[Stage, StageRows]:
+        """Return the rows of each stage that trains on rows. A stage that the job does not run has none."""
+        train = {SFT: self.sft_data, REWARD: self.reward_data}
+        held_out = {REWARD: self.reward_held_out}
+        return {stage: StageRows(table, held_out.get(stage)) for stage, table in train.items() if table is not None}
+
+    @property
+    def tables(self) -> Mapping[str, TableRef | None]:
+        """Return every prepared table by its name on model cards; None where the job has none."""
+        return {
+            "sft": self.sft_data,
+            "reward": self.reward_data,
+            "reward_held_out": self.reward_held_out,
+            "prompts": self.prompts,
+            "eval_prompts": self.eval_prompts,
+        }
 
 
 class JobDocument(Stored):
@@ -113,23 +160,18 @@ class Plan:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Return the stages of this job in order."""
-        sft = () if self.spec.sft is None else (SFT,)
-        reward = (REWARD,) if self.pinned.reward is None else ()
-        return (*sft, *reward, PPO)
+        return tuple(stage for stage in STAGES if stage.uses_rollouts or stage in self.pinned.rows)
 
     def total_steps(self, stage: Stage) -> int:
-        """Return the optimizer steps of sft and reward, the PPO steps of ppo."""
+        """Return the PPO steps of a stage that uses rollouts, the optimizer steps of others."""
         if stage.uses_rollouts:
             return self.spec.ppo.steps
-        table = self.pinned.sft_data if stage is SFT else self.pinned.reward_data
         section = self.rows_section(stage)
-        assert table is not None, f"stage {stage} has no data"
-        return -(-table.rows // section.batch_size) * section.epochs
+        return -(-self.pinned.rows[stage].train.rows // section.batch_size) * section.epochs
 
-    def rows_section(self, stage: Stage) -> SftSpec | RewardSpec:
+    def rows_section(self, stage: Stage) -> RowsSection:
         """Return the section of a stage that trains on prepared rows."""
-        section = self.spec.sft if stage is SFT else self.spec.reward
-        assert section is not None, f"stage {stage} has no section"
+        section: RowsSection = getattr(self.spec, stage.name)
         return section
 
     def section_json(self, stage: Stage) -> object:

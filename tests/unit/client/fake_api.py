@@ -363,7 +363,7 @@ def job_message(job_id: str, job: FakeJob, revision: int | None = None) -> job_p
         update_time=view.update_time,
     )
     if view.error:
-        message.error.CopyFrom(job_pb2.JobError(**view.error.to_json()))
+        message.error.CopyFrom(job_pb2.JobError(reason=view.error.reason, message=view.error.message))
     if revision is None:
         message.spec.CopyFrom(job.spec)
     for name, value in view.latest_metrics.values.items() if view.latest_metrics else ():

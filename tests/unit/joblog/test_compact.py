@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.joblog.compact import MetricRow, MetricRows, PackedSteps, StepSet
+from quatrain.json_values import JsonObject
 
 NAMES = st.sampled_from(["a", "b", "c"])
 VALUES = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-1000, 1000)
@@ -67,7 +68,7 @@ def test_a_reference_comes_back_as_it_was_and_changes_nothing() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), max_size=40), st.sampled_from([1, 2, 5]))
 def test_references_are_the_same_in_blocks(sets: list[tuple[int, int]], block: int) -> None:
-    refs, expected = PackedSteps[dict[str, int]](dict, dict, block), dict[int, dict[str, int]]()
+    refs, expected = PackedSteps[JsonObject](dict, dict, block), dict[int, JsonObject]()
     for step, size in sets:
         refs[step] = expected[step] = {"size": size}
 

@@ -204,7 +204,7 @@ def test_an_owner_gives_a_paused_job_up_and_a_resumed_one_waits_for_the_next() -
     assert (crossed.state, crossed.owner, crossed.paused) == ("QUEUED", "", False)
 
 
-def test_a_job_without_an_owner_is_paused_by_the_wish_alone() -> None:
+def test_a_job_without_an_owner_is_paused_by_the_intent_alone() -> None:
     view = fold("j", log_of(("pause_requested", {"reason": "lunch"})))
 
     assert (view.state, view.reason, view.paused) == ("PAUSED", "lunch", True)
@@ -218,8 +218,8 @@ def test_an_event_that_lacks_what_its_type_holds_is_corrupt() -> None:
 
 
 def test_what_this_version_does_not_know_of_an_event_is_kept() -> None:
-    stored = Event(payload_from("state_changed", {"state": "RUNNING"}), "x", revision=1).document()
-    stored["data"] = {**stored["data"], "mood": "good"}
+    written = Event(payload_from("state_changed", {"state": "RUNNING"}), "x", revision=1)
+    stored = written.document() | {"data": {**written.data, "mood": "good"}}
 
     event = parse_event(canonical_json(stored), "jobs/j/events/0000000001")
 

@@ -84,3 +84,10 @@ def test_what_needs_no_data_is_refused_before_they_are_read() -> None:
 
 def test_bounds_come_from_the_configuration() -> None:
     assert StepBounds.of(ProcessConfig()) == StepBounds(2**16, 2**25, 2**12, 2**22)
+
+
+@pytest.mark.parametrize(("mib", "tokens"), [(1, 2**16), (64, 2**22), (128, 2**22)])
+def test_a_chunk_is_bounded_by_the_smaller_of_server_and_channel(mib: int, tokens: int) -> None:
+    config = ProcessConfig.model_validate({"server": {"max_message_mib": mib}})
+
+    assert StepBounds.of(config).chunk_tokens == tokens

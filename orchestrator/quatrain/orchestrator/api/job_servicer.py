@@ -39,7 +39,7 @@ EVENTS_PAGE = 1000
 JOBS_PAGE = 100
 MAX_PAGE_SIZE = 1000
 FINISHED = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
-STAGE_OF = {"": POLICY_STAGE} | {stage.result_field: stage for stage in STAGES}
+STAGE_OF = {"": POLICY_STAGE} | {stage.result: stage for stage in STAGES}
 
 
 @dataclass

@@ -57,9 +57,13 @@ def state_name(view: JobView) -> str:
 def _set_models(message: job_pb2.Job, view: JobView) -> None:
     for stage in STAGES:
         result = view.stage_results.get(stage.name)
-        if result is not None:
-            getattr(message, stage.result_field).CopyFrom(result.model.to_proto())
-        if result is not None and stage is POLICY_STAGE:
+        if result is None:
+            continue
+        model = result.model.to_proto()
+        message.stage_models[stage.name].CopyFrom(model)
+        if stage.result in job_pb2.Job.DESCRIPTOR.fields_by_name:
+            getattr(message, stage.result).CopyFrom(model)
+        if stage is POLICY_STAGE:
             message.weights_sha256 = result.weights_sha256
 
 

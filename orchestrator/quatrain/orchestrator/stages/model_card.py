@@ -28,13 +28,7 @@ def card_files(plan: Plan, stage: Stage, metrics: Metrics) -> dict[str, bytes]:
         "base_model": pinned.model.to_json(),
         "data": {
             name: None if table is None else {"sha256": table.sha256, "rows": table.rows}
-            for name, table in (
-                ("sft", pinned.sft_data),
-                ("reward", pinned.reward_data),
-                ("reward_held_out", pinned.reward_held_out),
-                ("prompts", pinned.prompts),
-                ("eval_prompts", pinned.eval_prompts),
-            )
+            for name, table in pinned.tables.items()
         },
         "metrics": lasting,
         "spec": plan.document.spec,

@@ -29,7 +29,7 @@ async def run_reward(run: JobRun) -> None:
     """Train what is left to train, centre, export. Raises JobFailed when the held-out accuracy is too low."""
     plan, section = run.plan, run.plan.spec.reward
     await begin_stage(run, REWARD)
-    opening = Opening(REWARD, run.sft_model(), data=plan.pinned.reward_data, held_out=plan.pinned.reward_held_out)
+    opening = Opening(REWARD, run.sft_model())
     session = await open_learner(run, opening)
     metrics = await train_rows(run, session, REWARD)
     _check_accuracy(metrics.get(HELD_OUT_ACCURACY), section.min_accuracy)

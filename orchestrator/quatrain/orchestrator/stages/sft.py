@@ -10,6 +10,6 @@ from quatrain.stages import SFT
 async def run_sft(run: JobRun) -> None:
     """Train what is left to train and export the SFT model. Raises LearnerLost and whatever ends the job."""
     await begin_stage(run, SFT)
-    session = await open_learner(run, Opening(SFT, run.plan.pinned.model, data=run.plan.pinned.sft_data))
+    session = await open_learner(run, Opening(SFT, run.plan.pinned.model))
     metrics = await train_rows(run, session, SFT)
     await export(run, session, SFT, card_files(run.plan, SFT, metrics), StageReport(metrics=metrics))

@@ -22,7 +22,7 @@ from quatrain.orchestrator.job.phase import Phase
 from quatrain.orchestrator.job.run import UNAVAILABLE, JobRun
 from quatrain.orchestrator.peers.learner_session import LearnerSession, OpenCall, TrainedStep
 from quatrain.orchestrator.retention.owner_cleanup import release_needless
-from quatrain.refs import ModelRef, TableRef
+from quatrain.refs import ModelRef
 from quatrain.stages import Stage
 from quatrain.telemetry.logging import get_logger
 
@@ -33,12 +33,10 @@ LEARNER_WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Opening:
-    """What a stage's learner starts from."""
+    """The models that a stage's learner starts from; its rows are those of the plan."""
 
     stage: Stage
     model: ModelRef
-    data: TableRef | None = None
-    held_out: TableRef | None = None
     value_model: ModelRef | None = None
     value_scale: float = 1.0
     value_offset: float = 0.0
@@ -86,7 +84,7 @@ async def _wait_for_learner(run: JobRun, call: OpenCall) -> LearnerSession:
 
 
 def _open_call(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> OpenCall:
-    plan = run.plan
+    plan, rows = run.plan, run.plan.pinned.rows.get(opening.stage)
     return OpenCall(
         token=run.token(),
         stage=opening.stage,
@@ -99,8 +97,8 @@ def _open_call(run: JobRun, opening: Opening, checkpoint: Checkpoint | None) -> 
         deterministic=plan.spec.deterministic,
         exact_logprobs=run.exact_logprobs,
         temperature=plan.spec.ppo.generation.temperature,
-        data=opening.data,
-        held_out=opening.held_out,
+        data=None if rows is None else rows.train,
+        held_out=None if rows is None else rows.held_out,
         checkpoint=None if checkpoint is None else checkpoint.manifest,
         value_model=opening.value_model,
         value_scale=opening.value_scale,

@@ -45,4 +45,4 @@ def value_opening(run: JobRun, reward: RewardSection) -> Opening:
     # A model from outside has its own offset; centring here comes on top of it.
     external = (model.offset or 0.0) + reward.offset
     offset = external if trained is None else trained.report.offset or 0.0
-    return Opening(PPO, run.sft_model(), None, None, model.ref, reward.scale, offset)
+    return Opening(PPO, run.sft_model(), model.ref, reward.scale, offset)

@@ -24,7 +24,7 @@ from quatrain.orchestrator.submission.fork_pins import ForkResolver
 from quatrain.orchestrator.submission.fork_spec import forked_spec, same_reward
 from quatrain.orchestrator.submission.submit import Request, Resolved, Submitter, new_job_id
 from quatrain.refs import ModelRef, ObjectRef
-from quatrain.stages import POLICY_STAGE, REWARD, SFT
+from quatrain.stages import POLICY_STAGE, REWARD, STAGES
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import MANIFEST, delete_prefix, fetch_folder, is_folder, manifest_bytes, read_manifest
 from quatrain.storage.protocol import pages
@@ -136,8 +136,8 @@ def _discard(store: ObjectStore, prefix: str, manifest: str) -> None:
 def _origin(fork: Fork, spec: JobSpec, checkpoint: ObjectRef, step: int) -> Forked:
     """Return all that the fork takes over of its source's history."""
     view, kept = fork.view, same_reward(spec.reward, fork.source.spec.reward)
-    stages = (SFT, REWARD) if kept else (SFT,)
-    results = {stage.name: view.stage_results[stage.name] for stage in stages if stage.name in view.stage_results}
+    stages = [stage.name for stage in STAGES if stage is not POLICY_STAGE and (kept or not stage.makes_reward_model)]
+    results = {stage: view.stage_results[stage] for stage in stages if stage in view.stage_results}
     return Forked(
         job=fork.source.job,
         step=step,

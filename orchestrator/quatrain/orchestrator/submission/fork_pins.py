@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from quatrain.jobspec import DataSpec, JobSpec, PpoSpec, RewardSpec, SftSpec
+from typing_extensions import override
+
+from quatrain.jobspec import DataSpec, JobSpec, PpoSpec, RewardSpec
 from quatrain.jobspec.reward_section import RewardSection
-from quatrain.orchestrator.plan import Plan
+from quatrain.orchestrator.plan import Plan, StageRows
 from quatrain.orchestrator.submission.fork_spec import same_reward
 from quatrain.orchestrator.submission.models import PinnedModel
 from quatrain.orchestrator.submission.submit import PinnedReward, Submitter, Trial
-from quatrain.orchestrator.submission.tables import DataPinner
+from quatrain.orchestrator.submission.tables import CompletionsSection, DataPinner, PairsSection
 from quatrain.refs import TableRef
+from quatrain.stages import REWARD, Stage
 
 PROMPTS = "ppo.prompts"
 TABLE_FIELDS = ("max_prompt_length", "truncate_prompt")
@@ -21,13 +24,16 @@ class _ForkData(DataPinner):
 
     source: Plan = field(kw_only=True)
 
-    async def sft(self, section: SftSpec) -> TableRef:
-        """Return the source's table: a fork cannot change it."""
-        assert self.source.pinned.sft_data is not None, "a fork has the source's SFT section"
-        return self.source.pinned.sft_data
+    @override
+    async def completions(self, stage: Stage, section: CompletionsSection) -> StageRows:
+        return self.source.pinned.rows[stage]  # A fork cannot change them.
 
+    @override
+    async def pairs(self, stage: Stage, section: PairsSection, seed: int) -> StageRows:
+        return self.source.pinned.rows[stage]
+
+    @override
     async def prompts(self, name: str, data: DataSpec, ppo: PpoSpec) -> TableRef:
-        """Return the source's table, unless the fork names other prompts or prepares them otherwise."""
         pinned, old = self.source.pinned, self.source.spec.ppo
         table, before = (pinned.prompts, old.prompts) if name == PROMPTS else (pinned.eval_prompts, old.eval_prompts)
         if (
@@ -53,7 +59,7 @@ class ForkResolver(Submitter):
         """Return the source's reward, unless the fork names another one."""
         if same_reward(spec.reward, self.source.spec.reward):
             pinned = self.source.pinned
-            return PinnedReward(pinned.reward, pinned.reward_data, pinned.reward_held_out, pinned.reward_is_local_model)
+            return PinnedReward(pinned.reward, pinned.rows.get(REWARD), pinned.reward_is_local_model)
         return await super().pin_reward(spec, data, trial)
 
     async def pin_gold(self, section: RewardSpec, trial: Trial) -> RewardSection:

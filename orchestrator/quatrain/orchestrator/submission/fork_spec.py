@@ -7,12 +7,16 @@ from quatrain.errors import FieldViolation
 from quatrain.jobspec import JobSpec, RewardSpec, apply_overrides, parse_spec, resolved_document
 from quatrain.jobspec.parsing import invalid_spec
 from quatrain.orchestrator.plan import Plan
+from quatrain.stages import STAGES
 
 FIXED = {
     "model": "the checkpoint holds this model",
-    "sft": "SFT ended before the checkpoint",
     "seed": "the order of the prompts and the seeds of the samples go on",
     "ppo.value_init": "the value model comes with the checkpoint",
+} | {
+    stage.name: f"the {stage} stage ended before the checkpoint"
+    for stage in STAGES
+    if not (stage.uses_rollouts or stage.makes_reward_model)
 }
 """Fields, or sections, that a fork takes over as they are, and why."""
 

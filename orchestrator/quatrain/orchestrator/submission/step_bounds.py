@@ -12,6 +12,8 @@ from quatrain.config import ProcessConfig
 from quatrain.errors import FieldViolation
 from quatrain.jobspec import JobSpec, PpoSpec
 from quatrain.jobspec.parsing import invalid_spec
+from quatrain.rpc.addresses import MIB
+from quatrain.rpc.client.channel import MAX_MESSAGE_BYTES
 
 BYTES_OF_TOKEN = 16
 """Bytes that a token takes in the largest message between services: ids, logprobs, and room for texts."""
@@ -37,13 +39,14 @@ class StepBounds:
     chunk_samples: int
     """Samples of one chunk (orchestrator.max_chunk_samples)."""
     chunk_tokens: int
-    """Tokens of one chunk, at their longest: what server.max_message_mib lets through."""
+    """Tokens of one chunk, at their longest: what server.max_message_mib and our own channels let through."""
 
     @staticmethod
     def of(config: ProcessConfig) -> "StepBounds":
         """Return the bounds of a deployment with this configuration."""
         section = config.orchestrator
-        chunk_tokens = config.server.max_message_mib * 2**20 // BYTES_OF_TOKEN
+        message = min(config.server.max_message_mib * MIB, MAX_MESSAGE_BYTES)
+        chunk_tokens = message // BYTES_OF_TOKEN
         return StepBounds(section.max_step_samples, section.max_step_tokens, section.max_chunk_samples, chunk_tokens)
 
     def check_samples(self, spec: JobSpec) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import datetime
 import re
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +17,7 @@ from quatrain.jobspec import JobSpec, RewardSpec, parse_spec, resolved_document
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.json_values import JsonObject
 from quatrain.orchestrator.peers.service_clients import ServiceClients
-from quatrain.orchestrator.plan import JobDocument, Pinned, Plan, read_plan
+from quatrain.orchestrator.plan import JobDocument, Pinned, Plan, StageRows, read_plan
 from quatrain.orchestrator.submission.contract import (
     check_lengths,
     check_policy,
@@ -75,11 +74,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class PinnedReward:
-    """The reward of a job by content: trained here from tables, or named and tried."""
+    """The reward of a job by content: trained here from rows, or named and tried."""
 
     section: RewardSection | None = None
-    data: TableRef | None = None
-    held_out: TableRef | None = None
+    rows: StageRows | None = None
     is_local_model: bool = False
 
 
@@ -177,8 +175,8 @@ class Submitter:
         self.bounds.check(spec, longest, 0 if eval_prompts is None else eval_prompts.rows)
         sft = None
         if spec.sft is not None:
-            sft = await data.sft(spec.sft)
-            await self._check_rows(SFT, spec.sft.max_length, [sft], policy)
+            sft = await data.completions(SFT, spec.sft)
+            await self._check_rows(SFT, spec.sft.max_length, sft, policy)
         trial = Trial(policy, tables[0], pinner, readers, data.warnings)
         reward = await self.pin_reward(spec, data, trial)
         gold = None if ppo.eval_gold is None else await self.pin_gold(ppo.eval_gold, trial)
@@ -196,13 +194,13 @@ class Submitter:
                 tokenizer_digest=policy.tokenizer.digest,
                 vocab_size=policy.facts.vocab_size,
                 eos_token_ids=tuple(policy.tokenizer.eos_token_ids),
-                sft_data=sft,
+                sft_data=None if sft is None else sft.train,
                 prompts=prompts,
                 eval_prompts=eval_prompts,
                 reference=None if reference is None else reference.ref,
                 reward=reward.section,
-                reward_data=reward.data,
-                reward_held_out=reward.held_out,
+                reward_data=None if reward.rows is None else reward.rows.train,
+                reward_held_out=None if reward.rows is None else reward.rows.held_out,
                 reward_is_local_model=reward.is_local_model,
                 eval_gold=gold,
             ),
@@ -217,9 +215,9 @@ class Submitter:
         """Return the reward by content: trained here, or named and tried."""
         section = spec.reward
         if section.data is not None:
-            train, held_out = await data.pairs(section, spec.seed)
-            await self._check_rows(REWARD, section.max_length, [train, held_out], trial.policy)
-            return PinnedReward(data=train, held_out=held_out)
+            rows = await data.pairs(REWARD, section, spec.seed)
+            await self._check_rows(REWARD, section.max_length, rows, trial.policy)
+            return PinnedReward(rows=rows)
         reward, model = await self._named_reward(section, "reward", trial)
         same = model is not None and model.tokenizer.digest == trial.policy.tokenizer.digest
         return PinnedReward(section=reward, is_local_model=same)
@@ -239,12 +237,10 @@ class Submitter:
         await try_reward(reward, field, trial.table, trial.policy, self.services, _trial_seconds(reward))
         return reward, model
 
-    async def _check_rows(
-        self, stage: Stage, max_length: int, tables: Sequence[TableRef | None], policy: PinnedModel
-    ) -> None:
+    async def _check_rows(self, stage: Stage, max_length: int, rows: StageRows, policy: PinnedModel) -> None:
         """Raise InvalidSpec for prepared rows that do not fit into the model, where max_length allows such rows."""
         positions = policy.facts.max_positions
-        for table in tables:
+        for table in (rows.train, rows.held_out):
             if table is not None and positions is not None and max_length > positions:
                 content = await asyncio.to_thread(read_object, self.store, table.key, table.sha256)
                 await asyncio.to_thread(check_rows, stage, content, policy)

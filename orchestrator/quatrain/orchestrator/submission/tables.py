@@ -4,21 +4,56 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from quatrain.algorithms.permutation import permutation
 from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
 from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
-from quatrain.jobspec import DataSpec, PpoSpec, RewardSpec, SftSpec
+from quatrain.jobspec import DataSpec, PpoSpec
+from quatrain.orchestrator.plan import StageRows
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import TableRef
+from quatrain.stages import Stage
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_file
 from quatrain.text import Tokenizer
 
 T = TypeVar("T")
+
+
+class CompletionsSection(Protocol):
+    """The section of a stage that trains on completions."""
+
+    @property
+    def data(self) -> DataSpec:
+        """Return where they are."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Return the tokens of the longest row."""
+        ...
+
+
+class PairsSection(Protocol):
+    """The section of a stage that trains on pairs."""
+
+    @property
+    def data(self) -> DataSpec | None:
+        """Return where they are."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Return the tokens of the longest side."""
+        ...
+
+    @property
+    def held_out_share(self) -> float:
+        """Return the share of the pairs that no step trains on."""
+        ...
 
 
 @dataclass
@@ -31,32 +66,33 @@ class DataPinner:
     local_files: bool
     warnings: list[str] = field(default_factory=list)
 
-    async def sft(self, section: SftSpec) -> TableRef:
-        """Return the prepared rows of sft.data."""
+    async def completions(self, stage: Stage, section: CompletionsSection) -> StageRows:
+        """Return the prepared prompts and completions of a stage."""
+        name, data = f"{stage}.data", section.data
 
-        def prepare(path: Path) -> TableRef:
-            records, report = load_sft(path, format=section.data.format, columns=section.data.columns or None)
-            self._note("sft.data", report)
-            return self._put(prepare_sft(records, self.tokenizer, section.max_length), "sft.data")
+        def prepare(path: Path) -> StageRows:
+            records, report = load_sft(path, format=data.format, columns=data.columns or None)
+            self._note(name, report)
+            return StageRows(self._put(prepare_sft(records, self.tokenizer, section.max_length), name))
 
-        return await self._with_file("sft.data", section.data, prepare)
+        return await self._with_file(name, data, prepare)
 
-    async def pairs(self, section: RewardSpec, seed: int) -> tuple[TableRef, TableRef | None]:
-        """Return the prepared training and held-out pairs of reward.data; the split is a function of the seed."""
-        data = section.data
-        assert data is not None, "a reward model is trained from data"
+    async def pairs(self, stage: Stage, section: PairsSection, seed: int) -> StageRows:
+        """Return the prepared training and held-out pairs of a stage; the split is a function of the seed."""
+        name, data = f"{stage}.data", section.data
+        assert data is not None, "a stage of pairs is trained from data"
 
-        def prepare(path: Path) -> tuple[TableRef, TableRef | None]:
+        def prepare(path: Path) -> StageRows:
             records, report = load_pairs(path, format=data.format, columns=data.columns or None)
-            self._note("reward.data", report)
+            self._note(name, report)
             train, held_out = _split(records, section.held_out_share, seed)
             longest = section.max_length
-            table = self._put(prepare_pairs(train, self.tokenizer, longest), "reward.data")
+            table = self._put(prepare_pairs(train, self.tokenizer, longest), name)
             if not held_out:
-                return table, None
-            return table, self._put(prepare_pairs(held_out, self.tokenizer, longest), "reward.data")
+                return StageRows(table)
+            return StageRows(table, self._put(prepare_pairs(held_out, self.tokenizer, longest), name))
 
-        return await self._with_file("reward.data", data, prepare)
+        return await self._with_file(name, data, prepare)
 
     async def prompts(self, name: str, data: DataSpec, ppo: PpoSpec) -> TableRef:
         """Return a prepared prompt table."""
