@@ -94,7 +94,7 @@ chart-test: setup  ## The chart: lint, renderings of a matrix of values, policie
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.programs helm kubeconform
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/chart --timeout=600
 
-control-test: setup  ## The chart on a real control plane with pretended GPU nodes, KEDA, Kueue, LeaderWorkerSet; ONLY="release admission"
+control-test: setup  ## The chart on a real control plane with fake GPU nodes, KEDA, Kueue, LeaderWorkerSet; ONLY="release admission"
 	$(BIN)/python -m tests.cluster.programs chart $(if $(ONLY),$(if $(filter autoscaling groups kueue,$(ONLY)),controllers),controllers)
 	$(BIN)/python -m pytest $(if $(ONLY),$(ONLY:%=tests/cluster/control/test_%.py),tests/cluster/control) --timeout=600
 
