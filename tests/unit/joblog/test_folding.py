@@ -204,7 +204,7 @@ def test_an_owner_gives_a_paused_job_up_and_a_resumed_one_waits_for_the_next() -
     assert (crossed.state, crossed.owner, crossed.paused) == ("QUEUED", "", False)
 
 
-def test_a_job_without_an_owner_is_paused_by_the_wish_alone() -> None:
+def test_a_job_without_an_owner_is_paused_by_the_intent_alone() -> None:
     view = fold("j", log_of(("pause_requested", {"reason": "lunch"})))
 
     assert (view.state, view.reason, view.paused) == ("PAUSED", "lunch", True)
