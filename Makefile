@@ -52,12 +52,13 @@ up: setup  ## Starts the local stack; MODE=process|compose, by default compose w
 down: setup  ## Ends the local stack, keeps its data
 	$(BIN)/quatrain down
 
-lint: setup  ## Style, types, import arrows, file lengths, protos
+lint: setup  ## Style, types, import arrows, file lengths, words, protos
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_files.py
+	$(BIN)/python .ci/check_words.py
 	$(MAKE) --no-print-directory proto-check
 
 format: setup  ## Formats the sources
