@@ -67,7 +67,7 @@ class Flavour:
 
 
 class ChaosStack:
-    """See the module. Use `running_chaos_stack`."""
+    """The processes of one stack. Use `running_chaos_stack`."""
 
     def __init__(self, home: Path, flavour: Flavour) -> None:
         self.home = home
