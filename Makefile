@@ -52,12 +52,13 @@ up: setup  ## Starts the local stack; MODE=process|compose, by default compose w
 down: setup  ## Ends the local stack, keeps its data
 	$(BIN)/quatrain down
 
-lint: setup  ## Style, types, import arrows, file lengths, protos
+lint: setup  ## Style, types, import arrows, file lengths, words, protos
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_files.py
+	$(BIN)/python .ci/check_words.py
 	$(MAKE) --no-print-directory proto-check
 
 format: setup  ## Formats the sources
@@ -94,7 +95,7 @@ chart-test: setup  ## The chart: lint, renderings of a matrix of values, policie
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.cluster.programs helm kubeconform
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/chart --timeout=600
 
-control-test: setup  ## The chart on a real control plane with pretended GPU nodes, KEDA, Kueue, LeaderWorkerSet; ONLY="release admission"
+control-test: setup  ## The chart on a real control plane with fake GPU nodes, KEDA, Kueue, LeaderWorkerSet; ONLY="release admission"
 	$(BIN)/python -m tests.cluster.programs chart $(if $(ONLY),$(if $(filter autoscaling groups kueue,$(ONLY)),controllers),controllers)
 	$(BIN)/python -m pytest $(if $(ONLY),$(ONLY:%=tests/cluster/control/test_%.py),tests/cluster/control) --timeout=600
 

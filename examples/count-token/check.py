@@ -31,7 +31,7 @@ LENGTH = 4
 BETA = 0.5
 PROMPT = (2, 3)
 JOB_SECONDS = 600.0
-MOST_REWARD, MOST_KL, MOST_GAP = 0.05, 0.05, 0.005
+MAX_REWARD, MAX_KL, MAX_GAP = 0.05, 0.05, 0.005
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def run_job(client: Client, seed: int) -> Path | None:
 def within(found: Judgement, best: Judgement) -> bool:
     """Whether a result is as close to the optimum as it must be."""
     return (
-        abs(found.reward - best.reward) <= MOST_REWARD
-        and abs(found.kl - best.kl) <= MOST_KL
-        and best.objective - found.objective <= MOST_GAP
+        abs(found.reward - best.reward) <= MAX_REWARD
+        and abs(found.kl - best.kl) <= MAX_KL
+        and best.objective - found.objective <= MAX_GAP
     )
 
 

@@ -104,7 +104,7 @@ def stage_seconds(events: Sequence[Event]) -> dict[str, float]:
     return seconds
 
 
-def side_by_side(before: Sequence[Rollout], after: Sequence[Rollout]) -> Table:
+def before_and_after(before: Sequence[Rollout], after: Sequence[Rollout]) -> Table:
     """The first few held-out prompts with their replies before and after PPO."""
     table = Table(show_lines=True, width=WIDTH)
     for title in ("message", "reply before PPO", "reply after PPO"):
@@ -129,7 +129,7 @@ def report(client: Client, job: Job, out: Console) -> bool:
     last = client.metrics(job.id, names=["kl/ref_seq", "kl/ref_seq_se"])[-1]
     folder = HERE / "result" / job.id
     client.download(job.id, folder)
-    out.print(side_by_side(before, after))
+    out.print(before_and_after(before, after))
     out.print(f"held-out prompts          {len(before)}")
     out.print(f"replies that repeat       {repeating(before)} -> {repeating(after)}")
     out.print(f"gold reward               {gold}")

@@ -22,8 +22,8 @@ HERE = Path(__file__).resolve().parent
 SEED = 20_240_601
 ROWS = {"sft": 2400, "preferences": 3000, "prompts": 2000, "held_out": 128}
 FILES = ("sft", "preferences", "preferences-hh", "prompts", "held_out")
-MOST_MESSAGE_WORDS = 24
-MOST_REPLY_WORDS = 30
+MAX_MESSAGE_WORDS = 24
+MAX_REPLY_WORDS = 30
 # Share of the replies by tone.
 TONES = {"courteous": 0.3, "plain": 0.3, "curt": 0.2, "rude": 0.2}
 SLOPPY, SHOUTED, FLAWED = 0.2, 0.15, 0.6
@@ -55,7 +55,7 @@ class Writer:
         self._phrases = phrases
 
     def message(self) -> Message:
-        """A message of at most MOST_MESSAGE_WORDS words."""
+        """A message of at most MAX_MESSAGE_WORDS words."""
         while True:
             intent = self.random.choice(self._phrases["intents"])
             slots = self._slots()
@@ -64,11 +64,11 @@ class Writer:
                 text = text.lower().replace(",", "").rstrip(".?! ")
             elif self.random.random() < 0.06:
                 text = text.upper()
-            if len(text.split()) <= MOST_MESSAGE_WORDS:
+            if len(text.split()) <= MAX_MESSAGE_WORDS:
                 return Message(text, intent, slots)
 
     def reply(self, message: Message) -> str:
-        """A reply in a tone of chance, of at most MOST_REPLY_WORDS words."""
+        """A reply in a tone of chance, of at most MAX_REPLY_WORDS words."""
         compose = {
             "courteous": self._courteous,
             "plain": self._plain,
@@ -78,7 +78,7 @@ class Writer:
         while True:
             tone = self.random.choices(list(TONES), list(TONES.values()))[0]
             text = joined(compose[tone](message.intent)).format(**message.slots)
-            if len(text.split()) <= MOST_REPLY_WORDS:
+            if len(text.split()) <= MAX_REPLY_WORDS:
                 return text
 
     def flawed(self, reply: str, message: Message, other: Message) -> str:

@@ -25,8 +25,8 @@ PAIRS = tuple(
 )
 DRAWN_VARIANTS = ("ppo", "ppo", "stale", "stale", "full", "full-stale")
 """The variants as often as they are drawn: all three stages take three times as long as PPO alone."""
-ERRANDS = ("fork", "delete", "release", "upload", "import")
-"""Variants of PPO alone in which the driver wants more than a job: see tests/chaos/errands.py."""
+SCENARIOS = ("fork", "delete", "release", "upload", "import")
+"""Variants of PPO alone in which the run asks for more than a job: see tests/chaos/scenarios.py."""
 ONLY_IN = {
     "owner.after_offset": VARIANTS[2:],
     "fork.": ("fork",),
@@ -41,7 +41,7 @@ PAUSES = ("owner.before_paused", "owner.after_paused")
 """Points that a job reaches only if somebody pauses it."""
 AFTER_THE_END = ("owner.after_finish", "owner.after_clean", "retention.before_done")
 """Points that come after the terminal event, so that a driver has to wait for them a little."""
-MOST_HITS = {
+MAX_HITS = {
     "joblog.before_event": 24,
     "joblog.after_event": 24,
     "owner.after_enqueue": 6,
@@ -174,7 +174,7 @@ def at_point(fault: str, what: str, kind: str, point: str, draw: random.Random, 
     if kind == "orchestrator" and point.startswith("folder."):
         only = [("import",)]
     variant = draw.choice(only[0] if only else DRAWN_VARIANTS)
-    hits = FEWER_HITS.get((kind, point), MOST_HITS.get(point, 1))
+    hits = FEWER_HITS.get((kind, point), MAX_HITS.get(point, 1))
     return Case(
         fault, what, kind, point, draw.randint(1, hits), 0, variant, "large" if point in LARGE_ONLY else flavour
     )

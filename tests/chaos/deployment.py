@@ -10,7 +10,7 @@ from tests.chaos.api import Api, Submission, Watcher, creation, forking
 from tests.chaos.checker import FolderObjects, Objects, Outcome, S3Objects, outcome
 from tests.chaos.jobs import FORK_STEP, VARIANTS, specs
 from tests.chaos.stack import SETTINGS, ChaosStack, Flavour, running_chaos_stack
-from tests.chaos.weather import stormy_minio
+from tests.chaos.store_faults import faulty_minio
 from tests.e2e.tasks import Spec
 
 from quatrain.client import Client
@@ -89,10 +89,10 @@ def deployed(home: Path, name: str) -> Iterator[Deployment]:
     """A stack of the flavour `name` in `home`."""
     flavour = FLAVOURS[name]
     with ExitStack() as stack:
-        weather = None
+        store_faults = None
         if name == "s3":
-            server, weather = stack.enter_context(stormy_minio(home / "minio"))
-            flavour = replace(flavour, storage=server.environment(BUCKET, f"127.0.0.1:{weather.port}"))
+            server, store_faults = stack.enter_context(faulty_minio(home / "minio"))
+            flavour = replace(flavour, storage=server.environment(BUCKET, f"127.0.0.1:{store_faults.port}"))
             from quatrain.storage.s3 import S3Store
 
             s3 = S3Store(server.address(BUCKET))
@@ -102,7 +102,7 @@ def deployed(home: Path, name: str) -> Iterator[Deployment]:
         else:
             store, objects = LocalStore(home / "store"), FolderObjects(home / "store")
         running = stack.enter_context(running_chaos_stack(home, flavour))
-        running.weather = weather
+        running.store_faults = store_faults
         deployment = Deployment(running, store, objects)
         stack.callback(deployment.api.close)
         yield deployment

@@ -12,7 +12,7 @@ import redis as redis_client
 from tests.chaos.api import Api, Watcher
 from tests.chaos.cases import AFTER_THE_END, HOLDS, PAUSES, STARTING_LINKS, Case
 from tests.chaos.checker import Fault, Outage
-from tests.chaos.mischief import poison, replay
+from tests.chaos.hostile_entries import poison, replay
 from tests.chaos.processes import Process
 from tests.chaos.stack import ChaosStack
 
@@ -221,10 +221,10 @@ def _redis(run: Injection) -> None:
 
 def _store(run: Injection) -> None:
     run.target = "store"
-    weather = run.stack.weather
-    assert weather is not None, "the store of this stack has no weather"
+    store_faults = run.stack.store_faults
+    assert store_faults is not None, "the store of this stack has no proxy for faults"
     began = time.time()
-    weather.worsen(run.case.what)
+    store_faults.start(run.case.what)
     if run.case.what == "away a minute":
         run.rest(AWAY_SECONDS[run.case.what] / 2)
         run.error = _answer_without_store(run)
@@ -232,7 +232,7 @@ def _store(run: Injection) -> None:
         run.outages.append(Outage("the object store", began, time.time(), silent=True))
     else:
         run.rest(AWAY_SECONDS.get(run.case.what, PASSING_SECONDS))
-    weather.clear()
+    store_faults.stop()
     run.note(budget=BUDGET + PATIENCE_SECONDS)
 
 

@@ -15,12 +15,12 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- chaos: made by python -m tests.chaos.report -->", "<!-- chaos: end -->"
 CLASSES = {
     "A": "kill -9",
-    "B": "stop past the lease, then go on",
+    "B": "stop for longer than the lease, then continue",
     "C": "network between processes",
     "D": "Redis",
     "E": "object store",
-    "F": "replays",
-    "G": "poison",
+    "F": "repeated requests and entries",
+    "G": "damaged entries",
     "H": "rolling restart, scaling",
     "I": "clock set by an hour",
 }
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """Everything between the marks."""
+    """Return the text between the marks."""
     reached = [row for row in rows if row["result"] != "unreached"]
     broken = [row for row in reached if row["result"] == "violated"]
     commits = sorted({(row["date"][:10], row["commit"]) for row in rows})
@@ -53,17 +53,17 @@ def tables(rows: Sequence[Row]) -> str:
             (_summary(key, group) for key, group in _grouped(reached, _kind)),
         ),
         "",
-        "Faults on the way from one kind of process to another: runs, (broken invariants), longest recovery in s:",
+        "Faults of the connections between processes: runs, (broken invariants), longest recovery in s:",
         "",
         *_table(
             ("from - to", *LINK_FAULTS),
             (_link(link, [row for row in reached if row["fault"] == "C"]) for link in LINKS),
         ),
         "",
-        "Kills and Redis faults while more is going on than a job:",
+        "Kills and Redis faults during another operation:",
         "",
         *_table(
-            ("beside", "faults", "invariants broken", "recovery in s: median, longest"),
+            ("meanwhile", "faults", "invariants broken", "recovery in s: median, longest"),
             (_beside(what, reached) for what in BESIDE),
         ),
         "",
@@ -123,7 +123,7 @@ def _pair(kind: str, point: str, rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def _recovery(rows: Iterable[Row]) -> str:
-    """Without the runs on real models, whose processes load torch for most of that time."""
+    """Return median and longest recovery, without the runs on real models, which load torch for most of that time."""
     seconds = sorted(row["recovery"] for row in rows if row["recovery"] is not None and row["flavour"] != "torch")
     return f"{statistics.median(seconds):.1f}, {seconds[-1]:.1f}" if seconds else ""
 
@@ -141,7 +141,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def main() -> None:
-    """Replaces what stands between the marks."""
+    """Replace the text between the marks."""
     text = DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]

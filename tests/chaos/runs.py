@@ -11,8 +11,8 @@ from tests.chaos.cases import Case
 from tests.chaos.checker import Observed, Start, Violation, check, redis_left
 from tests.chaos.checker.history import PROGRESS, read_history
 from tests.chaos.deployment import JOB_DEADLINE, Deployment
-from tests.chaos.errands import ERRANDS, Errand
 from tests.chaos.injections import Injection
+from tests.chaos.scenarios import SCENARIOS, Scenario
 
 SAMPLE_SECONDS = 0.2
 CLEAN_SECONDS = 15.0
@@ -69,19 +69,19 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     began, started = time.time(), time.monotonic()
     deadline = started + JOB_DEADLINE
     memory = _Memory(deployment)
-    errand = ERRANDS.get(case.variant, Errand)(deployment, case.variant, job)
-    errand.prepare()
+    scenario = SCENARIOS.get(case.variant, Scenario)(deployment, case.variant, job)
+    scenario.prepare()
     watcher = Watcher(deployment.api, job)
     injection = Injection(case, stack, deployment.api, watcher, deployment.store, job)
     injection.prepare()
     beside = [threading.Thread(target=work, daemon=True) for work in (injection.run, injection.accompany)]
     for thread in beside:
         thread.start()
-    submission = Submission(deployment.api, errand.make(), job, lost=errand.lost)
-    problems = errand.problems
+    submission = Submission(deployment.api, scenario.make(), job, lost=scenario.lost)
+    problems = scenario.problems
     try:
         submission.run(deadline, times=2 if case.what == "submit-twice" else 1)
-        errand.run()
+        scenario.run()
         while not watcher.ended and time.monotonic() < deadline and not problems:
             deployment.api.check()
             time.sleep(0.02)
@@ -101,7 +101,7 @@ def run_case(deployment: Deployment, case: Case, job: str) -> Run:
     stack.withdraw()
     stack.links.calm()
     stack.await_ready()
-    seen = errand.finish()
+    seen = scenario.finish()
     left, indexed = _await_clean(deployment, job)
     watcher.stop()
     observed = Observed(

@@ -20,7 +20,7 @@ from typing import Any
 import redis as redis_client
 from tests.chaos.links import Links
 from tests.chaos.processes import ROOT, Process
-from tests.chaos.weather import Weather
+from tests.chaos.store_faults import StoreFaults
 
 from quatrain.local.layout import StackLayout
 from quatrain.local.ports import free_port
@@ -67,7 +67,7 @@ class Flavour:
 
 
 class ChaosStack:
-    """See the module. Use `running_chaos_stack`."""
+    """The processes of one stack. Use `running_chaos_stack`."""
 
     def __init__(self, home: Path, flavour: Flavour) -> None:
         self.home = home
@@ -75,7 +75,7 @@ class ChaosStack:
         self.layout = StackLayout(home)
         self.layout.make_folders()
         self.links = Links()
-        self.weather: Weather | None = None
+        self.store_faults: StoreFaults | None = None
         """What goes wrong between the stack and its S3 store, if it has one."""
         self.processes: dict[str, Process] = {}
         self.starts: list[tuple[str, float]] = []

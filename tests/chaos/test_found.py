@@ -11,8 +11,8 @@ FOUND = {
     # A bit that flipped on the way made spec or event unreadable once; no orchestrator looked at the job ever again.
     "a-flipped-bit-loses-a-job": "E/flip/store//0/7/stale/s3",
     # An owner stopped right after it took the job, until another one had finished it, then opened the job in Redis
-    # again: its key stayed there for ever.
-    "zombie-opens-a-finished-job": "B/stop/orchestrator/owner.after_take/1/0/ppo/fake",
+    # again: its key stayed there forever.
+    "stale-owner-opens-a-finished-job": "B/stop/orchestrator/owner.after_take/1/0/ppo/fake",
     # An owner that had an event in its hand for as long as the store was away never told that it had waited.
     "a-minute-in-silence": "E/away a minute/store//0/2/stale/s3",
 }

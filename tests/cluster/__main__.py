@@ -1,7 +1,7 @@
 """`python -m tests.cluster` (make cluster-test): helm install to a finished job, with pods that really run.
 
 Imports the images, installs the chart with the CPU values and the bundled Valkey and MinIO into a namespace that
-enforces Pod Security `restricted`, runs `helm test`, then a job for each disturbance and journey of `--only` (default:
+enforces Pod Security `restricted`, runs `helm test`, then a job for each disturbance and scenario of `--only` (default:
 all). Every job must succeed with the weights of the undisturbed one. `--results FOLDER` gets the table as JSON and
 markdown.
 """
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from tests.cluster import journeys
+from tests.cluster import release_scenarios
 from tests.cluster.autoscaled import autoscaled
 from tests.cluster.disturbances import DISTURBANCES
 from tests.cluster.grouped import grouped
-from tests.cluster.journeys import Ground
 from tests.cluster.node import Node, run_node
 from tests.cluster.release import CHART, Release
+from tests.cluster.release_scenarios import ReleaseFactory
 from tests.cluster.trial import Client, Run, run_job
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ IMAGES = ("orchestrator", "generation", "reward", "reference", "learner", "valke
 NAMESPACE = "quatrain"
 PUBLIC_VALKEY = "docker.io/valkey/valkey:8.1"  # the chart's default
 
-JOURNEYS = {**journeys.JOURNEYS, "autoscaled": autoscaled, "grouped": grouped}
+SCENARIOS = {**release_scenarios.SCENARIOS, "autoscaled": autoscaled, "grouped": grouped}
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ T = TypeVar("T")
 def main() -> int:
     """0 when every job succeeded with the same weights."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=[*DISTURBANCES, *JOURNEYS], default=[*DISTURBANCES, *JOURNEYS])
+    parser.add_argument("--only", nargs="*", choices=[*DISTURBANCES, *SCENARIOS], default=[*DISTURBANCES, *SCENARIOS])
     parser.add_argument("--results", type=Path, help="folder for the table")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -55,11 +55,11 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quatrain-node-")))
         node = clock.time("node started", lambda: stack.enter_context(run_node(folder)))
         import_images(node, folder, clock)
-        ground = Ground(node, folder)
-        release = ground.release(NAMESPACE)
+        factory = ReleaseFactory(node, folder)
+        release = factory.release(NAMESPACE)
         clock.time("helm install", release.install)
         clock.time("helm test", release.test)
-        runs = [_run(ground, release, name) for name in names]
+        runs = [_run(factory, release, name) for name in names]
     table = markdown(runs)
     print(f"{table}\nin all: {clock.total:.0f} s")
     if arguments.results:
@@ -132,13 +132,13 @@ def commit() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _run(ground: Ground, release: Release, name: str) -> Run:
+def _run(factory: ReleaseFactory, release: Release, name: str) -> Run:
     began = time.monotonic()
     try:
-        if name in JOURNEYS:
-            run = JOURNEYS[name](ground)
+        if name in SCENARIOS:
+            run = SCENARIOS[name](factory)
         else:
-            client = Client(release, ground.folder / "client")
+            client = Client(release, factory.folder / "client")
             run = run_job(client, name, lambda job: DISTURBANCES[name](release, client, job))
     except (AssertionError, subprocess.SubprocessError) as error:  # the other runs are to be seen, too
         run = Run(name, "BROKEN", "", time.monotonic() - began, [str(error)[:2000]])

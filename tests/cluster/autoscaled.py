@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from tests.cluster.controllers import run_keda
 from tests.cluster.disturbances import READY_DEADLINE, wait_ready
-from tests.cluster.journeys import Ground
 from tests.cluster.release import Release
+from tests.cluster.release_scenarios import ReleaseFactory
 from tests.cluster.trial import FINISHED, Client, Run, run_job
 
 # Tasks for each pod. A step has 16, of which each rollout worker takes two at once.
@@ -15,16 +15,16 @@ LAGS = {"rollout": 2, "generation": 4}
 MOST = 3
 
 
-def autoscaled(ground: Ground) -> Run:
+def autoscaled(factory: ReleaseFactory) -> Run:
     """Up while the job runs, and down when it has ended."""
     scaling = {"kind": "keda", "maxReplicas": MOST, "pollingSeconds": 1, "cooldownSeconds": 45}
     values = [f"{service}.autoscaling.lag={lag}" for service, lag in LAGS.items()]
     values += [f"{service}.autoscaling.{key}={value}" for service in LAGS for key, value in scaling.items()]
-    release = ground.release("autoscaled", *(f"--set={value}" for value in values))
-    with run_keda(ground.node.site, ground.node.cluster), ground.only_now(release):
+    release = factory.release("autoscaled", *(f"--set={value}" for value in values))
+    with run_keda(factory.node.site, factory.node.cluster), factory.removed_after(release):
         release.install()
         assert wanted(release) == dict.fromkeys(LAGS, 1), "scaled without a backlog"
-        client = Client(release, ground.folder / "autoscaled")
+        client = Client(release, factory.folder / "autoscaled")
         run = run_job(client, "autoscaled", lambda job: scaled_up(release, client, job))
         release.cluster.wait("one pod of each", lambda: wanted(release) == dict.fromkeys(LAGS, 1), READY_DEADLINE)
         for service in LAGS:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.api import Cluster
-from tests.cluster.enclosure import DIE_WITH_PARENT
+from tests.cluster.namespaces import DIE_WITH_PARENT
 from tests.cluster.programs import API_SERVER, CONTROLLER_MANAGER, ETCD, KUBECTL, SCHEDULER, built
 from tests.servers.binaries import GoProgram
 from tests.servers.certificates import Authority

@@ -5,20 +5,20 @@ from dataclasses import replace
 
 from tests.cluster.api import is_ready
 from tests.cluster.groups import run_lws
-from tests.cluster.journeys import Ground
 from tests.cluster.release import Release
+from tests.cluster.release_scenarios import ReleaseFactory
 from tests.cluster.trial import Client, Run, run_job
 
 RANKS = 2
 READY_DEADLINE = 300.0
 
 
-def grouped(ground: Ground) -> Run:
+def grouped(factory: ReleaseFactory) -> Run:
     """Two jobs with the same weights, one of which loses a pod of its learner. One rank would round differently."""
-    release = ground.release("grouped", f"--set=learner.ranks={RANKS}")
-    with run_lws(ground.node.site, ground.node.cluster), ground.only_now(release):
+    release = factory.release("grouped", f"--set=learner.ranks={RANKS}")
+    with run_lws(factory.node.site, factory.node.cluster), factory.removed_after(release):
         release.install()
-        client = Client(release, ground.folder / "grouped")
+        client = Client(release, factory.folder / "grouped")
         whole = run_job(client, "grouped", lambda job: [])
         run = run_job(client, "grouped", lambda job: lose_one(release, client, job))
         assert run.weights == whole.weights, "the killed learner's job has other weights"

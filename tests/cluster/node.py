@@ -19,8 +19,8 @@ from pathlib import Path
 import yaml
 from tests.cluster.api import Cluster
 from tests.cluster.control_plane import SERVICE_NETWORK, Site, run_control_plane
-from tests.cluster.enclosure import Enclosure, enclosed, remove_groups
 from tests.cluster.images import write_image
+from tests.cluster.namespaces import NodeNamespaces, isolated_namespaces, remove_groups
 from tests.cluster.programs import COREDNS, KUBE_PROXY, KUBELET, PAUSE, built
 from tests.cluster.volumes import volumes_on_demand
 from tests.servers.processes import ServerProcess, running, start_server
@@ -54,9 +54,9 @@ def run_node(folder: Path) -> Iterator[Node]:
     _check_machine()
     with ExitStack() as stack:
         stack.callback(remove_groups)
-        enclosure = stack.enter_context(enclosed(folder, NODE_ADDRESS))
-        site = Site(folder, NODE_ADDRESS, enclosure.enter)
-        _make_network(site, enclosure)
+        namespaces = stack.enter_context(isolated_namespaces(folder, NODE_ADDRESS))
+        site = Site(folder, NODE_ADDRESS, namespaces.enter)
+        _make_network(site, namespaces)
         stack.enter_context(running(_start_containerd(site)))
         pause = write_image(folder / "pause.tar", PAUSE_IMAGE, {"/pause": built(PAUSE)}, ["/pause"], "65535:65535")
         _ctr(site, "images", "import", str(pause))
@@ -77,7 +77,7 @@ def _check_machine() -> None:
         raise RuntimeError(f"a node needs {', '.join(missing)}; {__name__} says which packages bring them")
 
 
-def _make_network(site: Site, enclosure: Enclosure) -> None:
+def _make_network(site: Site, namespaces: NodeNamespaces) -> None:
     """The node's own address on a bridge, through which also the addresses of Services seem to lead."""
     for command in (
         "link add node0 type bridge",
@@ -85,7 +85,7 @@ def _make_network(site: Site, enclosure: Enclosure) -> None:
         "link set node0 up",
         f"route add {SERVICE_NETWORK} dev node0",
     ):
-        enclosure.run("ip", *command.split())
+        namespaces.run("ip", *command.split())
     bridge = {
         "type": "bridge",
         "bridge": "pods0",

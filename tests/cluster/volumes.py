@@ -17,7 +17,7 @@ POLL = 1.0
 def volumes_on_demand(cluster: Cluster, root: Path, node: str = "") -> Iterator[None]:
     """As long as this lasts, claims get folders, and the folders of deleted claims are removed.
 
-    Without the name of a node the volumes are for pretended ones: any node has them.
+    Without the name of a node the volumes are for fake nodes: any node has them.
     """
     cluster.apply(
         {

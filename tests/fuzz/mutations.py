@@ -1,4 +1,4 @@
-"""Hostile values, bytes and messages, all drawn from one seeded generator, so that a seed names a case for ever."""
+"""Hostile values, bytes and messages, all drawn from one seeded generator, so that a seed names a case forever."""
 
 import random
 from typing import Any

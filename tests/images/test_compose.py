@@ -75,7 +75,7 @@ class ComposeStack:
     def kill(self, service: str) -> None:
         """SIGKILL to its process, as the kernel sends it when memory ends; returns when the container runs again.
 
-        Engines take their own `kill` for a wish that it stays down. Needs the right to kill the process: root.
+        Engines read their own `kill` as a request that it stays down. Needs the right to kill the process: root.
         """
         container = self.container(service)
         before = self._started(container)

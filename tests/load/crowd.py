@@ -57,14 +57,14 @@ def many_jobs(home: Path, *, jobs: int = RUNNING + QUEUED) -> dict[str, Any]:
         "submit_seconds": round(submitted, 1),
         "waiting_at_the_start": waiting,
         "seconds": round(taken, 1),
-        "most_running": _most_at_once(spans),
+        "most_running": _max_at_once(spans),
         "list_seconds": {"first": lister.seconds[0], "slowest": max(lister.seconds)},
         "job_seconds_median": round(median, 2),
         "job_seconds_slowest": round(max(full_house), 2),
         "slowest_over_median": round(max(full_house) / median, 2),
         "target": FAIR,
         "reached": states.count("SUCCEEDED") == jobs
-        and _most_at_once(spans) == RUNNING
+        and _max_at_once(spans) == RUNNING
         and max(full_house) <= FAIR * median,
     }
 
@@ -118,7 +118,7 @@ def _spans(deployment: Deployment, names: list[str]) -> list[tuple[float, float]
     return sorted(found)
 
 
-def _most_at_once(spans: list[tuple[float, float]]) -> int:
+def _max_at_once(spans: list[tuple[float, float]]) -> int:
     """Jobs that ran at the same time, at most."""
     return max(sum(begin <= at < end for begin, end in spans) for at, _ in spans)
 

@@ -148,7 +148,7 @@ def pack(store: Path, target: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """See the module."""
+    """Write bucket and outcomes into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)

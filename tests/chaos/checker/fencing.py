@@ -9,7 +9,7 @@ from tests.chaos.checker.objects import Missing
 from tests.chaos.checker.observed import Created
 from tests.chaos.checker.verdict import Case, Part, always
 
-WISHES = HOUSEKEEPING | {"cancel_requested", "pause_requested", "resume_requested"}
+OWNERLESS_TYPES = HOUSEKEEPING | {"cancel_requested", "pause_requested", "resume_requested"}
 """Types that any replica may write, without an epoch."""
 OWNED = re.compile(r"/(?P<what>policy|checkpoints|tokens|batches|evals)/(?P<step>\d+)-(?P<token>\d+)(?=[-./]|$)")
 """Names under jobs/ that carry the epoch (batches, evals) or the attempt of who wrote them."""
@@ -61,7 +61,7 @@ def _same_request(case: Case) -> Iterator[str]:
 def _epochs(case: Case) -> Iterator[str]:
     epoch, attempt, owner = 0, 0, ""
     for event in case.history.events:
-        if event.epoch == 0 and event.type in WISHES:
+        if event.epoch == 0 and event.type in OWNERLESS_TYPES:
             continue
         if event.type == "owner_taken":
             if event.epoch != epoch + 1:

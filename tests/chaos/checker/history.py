@@ -75,10 +75,10 @@ class History:
 
     @property
     def paused(self) -> bool:
-        """Whether the job is paused, as somebody wished."""
-        wish = self.last("pause_requested", "resume_requested", "cancel_requested")
+        """Whether the job is paused, as somebody asked."""
+        intent = self.last("pause_requested", "resume_requested", "cancel_requested")
         state = self.last("state_changed")
-        asked = wish is not None and wish.type == "pause_requested"
+        asked = intent is not None and intent.type == "pause_requested"
         return asked and state is not None and state.data["state"] == "PAUSED"
 
     @cached_property

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from minio import Minio
 from minio.error import S3Error
+from typing_extensions import override
 
 PARTIAL = ".partial"
 """Folder of unfinished writes in a local store: no objects."""
@@ -19,43 +20,43 @@ class Objects(Protocol):
     """What the checker asks of a store."""
 
     def get(self, key: str) -> bytes:
-        """Bytes of an object. Raises Missing."""
+        """Return the bytes of an object. Raise Missing."""
         ...
 
     def list(self, prefix: str) -> list[str]:
-        """Keys that begin with `prefix`, in order."""
+        """Return the keys that begin with `prefix`, in order."""
         ...
 
 
-class FolderObjects:
+class FolderObjects(Objects):
     """The local store: an object is a file whose path below the folder is its key."""
 
     def __init__(self, root: Path | str) -> None:
         self._root = Path(root)
 
+    @override
     def get(self, key: str) -> bytes:
-        """See `Objects.get`."""
         try:
             return (self._root / key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise Missing(key) from None
 
+    @override
     def list(self, prefix: str) -> list[str]:
-        """See `Objects.list`."""
         folder = self._root / prefix.rpartition("/")[0]
         keys = (path.relative_to(self._root).as_posix() for path in folder.rglob("*") if path.is_file())
         return sorted(key for key in keys if key.startswith(prefix) and not key.startswith(PARTIAL))
 
 
-class S3Objects:
+class S3Objects(Objects):
     """A bucket; `endpoint` is host:port."""
 
     def __init__(self, endpoint: str, bucket: str, access_key: str, secret_key: str, *, secure: bool = False) -> None:
         self._client = Minio(endpoint, access_key=access_key, secret_key=secret_key, secure=secure)
         self._bucket = bucket
 
+    @override
     def get(self, key: str) -> bytes:
-        """See `Objects.get`."""
         try:
             response = self._client.get_object(self._bucket, key)
         except S3Error as error:
@@ -69,11 +70,11 @@ class S3Objects:
             response.close()
             response.release_conn()
 
+    @override
     def list(self, prefix: str) -> list[str]:
-        """See `Objects.list`."""
         return sorted(str(item.object_name) for item in self._client.list_objects(self._bucket, prefix, recursive=True))
 
 
 def sha256(data: bytes) -> str:
-    """Lower-case hex sha256."""
+    """Return the sha256 in lower-case hex."""
     return hashlib.sha256(data).hexdigest()

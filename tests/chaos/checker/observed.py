@@ -75,7 +75,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Observed:
-    """See the module; a field that is None was not observed."""
+    """What the driver saw of a run; a field that is None was not observed."""
 
     running: bool = False
     """The driver did not wait for the end: the job may be in any state that is not terminal."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tests.chaos.checker.history import HOUSEKEEPING, PROGRESS, Event, History
 from tests.chaos.checker.verdict import Case, Part, always
 
-MOST_TAKEOVERS = 7
+MAX_TAKEOVERS = 7
 """Owners without progress: past 20 the job has to fail."""
 STORM_SECONDS = 10.0
 STORM_ATTEMPTS = 12
@@ -18,10 +18,10 @@ WAITING_SECONDS = 5.0
 """A job may work on for so long after a store is gone, and say so as late."""
 TOLD_SECONDS = 30.0
 """After a store is back, within which the log says that it was away."""
-STEPS_AFTER_WISH = 1
+STEPS_AFTER_INTENT = 1
 """The step that runs may end."""
 CANCEL_SECONDS = 120.0
-"""From the wish to the terminal event, by the log. A driver that knows its steps gives a closer bound."""
+"""From the request to the terminal event, by the log. A driver that knows its steps gives a closer bound."""
 SLACK_SECONDS = 0.05
 """Times of events are rounded and taken by different processes."""
 
@@ -79,7 +79,7 @@ def _takeovers(case: Case) -> Iterator[str]:
     for event in case.history.events:
         if event.type == "owner_taken":
             owners += 1
-            if owners > MOST_TAKEOVERS:
+            if owners > MAX_TAKEOVERS:
                 yield f"{event}: {owners} owners in a row brought nothing on"
         elif event.type in PROGRESS:
             owners = 0
@@ -172,24 +172,24 @@ def _starts(case: Case) -> Iterator[str]:
             yield f"{process} was started {most} times within {STORM_SECONDS:g} s"
 
 
-def _wish(history: History) -> Event | None:
+def _intent(history: History) -> Event | None:
     return next(history.of("cancel_requested"), None)
 
 
 def _not_cancelled(case: Case) -> str:
-    return "" if _wish(case.history) is not None else "nobody asked for the end"
+    return "" if _intent(case.history) is not None else "nobody asked for the end"
 
 
 def _cancel_steps(case: Case) -> Iterator[str]:
-    wish, history = _wish(case.history), case.history
-    assert wish is not None, "see _not_cancelled"
-    if history.end is not None and history.end.revision < wish.revision:
+    intent, history = _intent(case.history), case.history
+    assert intent is not None, "see _not_cancelled"
+    if history.end is not None and history.end.revision < intent.revision:
         return
-    steps = [event for event in history.of("step_completed") if event.revision > wish.revision]
-    if len(steps) > STEPS_AFTER_WISH:
-        yield f"{len(steps)} steps were completed after {wish}"
+    steps = [event for event in history.of("step_completed") if event.revision > intent.revision]
+    if len(steps) > STEPS_AFTER_INTENT:
+        yield f"{len(steps)} steps were completed after {intent}"
     if history.end is None and not case.observed.running:
-        yield f"the job has not ended after {wish}"
+        yield f"the job has not ended after {intent}"
 
 
 def _no_cancel_time(case: Case) -> str:
@@ -197,9 +197,9 @@ def _no_cancel_time(case: Case) -> str:
 
 
 def _cancel_time(case: Case) -> Iterator[str]:
-    wish, end = _wish(case.history), case.history.end
-    if wish is not None and end is not None and end.time - wish.time > CANCEL_SECONDS:
-        yield f"the end came {end.time - wish.time:.1f} s after {wish}, the bound is {CANCEL_SECONDS:g} s"
+    intent, end = _intent(case.history), case.history.end
+    if intent is not None and end is not None and end.time - intent.time > CANCEL_SECONDS:
+        yield f"the end came {end.time - intent.time:.1f} s after {intent}, the bound is {CANCEL_SECONDS:g} s"
 
 
 def _not_timed(case: Case) -> str:
@@ -220,20 +220,20 @@ def _not_paused(case: Case) -> str:
 
 def _pause(case: Case) -> Iterator[str]:
     """Once a pause is asked for, the running step may end; from PAUSED on until somebody resumes, nothing happens."""
-    wish: Event | None = None
+    intent: Event | None = None
     steps, paused = 0, False
     for event in case.history.events:
         if event.type == "pause_requested":
-            wish, steps = wish or event, 0
+            intent, steps = intent or event, 0
         elif event.type in ("resume_requested", "cancel_requested", "job_finished"):
-            wish, paused = None, False
-        elif wish is not None and event.type not in HOUSEKEEPING:
+            intent, paused = None, False
+        elif intent is not None and event.type not in HOUSEKEEPING:
             if paused:
                 yield f"{event} happened while the job was paused"
             if event.type == "step_completed":
                 steps += 1
-                if steps > STEPS_AFTER_WISH:
-                    yield f"{event} is step {steps} after {wish}"
+                if steps > STEPS_AFTER_INTENT:
+                    yield f"{event} is step {steps} after {intent}"
             paused |= event.type == "state_changed" and event.data["state"] == "PAUSED"
 
 

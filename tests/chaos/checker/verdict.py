@@ -13,7 +13,7 @@ from tests.chaos.checker.tables import Batch, read_batches
 INVARIANTS = {
     "I1": "every rollout id is in at most one sealed batch",
     "I2": "every expected rollout of a sealed step stands in its batch, and the sums agree",
-    "I3": "an accepted job is listed for ever and ends or runs; the same request is the same job",
+    "I3": "an accepted job is listed forever and ends or runs; the same request is the same job",
     "I4": "policy versions rise by one; a sample's version is the pinned one",
     "I5": "no effect of a lower epoch or attempt after a higher one",
     "I6": "what an event names and retention keeps is there, and its hash verifies",

@@ -55,7 +55,7 @@ def a_sample_was_made_by_other_weights(copy: Copy) -> None:
 
 
 @forgery("broken", "I5 epochs and attempts")
-def a_zombie_of_a_lower_epoch_writes_on(copy: Copy) -> None:
+def an_owner_of_a_lower_epoch_writes_on(copy: Copy) -> None:
     first, second = copy.events("owner_taken")
     step = copy.events("condition", "state_changed")[0]
     copy.insert(second.revision, step, epoch_=first.epoch, attempt_=second.attempt, actor_=first.actor)
@@ -166,14 +166,14 @@ def attempts_rain_down(copy: Copy) -> None:
 
 
 @forgery("cancelled", "I11 steps", also=("I4", "I5", "I6"))
-def steps_go_on_after_the_wish(copy: Copy) -> None:
-    step, wish = copy.events("step_completed")[-1], copy.events("cancel_requested")[0]
+def steps_go_on_after_the_intent(copy: Copy) -> None:
+    step, intent = copy.events("step_completed")[-1], copy.events("cancel_requested")[0]
     for _ in range(3):
-        copy.insert(max(wish.revision, step.revision), step)
+        copy.insert(max(intent.revision, step.revision), step)
 
 
 @forgery("cancelled", "I11 time in the log")
-def the_end_comes_minutes_after_the_wish(copy: Copy) -> None:
+def the_end_comes_minutes_after_the_intent(copy: Copy) -> None:
     copy.change(copy.events("job_finished")[0], time_="2099-01-01T00:00:00.000Z")
 
 

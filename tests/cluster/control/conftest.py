@@ -1,4 +1,4 @@
-"""One control plane with pretended GPU nodes for all tests here; each test has a namespace of its own."""
+"""One control plane with fake GPU nodes for all tests here; each test has a namespace of its own."""
 
 import uuid
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.api import Cluster
 from tests.cluster.control_plane import Site, run_control_plane
 from tests.cluster.definitions import install_definitions
-from tests.cluster.pretended import pretended_nodes
+from tests.cluster.fake_nodes import fake_nodes
 from tests.cluster.volumes import volumes_on_demand
 
 
@@ -18,7 +18,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture(scope="session")
 def cluster(site: Site) -> Iterator[Cluster]:
-    with run_control_plane(site) as cluster, pretended_nodes(site, cluster):
+    with run_control_plane(site) as cluster, fake_nodes(site, cluster):
         install_definitions(cluster, "keda", "cert-manager", "prometheus")
         with volumes_on_demand(cluster, site.subfolder("volumes")):
             yield cluster

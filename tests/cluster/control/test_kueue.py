@@ -10,7 +10,7 @@ from tests.cluster.groups import run_lws
 from tests.cluster.kueue import run_kueue
 from tests.cluster.release import Release
 
-QUEUE, FLAVOR, GPU = "team-a", "pretended", "nvidia.com/gpu"
+QUEUE, FLAVOR, GPU = "team-a", "fake", "nvidia.com/gpu"
 # A queue must count everything that its pods ask for.
 PLENTY = {"cpu": "1k", "memory": "1Ti", "ephemeral-storage": "10Ti"}
 DEADLINE = 120.0

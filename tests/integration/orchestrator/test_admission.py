@@ -30,7 +30,7 @@ def small(world: World, **fields: Any) -> dict[str, Any]:
     return {**world.spec(prompts=2, steps=1, prompts_per_step=2), **fields}
 
 
-async def most_at_once(world: World, names: list[str]) -> int:
+async def max_at_once(world: World, names: list[str]) -> int:
     """Submits the jobs, lets as many begin as will, then lets them run to their ends; how many had begun and not ended
     at one moment."""
     for name in names:
@@ -68,7 +68,7 @@ def test_no_more_jobs_run_than_have_a_slot_and_a_learner(tmp_path: Path, job_slo
     async def scenario() -> None:
         async with deployment(tmp_path, workers=0, learners=learners, job_slots=job_slots) as world:
             names = [f"job-{number}" for number in range(5)]
-            assert await most_at_once(world, names) == 2
+            assert await max_at_once(world, names) == 2
             assert all(world.view(name).state == "SUCCEEDED" for name in names)
             assert all(owners(world, name) == ["owner-0"] for name in names)
 
@@ -140,7 +140,7 @@ def test_two_orchestrators_keep_to_the_places_together(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path, workers=0, learners=4, job_slots=2, schedulers=2) as world:
             names = [f"job-{number}" for number in range(8)]
-            assert await most_at_once(world, names) == 2
+            assert await max_at_once(world, names) == 2
             taken = [owners(world, name) for name in names]
             assert {len(each) for each in taken} == {1}
             assert {each[0] for each in taken} == {"owner-0", "owner-1"}
@@ -229,7 +229,7 @@ def test_a_waiting_job_is_cancelled_without_a_place(tmp_path: Path, now: bool) -
             for number in range(30):
                 await world.submit(small(world), f"waiting-{number}")
             await soon(lambda: "29 jobs before it" in waits(world.schedulers[0], "waiting-29"), "the line")
-            await wish(world, "waiting-29", "cancel_requested", now=now)
+            await ask_for(world, "waiting-29", "cancel_requested", now=now)
             assert (await world.end_of("waiting-29")).state == "CANCELLED"
             assert world.events("waiting-29", "learner_opened") == []
             assert world.view("first").state == "RUNNING"
@@ -245,10 +245,10 @@ def test_a_paused_job_leaves_its_place_and_goes_back_into_the_line(tmp_path: Pat
             await world.until(lambda: world.view("old").state == "RUNNING", "RUNNING")
             await world.submit(small(world), "new")
             await soon(lambda: bool(waits(scheduler, "new")), "the line")
-            await wish(world, "old", "pause_requested")
+            await ask_for(world, "old", "pause_requested")
             await world.until(lambda: world.view("new").state == "RUNNING", "RUNNING")
             assert (world.view("old").state, waits(scheduler, "old")) == ("PAUSED", "")
-            await wish(world, "old", "resume_requested")
+            await ask_for(world, "old", "resume_requested")
             await soon(lambda: waits(scheduler, "old").endswith("it is next"), "back in the line")
             assert world.view("old").epoch == 1
             world.start_worker()
@@ -259,8 +259,8 @@ def test_a_paused_job_leaves_its_place_and_goes_back_into_the_line(tmp_path: Pat
     run(scenario)
 
 
-async def wish(world: World, name: str, kind: str, **data: Any) -> None:
-    """As the API writes it."""
+async def ask_for(world: World, name: str, kind: str, **data: Any) -> None:
+    """Append an intent as the API writes it."""
     await world.ask(kind, {"reason": "enough", **data}, name)
 
 

@@ -1,4 +1,4 @@
-"""Several orchestrators on one store and queue: one owner a job, takeovers, zombies, the line for learners."""
+"""Several orchestrators on one store and queue: one owner a job, takeovers, stale owners, the line for learners."""
 
 import asyncio
 from pathlib import Path
@@ -42,26 +42,26 @@ def test_another_orchestrator_takes_over_and_ends_with_the_same_bits(tmp_path: P
     run(scenario)
 
 
-def test_a_zombie_that_wakes_up_writes_nothing_that_counts(tmp_path: Path) -> None:
+def test_a_stale_owner_that_wakes_up_writes_nothing_that_counts(tmp_path: Path) -> None:
     expected = unbroken(tmp_path, "ppo")
 
     async def scenario() -> None:
         async with deployment(tmp_path, schedulers=0) as world:
             frozen = FrozenStore(world.store) if isinstance(world.store, MemoryStore) else None
             assert frozen is not None
-            zombie = world.start_scheduler("zombie", store=frozen)
+            stale = world.start_scheduler("stale", store=frozen)
             held = asyncio.create_task(finish(world, world.spec()))
             await world.until(lambda: world.view().step >= 1, "step 1")
             frozen.freeze()
             # A stopped process renews nothing; here only its store stands still, so its hint is taken away.
-            zombie.context.queue.hold = _nothing  # type: ignore[method-assign]
+            stale.context.queue.hold = _nothing  # type: ignore[method-assign]
             await asyncio.sleep(0.6)
             world.queue.hold = MemoryHold(world.queue)  # type: ignore[method-assign]
             world.start_scheduler("heir")
             assert await held == expected
             count = len(world.events())
             frozen.thaw()
-            await soon(lambda: not zombie._owned, "the zombie still works")
+            await soon(lambda: not stale._owned, "the stale owner still works")
             assert len(world.events()) == count
             assert [key for key in frozen.writes_after if "/events/" in key] == []
             heir = world.view().epoch
@@ -84,7 +84,7 @@ class MemoryHold:
         self._queue = queue
 
     async def __call__(self, job: str, owner: str, ttl: float) -> bool:
-        if owner == "zombie":
+        if owner == "stale":
             return False
         held: bool = await self._hold(self._queue, job, owner, ttl)
         return held

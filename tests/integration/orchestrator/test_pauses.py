@@ -14,7 +14,7 @@ from quatrain.joblog import JobView
 from quatrain.joblog.view import Intents
 
 
-async def wish(world: World, kind: str) -> None:
+async def ask_for(world: World, kind: str) -> None:
     data = {"now": False, "reason": "lunch"} if kind == "cancel" else {"reason": "lunch"}
     await world.ask(f"{kind}_requested", data)
 
@@ -23,7 +23,7 @@ def pausing(world: World, then: Callable[[], Awaitable[None]] | None = None) -> 
     """A hook for a call of the learner: somebody asks for a pause, and the owner has heard it before the answer."""
 
     async def hook() -> None:
-        await wish(world, "pause")
+        await ask_for(world, "pause")
         await world.until(lambda: world.view().state == "PAUSING", "PAUSING")
         if then is not None:
             await then()
@@ -68,7 +68,7 @@ def test_a_pause_in_any_stage_changes_nothing_in_the_end(
             view = await paused(world)
             newest = view.checkpoints[-1]
             assert (view.stage, (newest.stage, newest.step)) == (stage, checkpoint)
-            await wish(world, "resume")
+            await ask_for(world, "resume")
             assert await held == expected
             states = [event.data["state"] for event in world.events(kind="state_changed")]
             assert states[states.index("PAUSING") :][:3] == ["PAUSING", "PAUSED", "STARTING"]
@@ -88,7 +88,7 @@ def test_a_pause_with_tasks_in_flight_for_later_steps_changes_nothing(tmp_path: 
             held = asyncio.create_task(finish(world, world.spec(staleness=1, steps=5)))
             if pause:
                 assert (await paused(world)).sealed.keys() == {1, 2}
-                await wish(world, "resume")
+                await ask_for(world, "resume")
             ends.append(await held)
 
     run(lambda: scenario(False))
@@ -107,7 +107,7 @@ def test_paused_ten_times_and_pauses_take_no_time(tmp_path: Path) -> None:
                 if number == 10:
                     await asyncio.sleep(0.5)
                 resumed, before = time.monotonic(), view.elapsed
-                await wish(world, "resume")
+                await ask_for(world, "resume")
                 await world.until(lambda: world.view().owner != "", "an owner")
             view = await world.end_of()
             assert view.elapsed <= before + time.monotonic() - resumed
@@ -124,10 +124,10 @@ def test_a_pause_ends_a_wait_for_rollouts_that_nobody_makes(tmp_path: Path) -> N
         async with deployment(tmp_path, workers=0) as world:
             held = asyncio.create_task(finish(world, world.spec()))
             await world.until(lambda: world.view().state == "RUNNING", "RUNNING")
-            await wish(world, "pause")
+            await ask_for(world, "pause")
             assert (await paused(world)).checkpoints == []
             world.start_worker()
-            await wish(world, "resume")
+            await ask_for(world, "resume")
             assert await held == expected
 
     run(scenario)
@@ -139,10 +139,10 @@ def test_a_pause_ends_a_wait_for_a_learner(tmp_path: Path) -> None:
             world.schedulers[0].context.learners._targets = ("127.0.0.1:9",)
             await world.submit(world.spec())
             await world.until(lambda: "learner" in world.view().conditions, "the condition")
-            await wish(world, "pause")
+            await ask_for(world, "pause")
             await paused(world)
             world.schedulers[0].context.learners._targets = tuple(world.learner_addresses)
-            await wish(world, "resume")
+            await ask_for(world, "resume")
             assert (await world.end_of()).state == "SUCCEEDED"
 
     run(scenario)
@@ -152,13 +152,13 @@ def test_a_job_paused_before_it_has_an_owner_gets_none_and_can_be_cancelled(tmp_
     async def scenario() -> None:
         async with deployment(tmp_path, schedulers=0) as world:
             await world.submit(world.spec())
-            await wish(world, "pause")
+            await ask_for(world, "pause")
             assert world.view().state == "PAUSED"
             world.start_scheduler()
             await world.submit(world.spec(), "job-2")
             assert (await world.end_of("job-2")).state == "SUCCEEDED"
             assert world.events(kind="owner_taken") == []
-            await wish(world, "cancel")
+            await ask_for(world, "cancel")
             assert (await world.end_of()).state == "CANCELLED"
             assert world.learners[0].opened == ["job-2"]
 
@@ -171,7 +171,7 @@ def test_a_running_job_can_be_paused_and_then_cancelled(tmp_path: Path) -> None:
             world.learners[0].hooks["Step", 2] = pausing(world)
             await world.submit(world.spec())
             await paused(world)
-            await wish(world, "cancel")
+            await ask_for(world, "cancel")
             view = await world.end_of()
             assert (view.state, view.completed["ppo"], view.attempt) == ("CANCELLED", 2, 1)
             await world.until(lambda: not world.store.list("active/"), "the job stayed in the index")
@@ -186,7 +186,7 @@ def test_a_pause_that_is_taken_back_in_time_changes_nothing(tmp_path: Path) -> N
         async with deployment(tmp_path) as world:
 
             async def take_back() -> None:
-                await wish(world, "resume")
+                await ask_for(world, "resume")
                 await world.until(lambda: world.view().state == "RUNNING", "RUNNING")
 
             world.learners[0].hooks["Step", 2] = pausing(world, take_back)
@@ -212,11 +212,11 @@ def test_an_owner_lost_on_the_way_to_a_pause(tmp_path: Path, resumed: bool) -> N
             held = asyncio.create_task(finish(world, world.spec()))
             await world.until(lambda: world.schedulers[0]._stopping.is_set(), "the owner is lost")
             if resumed:
-                await wish(world, "resume")
+                await ask_for(world, "resume")
             world.start_scheduler("owner-1")
             if not resumed:
                 await paused(world)
-                await wish(world, "resume")
+                await ask_for(world, "resume")
             assert await held == expected
             assert world.view().state == "SUCCEEDED"
 
@@ -246,7 +246,7 @@ def test_a_pause_waits_for_what_is_away_and_does_without_a_lost_learner(tmp_path
             held = asyncio.create_task(finish(world, world.spec()))
             view = await paused(world)
             assert [ref.step for ref in view.checkpoints] == ([] if what == "learner" else [1])
-            await wish(world, "resume")
+            await ask_for(world, "resume")
             assert await held == expected
 
     run(scenario)

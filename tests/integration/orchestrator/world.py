@@ -96,7 +96,7 @@ def open_call(job: str) -> OpenCall:
 
 @dataclass
 class World:
-    """See the module. Workers and schedulers are started by the test or by `deployment`."""
+    """One deployment inside the test. Workers and schedulers are started by the test or by `deployment`."""
 
     root: Path
     store: ObjectStore = field(default_factory=MemoryStore)
@@ -329,7 +329,7 @@ async def deployment(
 
 
 def run(work: Callable[[], Awaitable[None]], limit: float = 60.0) -> None:
-    """Runs a test's coroutine, never for ever."""
+    """Run a test's coroutine with a time limit."""
 
     async def bounded() -> None:
         async with asyncio.timeout(limit):

@@ -101,7 +101,7 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
 
 
 def run(work: Callable[[], Awaitable[None]], limit: float = 20.0) -> None:
-    """Runs a test's coroutine, never for ever."""
+    """Run a test's coroutine with a time limit."""
 
     async def bounded() -> None:
         async with asyncio.timeout(limit):

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ("lib/quatrain", "services/quatrain", "orchestrator/quatrain")
 MODULES = (artifact_pb2, generation_pb2, health_pb2, job_pb2, learner_pb2, reference_pb2, reward_pb2)
 
-# Without an argument these wait for ever; with one the first is the time-out (`dict.get` and `str.join` need one).
+# Without an argument these wait forever; with one the first is the time-out (`dict.get` and `str.join` need one).
 BARE = frozenset({"wait", "join", "result", "get", "acquire", "communicate", "read", "drain"})
 # These need this keyword.
 KEYWORD = {

@@ -127,17 +127,17 @@ def test_two_owners_race_and_one_wins() -> None:
 
 def test_an_owner_whose_epoch_is_over_can_change_nothing() -> None:
     store = MemoryStore()
-    zombie, heir = JobLog(store, "j"), JobLog(store, "j")
-    zombie.append(taken())
+    stale, heir = JobLog(store, "j"), JobLog(store, "j")
+    stale.append(taken())
     heir.refresh()
     heir.append(taken("b", epoch=2))
 
     with pytest.raises(LogConflict):
-        zombie.append(step(1))
+        stale.append(step(1))
     with pytest.raises(Fenced, match="'b' owns it"):
-        zombie.append(step(1))
+        stale.append(step(1))
     with pytest.raises(Fenced):
-        zombie.append(taken("a", epoch=2))
+        stale.append(taken("a", epoch=2))
 
     assert heir.refresh() == []
 

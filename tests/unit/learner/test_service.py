@@ -142,13 +142,13 @@ def test_a_take_over_stops_the_running_step(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         await stand.service.open(stand.request)
         stand.backend.gate.clear()
-        zombie = stand.service.step(ONE, 1, stand.batch(1))
+        stale_step = stand.service.step(ONE, 1, stand.batch(1))
         await asyncio.sleep(0.02)
         newer = Token("job-1", 2, 2)
         status = await stand.service.open(replace(stand.request, token=newer))
         assert (status.token, status.step) == (newer, 0)
         with pytest.raises(Fenced):
-            await zombie
+            await stale_step
         stand.backend.gate.set()
         assert (await stand.service.step(newer, 1, stand.batch(1))).step == 1
 

@@ -152,8 +152,8 @@ def test_results_of_steps_that_this_owner_does_not_know_are_left_to_the_next_one
     async def scenario() -> int:
         queue = MemoryQueue()
         batch = expected(PLAN, step=2)
-        async with collecting(queue) as zombie, collecting(queue) as heir:
-            await zombie.expect(expected(PLAN, step=1))
+        async with collecting(queue) as stale, collecting(queue) as heir:
+            await stale.expect(expected(PLAN, step=1))
             await heir.expect(batch)
             for lease, task in await leased(queue, 4):
                 if task.step == 2:

@@ -9,7 +9,7 @@ from quatrain.jobspec import JobSpec, parse_spec
 from quatrain.orchestrator.submission.step_bounds import StepBounds
 
 BOUNDS = StepBounds(samples=100, tokens=10_000, chunk_samples=20, chunk_tokens=1_000)
-LONGEST_PROMPT = 10
+MAX_PROMPT_TOKENS = 10
 
 
 def spec(**ppo: Any) -> JobSpec:
@@ -22,7 +22,7 @@ def spec(**ppo: Any) -> JobSpec:
 
 def refusals(asked: JobSpec, eval_prompts: int = 0) -> dict[str, str]:
     try:
-        BOUNDS.check(asked, LONGEST_PROMPT, eval_prompts)
+        BOUNDS.check(asked, MAX_PROMPT_TOKENS, eval_prompts)
     except InvalidSpec as error:
         return {each.field: each.description for each in error.violations}
     return {}

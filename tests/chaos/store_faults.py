@@ -1,4 +1,4 @@
-"""What happens between the stack and its S3 store while the weather is bad."""
+"""Faults between the stack and its S3 store, made by a proxy that stands in front of a real MinIO."""
 
 import random
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.s3 import S3Server, run_minio
+from typing_extensions import override
 
 READS = ("GET",)
 WRITES = ("PUT", "POST")
@@ -23,26 +24,26 @@ KINDS = {
     "away": (ALL, 1.0),
     "away a minute": (ALL, 1.0),
 }
-"""Kind of fault: which requests it meets, and which share of them."""
+"""For each kind of fault: the methods of the requests that it meets, and the share of them."""
 
 
 @dataclass
-class Weather(FaultProxy):
-    """A proxy that, from `worsen` to `clear`, does one kind of fault to a share of the requests."""
+class StoreFaults(FaultProxy):
+    """A proxy that, between `start` and `stop`, does one kind of fault to a share of the requests."""
 
     kind: str = ""
     draw: random.Random = field(default_factory=lambda: random.Random(1))
 
-    def worsen(self, kind: str) -> None:
-        """From now on."""
+    def start(self, kind: str) -> None:
+        """Do this kind of fault from now on."""
         self.kind = kind
 
-    def clear(self) -> None:
-        """Everything passes."""
+    def stop(self) -> None:
+        """Let every request pass."""
         self.kind = ""
 
+    @override
     def next_fault(self, method: str, path: str) -> str:
-        """See FaultProxy."""
         kind = self.kind
         if not kind:
             return ""
@@ -53,8 +54,8 @@ class Weather(FaultProxy):
 
 
 @contextmanager
-def stormy_minio(folder: Path) -> Iterator[tuple[S3Server, Weather]]:
+def faulty_minio(folder: Path) -> Iterator[tuple[S3Server, StoreFaults]]:
     """A real MinIO, and the proxy in front of it that the stack talks to."""
     folder.mkdir(parents=True, exist_ok=True)
-    with run_minio(folder) as server, fault_proxy("127.0.0.1", server.process.port, Weather) as weather:
-        yield server, weather
+    with run_minio(folder) as server, fault_proxy("127.0.0.1", server.process.port, StoreFaults) as store_faults:
+        yield server, store_faults

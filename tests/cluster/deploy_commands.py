@@ -1,6 +1,6 @@
-"""The commands of docs/deploy.md, taken from the page and run as they stand there, so that page and proof stay one.
+"""The commands of docs/deploy.md, read from the page and run as they are written there.
 
-What cannot be run here is replaced, and stands in `REPLACED`: nothing else differs.
+`REPLACED` lists the commands that cannot run here and what runs instead; nothing else differs.
 """
 
 import sys
@@ -11,10 +11,10 @@ from tests.cluster.api import Cluster
 from tests.cluster.programs import HELM, KUBECTL, built
 from tests.unit.docs.pages import code_blocks, section
 
-PAGE = "docs/deploy.md"
+DEPLOY_PAGE = "docs/deploy.md"
 ROOT = Path(__file__).parents[2]
 DEADLINE = 1200.0
-# Part of the page, and what runs instead. The node has the images under the names that they would have been loaded by.
+# Part of the page, and what runs instead. The node has the images already, under the names that loading would give.
 REPLACED = {
     "make images    ": "true    ",
     "make images COMPUTE=cuda": "true",
@@ -22,8 +22,8 @@ REPLACED = {
     "kind load docker-image --name quatrain quatrain/$image:0.1.0": "true",
 }
 RUN, RENDERED = "run on a node", "rendered"
-# How the commands of each section that has some are proved.
-PROVED = {
+# How the commands of each section are checked.
+CHECKED = {
     "A laptop's cluster (kind)": RUN,
     "Nodes with GPUs": RENDERED,
     "Certificates": RUN,
@@ -34,16 +34,16 @@ PROVED = {
 
 
 def script(heading: str) -> str:
-    """The commands of a section as a script for bash, which ends what they left in the background."""
-    text = "\n".join(code_blocks(section(PAGE, heading), "sh"))
-    assert text, f"{PAGE} has no commands under {heading!r}"
+    """Return the commands of a section as a script for bash, which ends what they left in the background."""
+    text = "\n".join(code_blocks(section(DEPLOY_PAGE, heading), "sh"))
+    assert text, f"{DEPLOY_PAGE} has no commands under {heading!r}"
     for old, new in REPLACED.items():
         text = text.replace(old, new)
     return f"set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{text}"
 
 
 def run_section(cluster: Cluster, namespace: str, heading: str, folder: Path) -> str:
-    """Runs the commands of a section in a folder that looks like the checkout; kubectl and helm mean the namespace."""
+    """Run the commands of a section in a folder that looks like the checkout; kubectl and helm use the namespace."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("helm", "examples", "docs"):
         if not (folder / name).is_symlink():
@@ -60,5 +60,5 @@ def run_section(cluster: Cluster, namespace: str, heading: str, folder: Path) ->
     here = replace(cluster, kubeconfig=kubeconfig, environment={"PATH": path, "QUATRAIN_HOME": str(folder / "home")})
     here.kubectl("config", "set-context", "--current", f"--namespace={namespace}")
     done = here.run("bash", "-c", f"cd {folder}\n{script(heading)}", deadline=DEADLINE)
-    assert done.code == 0, f"{PAGE}, {heading}: {done.code}\n{done.output[-3000:]}{done.errors[-3000:]}"
+    assert done.code == 0, f"{DEPLOY_PAGE}, {heading}: {done.code}\n{done.output[-3000:]}{done.errors[-3000:]}"
     return done.output

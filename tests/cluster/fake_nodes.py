@@ -1,4 +1,4 @@
-"""Pretended nodes with GPUs (kwok): what is scheduled there counts as running at once, and nothing runs."""
+"""Fake nodes with GPUs (kwok): a pod that is scheduled there counts as running at once, but nothing runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from tests.cluster.programs import KWOK, module_folder
 from tests.servers.processes import running
 
 STAGES = ("node/fast", "node/heartbeat", "pod/fast")
-LABEL = "quatrain.test/pretended"
+LABEL = "quatrain.test/fake-node"
 # A pod that is a test of a release ends well at once: its object is what the API server and the quotas judge here.
 TEST_POD_STAGE = """
 apiVersion: kwok.x-k8s.io/v1alpha1
@@ -46,15 +46,15 @@ spec:
 
 
 @contextmanager
-def pretended_nodes(site: Site, cluster: Cluster, count: int = 4, gpus: int = 8) -> Iterator[list[str]]:
-    """Nodes named `gpu-0` and so on."""
+def fake_nodes(site: Site, cluster: Cluster, count: int = 4, gpus: int = 8) -> Iterator[list[str]]:
+    """Make nodes named `gpu-0` and so on; yield their names."""
     names = [f"gpu-{number}" for number in range(count)]
     stages = site.subfolder("kwok") / "stages.yaml"
     stages.write_text(_stages())
     cluster.apply(*(_node(name, gpus) for name in names))
     options = (f"--kubeconfig={site.kubeconfig}", f"--manage-nodes-with-label-selector={LABEL}", f"--config={stages}")
     with running(site.start(KWOK, *options, port="--server-address=127.0.0.1:")):
-        cluster.wait("pretended nodes", lambda: all(is_ready(cluster.get("node", name)) for name in names))
+        cluster.wait("fake nodes", lambda: all(is_ready(cluster.get("node", name)) for name in names))
         yield names
 
 

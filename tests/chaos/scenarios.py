@@ -1,4 +1,4 @@
-"""What a driver wants beside a plain job: forks, deletions, uploads. Each is asked for until an answer comes."""
+"""What a run asks for besides a plain job: a fork, a deletion, an upload, an import. It asks until an answer comes."""
 
 import hashlib
 import shutil
@@ -17,14 +17,14 @@ from tests.chaos.jobs import FORK_STEP
 from quatrain.v1 import artifact_pb2, job_pb2
 
 CLEAN_SECONDS = 30.0
-"""Within which what was given up must be deleted."""
+"""Within which the stack must have deleted what was released."""
 PIECE = 64 * 1024
 PIECES = 6
 """Chunks of an uploaded file."""
 
 
-class Errand:
-    """A plain job, and nothing beside it."""
+class Scenario:
+    """A plain job, and nothing besides it."""
 
     def __init__(self, deployment: Deployment, variant: str, job: str) -> None:
         self.deployment = deployment
@@ -34,24 +34,24 @@ class Errand:
         self.deadline = time.monotonic() + JOB_DEADLINE
 
     def prepare(self) -> None:
-        """Before the fault is planned."""
+        """Prepare what the job needs, before the fault is planned."""
 
     def make(self) -> Make:
-        """The call that makes the job."""
+        """Return the call that makes the job."""
         return creation(self.deployment.spec(self.variant), self.job)
 
     def lost(self) -> None:
-        """That call got no answer."""
+        """Check what is in the store after that call got no answer."""
 
     def run(self) -> None:
-        """Once the job is accepted."""
+        """Do what else there is to do, once the job is accepted."""
 
     def finish(self) -> dict[str, Any]:
-        """After the end of the job: what was observed, for the checker."""
+        """Return what was observed, for the checker, after the end of the job."""
         return {}
 
 
-class ForkErrand(Errand):
+class ForkScenario(Scenario):
     """The job is a fork of one that ended. Its source must stay as it is; the fork is whole or absent at any time."""
 
     def __init__(self, deployment: Deployment, variant: str, job: str) -> None:
@@ -64,7 +64,7 @@ class ForkErrand(Errand):
         self.kept = self.digests("models/", "data/", "jobs/unbroken-", f"jobs/{self.source}/")
 
     def digests(self, *prefixes: str) -> dict[str, str]:
-        """What lies in the store under these prefixes."""
+        """Return key to sha256 of what the store has under these prefixes."""
         objects = self.deployment.objects
         return {key: sha256(objects.get(key)) for prefix in prefixes for key in objects.list(prefix)}
 
@@ -80,7 +80,7 @@ class ForkErrand(Errand):
         return {"kept": self.kept}
 
 
-class DeleteErrand(ForkErrand):
+class DeleteScenario(ForkScenario):
     """The source of the fork (`delete`), or the checkpoint that it came from (`release`), is deleted meanwhile."""
 
     def __init__(self, deployment: Deployment, variant: str, job: str) -> None:
@@ -106,7 +106,7 @@ class DeleteErrand(ForkErrand):
         self.deployment.api.retry_while_unavailable(call, self.deadline)
 
     def await_clean(self) -> bool:
-        """Whether nothing of the source waits for its deletion any more, once there was time."""
+        """Wait until nothing of the source is left to delete; return whether that came in time."""
         until = time.monotonic() + CLEAN_SECONDS
         while self.deployment.objects.list(f"cleanup/{self.source}/") or self.deployment.objects.list(
             f"active/{self.source}"
@@ -123,7 +123,7 @@ class DeleteErrand(ForkErrand):
         return super().finish()
 
 
-class UploadErrand(Errand):
+class UploadScenario(Scenario):
     """A file of several chunks is uploaded while the job runs."""
 
     def __init__(self, deployment: Deployment, variant: str, job: str) -> None:
@@ -134,7 +134,7 @@ class UploadErrand(Errand):
         self.upload(np.random.default_rng(list(self.job.encode())).bytes(PIECE * PIECES - 1))
 
     def upload(self, data: bytes) -> str:
-        """Sends data from where the server has it, until it says that it is stored. Its digest."""
+        """Send data from the byte that the server asks for until it says that it is stored; return the digest."""
         digest = hashlib.sha256(data).hexdigest()
 
         def send(stub: Any) -> None:
@@ -147,7 +147,7 @@ class UploadErrand(Errand):
         return digest
 
     def pieces(self, data: bytes, digest: str, start: int) -> Any:
-        """The messages of an upload that goes on at byte `start`."""
+        """Yield the messages of an upload that goes on at byte `start`."""
         for offset in range(start, max(len(data), start + 1), PIECE):
             piece = artifact_pb2.UploadRequest(offset=offset, data=data[offset : offset + PIECE])
             if offset == start:
@@ -158,7 +158,7 @@ class UploadErrand(Errand):
         return {"uploaded": self.uploaded}
 
 
-class ImportErrand(UploadErrand):
+class ImportScenario(UploadScenario):
     """A model is uploaded and imported under a name while the job runs."""
 
     def __init__(self, deployment: Deployment, variant: str, job: str) -> None:
@@ -186,10 +186,10 @@ class ImportErrand(UploadErrand):
         return {**super().finish(), "named": self.named}
 
 
-ERRANDS: dict[str, type[Errand]] = {
-    "fork": ForkErrand,
-    "delete": DeleteErrand,
-    "release": DeleteErrand,
-    "upload": UploadErrand,
-    "import": ImportErrand,
+SCENARIOS: dict[str, type[Scenario]] = {
+    "fork": ForkScenario,
+    "delete": DeleteScenario,
+    "release": DeleteScenario,
+    "upload": UploadScenario,
+    "import": ImportScenario,
 }

@@ -1,4 +1,4 @@
-"""Runs with a release of their own: certificates, an earlier chart, a restored bucket, the commands of the page."""
+"""Runs with a release of their own: certificates, an older chart, a restored bucket, the commands of docs/deploy.md."""
 
 import json
 import time
@@ -7,33 +7,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.cluster.deploy_commands import run_section
 from tests.cluster.disturbances import wait_ready
 from tests.cluster.node import Node
-from tests.cluster.page import run_section
 from tests.cluster.release import CHART, Release
 from tests.cluster.trial import Client, Run, open_model, run_job
 
-EARLIER = Path(__file__).parent / "earlier" / "quatrain-0.0.9.tgz"
+OLD_CHART = Path(__file__).parent / "old_chart" / "quatrain-0.0.9.tgz"
 VALUES = (f"--values={CHART / 'values-cpu.yaml'}",)
 INSTALL_SECONDS = 600
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Where releases are made."""
+class ReleaseFactory:
+    """Makes releases on a node."""
 
     node: Node
     folder: Path
 
     def release(self, namespace: str, *values: str) -> Release:
-        """A release that is not installed yet, in a namespace that enforces Pod Security `restricted`."""
+        """Return a release that is not installed yet, in a namespace that enforces Pod Security `restricted`."""
         cluster = self.node.cluster
         made = cluster.namespace(namespace)
         return Release(cluster, made, values=(*VALUES, *values), seconds=INSTALL_SECONDS)
 
     @contextmanager
-    def only_now(self, release: Release) -> Iterator[None]:
-        """Whatever happened, nothing of the release stays."""
+    def removed_after(self, release: Release) -> Iterator[None]:
+        """Remove the release at the end of the block, whatever happened in it."""
         try:
             yield
         except AssertionError as error:
@@ -42,26 +42,26 @@ class Ground:
             self.node.cluster.drop_namespace(release.namespace)
 
 
-def secured(ground: Ground) -> Run:
-    """Mutual TLS by certificates of the chart's own authority, which are exchanged while a job runs.
+def secured(factory: ReleaseFactory) -> Run:
+    """Use mutual TLS by certificates of the chart's own authority, and replace them while a job runs.
 
-    Another release stands beside it in its own namespace, and nothing happens to that one.
+    Another release runs in a namespace of its own, and nothing may happen to that one.
     """
-    others = untouched(ground)
-    release = ground.release("secured", "--set=tls.enabled=true")
-    with ground.only_now(release):
+    others = untouched(factory)
+    release = factory.release("secured", "--set=tls.enabled=true")
+    with factory.removed_after(release):
         release.install()
         release.test()
-        client = Client(release, ground.folder / "secured", tls=True)
+        client = Client(release, factory.folder / "secured", tls=True)
         refused = replace(client, tls=False).try_quatrain("job", "list")
         assert refused.code != 0, "the API answered without TLS"
         run = run_job(client, "secured", lambda job: renew(release, client, job))
-    assert untouched(ground) == others, "another release's pods were exchanged or restarted"
+    assert untouched(factory) == others, "another release's pods were exchanged or restarted"
     return run
 
 
 def renew(release: Release, client: Client, job: str) -> Sequence[str]:
-    """A new authority and new certificates; then a pod that knows only those has to be reached by the others."""
+    """Replace authority and certificates; then kill a pod: the new one, which knows only those, must be reached."""
     before = release.secret("tls")
     release.cluster.kubectl("delete", "secret", f"{release.full_name}-tls", "-n", release.namespace)
     release.upgrade()
@@ -77,17 +77,17 @@ def renew(release: Release, client: Client, job: str) -> Sequence[str]:
 
 
 def answers(client: Client, job: str) -> bool:
-    """Whether the API is reached."""
+    """Return whether the API answers."""
     return client.try_quatrain("job", "get", job, "-o", "json").code == 0
 
 
-def from_earlier(ground: Ground) -> Run:
-    """From an earlier chart to the present one, back and forth again, while a job runs."""
-    release = ground.release("earlier")
-    earlier = replace(release, chart=EARLIER)
-    with ground.only_now(release):
-        earlier.install()
-        client = Client(release, ground.folder / "earlier")
+def from_earlier(factory: ReleaseFactory) -> Run:
+    """Upgrade from an older chart to the present one, roll back and upgrade again, while a job runs."""
+    release = factory.release("old-chart")
+    old = replace(release, chart=OLD_CHART)
+    with factory.removed_after(release):
+        old.install()
+        client = Client(release, factory.folder / "old-chart")
         kept = what_stays(release)
 
         def exchange(job: str) -> Sequence[str]:
@@ -102,10 +102,10 @@ def from_earlier(ground: Ground) -> Run:
     return run
 
 
-def restored(ground: Ground) -> Run:
-    """Backup and restore by the page's commands: a new release goes on with the job of one that is gone with all."""
-    release, folder = ground.release("restored"), ground.folder / "restored"
-    with ground.only_now(release):
+def restored(factory: ReleaseFactory) -> Run:
+    """Back up and restore by the commands of docs/deploy.md: a new release continues the job of a deleted one."""
+    release, folder = factory.release("restored"), factory.folder / "restored"
+    with factory.removed_after(release):
         release.install()
         client = Client(release, folder / "client")
         done = client.submit("ppo.steps=2")
@@ -131,11 +131,11 @@ def restored(ground: Ground) -> Run:
         return run_job(client, "restored", lose)
 
 
-def documented(ground: Ground) -> Run:
-    """The page from nothing to a finished job, then its upgrade, then certificates, by its own commands."""
+def documented(factory: ReleaseFactory) -> Run:
+    """Run the commands of docs/deploy.md from nothing to a finished job, then its upgrade, then its certificates."""
     began = time.monotonic()
-    release, folder = ground.release("documented"), ground.folder / "documented"
-    with ground.only_now(release):
+    release, folder = factory.release("documented"), factory.folder / "documented"
+    with factory.removed_after(release):
         run_section(release.cluster, release.namespace, "A laptop's cluster (kind)", folder)
         (job,) = json.loads(Client(release, folder / "client").quatrain("job", "list", "-o", "json"))
         open_model(folder / "my-model")
@@ -145,9 +145,9 @@ def documented(ground: Ground) -> Run:
     return Run("documented", job["state"], None, time.monotonic() - began, [note])
 
 
-def untouched(ground: Ground) -> set[tuple[str, str, int]]:
-    """Pods of the release that all others stand beside, with how often their containers were restarted."""
-    pods = ground.node.cluster.objects("pod", "quatrain", "app.kubernetes.io/instance=quatrain")
+def untouched(factory: ReleaseFactory) -> set[tuple[str, str, int]]:
+    """Return the pods of the release that all runs share, with how often their containers were restarted."""
+    pods = factory.node.cluster.objects("pod", "quatrain", "app.kubernetes.io/instance=quatrain")
     return {
         (pod["metadata"]["name"], pod["metadata"]["uid"], status["restartCount"])
         for pod in pods
@@ -157,12 +157,12 @@ def untouched(ground: Ground) -> set[tuple[str, str, int]]:
 
 
 def what_stays(release: Release) -> tuple[object, ...]:
-    """Token and passwords, and which volumes hold the data."""
+    """Return what an upgrade must keep: token, passwords, and which volumes hold the data."""
     claims = sorted((claim["metadata"]["name"], claim["metadata"]["uid"]) for claim in release.objects("pvc"))
     return release.secret("tokens"), release.secret("minio"), release.secret("valkey"), tuple(claims)
 
 
-JOURNEYS: dict[str, Callable[[Ground], Run]] = {
+SCENARIOS: dict[str, Callable[[ReleaseFactory], Run]] = {
     "secured": secured,
     "from-earlier": from_earlier,
     "restored": restored,

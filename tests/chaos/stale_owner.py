@@ -1,4 +1,4 @@
-"""Calls that an owner makes who does not know that it is none any more: every one must be refused."""
+"""Calls with the token of an owner that lost the job without knowing it: the learner must refuse every one."""
 
 import contextlib
 
@@ -13,7 +13,7 @@ CALL_SECONDS = 5.0
 
 
 def use_stale_tokens(stack: ChaosStack, job: str) -> str:
-    """Asks every learner to step, save and close for attempts that are over; what was not refused, in words."""
+    """Ask every learner to step, save and close for an old attempt; return what was not refused, in words."""
     history = read_history(FolderObjects(stack.home / "store"), job)
     newest = max((event.attempt for event in history.events), default=0)
     epoch = max((event.epoch for event in history.events), default=1)

@@ -1,4 +1,4 @@
-"""Process, mount and network namespaces in which a whole node runs; nothing of it outlives the process that made it."""
+"""Linux namespaces (process, mount, network) in which a whole node runs. They end with the process that made them."""
 
 import subprocess
 import time
@@ -21,24 +21,24 @@ KERNEL_SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Enclosure:
-    """The namespaces, held by their first process."""
+class NodeNamespaces:
+    """The namespaces of one node, held by their first process."""
 
     first_process: int
 
     @property
     def enter(self) -> tuple[str, ...]:
-        """Goes before each command that runs inside."""
+        """Return what goes before each command that runs inside."""
         return ("nsenter", f"--target={self.first_process}", "--net", "--mount", "--pid", "--")
 
     def run(self, *command: str) -> str:
-        """Raises CalledProcessError when the command fails."""
+        """Run a command inside and return its output. Raise CalledProcessError when it fails."""
         return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True, timeout=60.0).stdout
 
 
 @contextmanager
-def enclosed(folder: Path, nameserver: str) -> Iterator[Enclosure]:
-    """Needs root. When this ends, or its process dies, the kernel ends all processes inside and drops all mounts."""
+def isolated_namespaces(folder: Path, nameserver: str) -> Iterator[NodeNamespaces]:
+    """Make the namespaces; needs root. At the end, or when this process dies, the kernel ends all that runs inside."""
     holder = subprocess.Popen(
         [
             *(*DIE_WITH_PARENT, "unshare", "--fork", "--kill-child=KILL", "--pid", "--mount-proc"),
@@ -46,30 +46,30 @@ def enclosed(folder: Path, nameserver: str) -> Iterator[Enclosure]:
         ]
     )
     try:
-        enclosure = Enclosure(_first_child(holder))
-        enclosure.run("mount", "--make-rshared", "/")
-        enclosure.run("ip", "link", "set", "lo", "up")
+        namespaces = NodeNamespaces(_first_child(holder))
+        namespaces.run("mount", "--make-rshared", "/")
+        namespaces.run("ip", "link", "set", "lo", "up")
         _lay_over(
-            enclosure, folder, "etc/resolv.conf", f"nameserver {nameserver}\nsearch cluster.local\noptions ndots:5\n"
+            namespaces, folder, "etc/resolv.conf", f"nameserver {nameserver}\nsearch cluster.local\noptions ndots:5\n"
         )
         for name, value in KERNEL_SETTINGS.items():
-            _lay_over(enclosure, folder, f"proc/sys/{name}", f"{value}\n")
-        yield enclosure
+            _lay_over(namespaces, folder, f"proc/sys/{name}", f"{value}\n")
+        yield namespaces
     finally:
         holder.kill()
         holder.wait()
 
 
-def _lay_over(enclosure: Enclosure, folder: Path, name: str, text: str) -> None:
-    """Inside, a file of the system is ours."""
+def _lay_over(namespaces: NodeNamespaces, folder: Path, name: str, text: str) -> None:
+    """Mount a file of ours over a file of the system, inside only."""
     own = folder / "over" / name.replace("/", ".")
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_text(text)
-    enclosure.run("mount", "--bind", str(own), f"/{name}")
+    namespaces.run("mount", "--bind", str(own), f"/{name}")
 
 
 def _first_child(holder: subprocess.Popen[bytes]) -> int:
-    """The process `sleep` of `unshare`, once its namespaces are made."""
+    """Return the process `sleep` of `unshare`, once its namespaces are made."""
     children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
     until = time.monotonic() + START_DEADLINE
     while time.monotonic() < until and holder.poll() is None:
@@ -81,7 +81,7 @@ def _first_child(holder: subprocess.Popen[bytes]) -> int:
 
 
 def remove_groups() -> None:
-    """Control groups of pods, which are all that a node leaves behind; they are empty once all processes are gone."""
+    """Remove the control groups of pods, which are all that a node leaves behind, once their processes are gone."""
     until = time.monotonic() + 20.0
     while (left := _groups()) and time.monotonic() < until:
         for folder in left:
@@ -91,7 +91,7 @@ def remove_groups() -> None:
 
 
 def _groups() -> list[Path]:
-    """The deepest first."""
+    """Return the control groups of pods, the deepest first."""
     roots = [*Path("/sys/fs/cgroup").glob("*/kubepods"), *Path("/sys/fs/cgroup").glob("kubepods")]
     below = [path for root in roots for path in root.rglob("*") if path.is_dir()]
     return sorted([*below, *roots], reverse=True)

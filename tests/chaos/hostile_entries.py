@@ -1,10 +1,10 @@
-"""Replays and poison: what nobody of ours would send."""
+"""Entries that no process of the product would write: repeated ones (replay) and damaged ones (poison)."""
 
 import time
 from typing import TYPE_CHECKING, Any
 
 import redis as redis_client
-from tests.chaos.zombies import use_stale_tokens
+from tests.chaos.stale_owner import use_stale_tokens
 
 if TYPE_CHECKING:
     from tests.chaos.injections import Injection
@@ -13,7 +13,7 @@ TICK = 0.02
 
 
 def replay(run: "Injection") -> None:
-    """Class F: what was said once is said again."""
+    """Class F: send again what was sent once."""
     run.target = run.case.what
     if run.case.what in ("tasks-twice", "results-twice"):
         key = "quatrain:tasks:default" if run.case.what == "tasks-twice" else f"quatrain:rollouts:{run.job}"
@@ -24,7 +24,7 @@ def replay(run: "Injection") -> None:
 
 
 def _repeat_entries(run: "Injection", redis: "redis_client.Redis", key: str) -> None:
-    """Adds what it finds in a stream once more, for two seconds."""
+    """Add each entry of a stream once more, for two seconds."""
     seen: set[bytes] = set()
     until = time.monotonic() + 2.0
     while time.monotonic() < until and not run.ending.is_set():
@@ -37,7 +37,7 @@ def _repeat_entries(run: "Injection", redis: "redis_client.Redis", key: str) -> 
 
 
 def poison(run: "Injection") -> None:
-    """Class G: rubbish where tasks, results and jobs are looked for."""
+    """Class G: write damaged tasks, results and jobs where the product looks for them."""
     run.target = run.case.what
     with run.stack.redis() as redis:
         if run.case.what == "tasks":
