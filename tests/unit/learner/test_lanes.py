@@ -59,7 +59,7 @@ def test_one_thread_is_one_lane() -> None:
 def test_a_lane_without_a_neighbour_has_all_threads() -> None:
     torch.set_num_threads(2)
 
-    assert TwoLanes(CPU, side_by_side=False).run(torch.get_num_threads, lambda: None) == (2, None)
+    assert TwoLanes(CPU, parallel=False).run(torch.get_num_threads, lambda: None) == (2, None)
 
 
 @pytest.mark.parametrize("failing", [0, 1])

@@ -20,13 +20,13 @@ B = TypeVar("B")
 class TwoLanes:
     """Two lanes for pairs of computations, which are one after the other on a GPU, with one thread, and with ranks.
 
-    `side_by_side` False runs them one after the other everywhere, each with all threads.
+    `parallel` False runs them one after the other everywhere, each with all threads.
     """
 
-    def __init__(self, device: torch.device, ranks: Ranks = ALONE, *, side_by_side: bool = True) -> None:
+    def __init__(self, device: torch.device, ranks: Ranks = ALONE, *, parallel: bool = True) -> None:
         self._threads = torch.get_num_threads()
         # Collective operations need one order on all ranks, which two lanes would not keep.
-        self._parallel = side_by_side and device.type == "cpu" and self._threads > 1 and ranks.size == 1
+        self._parallel = parallel and device.type == "cpu" and self._threads > 1 and ranks.size == 1
 
     def run(self, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
         """Return both results. Raises what either raises once both have ended; the error of `first` has precedence."""

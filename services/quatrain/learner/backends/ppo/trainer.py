@@ -68,7 +68,7 @@ class PpoTrainer(RankedTrainer):
         )
         settings = self._step_settings(step)
         # Without a critic the second lane would be idle.
-        lanes = TwoLanes(self._device, self._ranks, side_by_side=bool(self._critic.parts))
+        lanes = TwoLanes(self._device, self._ranks, parallel=bool(self._critic.parts))
         signals = compute_signals(self._policy.model, self._critic, tokens, rows, settings, lanes, check)
         by_policy, by_critic = run_updates(self._policy, self._critic, tokens, signals, settings, lanes, check)
         metrics = self._batch_metrics(rows, tokens, signals)
