@@ -2,5 +2,11 @@
 
 from typing import TypeAlias
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
+
+
+def object_at(document: JsonObject, key: str) -> JsonObject:
+    """Return the object under the key; an empty one when the key is absent or holds something else."""
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}

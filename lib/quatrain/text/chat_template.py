@@ -17,7 +17,7 @@ import jinja2.parser
 from quatrain.errors import InvalidData
 from quatrain.text.template_limits import BoundedEnvironment, bounded, rendered
 
-Messages = Sequence[Mapping[str, Any]]
+Messages = Sequence[Mapping[str, object]]
 
 SIMPLE_TEMPLATE = (
     "{% for message in messages %}"

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidData
+from quatrain.json_values import JsonObject, object_at
 from quatrain.text.folder_files import read_json
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
@@ -144,9 +144,8 @@ def no_weights(folder: Path | str, names: Iterable[str]) -> InvalidData:
     return InvalidData(f"The folder {folder} has no weights: model.safetensors, or shards with an index, are needed.")
 
 
-def _number(folder: Path, config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
-    inner = config.get("text_config")
-    for section in (config, inner if isinstance(inner, dict) else {}):
+def _number(folder: Path, config: JsonObject, keys: tuple[str, ...]) -> int | None:
+    for section in (config, object_at(config, "text_config")):
         for key in keys:
             value = section.get(key)
             if value is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import InvalidData
+from quatrain.json_values import object_at
 from quatrain.text.backend import Backends, build_backends
 from quatrain.text.chat_template import SIMPLE_TEMPLATE, ChatTemplate, Messages
 from quatrain.text.folder_files import TokenizerFiles, read_files
@@ -100,18 +101,18 @@ def _token_id(backends: Backends, files: TokenizerFiles, name: str) -> int | Non
 
 
 def _eos_token_ids(files: TokenizerFiles, backends: Backends, vocab_size: int) -> tuple[int, ...]:
-    inner = files.model_config.get("text_config")
     sources = (
         ("generation_config.json", files.generation_config.get("eos_token_id")),
         ("config.json", files.model_config.get("eos_token_id")),
-        ("config.json", inner.get("eos_token_id") if isinstance(inner, dict) else None),
+        ("config.json", object_at(files.model_config, "text_config").get("eos_token_id")),
         ("tokenizer_config.json", _token_id(backends, files, "eos_token")),
     )
     for name, value in sources:
         if value is None or value == []:
             continue
-        ids = value if isinstance(value, list) else [value]
-        if not all(type(item) is int and item >= 0 for item in ids):
+        values = value if isinstance(value, list) else [value]
+        ids = [item for item in values if type(item) is int and item >= 0]
+        if len(ids) != len(values):
             raise InvalidData(f"{files.folder / name}: eos_token_id must be whole numbers from 0, not {value!r}.")
         limit = max(vocab_size, _config_vocab_size(files))
         if max(ids) >= limit:
