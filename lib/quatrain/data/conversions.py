@@ -7,14 +7,13 @@ canonical: `prompt` (or `messages`) as messages, the answers as texts.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from quatrain.data import fields
 from quatrain.data.fields import HH_MARK, BadRow
-from quatrain.data.records import PairRecord, PromptRecord, Record, SftRecord
+from quatrain.data.records import PairRecord, PromptRecord, Record, Row, SftRecord
 
 R = TypeVar("R", bound=Record)
-Row = dict[str, Any]
 
 
 class Conversion(NamedTuple, Generic[R]):

@@ -1,4 +1,4 @@
-"""Loads a data file into canonical records and a report. Bad rows are dropped with line and reason, never silently."""
+"""Load a data file into canonical records and a report. Bad rows are dropped with line and reason, never silently."""
 
 from collections.abc import Sequence
 from itertools import chain, islice
@@ -10,7 +10,7 @@ from quatrain.data.conversions import Conversion
 from quatrain.data.fields import BadRow
 from quatrain.data.records import Drop, PairRecord, PromptRecord, Record, SftRecord
 from quatrain.data.report import Report, count_duplicates
-from quatrain.data.rows import Row, column_names, read_rows
+from quatrain.data.rows import NumberedRow, column_names, read_rows
 from quatrain.errors import InvalidData
 
 R = TypeVar("R", bound=Record)
@@ -72,9 +72,9 @@ def _load(
 
 
 def _detect(
-    path: Path, first: list[Row], columns: dict[str, str], formats: Sequence[Conversion[R]], needs: str
+    path: Path, first: list[NumberedRow], columns: dict[str, str], formats: Sequence[Conversion[R]], needs: str
 ) -> Conversion[R]:
-    """The first format, in their order, that any of the first rows is of."""
+    """Return the first format, in their order, that any of the first rows is of."""
     for conversion in formats:
         if any(conversion.fits(row) for _, row in first):
             return conversion

@@ -1,7 +1,10 @@
 """Canonical records: what every data format becomes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+Row = Mapping[str, object]
+"""A row of a data file by column. Parquet has values that JSON lacks, such as dates and bytes."""
 
 Prompt = str | list[dict[str, str]]
 """A prompt: a text that is tokenised as it is, or messages that go through the chat template."""
@@ -40,7 +43,7 @@ class PromptRecord:
     """A prompt for rollouts and the row's other columns (JSON values), which reward functions receive."""
 
     prompt: Prompt
-    extra: dict[str, Any]
+    extra: dict[str, object]
     line: int
 
 
