@@ -1,10 +1,10 @@
-"""Runs TRL's PPO on a case, where its environment is there: `python -m bench.peers.install` makes it."""
+"""Run TRL's PPO on a case, where its environment is there: `python -m bench.peers.install` makes it."""
 
 import json
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quatrain.errors import RunFailed
 
@@ -14,15 +14,29 @@ SCRIPT = Path(__file__).with_name("trl_ppo.py")
 SECONDS_A_STEP = 600.0
 
 
+@dataclass(frozen=True)
+class PeerRun:
+    """The numbers that the peer's script prints of one run."""
+
+    peer: str
+    case: str
+    step_s: float
+    step_cpu_s: float
+    real_tokens_per_s: float
+    real_tokens_per_cpu_s: float
+    real_tokens: list[int]
+    steps_s: list[float]
+
+
 def peer_python() -> Path | None:
-    """The peer's interpreter: $BENCH_PEER_PYTHON, else that of .venv-peer; None when there is neither."""
+    """Return the peer's interpreter: $BENCH_PEER_PYTHON, else that of .venv-peer; None when there is neither."""
     named = os.environ.get("BENCH_PEER_PYTHON")
     path = Path(named) if named else ENVIRONMENT / "bin" / "python"
     return path if path.exists() else None
 
 
-def run_peer(python: Path, case: str, steps: int, threads: int) -> dict[str, Any]:
-    """What the peer's script prints. Raises RunFailed with the end of its output when it fails."""
+def run_peer(python: Path, case: str, steps: int, threads: int) -> PeerRun:
+    """Run the peer's script and return what it prints. Raises RunFailed with the end of its output when it fails."""
     command = [str(python), str(SCRIPT), case, "--steps", str(steps), "--threads", str(threads)]
     environment = {
         **os.environ,
@@ -37,5 +51,4 @@ def run_peer(python: Path, case: str, steps: int, threads: int) -> dict[str, Any
     )
     if done.returncode != 0:
         raise RunFailed(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+    return PeerRun(**json.loads(done.stdout.strip().splitlines()[-1]))
