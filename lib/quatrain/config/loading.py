@@ -1,11 +1,10 @@
-"""Merges the sources into one `ProcessConfig` and remembers where each value came from."""
+"""Merge the sources into one `ProcessConfig` and remembers where each value came from."""
 
 import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -73,7 +72,7 @@ def _validate(process: str, given: Mapping[str, ConfigValue], fields: Mapping[st
     violations = [
         FieldViolation(key, _unknown(key, fields, item.source)) for key, item in given.items() if key not in fields
     ]
-    document: dict[str, dict[str, Any]] = {}
+    document: dict[str, dict[str, object]] = {}
     for key, item in given.items():
         if key in fields:
             section, _, name = key.partition(".")

@@ -7,11 +7,12 @@ Fields marked `secret` are masked by `--print-config` and may be given as `QUATR
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 
-SECRET: dict[str, Any] = {"secret": True}
+SECRET: JsonDict = {"secret": True}
 
 
 def _process_id() -> str:

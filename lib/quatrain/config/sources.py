@@ -1,9 +1,9 @@
-"""The three places that values come from: YAML, environment, flags. Each gives dotted keys, values and sources."""
+"""The three sources of values: YAML, environment, flags. Each gives dotted keys, values and where they came from."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -17,7 +17,7 @@ PREFIX = "QUATRAIN_"
 class ConfigValue:
     """A value and its source: a file, the environment or a flag."""
 
-    value: Any
+    value: object
     source: str
 
 
@@ -37,7 +37,7 @@ def is_secret(info: FieldInfo) -> bool:
     return isinstance(extra, dict) and extra.get("secret") is True
 
 
-def from_text(text: str, info: FieldInfo | None) -> Any:
+def from_text(text: str, info: FieldInfo | None) -> str | None:
     """Return the value that a text stands for: `null`, `none` and nothing mean None where the field allows that."""
     optional = info is not None and type(None) in get_args(info.annotation)
     return None if optional and text.strip().lower() in ("", "null", "none") else text
@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> dict[str, ConfigValue]:
     return {key: ConfigValue(value, f"file {path}") for key, value in _flatten(document)}
 
 
-def _flatten(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+def _flatten(document: Mapping[object, object]) -> Iterator[tuple[str, object]]:
     for section, body in document.items():
         if isinstance(body, dict):
             yield from ((f"{section}.{key}", value) for key, value in body.items())
