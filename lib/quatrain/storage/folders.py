@@ -130,7 +130,7 @@ def is_folder(store: ObjectStore, prefix: str, digest: str) -> bool:
 
 
 def delete_prefix(store: ObjectStore, prefix: str) -> None:
-    """Delete what lies under a prefix, as it is found in one pass. Raises Unavailable."""
+    """Delete the objects under a prefix that one pass finds. Raises Unavailable."""
     for page in pages(store, prefix):
         for stat in page:
             store.delete(stat.key)
@@ -230,7 +230,7 @@ class FolderCache:
             return folder
 
     def _usable(self, folder: Path, prefix: str, digest: str) -> bool:
-        """Whether the copy is whole. Hashed on this process's first use: after a power loss files may be torn."""
+        """Return whether the copy is whole; it is hashed on first use, since a power loss may leave torn files."""
         if not folder.is_dir():
             return False
         if digest in self._verified:
