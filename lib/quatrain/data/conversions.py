@@ -1,4 +1,4 @@
-"""The data formats: how each is known by its columns and how its rows become canonical records.
+"""The data formats: how each is recognised by its columns and how its rows become canonical records.
 
 hh-rlhf: `chosen` (and `rejected`) hold whole transcripts, split at the last "\\n\\nAssistant:".
 trl-standard: texts; trl-conversational: lists of messages; both also without `prompt` for pairs, which is then what
@@ -17,7 +17,7 @@ R = TypeVar("R", bound=Record)
 
 
 class Conversion(NamedTuple, Generic[R]):
-    """A format: its name, whether a row is of it, and the conversion of one row (raises BadRow)."""
+    """A format: its name, whether it fits a row, and the conversion of one row (raises BadRow)."""
 
     name: str
     fits: Callable[[Row], bool]
@@ -113,7 +113,7 @@ def _pair_common_messages(row: Row, line: int) -> PairRecord:
 
 
 def _shared(first: Sequence[object], second: Sequence[object]) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common beginning."""
     for position, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return position

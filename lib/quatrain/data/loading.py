@@ -1,4 +1,4 @@
-"""Load a data file into canonical records and a report. Bad rows are dropped with line and reason, never silently."""
+"""Loads a data file into canonical records and a report. Bad rows are dropped with line and reason, never silently."""
 
 from collections.abc import Sequence
 from itertools import chain, islice
@@ -74,7 +74,7 @@ def _load(
 def _detect(
     path: Path, first: list[NumberedRow], columns: dict[str, str], formats: Sequence[Conversion[R]], needs: str
 ) -> Conversion[R]:
-    """Return the first format, in their order, that any of the first rows is of."""
+    """Return the first format, in their order, that fits any of the first rows."""
     for conversion in formats:
         if any(conversion.fits(row) for _, row in first):
             return conversion

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Row = Mapping[str, object]
-"""A row of a data file by column. Parquet has values that JSON lacks, such as dates and bytes."""
+"""A row of a data file: its values by column. Parquet has values that JSON lacks, such as dates and bytes."""
 
 Prompt = str | list[dict[str, str]]
 """A prompt: a text that is tokenised as it is, or messages that go through the chat template."""
@@ -12,7 +12,7 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Drop:
-    """A row that is not used: where it stands (1 is the first line, or the first row of a Parquet file) and why."""
+    """A row that is not used: its line (1 is the first line, or the first row of a Parquet file) and the reason."""
 
     line: int
     reason: str

@@ -23,7 +23,7 @@ class Report:
     lengths: part of the record (prompt, chosen, ...) to mean, p50, p90, p95, p99, max in tokens; None: no tokenizer.
     truncated_share: records longer than the limit, 0 to 1; None: no tokenizer or no limit.
     examples: the first three records as texts, rendered through the chat template when a tokenizer is given.
-    overlap: prompts that also stand in the held-out set, each row counted; None: not compared.
+    overlap: prompts that are also in the held-out set, each row counted; None: not compared.
     """
 
     format: str
@@ -77,7 +77,7 @@ def count_duplicates(records: Sequence[Record]) -> int:
 
 
 def count_overlap(prompts: Sequence[Prompt], held_out: Sequence[Prompt]) -> int:
-    """Return how many of the prompts also stand in the held-out set."""
+    """Return how many of the prompts are also in the held-out set."""
     known = {_fingerprint(prompt) for prompt in held_out}
     return sum(_fingerprint(prompt) in known for prompt in prompts)
 

@@ -52,7 +52,7 @@ def read_rows(
 
 
 def detect_format(path: Path) -> str:
-    """Return jsonl, json, csv or parquet. Raises InvalidData when neither extension nor content tells."""
+    """Return jsonl, json, csv or parquet. Raises InvalidData when neither extension nor content shows which."""
     known = _FORMATS.get(path.suffix.lower())
     with path.open("rb") as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -166,7 +166,7 @@ def _read_parquet(path: Path, on_bad: OnBad) -> Iterator[NumberedRow]:
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
             _check_unpacked(path, sum(group.total_byte_size for group in groups))
-            for batch in file.iter_batches(batch_size=64):  # small: one long text may stand for all of its rows
+            for batch in file.iter_batches(batch_size=64):  # small: a dictionary may repeat one long text in all rows
                 unpacked += batch.nbytes
                 _check_unpacked(path, unpacked)
                 for row in batch.to_pylist():
@@ -177,7 +177,7 @@ def _read_parquet(path: Path, on_bad: OnBad) -> Iterator[NumberedRow]:
 
 
 def _check_unpacked(path: Path, size: int) -> None:
-    """Raise InvalidData for a file that would not fit into memory; a small one can stand for much."""
+    """Raise InvalidData for a file that would not fit into memory; a small file can unpack to a very large one."""
     if size > UNPACKED_BYTES:
         raise InvalidData(
             f"{path} has more than {UNPACKED_BYTES} bytes when unpacked; split it, or give it as JSON Lines."

@@ -1,9 +1,9 @@
-"""Build the `tokenizers.Tokenizer` of a folder so that it gives exactly the ids of transformers' AutoTokenizer.
+"""Builds the `tokenizers.Tokenizer` of a folder so that it gives exactly the ids of transformers' AutoTokenizer.
 
-AutoTokenizer does not always use tokenizer.json as it stands. Some BPE classes take only vocabulary and merges from it
-and bring their own normaliser and pre-tokeniser, and which class is used follows from `tokenizer_class` and the model
-type. Special tokens that the configuration names are added when tokenizer.json does not list them. Both
-are done here too; a test compares the tables and the ids with transformers itself.
+AutoTokenizer does not always use tokenizer.json unchanged. Some BPE classes take only vocabulary and merges from it and
+bring their own normaliser and pre-tokeniser; which class is used follows from `tokenizer_class` and the model type.
+Special tokens that the configuration names are added when tokenizer.json does not list them. This module does both,
+too; a test compares the tables and the ids with transformers itself.
 """
 
 import json
@@ -25,7 +25,7 @@ _QWEN2_WORDS = (
 
 @dataclass(frozen=True)
 class _Rebuild:
-    """A tokenizer class that keeps only vocabulary and merges of tokenizer.json.
+    """A tokenizer class that takes only vocabulary and merges from tokenizer.json.
 
     defaults: special tokens that it has when the configuration names none; model: fields of its BPE model; equip: sets
     normaliser, pre-tokeniser and decoder, given tokenizer_config.json.
@@ -93,13 +93,13 @@ MODEL_CLASSES = {
     **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt", "phi", "codegen", "starcoder2"), "GPT2Tokenizer"),
     **dict.fromkeys(("gpt_neox", "olmo", "olmoe", "mpt", "mamba"), "GPTNeoXTokenizer"),
 }
-"""Model type to the class that is registered for it, for the classes that rebuild."""
+"""Maps a model type to the class that is registered for it, for the classes that rebuild."""
 
 GENERIC_MODELS = (
     *("mistral", "mixtral", "ministral", "ministral3", "phi3", "phimoe", "gpt_bigcode", "stablelm", "nemotron"),
     *("granite", "granitemoe", "olmo2", "olmo3", "glm", "glm4", "glm4_moe", "internlm2", "ernie4_5", "jamba"),
 )
-"""Model types whose registered class takes tokenizer.json as it stands, whatever `tokenizer_class` says."""
+"""Model types whose registered class uses tokenizer.json unchanged, whatever `tokenizer_class` says."""
 
 OVERRULED_MODELS = ("qwen2",)
 """Model types whose class wins over the folder's `tokenizer_class`."""
@@ -178,7 +178,7 @@ def _config_tokens(files: TokenizerFiles) -> list[AddedToken]:
 
 
 def _add(tokenizer: Tokenizer, tokens: list[AddedToken]) -> None:
-    """Add those that are not added tokens yet, each once, in order."""
+    """Add the tokens that are not added yet, each once, in order."""
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     fresh = list({token.content: token for token in reversed(tokens) if token.content not in known}.values())
     tokenizer.add_tokens(fresh[::-1])

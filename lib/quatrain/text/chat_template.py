@@ -42,7 +42,7 @@ _RUN_ERRORS = (
 
 
 class _GenerationBlock(jinja2.ext.Extension):
-    """Accepts `{% generation %}...{% endgeneration %}`, which marks text for training, and writes its body."""
+    """The block `{% generation %}...{% endgeneration %}`, which marks text for training; its body is written."""
 
     tags = {"generation"}  # noqa: RUF012  jinja2 reads it from the class
 
@@ -56,7 +56,7 @@ class ChatTemplate:
     """One compiled template."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """source: Jinja2 text; special_tokens: `bos_token` and the like, visible to it. Raises InvalidData."""
+        """Compile `source`, Jinja2 text that sees `special_tokens` (`bos_token`, ...) by name. Raises InvalidData."""
         environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, jinja2.ext.loopcontrols]
         )

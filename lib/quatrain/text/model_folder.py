@@ -16,14 +16,14 @@ _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 # Weights that nothing here opens; a folder that has safetensors does not need them.
 _OTHER_WEIGHTS = _PICKLES | {".h5", ".msgpack", ".onnx", ".gguf"}
 OFFSET_FILE = "quatrain.json"
-"""Beside a reward model: what is subtracted from its scores."""
+"""The file beside a reward model that holds what is subtracted from its scores."""
 Shape = tuple[int, ...]
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What config.json and the weight files say.
+    """The facts that config.json and the weight files state about a model.
 
     vocab_size: rows of the embedding; max_positions: longest input in tokens, None when the architecture has no bound;
     parameters: numbers in all weight files.
