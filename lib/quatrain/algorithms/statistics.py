@@ -32,7 +32,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
     mean_x, mean_y = math.fsum(x) / len(x), math.fsum(y) / len(y)
     square_x = math.fsum((a - mean_x) ** 2 for a in x)
     square_y = math.fsum((b - mean_y) ** 2 for b in y)
-    # Rounding leaves a trace of variance in constant values; what is below it is no variation.
+    # Rounding leaves a trace of variance in constant values; anything below it counts as none.
     if square_x <= 1e-24 * len(x) * mean_x**2 or square_y <= 1e-24 * len(y) * mean_y**2 or not square_x * square_y > 0:
         return None
     product = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
