@@ -1,7 +1,7 @@
-"""Watches an event loop from a thread: who holds it, and for how long.
+"""Watches an event loop from a thread: what blocks it, and for how long.
 
 While one task computes, no other answers: calls run into their deadlines, leases and heartbeats are missed. So nothing
-may hold the loop for longer than `HELD_SECONDS`, and what does is told with its stack while it does.
+may hold the loop for longer than `HELD_SECONDS`; whatever does is logged with its stack while it still holds it.
 
 The thread asks the loop for a beat every `BEAT_SECONDS`. A late beat alone proves nothing: on a busy machine the whole
 process waits for a processor. So time counts as held only
@@ -36,9 +36,9 @@ BEAT_SECONDS = 0.025
 HELD_SECONDS = 0.05
 BLOCKED_SECONDS = 2.0
 WARNING_SECONDS = 10.0
-"""Least time between two warnings of a process; the metric counts every time."""
+"""Shortest time between two warnings of a process; the metric counts every time."""
 SCHEDULING = Path("/proc/thread-self/schedstat")
-"""Nanoseconds that a thread has run, and that it was ready to run and had no processor; Linux has it."""
+"""The file in which Linux keeps how many nanoseconds a thread has run, and has waited for a processor."""
 DEEPEST_FRAMES = 12
 
 
@@ -53,7 +53,7 @@ class _Hold:
 
 
 class LoopWatchdog:
-    """Watches the loop that it is made in, until `close`. See the module.
+    """A watch over the event loop in which it is made, until `close`; the module says what counts as held.
 
     >>> with watched_loop():
     ...     await serve()
@@ -115,11 +115,11 @@ class LoopWatchdog:
         self._kept = 0.0
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:
-        """Wait for an event, and notice when this thread could not run though it had a processor, or could have."""
+        """Wait for an event, and notice when this thread could not run although a processor was free for it."""
         asked, process, unscheduled = time.monotonic(), time.process_time(), _unscheduled()
         there = event.wait(seconds)
         late = time.monotonic() - asked - seconds - (_unscheduled() - unscheduled)
-        # Whoever keeps the interpreter may wait for a processor, too: what the process computed is what it took.
+        # The thread that keeps the interpreter may wait for a processor, too, so only computed time is counted.
         self._kept = max(self._kept, min(late, time.process_time() - process))
         return there
 

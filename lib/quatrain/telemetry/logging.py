@@ -1,7 +1,7 @@
 """Structured logs on stderr: for people (`console`) or for a log store (`json`).
 
 Libraries that use the standard `logging` module come out in the same form. Values bound with `bound(job=..., step=...)`
-stand in every line of the same task, so a job's lines can be found across processes.
+are part of every line of the same task, so a job's lines can be found across processes.
 """
 
 import logging
@@ -80,7 +80,7 @@ def bind(**values: Any) -> None:
 def bound(**values: Any) -> Iterator[None]:
     """Bind values (job, stage, step, attempt, request_id) to every line that the current task logs inside.
 
-    Not around a `yield` of an async generator, which may be closed from another task: use `bind` there.
+    Do not use it around a `yield` of an async generator, which may be closed from another task: use `bind` there.
     """
     with structlog.contextvars.bound_contextvars(**values):
         yield
