@@ -1,7 +1,7 @@
 """Client channels.
 
-A call that cannot be delivered fails fast (waitForReady off): the caller, who knows its deadline, decides what next.
-Calls of idempotent services are tried again by gRPC itself while the address answers UNAVAILABLE, within the deadline.
+A call that cannot be delivered fails fast (waitForReady off): the caller, who knows its deadline, decides what to do.
+gRPC itself retries calls of idempotent services while the address answers UNAVAILABLE, within the deadline.
 """
 
 import ipaddress

@@ -16,7 +16,7 @@ DNS_SCHEME = "dns:///"
 
 
 class Resolver:
-    """Looks up the addresses of one target; asked again and again, it reads a file only when it changed.
+    """The addresses of one target, looked up at each question; a file is read again only when it has changed.
 
     Forms: `host:port`, `host:port,host:port`, `dns:///name:port` (all addresses of the name), `targets-file:/PATH` (a
     JSON list of host:port) and `targets-file:/PATH#NAME` (that key of a JSON object of lists). Raises InvalidInput for

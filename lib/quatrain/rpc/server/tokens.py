@@ -5,8 +5,8 @@ The file is a YAML or JSON list; `new_token` makes an entry:
     - {name: ana, role: submitter, sha256: <64 hex digits>}
     - {name: grafana, role: viewer, sha256: <64 hex digits>, tenants: ["*"], expires: 2027-01-31}
 
-A token is 256 random bits, so one SHA-256 without salt keeps it: there is no dictionary to try, and a slow hash would
-only slow down every call. A principal may have several valid tokens, which is how one is replaced by another.
+A token is 256 random bits, so SHA-256 without salt is safe: there is no dictionary to try, and a slow hash would only
+slow down every call. A principal may have several valid tokens, which is how one is replaced by another.
 """
 
 import contextlib
@@ -123,7 +123,7 @@ def line_of(entry: TokenDocument) -> str:
 
 
 class TokenFile:
-    """The valid tokens. A change of the file counts within a second; a file that cannot be read changes nothing."""
+    """The valid tokens. A change of the file is seen within a second; a file that cannot be read changes nothing."""
 
     def __init__(self, path: Path, *, every: float = POLL_SECONDS) -> None:
         """Read the file. Raises InvalidInput when it cannot be read or holds no token."""
@@ -138,7 +138,7 @@ class TokenFile:
         """Return whom the token stands for. Raises Unauthenticated; the message never holds the token."""
         given = hash_of(token)
         found = None
-        for entry in self._current():  # All of them, whichever fits: the time tells nothing about the list.
+        for entry in self._current():  # all are compared, so the time reveals nothing about the list
             if hmac.compare_digest(entry.sha256, given):
                 found = entry
         if found is None:
