@@ -1,4 +1,4 @@
-"""Merge the sources into one `ProcessConfig` and remembers where each value came from."""
+"""Merges the sources into one `ProcessConfig` and remembers where each value came from."""
 
 import difflib
 import os
@@ -82,7 +82,7 @@ def _validate(process: str, given: Mapping[str, ConfigValue], fields: Mapping[st
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False):
             key = ".".join(str(part) for part in problem["loc"][:2])
-            # Of a rule about a whole section the input is the section, secrets and all.
+            # Where a rule is about a whole section, the input is the section, secrets included.
             shown = "" if key not in fields or is_secret(fields[key]) else f", not {problem['input']!r}"
             source = given[key].source if key in given else "default"
             violations.append(FieldViolation(key, f"{problem['msg']}{shown} (from {source})"))

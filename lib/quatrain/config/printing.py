@@ -1,4 +1,4 @@
-"""What `--print-config` shows: a YAML file that could be used as it is, each value with its source as a comment."""
+"""The output of `--print-config`: a YAML file that could be used unchanged, with each value's source as a comment."""
 
 import json
 import re

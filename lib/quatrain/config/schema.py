@@ -51,7 +51,7 @@ class Section(BaseModel):
 
 
 class ServerConfig(Section):
-    """Where and how the process serves gRPC."""
+    """The gRPC server of the process."""
 
     host: str = Field(default="127.0.0.1", description="address to bind; loopback unless told otherwise")
     port: int = Field(default=0, ge=0, le=65535, description="gRPC port; 0 takes a free one")
@@ -79,7 +79,7 @@ class ServerConfig(Section):
 
 
 class AuthConfig(Section):
-    """Who may call the public API; the orchestrator reads it."""
+    """The callers of the public API; the orchestrator reads this section."""
 
     tokens_file: Path | None = Field(
         default=None,
@@ -236,7 +236,7 @@ class ReferenceConfig(Section):
 
 
 class LearnerConfig(Section):
-    """The learner, and where the learners are."""
+    """The learner, and the addresses of the learners."""
 
     id: str = Field(default_factory=_process_id, min_length=1, description="name of this learner in events and logs")
     backend: Literal["torch", "fake"] = Field(

@@ -23,7 +23,7 @@ class ConfigValue:
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line says."""
+    """The content of the command line."""
 
     values: dict[str, ConfigValue] = field(default_factory=dict)
     config_path: str | None = None
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, ConfigValue]:
     except OSError as error:
         raise InvalidInput(f"configuration file {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        # Only where: what stands there may be a secret.
+        # The message says only where, because the text there may be a secret.
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise InvalidInput(f"configuration file {path} is not YAML{where}") from error
