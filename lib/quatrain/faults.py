@@ -1,4 +1,4 @@
-"""Named places in the code where tests make the process die, stop, dawdle or fail.
+"""Named points in the code where tests make the process die, stop, wait or fail.
 
 Off, `fault_point` is an empty function. It is on in a process that starts with QUATRAIN_FAULTS=FOLDER:
 
@@ -97,7 +97,7 @@ class FaultPlan:
 
 
 class Faults:
-    """The switched-on side of `fault_point`. Thread-safe."""
+    """The implementation of `fault_point` when it is on. Thread-safe."""
 
     def __init__(self, folder: Path, process: str) -> None:
         self._folder = folder
@@ -158,7 +158,7 @@ class Faults:
 
 
 def _nothing(point: str) -> None:
-    """Do nothing: the switched-off side."""
+    """Do nothing: the implementation of `fault_point` when it is off."""
 
 
 def _switch(environment: Mapping[str, str]) -> Callable[[str], None]:
@@ -169,4 +169,4 @@ def _switch(environment: Mapping[str, str]) -> Callable[[str], None]:
 
 
 fault_point: Callable[[str], None] = _switch(os.environ)
-"""`fault_point(NAME)`: see the module. NAME is one of POINTS."""
+"""`fault_point(NAME)` marks a point, as the module says. NAME is one of POINTS."""

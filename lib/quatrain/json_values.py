@@ -1,4 +1,4 @@
-"""JSON as Python values: what a file, a log or a message holds before anybody has checked it."""
+"""JSON as Python values: the content of a file, a log or a message before it is checked."""
 
 from typing import TypeAlias
 
