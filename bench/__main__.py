@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(case: Case, options: argparse.Namespace) -> CaseReport:
-    """Run ours and the peer in turns, so that a machine that gets slower or faster does so for both."""
+    """Run ours and the peer in turns, so that a change in the machine's speed affects both."""
     python = None if options.no_peer else peer_python()
     ours, peers = [], []
     for number in range(1, options.rounds + 1):

@@ -20,7 +20,7 @@ from quatrain.local import stack
 from quatrain.local.home import read_endpoint
 from quatrain.local.state import read_record
 
-# What a person may have set; the measured stack is its own.
+# Variables that the user may have set; the measured stack must not use them.
 FOREIGN = ("REDIS_URL", "S3_ENDPOINT", "S3_BUCKET", "QUATRAIN_ENDPOINT")
 
 

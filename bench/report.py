@@ -15,7 +15,7 @@ PHASES = ("generate", "score", "reference", "collect", "seal", "train", "publish
 
 @dataclass(frozen=True)
 class Targets:
-    """What `make bench` should reach; `peer_ratio_at_least` by the name of the case."""
+    """The targets of `make bench`; `peer_ratio_at_least` by the name of the case."""
 
     outside_share_at_most: float
     outside_share_holds_from_step_s: float
@@ -119,7 +119,7 @@ class CaseReport:
 
 
 def outside_share(step: Step) -> float:
-    """Share of a step in which no model computes: neither generation, scoring, reference nor the learner.
+    """Return the share of a step in which no model computes: not generation, scoring, reference or the learner.
 
     Scores and reference logprobs of the batch are computed at the same time, so the longer of the two counts.
     """
@@ -163,7 +163,7 @@ def _compare(ours: Medians, peers: Sequence[PeerRun]) -> Comparison:
         completion_tokens_per_s=round(rate),
         completion_tokens_per_cpu_s=round(cpu_rate),
         ratio=_rounded(ours.completion_tokens_per_s / rate, 2),
-        # What is left of the ratio when the machine does other things, too: work for work, without waiting.
+        # The ratio of CPU work alone, which hardly changes when the machine is busy with other things.
         cpu_ratio=_rounded(ours.completion_tokens_per_cpu_s / cpu_rate, 2),
     )
 

@@ -1,4 +1,4 @@
-"""Run TRL's PPO on a case, where its environment is there: `python -m bench.peers.install` makes it."""
+"""Runs TRL's PPO on a case, where its environment is there: `python -m bench.peers.install` makes it."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def run_peer(python: Path, case: str, steps: int, threads: int) -> PeerRun:
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": str(threads),
-        # As our stack sets it: on a machine that does other things, too, spinning threads would cost the peer more.
+        # Our stack sets this, too: on a busy machine spinning threads would slow the peer down more.
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
