@@ -1,4 +1,4 @@
-"""Build the images: `python docker/build.py [NAME ...]` (`make images`). An image whose inputs are unchanged stays.
+"""Builds the images: `python docker/build.py [NAME ...]` (`make images`). An image whose inputs are unchanged stays.
 
 BASE_IMAGE names the base of all of them; `debootstrap` makes one of Debian's packages, without a registry. COMPUTE=cuda
 brings torch's CUDA libraries. Settings of pip and Go, and the authorities of a proxy, go in as build secrets.
@@ -28,7 +28,7 @@ SOURCES = ("pyproject.toml", "lib", "services", "orchestrator")
 
 @dataclass(frozen=True)
 class Image:
-    """An image, the one that it builds on, and the paths of what goes in beside its Dockerfile."""
+    """An image, the one that it builds on, and the paths of its further inputs beside its Dockerfile."""
 
     name: str
     base: str
@@ -52,7 +52,7 @@ NAMED = {image.name: image for image in IMAGES}
 
 @dataclass(frozen=True)
 class Built:
-    """What the engine says of an image that is there: its bytes when unpacked, and its labels."""
+    """An image as the engine reports it: its bytes when unpacked, and its labels."""
 
     size: int
     labels: Mapping[str, str]
@@ -95,7 +95,7 @@ class Builder:
         if image.name == "torch":
             arguments |= {"COMPUTE": self._compute, "TORCH_INDEX_URL": os.environ.get("TORCH_INDEX_URL", "")}
         flags = [part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")]
-        # Layers of earlier builds are not taken over: what is bind-mounted does not count as their input everywhere.
+        # Layers of earlier builds are not reused: not every engine counts bind-mounted files as their input.
         if self.engine == "podman":
             isolation = os.environ.get("BUILDAH_ISOLATION", "chroot")
             flags += ["--format", "docker", "--layers=false", "--isolation", isolation]

@@ -7,7 +7,7 @@ from quatrain.json_values import JsonObject, JsonValue
 
 Schema = JsonObject
 
-# What follows from other values of the chart. Secrets come from Secrets.
+# Keys that the chart sets from its other values. Secret keys come from Kubernetes Secrets.
 MANAGED = {
     "server": {"host", "port", "health_port", "metrics_port", "port_file", "shutdown_grace", "insecure"},
     "auth": None,

@@ -109,9 +109,9 @@ def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     data = b""
     for name, shape in sorted(shapes.items()):
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
-        # A norm's weights are factors: around 1.
-        around = 1.0 if "norm" in name else 0.0
-        numbers = struct.pack(f"<{count}f", *(draw.gauss(around, 0.05) for _ in range(count)))
+        # A norm's weights are factors, so they are drawn near 1.
+        center = 1.0 if "norm" in name else 0.0
+        numbers = struct.pack(f"<{count}f", *(draw.gauss(center, 0.05) for _ in range(count)))
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(numbers)]}
         data += numbers
     text = json.dumps(header).encode()
