@@ -259,7 +259,7 @@ class LearnerConfig(Section):
     rank_timeout: float = Field(
         default=60.0,
         gt=0,
-        description="seconds without a sign of life of a rank after which all ranks end, to be started again",
+        description="seconds without a heartbeat of a rank after which all ranks end, to be started again",
     )
     owner_timeout: float = Field(
         default=60.0, gt=0, description="seconds without a sign of the owner before it closes itself"
@@ -282,11 +282,11 @@ class OrchestratorConfig(Section):
         default=3.0, gt=0, description="seconds without renewal after which a job's owner counts as gone"
     )
     poll: float = Field(
-        default=0.5, gt=0, description="seconds between looks at the log of a job that another replica owns"
+        default=0.5, gt=0, description="seconds between reads of the log of a job that another replica owns"
     )
     local_files: bool = Field(default=False, description="accept absolute file:/// URIs in specs (process mode)")
     sweep: float = Field(
-        default=30.0, gt=0, description="seconds between looks for data of released checkpoints and deleted jobs"
+        default=30.0, gt=0, description="seconds between searches for data of released checkpoints and deleted jobs"
     )
     max_upload_bytes: int = Field(default=20 * 2**30, ge=1, description="most bytes of an uploaded file")
     max_step_samples: int = Field(

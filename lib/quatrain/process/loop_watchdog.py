@@ -111,7 +111,7 @@ class LoopWatchdog:
         cause = self._cause(hold) or ("blocked" if hold.stack else "")
         if cause:
             held = {"computing": self._computed() - hold.computed, "interpreter": self._kept, "blocked": waited}
-            self._tell(cause, held[cause], hold)
+            self._report(cause, held[cause], hold)
         self._kept = 0.0
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:
@@ -140,7 +140,7 @@ class LoopWatchdog:
             return ""
         return "".join(traceback.format_list(traceback.extract_stack(frame)[-DEEPEST_FRAMES:])).rstrip()
 
-    def _tell(self, cause: str, seconds: float, hold: _Hold) -> None:
+    def _report(self, cause: str, seconds: float, hold: _Hold) -> None:
         HELD.labels(cause).observe(seconds)
         now = time.monotonic()
         if now - self._warned >= WARNING_SECONDS:
