@@ -7,7 +7,7 @@ Off, `fault_point` is an empty function. It is on in a process that starts with 
   process from the moment that it has read the plan). It happens once: the process that acts renames the plan to
   FOLDER/fired.json first (adding process, pid and time), so that neither its successor nor a sibling acts again.
 
-Actions: `kill` (SIGKILL), `stop` (SIGSTOP; somebody has to send SIGCONT), `delay` (sleeps, and the event loop with
+Actions: `kill` (SIGKILL), `stop` (SIGSTOP; the test has to send SIGCONT), `delay` (sleeps, and the event loop with
 it), `fail` (Unavailable is raised).
 """
 

@@ -75,7 +75,7 @@ def gae(inputs: EstimatorInputs) -> Estimate:
     next_advantage_B = torch.zeros_like(values_BT[:, 0])
     next_value_B = torch.zeros_like(values_BT[:, 0])
     for t in reversed(range(values_BT.shape[1])):
-        # In masked positions reward, value and both carries are 0, so the recursion starts afresh at the last real
+        # In masked positions reward, value and both carries are 0, so the recursion begins at zero at the last real
         # token.
         delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
         next_advantage_B = delta_B + gamma * lam * next_advantage_B

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Return the mean; None of nothing."""
+    """Return the mean; None for no values."""
     return math.fsum(values) / len(values) if values else None
 
 
@@ -40,7 +40,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """Return the value below which `share` (0 to 1) of the values lie, interpolated linearly; None of nothing."""
+    """Return the value below which `share` (0 to 1) of the values lie, interpolated linearly; None for no values."""
     if not values:
         return None
     ordered = sorted(values)

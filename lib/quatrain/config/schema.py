@@ -20,7 +20,7 @@ def _process_id() -> str:
 
 
 def _launched(name: str, otherwise: int) -> int:
-    """Return what torchrun, or a launcher like it, tells the processes that it starts."""
+    """Return what torchrun, or a launcher like it, sets for the processes that it starts."""
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() else otherwise
 
@@ -292,7 +292,7 @@ class OrchestratorConfig(Section):
     max_step_samples: int = Field(
         default=2**16,
         ge=1,
-        description="samples that a job may have in work at once (those of a PPO step with the stale ones ahead of it, "
+        description="samples that a job may have in flight (those of a PPO step with the stale ones ahead of it, "
         "of an evaluation, of an offset measurement); specs that ask for more are refused",
     )
     max_step_tokens: int = Field(
@@ -312,7 +312,7 @@ class RolloutConfig(Section):
 
     id: str = Field(default_factory=_process_id, min_length=1, description="consumer name in the queue")
     pool: str = Field(default="default", min_length=1, description="generation pool whose tasks it takes")
-    concurrency: int = Field(default=2, ge=1, description="tasks in work at once")
+    concurrency: int = Field(default=2, ge=1, description="tasks that run at once")
     idle: float = Field(
         default=6.0, gt=0, description="seconds without renewal after which a task is given to another worker"
     )

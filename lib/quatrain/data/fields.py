@@ -71,7 +71,7 @@ def only_assistant(found: list[dict[str, str]], column: str) -> str:
 
 
 def split_transcript(value: str, column: str) -> tuple[str, str]:
-    """Return an hh-rlhf transcript at its last "\\n\\nAssistant:": (prompt with the mark, the answer after it)."""
+    """Split an hh-rlhf transcript at its last "\\n\\nAssistant:": (prompt with the mark, the answer after it)."""
     head, mark, tail = value.rpartition(HH_MARK)
     if not mark:
         raise BadRow(f'{column} has no "\\n\\nAssistant:"')

@@ -20,21 +20,21 @@ _DETECT_ROWS = 200
 def load_sft(
     path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[SftRecord], Report]:
-    """Return prompt and completion rows. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
+    """Return prompt and completion rows. Raises InvalidData: unreadable, empty, wrong columns, or no usable row."""
     return _load(path, format, columns, conversions.SFT, conversions.SFT_NEEDS)
 
 
 def load_pairs(
     path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[PairRecord], Report]:
-    """Return preference pairs. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
+    """Return preference pairs. Raises InvalidData: unreadable, empty, wrong columns, or no usable row."""
     return _load(path, format, columns, conversions.PAIRS, conversions.PAIRS_NEED)
 
 
 def load_prompts(
     path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[PromptRecord], Report]:
-    """Return prompts with extra columns. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
+    """Return prompts with extra columns. Raises InvalidData: unreadable, empty, wrong columns, or no usable row."""
     return _load(path, format, columns, conversions.PROMPTS, conversions.PROMPTS_NEED)
 
 

@@ -83,7 +83,7 @@ def count_overlap(prompts: Sequence[Prompt], held_out: Sequence[Prompt]) -> int:
 
 
 def _fingerprint(value: object) -> bytes:
-    """Return a digest that stands for the value and takes less memory."""
+    """Return a digest to compare values by, which takes less memory than they do."""
     return hashlib.blake2b(canonical_json(value), digest_size=16).digest()
 
 

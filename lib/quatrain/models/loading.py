@@ -57,7 +57,7 @@ def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
     """Copy the weights of `folder` into `model` in place, without building a module.
 
     Returns False, with the model untouched, if the files do not hold exactly the model's tensors by name and shape; the
-    caller then loads the folder anew. The caller checks that both have the same config.
+    caller then loads the folder again. The caller checks that both have the same config.
     """
     state = model.state_dict(keep_vars=True)
     tensors: dict[str, torch.Tensor] = {}

@@ -98,7 +98,7 @@ class LoopWatchdog:
             self._await_beat()
 
     def _await_beat(self) -> None:
-        """Return when the loop has beaten, after it was measured what held it, and how long."""
+        """Wait until the loop has beaten, and measure what held it and for how long."""
         hold = _Hold(time.monotonic(), self._computed(), self._collected)
         beaten = False
         while not beaten:
@@ -155,7 +155,7 @@ class LoopWatchdog:
 
 
 def _unscheduled() -> float:
-    """Return the seconds that this thread was ready and had no processor; 0 where nobody tells."""
+    """Return the seconds that this thread was ready and had no processor; 0 where the system does not report it."""
     try:
         return int(SCHEDULING.read_text().split()[1]) / 1e9
     except OSError:

@@ -9,7 +9,7 @@ from typing import Protocol
 class Lease:
     """A task that a worker holds.
 
-    `nonce` tells the task from one that got the same entry id after a wipe; the queue fills it in.
+    `nonce` distinguishes the task from one with the same entry id after a wipe; the queue fills it in.
     """
 
     pool: str
@@ -118,7 +118,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def leave(self, pool: str, worker: str) -> bool:
-        """Forget the name of a worker that goes away. False: it holds tasks, or is not known."""
+        """Forget the name of a worker that stops. False: it holds tasks, or is not known."""
         ...
 
     async def forget_workers(self, pool: str, *, idle: float) -> list[str]:

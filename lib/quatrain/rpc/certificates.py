@@ -52,8 +52,8 @@ class Certificates:
         self._current = self._read()
 
     def current(self) -> Pem:
-        """Return the newest certificates that are whole. Files that do not fit together, as during a change, change
-        nothing: they are looked at again when they change again."""
+        """Return the newest valid certificates. Files that do not match each other, as during a change, are ignored
+        until they change again."""
         with self._lock:
             if self._watched.changed():
                 try:

@@ -77,7 +77,7 @@ def to_status(error: errors.QuatrainError, request_id: str) -> status_pb2.Status
 
 
 def internal_status(request_id: str) -> status_pb2.Status:
-    """Return what a caller sees of an unforeseen failure: nothing but the id under which the server logged it."""
+    """Return what a caller sees of an unforeseen failure: only the id under which the server logged it."""
     request_info = AnyMessage()
     request_info.Pack(error_details_pb2.RequestInfo(request_id=request_id))
     return status_pb2.Status(

@@ -152,7 +152,7 @@ def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEn
     manifest = manifest_bytes(files)
     digest = sha256_hex(manifest)
     key = f"{prefix}/{MANIFEST}"
-    # Looked at before any file is written: another folder that is whole must stay whole.
+    # Checked before any file is written: another folder that is whole must stay whole.
     if store.stat(key) is None:
         for name in files:
             store.put_file(f"{prefix}/{name}", path / name)

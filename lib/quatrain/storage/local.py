@@ -48,7 +48,7 @@ class LocalStore(ObjectStore):
         target = self._path(key)
         with self._disk(key):
             if target.is_file():
-                _flush(target.parent)  # whoever created it may not have flushed its name yet
+                _flush(target.parent)  # the process that created it may not have flushed its name yet
                 return False
             with self._temporary([data]) as temporary:
                 try:

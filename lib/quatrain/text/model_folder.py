@@ -113,7 +113,7 @@ def _read_shards(folder: Path, index: Path) -> dict[str, Shape]:
 
 
 def read_offset(folder: Path) -> float:
-    """Return the centring offset that stands beside a reward model; 0 without one. Raises InvalidData."""
+    """Return the centring offset from the file beside a reward model; 0 without one. Raises InvalidData."""
     file = folder / OFFSET_FILE
     if not file.is_file():
         return 0.0

@@ -27,12 +27,12 @@ _log = get_logger(__name__)
 class PoolOptions:
     """The settings of a pool; times are in seconds."""
 
-    refresh: float = 1.0  # between two looks at the target
+    refresh: float = 1.0  # between two look-ups of the target
     probe_timeout: float = 3.0  # that an address gets to connect and say that it serves
     backoff: Backoff = BACKOFF  # before an address that failed is probed again
     # A replica that hangs in a call is noticed within their sum, 30 s, as for streams. Quatrain's servers allow a ping
     # every 9 s; others may end connections over more than one in five minutes.
-    keepalive: float = 20.0  # between pings while calls are in work
+    keepalive: float = 20.0  # between pings while calls run
     keepalive_timeout: float = 10.0  # that a ping's answer may take
     tls: ChannelTls | None = None  # None: plaintext
 

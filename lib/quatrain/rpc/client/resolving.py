@@ -87,7 +87,7 @@ class Resolver:
 
 
 async def resolve_targets(targets: Sequence[str]) -> tuple[str, ...]:
-    """Return all addresses of several targets, without duplicates; for stateful peers that are talked to one by one."""
+    """Return all addresses of several targets, without duplicates; for stateful peers that are called one by one."""
     found: dict[str, None] = {}
     for target in targets:
         found |= dict.fromkeys(await Resolver(target).addresses())

@@ -55,7 +55,7 @@ _caller: ContextVar[Principal] = ContextVar("caller", default=_NOBODY)
 
 
 def caller() -> Principal:
-    """Return who makes the call that the current task serves; outside of a call nobody, who may see nothing."""
+    """Return who makes the call that the current task serves; outside of a call, one who may see nothing."""
     return _caller.get()
 
 

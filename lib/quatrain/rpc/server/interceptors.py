@@ -29,7 +29,7 @@ HEALTH = "/grpc.health."
 REFLECTION = "/grpc.reflection."
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
-_STARTED = metrics.gauge("rpc_in_flight", "Calls in work", ("service", "method"))
+_STARTED = metrics.gauge("rpc_in_flight", "Calls in flight", ("service", "method"))
 _HANDLED = metrics.counter("rpc_handled", "Calls by status", ("service", "method", "code"))
 _SECONDS = metrics.histogram("rpc_seconds", "Seconds that calls took", ("service", "method"))
 

@@ -148,7 +148,7 @@ class RpcServer:
         _log.info("serving", name=self._name, host=self._config.host, port=self.ports.port, tls=self._tls is not None)
 
     async def refuse(self) -> None:
-        """Say NOT_SERVING and refuse new calls with UNAVAILABLE; calls in work go on."""
+        """Say NOT_SERVING and refuse new calls with UNAVAILABLE; running calls go on."""
         self._gate.closed = "it is stopping"
         await self._set_health(_NOT_SERVING)
 
