@@ -26,7 +26,7 @@ class Described:
     """A key of values.yaml, its default and the text of its comment."""
 
     path: str
-    default: Any
+    default: object
     text: str
 
 

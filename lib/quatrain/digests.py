@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 
-def canonical_json(value: Any) -> bytes:
+def canonical_json(value: object) -> bytes:
     """Return UTF-8 JSON, keys sorted, no spaces: equal values give equal bytes. Raises ValueError on NaN, infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 

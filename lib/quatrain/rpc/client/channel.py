@@ -15,7 +15,7 @@ from quatrain.errors import InvalidInput
 from quatrain.json_values import JsonObject
 from quatrain.rpc.addresses import MIB, check_address
 from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls
-from quatrain.rpc.client.rotation import open_transport
+from quatrain.rpc.client.rotation import Options, open_transport
 
 MAX_MESSAGE_BYTES = 64 * MIB
 
@@ -37,7 +37,7 @@ def open_channel(target: str, *, service: str, tls: ChannelTls | None = None) ->
     `target` is `host:port`, `ip:port,ip:port,...` or `dns:///name:port`; `service` is the full name of the service that
     is called, and decides about retries; without `tls` in plaintext. Raises InvalidInput for another form of target.
     """
-    options = [*channel_options(), ("grpc.service_config", service_config(service))]
+    options: Options = [*channel_options(), ("grpc.service_config", service_config(service))]
     return open_transport(grpc_target(target), options, tls)
 
 

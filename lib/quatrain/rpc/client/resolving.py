@@ -5,7 +5,6 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.process.files import write_whole
@@ -61,7 +60,7 @@ class Resolver:
             raise Unavailable(f"the file of targets {self._path} is not JSON: {error}") from error
         return self._seen
 
-    def _parse(self, document: Any) -> tuple[str, ...]:
+    def _parse(self, document: object) -> tuple[str, ...]:
         listed = document.get(self._key, []) if self._key and isinstance(document, dict) else document
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
             where = f"key {self._key!r} of " if self._key else ""

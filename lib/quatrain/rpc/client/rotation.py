@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from quatrain.rpc.certificates import ChannelTls, Pem
 
-Options = list[tuple[str, Any]]
+Options = list[tuple[str, int | str]]
 POLL_SECONDS = 1.0
 """Seconds between two checks whether the calls on an old connection have ended."""
 

@@ -190,7 +190,7 @@ class RpcServer:
             ) from error
 
 
-def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
+def server_options(config: ServerConfig) -> list[tuple[str, int]]:
     """Return the options of every server."""
     return [
         ("grpc.max_receive_message_length", config.max_message_mib * MIB),
