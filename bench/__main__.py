@@ -5,29 +5,29 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from bench.cases import BATCH, CASES, EPOCHS, Case
 from bench.local_job import run_job
 from bench.machine import describe
 from bench.peak import measured_peak
 from bench.peers.running import peer_python, run_peer
-from bench.report import TARGETS, combine, summary
+from bench.report import TARGETS, CaseReport, combine, summary
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures and prints one JSON object. Returns 0."""
+    """Measure, print one JSON object and return 0."""
     # Ends by exception, so that the stack of the measurement ends, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = _options(arguments)
     names = [options.case] if options.case else list(CASES)
-    result: dict[str, Any] = {
+    result = {
         "what": f"one PPO step: batch {BATCH}, {EPOCHS} epochs, float32, Qwen2 of 3.35M parameters, all services on",
         "machine": describe(),
         "threads": options.threads,
-        "targets": TARGETS,
-        "cases": [_measure(CASES[name], options) for name in names],
+        "targets": asdict(TARGETS),
+        "cases": [_measure(CASES[name], options).to_json() for name in names],
     }
     text = json.dumps(result, indent=2)
     print(text)
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """Ours and the peer in turns, so that a machine that gets slower or faster does so for both."""
+def _measure(case: Case, options: argparse.Namespace) -> CaseReport:
+    """Run ours and the peer in turns, so that a change in the machine's speed affects both."""
     python = None if options.no_peer else peer_python()
     ours, peers = [], []
     for number in range(1, options.rounds + 1):
@@ -46,11 +46,11 @@ def _measure(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         steps = run_job(case, options.steps, options.threads)
         peak = peak.best(measured_peak(options.threads))
         ours.append(summary(case, steps, peak))
-        _say(json.dumps(ours[-1]))
+        _say(json.dumps(asdict(ours[-1])))
         if python is not None:
             _say(f"{case.name}: round {number} of {options.rounds}, TRL")
             peers.append(run_peer(python, case.name, options.steps, options.threads))
-            _say(json.dumps(peers[-1]))
+            _say(json.dumps(asdict(peers[-1])))
     return combine(case, ours, peers)
 
 

@@ -1,4 +1,4 @@
-"""The two jobs that are measured; the peer's script states the same numbers in its own words."""
+"""The two jobs that are measured; the peer's script repeats the same numbers."""
 
 import random
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MAX_POSITIONS = 1024
 
 @dataclass(frozen=True)
 class Case:
-    """Prompt lengths are drawn from `shortest` to `longest`; an end token is one of `vocabulary` equally likely ids."""
+    """A job: prompt lengths are drawn from `shortest` to `longest`; about one token in `vocabulary` is an end token."""
 
     name: str
     vocabulary: int
@@ -26,18 +26,18 @@ class Case:
     new_tokens: int
 
     def prompts(self, count: int, seed: int = 1) -> list[list[int]]:
-        """Random prompts without end or padding tokens."""
+        """Return random prompts without end or padding tokens."""
         draw = random.Random(f"{self.name}:{seed}")
         lengths = [draw.randint(self.shortest, self.longest) for _ in range(count)]
         return [[draw.randrange(self.pad_id) for _ in range(length)] for length in lengths]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Text that the case's tokenizer reads as these ids."""
+        """Return the text that the case's tokenizer reads as these ids."""
         return " ".join(word(token) for token in ids)
 
 
 def word(token: int) -> str:
-    """The word of an id."""
+    """Return the word of an id."""
     return f"t{token}"
 
 

@@ -1,4 +1,4 @@
-"""Floating-point operations that a PPO step needs on its real tokens; padding and recomputation count nothing.
+"""Floating-point operations that a PPO step needs on its real tokens; padding and recomputation are not counted.
 
 For a row of n real tokens (prompt and completion), of which c are completion tokens:
 
@@ -19,7 +19,7 @@ from bench.cases import HIDDEN, INTERMEDIATE, LAYERS
 
 @dataclass(frozen=True)
 class Row:
-    """Real tokens of one sequence."""
+    """The real tokens of one sequence."""
 
     prompt: int
     completion: int
@@ -29,13 +29,13 @@ BACKBONE_WEIGHTS = LAYERS * (4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE)
 
 
 def forward_flops(row: Row, head_weights: int) -> int:
-    """Of one model over one row."""
+    """Return the operations of one model over one row."""
     tokens = row.prompt + row.completion
     linear = 2 * BACKBONE_WEIGHTS * tokens + 2 * head_weights * row.completion
     return linear + 2 * LAYERS * HIDDEN * tokens * tokens
 
 
 def step_flops(rows: Iterable[Row], vocabulary: int, epochs: int) -> int:
-    """Of the learner in one PPO step."""
+    """Return the operations of the learner in one PPO step."""
     forward = sum(forward_flops(row, HIDDEN * vocabulary) + forward_flops(row, HIDDEN) for row in rows)
     return (1 + 3 * epochs) * forward

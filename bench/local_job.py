@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from bench.cases import BATCH, EPOCHS, Case
 from bench.flops import Row
@@ -16,11 +15,12 @@ from bench.models import write_policy, write_reward_model
 from quatrain.batches import read_batch
 from quatrain.client import Client, Event
 from quatrain.errors import RunFailed
+from quatrain.json_values import JsonObject
 from quatrain.local import stack
 from quatrain.local.home import read_endpoint
 from quatrain.local.state import read_record
 
-# What a person may have set; the measured stack is its own.
+# Variables that the user may have set; the measured stack must not use them.
 FOREIGN = ("REDIS_URL", "S3_ENDPOINT", "S3_BUCKET", "QUATRAIN_ENDPOINT")
 
 
@@ -39,16 +39,16 @@ class Step:
 
     @property
     def completion_tokens(self) -> int:
-        """Real completion tokens, end token included, counted once whatever the epochs."""
+        """Return the number of real completion tokens, end token included, counted once whatever the epochs."""
         return sum(row.completion for row in self.rows)
 
     def seconds(self, name: str) -> float:
-        """A time/* metric."""
+        """Return the metric time/NAME, 0 where the step has none."""
         return self.metrics.get(f"time/{name}") or 0.0
 
 
 def run_job(case: Case, steps: int, threads: int) -> list[Step]:
-    """Starts a stack, runs the case for some steps and ends the stack. Raises RunFailed when the job fails."""
+    """Start a stack, run the case for some steps and end the stack. Raises RunFailed when the job fails."""
     with tempfile.TemporaryDirectory(prefix="quatrain-bench-") as temporary:
         folder = Path(temporary)
         spec = write_spec(folder, case, steps)
@@ -59,8 +59,8 @@ def run_job(case: Case, steps: int, threads: int) -> list[Step]:
         return read_steps(events, cpu, folder / "home" / "store")
 
 
-def write_spec(folder: Path, case: Case, steps: int) -> dict[str, Any]:
-    """The job's files in `folder`, and its spec."""
+def write_spec(folder: Path, case: Case, steps: int) -> JsonObject:
+    """Write the job's files into `folder` and return its spec."""
     policy = write_policy(folder / "policy", case)
     reward = write_reward_model(folder / "reward", case)
     prompts = [{"prompt": case.text(ids)} for ids in case.prompts(BATCH * steps)]
@@ -84,7 +84,7 @@ def write_spec(folder: Path, case: Case, steps: int) -> dict[str, Any]:
 
 
 def _follow(client: Client, job: str, home: Path) -> dict[int, float]:
-    """CPU seconds of the stack so far when its learner opened (0) and at the end of each step."""
+    """Return the CPU seconds of the stack so far when its learner opened (0) and at the end of each step."""
     seen: dict[int, float] = {}
     for update in client.watch(job):
         event = update.event
@@ -104,7 +104,7 @@ def _cpu_seconds(home: Path) -> float:
 
 
 def read_steps(events: list[Event], cpu: Mapping[int, float], store: Path) -> list[Step]:
-    """The steps by what the log says. The first one has nothing before it: its own clock counts."""
+    """Return the steps by what the log says. The first one has nothing before it: its own clock counts."""
     sealed: dict[int, str] = {}
     found: list[Step] = []
     before: datetime | None = None

@@ -1,4 +1,4 @@
-"""Where and when a measurement was made, in words that a reader of the results needs."""
+"""The machine and the moment of a measurement, as readers of the results need them."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe() -> dict[str, object]:
-    """Date, commit, processor and the load of the machine before the measurement."""
+    """Return date, commit, processor and the load of the machine before the measurement."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -20,7 +20,7 @@ def describe() -> dict[str, object]:
 
 
 def _commit() -> str:
-    """Short hash, with `+` where the sources differ from it; empty outside of a repository."""
+    """Return the short hash, with `+` where the sources differ from it; empty outside of a repository."""
     root = Path(__file__).resolve().parents[1]
     try:
         done = subprocess.run(

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
@@ -11,12 +10,12 @@ from bench.cases import HEADS, HIDDEN, INTERMEDIATE, LAYERS, MAX_POSITIONS, Case
 
 
 def write_policy(folder: Path, case: Case) -> Path:
-    """A policy near the uniform distribution, so that completion lengths follow the case's end probability."""
+    """Write a policy near the uniform distribution, so that completion lengths follow the case's end probability."""
     return _write(folder, case, Qwen2ForCausalLM, seed=0)
 
 
 def write_reward_model(folder: Path, case: Case) -> Path:
-    """A reward model with a random head; it costs what a trained one costs."""
+    """Write a reward model with a random head; it costs what a trained one costs."""
     return _write(folder, case, Qwen2ForSequenceClassification, seed=1)
 
 
@@ -43,8 +42,8 @@ def _write(folder: Path, case: Case, kind: type[PreTrainedModel], seed: int) -> 
     return folder
 
 
-def _tokenizer(case: Case) -> dict[str, Any]:
-    """One word an id, divided by spaces."""
+def _tokenizer(case: Case) -> dict[str, object]:
+    """Return a tokenizer.json with one word for each id, divided by spaces."""
     return {
         "version": "1.0",
         "truncation": None,

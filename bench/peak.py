@@ -1,8 +1,8 @@
 """The matrix-product peak of this machine now: `python -m bench.peak THREADS` prints float32 operations a second.
 
-A process of its own, so that neither torch's settings nor the memory of the benchmark touch it. The shapes are those of
-the measured models: 6,144 tokens through a layer of 256 x 704. Two numbers: what torch's own product reaches, and what
-the fastest product in torch does, which on some processors is another library's.
+It runs in a process of its own, so that neither torch's settings nor the memory of the benchmark affect it. The shapes
+are those of the measured models: 6,144 tokens through a layer of 256 x 704. It prints two numbers: the speed of torch's
+own product, and that of the fastest product in torch, which on some processors is another library's.
 """
 
 import json
@@ -25,12 +25,12 @@ class Peak:
     fastest: float
 
     def best(self, other: "Peak") -> "Peak":
-        """The higher of two measurements: what disturbs one only makes it lower."""
+        """Return the higher of two measurements: a disturbance only makes one lower."""
         return Peak(max(self.torch, other.torch), max(self.fastest, other.fastest))
 
 
 def measured_peak(threads: int) -> Peak:
-    """Measured in a process of its own."""
+    """Return the peak, measured in a process of its own."""
     command = [sys.executable, "-m", "bench.peak", str(threads)]
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
@@ -38,7 +38,7 @@ def measured_peak(threads: int) -> Peak:
 
 
 def main(threads: int) -> dict[str, float]:
-    """The best of many repeats: what the machine can do when nothing disturbs it."""
+    """Return the best of many repeats: the machine's speed when nothing disturbs it."""
     import torch
 
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""What each service takes of a GPU's memory: `python -m bench.sizes [MODEL ...]` prints the rows of a table.
+"""The GPU memory that each service takes: `python -m bench.sizes [MODEL ...]` prints the rows of a table.
 
 By arithmetic from what the services hold, and from what torch keeps for the backward pass, which is counted on tensors
 without storage: nothing is computed, and no GPU is asked.
@@ -18,11 +18,11 @@ from quatrain.jobspec.sections import PpoSpec
 
 CONTEXTS = (1024, 4096, 16384)
 CHUNK_SIZE = int(PpoSpec.model_fields["chunk_size"].default)
-"""Completions that generation makes at once."""
+"""How many completions generation makes at once."""
 GPUS = (24, 40, 80, 141)
-"""GB of memory of the GPUs that people have."""
+"""GB of memory of common GPUs."""
 SHARE = 0.85
-"""Of a GPU's memory; the rest is for what is not counted: the allocator, temporaries, the driver."""
+"""The share of a GPU's memory to fill; the rest is for what is not counted: allocator, temporaries, driver."""
 # Bytes for each parameter in bfloat16. At rest: the weights, their float32 masters, two moments. At work one model at a
 # time has float32 gradients, and those of the microbatch in bfloat16.
 WEIGHTS, MASTERS, MOMENTS, GRADIENTS, NEW_GRADIENTS = 2, 4, 8, 4, 2
@@ -44,21 +44,21 @@ SHAPES: dict[str, PreTrainedConfig] = {
     "1.5 billion": _shape(1536, 8960, 28, 12),
     "3 billion": _shape(2048, 11008, 36, 16),
 }
-"""Those of Qwen2.5."""
+"""The models of Qwen2.5."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes that the services of one job take at a context, prompt and completion together."""
+    """The bytes that the services of one job take at a context, prompt and completion together."""
 
     learner: int
     generation: int
     scoring: int
-    """Reward and reference, each."""
+    """Bytes of reward and of reference, each."""
 
 
 def sizes(model: PreTrainedModel, context: int) -> Sizes:
-    """For one job, with microbatches of one row and models of this shape everywhere."""
+    """Return the sizes for one job, with microbatches of one row and models of this shape everywhere."""
     count = sum(parameter.numel() for parameter in model.parameters())
     return Sizes(
         learner=learner_bytes(count) + activation_bytes(model, context),
@@ -68,12 +68,12 @@ def sizes(model: PreTrainedModel, context: int) -> Sizes:
 
 
 def learner_bytes(parameters: int) -> int:
-    """Of the policy and the value model, both of so many parameters, while one of the two is updated."""
+    """Return the bytes of policy and value model, each of so many parameters, while one of the two is updated."""
     return (2 * (WEIGHTS + MASTERS + MOMENTS) + GRADIENTS + NEW_GRADIENTS) * parameters
 
 
 def activation_bytes(model: PreTrainedModel, tokens: int) -> int:
-    """What the model's backbone keeps for the backward pass of one row. Heads keep little: they run in chunks."""
+    """Return the bytes that the backbone keeps for the backward pass of one row. Heads, run in chunks, keep little."""
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -82,7 +82,7 @@ def activation_bytes(model: PreTrainedModel, tokens: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        # The mask is plain causal attention, said in the way that needs no look at the tokens.
+        # The mask is plain causal attention, given in the form for which the tokens are not read.
         output = model.base_model(
             input_ids=torch.zeros(1, tokens, dtype=torch.long), attention_mask={"full_attention": None}, use_cache=False
         )
@@ -91,18 +91,18 @@ def activation_bytes(model: PreTrainedModel, tokens: int) -> int:
 
 
 def key_value_bytes(config: PreTrainedConfig) -> int:
-    """Of one token in bfloat16."""
+    """Return the bytes of keys and values of one token in bfloat16."""
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * 2 * int(config.num_hidden_layers * config.num_key_value_heads * width)
 
 
 def smallest_gpu(needed: int) -> str:
-    """GB of the smallest GPU whose memory is enough, or `none`."""
+    """Return the GB of the smallest GPU whose memory is enough, or `none`."""
     return next((str(gpu) for gpu in GPUS if needed <= SHARE * gpu * 1e9), "none")
 
 
 def rows(name: str, config: PreTrainedConfig) -> list[str]:
-    """The lines of a model in bfloat16, one for each context."""
+    """Return the lines of a model in bfloat16, one for each context."""
     with FakeTensorMode():
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
         return [_row(name, context, sizes(model, context)) for context in CONTEXTS]
@@ -114,7 +114,7 @@ def _row(name: str, context: int, size: Sizes) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the table. Returns 0."""
+    """Print the table and return 0."""
     parser = argparse.ArgumentParser(prog="python -m bench.sizes", description=__doc__)
     parser.add_argument(
         "models", nargs="*", type=Path, help="model folders, for their config.json; without one, shapes of Qwen2.5"

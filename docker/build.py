@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT_BASE = "python:3.11-slim-bookworm"
@@ -29,7 +28,7 @@ SOURCES = ("pyproject.toml", "lib", "services", "orchestrator")
 
 @dataclass(frozen=True)
 class Image:
-    """An image, the one that it builds on, and the paths of what goes in beside its Dockerfile."""
+    """An image, the one that it builds on, and the paths of its further inputs beside its Dockerfile."""
 
     name: str
     base: str
@@ -51,13 +50,22 @@ IMAGES = (
 NAMED = {image.name: image for image in IMAGES}
 
 
+@dataclass(frozen=True)
+class Built:
+    """An image as the engine reports it: its bytes when unpacked, and its labels."""
+
+    size: int
+    labels: Mapping[str, str]
+
+
 class Builder:
-    """Builds with docker or podman."""
+    """A builder of the images, with docker or podman."""
 
     def __init__(self, engine: str, base_image: str, compute: str, secrets: Sequence[str], tag: str = "") -> None:
         self.engine = engine
-        self._project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        self.version = str(self._project["version"])
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        self.version = str(project["version"])
+        self._dependencies: list[str] = project["dependencies"]
         self._tag = tag or self.version
         self._base_image = base_image
         self._compute = compute
@@ -65,11 +73,11 @@ class Builder:
         self._revision = _output("git", "-C", str(ROOT), "rev-parse", "HEAD").strip()
 
     def tag(self, name: str) -> str:
-        """Name of the image with its tag."""
+        """Return the name of the image with its tag."""
         return f"quatrain/{name}:{self._tag}"
 
     def build(self, image: Image) -> None:
-        """Builds the image and those that it needs, unless they are there with the same inputs."""
+        """Build the image and those that it needs, unless they are there with the same inputs."""
         for needed in dict.fromkeys((image.base, "" if image.name == "build" else "build")):
             if needed:
                 self.build(NAMED[needed])
@@ -87,7 +95,7 @@ class Builder:
         if image.name == "torch":
             arguments |= {"COMPUTE": self._compute, "TORCH_INDEX_URL": os.environ.get("TORCH_INDEX_URL", "")}
         flags = [part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")]
-        # Layers of earlier builds are not taken over: what is bind-mounted does not count as their input everywhere.
+        # Layers of earlier builds are not reused: not every engine counts bind-mounted files as their input.
         if self.engine == "podman":
             isolation = os.environ.get("BUILDAH_ISOLATION", "chroot")
             flags += ["--format", "docker", "--layers=false", "--isolation", isolation]
@@ -97,16 +105,16 @@ class Builder:
         print(f"{self.tag(image.name)} built in {time.monotonic() - began:.0f} s", flush=True)
 
     def local(self, name: str) -> str:
-        """Name of one of our images, so that podman asks no registry for it."""
+        """Return the name of one of our images, so that podman asks no registry for it."""
         return f"localhost/{self.tag(name)}" if self.engine == "podman" else self.tag(name)
 
     def inputs(self, image: Image) -> str:
-        """Digest of everything that goes into the image."""
+        """Return the digest of everything that goes into the image."""
         digest = hashlib.sha256()
         if image.base:
             digest.update(self.inputs(NAMED[image.base]).encode())
         else:
-            digest.update(f"{self._base_image} {self._project['dependencies']}".encode())
+            digest.update(f"{self._base_image} {self._dependencies}".encode())
         if image.name == "torch":
             digest.update(f"{self._compute} {os.environ.get('TORCH_INDEX_URL', '')}".encode())
         for path in _files(f"docker/{image.name}.Dockerfile", *image.paths):
@@ -114,8 +122,8 @@ class Builder:
         return digest.hexdigest()
 
     def sizes(self) -> dict[str, dict[str, int]]:
-        """Bytes of every image that is there, unpacked: all of it, and what it adds to the one that it builds on."""
-        totals = {image.name: int(found["Size"]) for image in IMAGES if (found := self._inspect(self.tag(image.name)))}
+        """Return the unpacked bytes of every image that is there: all of them, and what it adds to the one below it."""
+        totals = {image.name: found.size for image in IMAGES if (found := self._inspect(self.tag(image.name)))}
         return {
             self.tag(name): {"bytes": total, "own_bytes": total - totals.get(NAMED[name].base, 0)}
             for name, total in totals.items()
@@ -123,16 +131,18 @@ class Builder:
 
     def _label(self, image: Image, label: str) -> str:
         found = self._inspect(self.tag(image.name))
-        return str((found.get("Config", {}).get("Labels") or {}).get(label, "")) if found else ""
+        return found.labels.get(label, "") if found else ""
 
-    def _inspect(self, name: str) -> dict[str, Any]:
+    def _inspect(self, name: str) -> Built | None:
         done = subprocess.run([self.engine, "image", "inspect", name], capture_output=True, text=True, check=False)
-        found: dict[str, Any] = json.loads(done.stdout)[0] if done.returncode == 0 else {}
-        return found
+        if done.returncode != 0:
+            return None
+        found = json.loads(done.stdout)[0]
+        return Built(int(found["Size"]), found.get("Config", {}).get("Labels") or {})
 
 
 def main() -> int:
-    """0 when all images are there."""
+    """Build what is asked for and return 0."""
     parser = argparse.ArgumentParser(description="Builds Quatrain's images.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMED)}; all by default")
     parser.add_argument("--tag", default="", help="of the images; by default the version")
@@ -162,7 +172,7 @@ def main() -> int:
 
 @contextmanager
 def _secret_flags(environment: Mapping[str, str]) -> Iterator[list[str]]:
-    """Flags that mount pip's and Go's settings of this machine while building; nothing of them stays in an image."""
+    """Yield flags that mount this machine's settings of pip and Go for the build; nothing of them stays in an image."""
     authorities = environment.get("PIP_CERT") or environment.get("SSL_CERT_FILE")
     settings = {
         "index-url": environment.get("PIP_INDEX_URL"),
@@ -184,14 +194,14 @@ def _secret_flags(environment: Mapping[str, str]) -> Iterator[list[str]]:
 
 
 def _answers(engine: str) -> bool:
-    """Whether the program is there and works: docker needs its daemon."""
+    """Return whether the program is there and works: docker needs its daemon."""
     if not shutil.which(engine):
         return False
     return subprocess.run([engine, "version"], capture_output=True, check=False).returncode == 0
 
 
 def _files(*paths: str) -> list[Path]:
-    """The files among the paths, and those below the folders among them."""
+    """Return the files among the paths, and those below the folders among them."""
     found = [each for name in paths for each in ((ROOT / name).rglob("*") if (ROOT / name).is_dir() else [ROOT / name])]
     return sorted(each for each in found if each.is_file() and "__pycache__" not in each.parts)
 

@@ -2,8 +2,8 @@
 
 Runs while `quatrain/torch` is built for CPUs, only where PyTorch's own index of CPU wheels (build argument
 TORCH_INDEX_URL) was not given. The libraries that torch asks for are replaced by ones of the same names, a few KB each,
-in which every function answers "no CUDA device"; `torch.cuda.is_available()` is False then, and what torch computes on
-the CPU comes from its own libraries, which stay as they are. NVIDIA's packages leave torch's list of requirements.
+in which every function answers "no CUDA device"; `torch.cuda.is_available()` is False then, and torch computes on the
+CPU with its own libraries, which are not changed. NVIDIA's packages are removed from torch's list of requirements.
 
     python without_cuda.py SITE_PACKAGES        needs binutils; x86-64 only
 """
@@ -16,17 +16,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 VENDOR = re.compile(r"lib(cu|nv|nccl)\w*\.so\.\d+")
-# Libraries that mark no versions on their symbols, or others than their own names: how these begin.
+# How the libraries begin that mark no versions on their symbols, or others than their own names.
 PREFIXES = {"libnccl": "nccl", "libcusparseLt": "cusparseLt", "libcufile": "cuFile", "libnvshmem_host": "nvshmem"}
 REQUIREMENT = re.compile(r"Requires-Dist: (nvidia-|cuda-|triton)")
 NO_DEVICE = 100
-"""cudaErrorNoDevice; for the other libraries it is an error as good as any."""
+"""cudaErrorNoDevice; for the other libraries it is some error."""
 TEXTS = ("cudaGetErrorString", "cudaGetErrorName")
-"""What returns a text instead of a number."""
+"""The functions that return a text instead of a number."""
 
 
 def main() -> None:
-    """Does it."""
+    """Replace the libraries and return 0."""
     site = Path(sys.argv[1])
     folder = site / "torch" / "lib"
     own = sorted(folder.glob("lib*.so"))
@@ -41,18 +41,18 @@ def main() -> None:
 
 
 def needed(library: Path) -> list[str]:
-    """Names of the libraries that this one loads."""
+    """Return the names of the libraries that this one loads."""
     return re.findall(r"\(NEEDED\).*\[(.+)\]", run("readelf", "-d", str(library)))
 
 
 def undefined(library: Path) -> Iterable[str]:
-    """Symbols, as NAME or NAME@VERSION, that others have to define."""
+    """Return the symbols, as NAME or NAME@VERSION, that others have to define."""
     lines = run("nm", "-D", "--undefined-only", "--with-symbol-versions", str(library)).splitlines()
     return (line.split()[-1] for line in lines)
 
 
 def write_library(path: Path, soname: str, symbols: set[str]) -> None:
-    """A library that defines those of the symbols that belong to `soname`."""
+    """Write a library that defines those of the symbols that belong to `soname`."""
     stem = soname.partition(".")[0]
     versions: dict[str, list[str]] = {}
     for symbol in sorted(symbols):
@@ -65,7 +65,7 @@ def write_library(path: Path, soname: str, symbols: set[str]) -> None:
     source = [".section .note.GNU-stack", ".text", *labels(numbers), f"mov ${NO_DEVICE}, %eax", "ret"]
     source += [*labels(texts), "lea message(%rip), %rax", "ret", ".section .rodata", "message:"]
     source += ['.asciz "this image has no CUDA"', ""]
-    # Symbols without a version stand in a script without names, and the two forms cannot be mixed.
+    # Symbols without a version need a script without names, and the two forms cannot be mixed.
     named = {version: "".join(f"{name}; " for name in group) for version, group in versions.items() if version}
     blocks = [f"{version} {{ {group}}};" for version, group in named.items()]
     with tempfile.TemporaryDirectory() as folder:
@@ -78,12 +78,12 @@ def write_library(path: Path, soname: str, symbols: set[str]) -> None:
 
 
 def labels(names: Iterable[str]) -> list[str]:
-    """Global names for the code that follows."""
+    """Return global names for the code that follows."""
     return [line for name in names for line in (f".globl {name}", f".type {name}, @function", f"{name}:")]
 
 
 def run(*command: str) -> str:
-    """Output of a program that must succeed."""
+    """Return the output of a program that must succeed."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

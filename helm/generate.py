@@ -23,15 +23,15 @@ _KEY = re.compile(r"^( *)([A-Za-z]+):(?: |$)")
 
 @dataclass(frozen=True)
 class Described:
-    """A key of values.yaml, its default and what its comment says."""
+    """A key of values.yaml, its default and the text of its comment."""
 
     path: str
-    default: Any
+    default: object
     text: str
 
 
 def described(values: Path) -> list[Described]:
-    """The keys that have a description, in their order."""
+    """Return the keys that have a description, in their order."""
     text = values.read_text(encoding="utf-8")
     document = yaml.safe_load(text)
     found: list[Described] = []
@@ -55,7 +55,7 @@ def _at(document: Any, path: list[str]) -> Any:
 
 
 def table(rows: list[Described]) -> str:
-    """Markdown. A service's own tree shows what differs from `defaults`."""
+    """Return the table as Markdown. A service's own tree shows what differs from `defaults`."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for row in rows:
         default = json.dumps(row.default, ensure_ascii=False)
@@ -64,7 +64,7 @@ def table(rows: list[Described]) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """What the generated files must hold."""
+    """Return the contents of the generated files."""
     frame = (CHART / "README.in.md").read_text(encoding="utf-8")
     return {
         CHART / "values.schema.json": json.dumps(schema.values(), indent=1) + "\n",
@@ -73,7 +73,7 @@ def documents() -> dict[Path, str]:
 
 
 def main() -> int:
-    """0 when the files are, or now are, up to date."""
+    """Check or write the files, and return 0 when they are up to date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check

@@ -1,14 +1,13 @@
 """The schema of the chart's values: strict; what `config` may hold comes from Quatrain's own configuration model."""
 
-from typing import Any
-
 from quatrain.config.loading import known_fields
 from quatrain.config.schema import ProcessConfig
 from quatrain.config.sources import is_secret
+from quatrain.json_values import JsonObject, JsonValue
 
-Schema = dict[str, Any]
+Schema = JsonObject
 
-# What follows from other values of the chart. Secrets come from Secrets.
+# Keys that the chart sets from its other values. Secret keys come from Kubernetes Secrets.
 MANAGED = {
     "server": {"host", "port", "health_port", "metrics_port", "port_file", "shutdown_grace", "insecure"},
     "auth": None,
@@ -36,17 +35,18 @@ ADDRESS: Schema = {"type": "string", "pattern": r"^([^:/@\s]+(:[0-9]{1,5})?)?$"}
 
 
 def whole(least: int, most: int | None = None) -> Schema:
-    """A whole number."""
-    return {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
+    """Return the schema of a whole number."""
+    limits: Schema = {"minimum": least} if most is None else {"minimum": least, "maximum": most}
+    return {"type": "integer", **limits}
 
 
 def one_of(*choices: str) -> Schema:
-    """One of some words."""
+    """Return the schema of one of some words."""
     return {"type": "string", "enum": list(choices)}
 
 
-def section(**properties: Schema) -> Schema:
-    """A section that knows these keys and no other."""
+def section(**properties: JsonValue) -> Schema:
+    """Return the schema of a section that knows these keys and no other."""
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
@@ -67,7 +67,7 @@ PLACEMENT = {"nodeSelector": TEXTS, "tolerations": LISTED, "priorityClassName": 
 
 
 def config() -> Schema:
-    """Sections and keys of docs/configuration.md that the chart leaves to its user."""
+    """Return the schema of the sections and keys of docs/configuration.md that the chart leaves to its user."""
     model = ProcessConfig.model_json_schema()
     fields = known_fields()
     sections: dict[str, Schema] = {}
@@ -87,7 +87,7 @@ def config() -> Schema:
 
 
 def _plain(field: Schema) -> Schema:
-    """Only what limits a value; lists may also be text with commas."""
+    """Return only what limits a value; lists may also be text with commas."""
     kept = {key: value for key, value in field.items() if key not in ("default", "title", "description", "secret")}
     if kept.get("type") == "array":
         return {"anyOf": [kept, TEXT]}
@@ -95,7 +95,7 @@ def _plain(field: Schema) -> Schema:
 
 
 def service(name: str) -> Schema:
-    """The tree of a service, or of `defaults`."""
+    """Return the schema of the tree of a service, or of `defaults`."""
     kinds = ("none", "hpa", "keda") if name in SCALED else ("none",)
     updates = {"learner": ("RollingUpdate", "OnDelete"), "defaults": ("RollingUpdate",)}
     own = {"ranks": whole(1)} if name == "learner" else {}
@@ -142,8 +142,8 @@ def service(name: str) -> Schema:
 
 
 def values() -> Schema:
-    """The schema of values.yaml."""
-    properties = {
+    """Return the schema of values.yaml."""
+    properties: JsonObject = {
         "global": section(
             imageRegistry=TEXT, imagePullSecrets=NAMES, imagePullPolicy=one_of("IfNotPresent", "Always", "Never")
         ),

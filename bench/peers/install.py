@@ -9,13 +9,13 @@ from bench.peers.running import ENVIRONMENT
 
 # The last release of TRL that has PPO.
 PEER = "trl==1.12.0"
-# The same numerics as ours: what differs in a comparison is the program around them.
+# The same numerics as ours, so that a comparison is about the rest of the program.
 SHARED = ("torch", "transformers")
 OTHERS = ("accelerate", "datasets")
 
 
 def main() -> int:
-    """0 when the environment is there."""
+    """Make the environment and return 0 when it is there."""
     venv.create(ENVIRONMENT, with_pip=True)
     (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
     pinned = [f"{name}=={version(name).partition('+')[0]}" for name in SHARED]

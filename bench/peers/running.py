@@ -3,8 +3,8 @@
 import json
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quatrain.errors import RunFailed
 
@@ -14,22 +14,36 @@ SCRIPT = Path(__file__).with_name("trl_ppo.py")
 SECONDS_A_STEP = 600.0
 
 
+@dataclass(frozen=True)
+class PeerRun:
+    """The numbers that the peer's script prints of one run."""
+
+    peer: str
+    case: str
+    step_s: float
+    step_cpu_s: float
+    real_tokens_per_s: float
+    real_tokens_per_cpu_s: float
+    real_tokens: list[int]
+    steps_s: list[float]
+
+
 def peer_python() -> Path | None:
-    """The peer's interpreter: $BENCH_PEER_PYTHON, else that of .venv-peer; None when there is neither."""
+    """Return the peer's interpreter: $BENCH_PEER_PYTHON, else that of .venv-peer; None when there is neither."""
     named = os.environ.get("BENCH_PEER_PYTHON")
     path = Path(named) if named else ENVIRONMENT / "bin" / "python"
     return path if path.exists() else None
 
 
-def run_peer(python: Path, case: str, steps: int, threads: int) -> dict[str, Any]:
-    """What the peer's script prints. Raises RunFailed with the end of its output when it fails."""
+def run_peer(python: Path, case: str, steps: int, threads: int) -> PeerRun:
+    """Run the peer's script and return what it prints. Raises RunFailed with the end of its output when it fails."""
     command = [str(python), str(SCRIPT), case, "--steps", str(steps), "--threads", str(threads)]
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": str(threads),
-        # As our stack sets it: on a machine that does other things, too, spinning threads would cost the peer more.
+        # Our stack sets this, too: on a busy machine spinning threads would slow the peer down more.
         "OMP_WAIT_POLICY": "passive",
     }
     done = subprocess.run(
@@ -37,5 +51,4 @@ def run_peer(python: Path, case: str, steps: int, threads: int) -> dict[str, Any
     )
     if done.returncode != 0:
         raise RunFailed(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+    return PeerRun(**json.loads(done.stdout.strip().splitlines()[-1]))

@@ -37,7 +37,7 @@ CASES = {"uniform": (512, 257, 256, 32, 32, 64), "ragged": (64, 63, 62, 8, 64, 1
 
 
 class Clock(TrainerCallback):
-    """When each step ended, and the real tokens that were made in it."""
+    """The times at which steps ended, and the real tokens that were made in each."""
 
     def __init__(self) -> None:
         self.stamps: list[float] = []
@@ -49,12 +49,12 @@ class Clock(TrainerCallback):
         self.tokens.append(0)
 
     def stamp(self) -> None:
-        """Wall time and CPU time of all threads, now."""
+        """Note wall time and CPU time of all threads, now."""
         self.stamps.append(time.perf_counter())
         self.cpu.append(time.process_time())
 
     def count(self, truncate: Any) -> Any:
-        """TRL's truncation after the end token, with its real tokens counted."""
+        """Return TRL's truncation after the end token, with its real tokens counted."""
 
         def counted(stop: int, pad: int, responses: torch.Tensor) -> torch.Tensor:
             cut: torch.Tensor = truncate(stop, pad, responses)
@@ -65,7 +65,7 @@ class Clock(TrainerCallback):
 
 
 def make_tokenizer(vocabulary: int, eos: int, pad: int) -> Any:
-    """One word an id."""
+    """Return a tokenizer with one word for each id."""
     backend = Tokenizer(models.WordLevel(vocab={f"t{i}": i for i in range(vocabulary)}, unk_token="t0"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.decoder = decoders.Fuse()
@@ -74,7 +74,7 @@ def make_tokenizer(vocabulary: int, eos: int, pad: int) -> Any:
 
 
 def make_config(vocabulary: int, eos: int, pad: int) -> Qwen2Config:
-    """The shape of bench/models.py."""
+    """Return a config with the shape of bench/models.py."""
     config = Qwen2Config(
         vocab_size=vocabulary,
         hidden_size=256,
@@ -92,7 +92,7 @@ def make_config(vocabulary: int, eos: int, pad: int) -> Qwen2Config:
 
 
 def make_trainer(case: str, steps: int, clock: Clock) -> PPOTrainer:
-    """Models, data and settings; the microbatch is the one that is fastest for the peer."""
+    """Return the trainer with models, data and settings; the microbatch is the one that is fastest for the peer."""
     vocabulary, eos, pad, shortest, longest, new_tokens = CASES[case]
     draw = random.Random(f"{case}:1")
     rows = [[draw.randrange(pad) for _ in range(draw.randint(shortest, longest))] for _ in range(BATCH * (steps + 1))]
@@ -135,7 +135,7 @@ def make_trainer(case: str, steps: int, clock: Clock) -> PPOTrainer:
 
 
 def main() -> None:
-    """Trains for some steps and prints what they took."""
+    """Train for some steps and print how long they took."""
     parser = argparse.ArgumentParser()
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("--steps", type=int, default=5)

@@ -1,4 +1,4 @@
-"""Pauses between tries of what fails for a while."""
+"""Pauses between the tries of an operation that may fail for a while."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Coroutines that belong together: what becomes of the others when one of them ends."""
+"""Coroutines that belong together, and what happens to the others when one of them ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -10,7 +10,7 @@ B = TypeVar("B")
 
 
 async def cancel_and_wait(*tasks: "asyncio.Future[Any]") -> None:
-    """Cancel the tasks and wait until all have ended. Their errors are nobody's any more."""
+    """Cancel the tasks and wait until all have ended; their errors are dropped."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -37,7 +37,7 @@ async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def both_or_cancel(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """As `gather_or_cancel`, of two works with results of different types."""
+    """Do as `gather_or_cancel`, for two works with results of different types."""
     first, second = asyncio.create_task(one), asyncio.create_task(other)
     try:
         return await asyncio.gather(first, second)
@@ -46,7 +46,7 @@ async def both_or_cancel(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any,
 
 
 async def gather_some_at_a_time(works: Sequence[Callable[[], Awaitable[T]]], concurrent: int) -> list[T]:
-    """As `gather_or_cancel`, `concurrent` works at a time."""
+    """Do as `gather_or_cancel`, with `concurrent` works at a time."""
     gate = asyncio.Semaphore(concurrent)
 
     async def one(work: Callable[[], Awaitable[T]]) -> T:
@@ -59,7 +59,7 @@ async def gather_some_at_a_time(works: Sequence[Callable[[], Awaitable[T]]], con
 async def finish_all(works: Sequence[Callable[[], Awaitable[None]]], concurrent: int) -> None:
     """Run all works to their ends, `concurrent` at a time, and raise the first error after them.
 
-    For works in threads: one that is cancelled would go on, and the next ones come on top.
+    For works in threads: a cancelled one would go on, and further ones would start beside it.
     """
     gate = asyncio.Semaphore(concurrent)
 
@@ -75,7 +75,7 @@ async def finish_all(works: Sequence[Callable[[], Awaitable[None]]], concurrent:
 async def uncancellable(work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`. A cancellation takes effect after it only.
 
-    For threads that write what nobody may write beside: a thread cannot be stopped.
+    For threads that write alone: a thread cannot be stopped, so nothing else may write before it has ended.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -5,13 +5,13 @@ import json
 from typing import Any
 
 
-def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON, keys sorted, no spaces: equal values give equal bytes. Raises ValueError on NaN and infinity."""
+def canonical_json(value: object) -> bytes:
+    """Return UTF-8 JSON, keys sorted, no spaces: equal values give equal bytes. Raises ValueError on NaN, infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The JSON value. Raises ValueError for whatever is none, deeper nesting than Python can hold included."""
+    """Return the JSON value. Raises ValueError if it is none, or is nested deeper than Python can hold."""
     try:
         return json.loads(data)
     except RecursionError as error:
@@ -19,16 +19,16 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def sha256_hex(data: bytes) -> str:
-    """Lower-case hex sha256."""
+    """Return the sha256 in lower-case hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sample_seed(job_seed: int, stage: str, step: int, prompt_index: int, sample_index: int) -> int:
-    """Seed of one sample, 0 .. 2**64-1: the first 8 bytes of sha256 over canonical JSON of the arguments."""
+    """Return the seed of one sample, 0 .. 2**64-1: the first 8 bytes of sha256 over the arguments as canonical JSON."""
     digest = hashlib.sha256(canonical_json([job_seed, stage, step, prompt_index, sample_index])).digest()
     return int.from_bytes(digest[:8], "big")
 
 
 def rollout_id(job: str, purpose: str, step: int, prompt_index: int, sample_index: int) -> str:
-    """Id of one expected rollout: the same however often it is made."""
+    """Return the id of one expected rollout: equal arguments give equal ids."""
     return sha256_hex(canonical_json([job, purpose, step, prompt_index, sample_index]))[:24]

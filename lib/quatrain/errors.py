@@ -42,12 +42,12 @@ class FieldViolation:
 
 
 def _text(said: str) -> str:
-    """What can be sent and stored: values in messages may hold half a surrogate pair, which has no bytes."""
+    """Return the text as it can be sent and stored: values in it may hold half a surrogate pair, which has no bytes."""
     return said.encode(errors="backslashreplace").decode()
 
 
 def untrusted(error: Exception) -> str:
-    """Says of a server's certificate that no authority vouches for it; empty when the error is another one."""
+    """Return the words for a server certificate that no authority vouches for; empty when the error is another one."""
     if "CERTIFICATE_VERIFY_FAILED" not in str(error):
         return ""
     return f"certificate is not trusted; the file in SSL_CERT_FILE names further authorities: {error}"
@@ -157,7 +157,7 @@ class DeadlineExpired(QuatrainError):
 
 
 TRANSIENT_ERRORS = (Unavailable, Overloaded, DeadlineExpired)
-"""Errors that say nothing about what was asked for: trying again later may help."""
+"""Errors that are not about the request itself: trying again later may help."""
 
 
 class Corrupt(QuatrainError):

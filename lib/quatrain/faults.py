@@ -1,4 +1,4 @@
-"""Named places in the code where tests make the process die, stop, dawdle or fail.
+"""Named points in the code where tests make the process die, stop, wait or fail.
 
 Off, `fault_point` is an empty function. It is on in a process that starts with QUATRAIN_FAULTS=FOLDER:
 
@@ -7,7 +7,7 @@ Off, `fault_point` is an empty function. It is on in a process that starts with 
   process from the moment that it has read the plan). It happens once: the process that acts renames the plan to
   FOLDER/fired.json first (adding process, pid and time), so that neither its successor nor a sibling acts again.
 
-Actions: `kill` (SIGKILL), `stop` (SIGSTOP; somebody has to send SIGCONT), `delay` (sleeps, and the event loop with
+Actions: `kill` (SIGKILL), `stop` (SIGSTOP; the test has to send SIGCONT), `delay` (sleeps, and the event loop with
 it), `fail` (Unavailable is raised).
 """
 
@@ -17,8 +17,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
 
@@ -86,68 +86,79 @@ POINTS: Mapping[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class FaultPlan:
+    """The content of plan.json: at which hit of which point something happens (`seconds`: of a delay)."""
+
+    point: str
+    action: str
+    hit: int = 1
+    seconds: float = 0.0
+
+
 class Faults:
-    """The switched-on side of `fault_point`. Thread-safe."""
+    """The implementation of `fault_point` when it is on. Thread-safe."""
 
     def __init__(self, folder: Path, process: str) -> None:
         self._folder = folder
         self._process = process
         self._lock = threading.Lock()
         self._read: tuple[int, int] | None = None
-        self._plan: dict[str, Any] = {}
+        self._plan: FaultPlan | None = None
         self._count = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._hits = os.open(folder / "hits", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def hit(self, point: str) -> None:
-        """Counts the hit and does what is planned for it. Raises InvalidInput for a point that POINTS lacks."""
+        """Count the hit and do what is planned for it. Raises InvalidInput for a point that POINTS lacks."""
         if point not in POINTS:
             raise InvalidInput(f"there is no fault point {point!r}; add it to POINTS in quatrain.faults")
         with self._lock:
             os.write(self._hits, f"{self._process} {os.getpid()} {point}\n".encode())
             due = self._due(point)
-        if due:
-            self._act(point)
+        if due is not None:
+            self._act(due)
 
-    def _due(self, point: str) -> bool:
-        """True for the one hit that the plan means; the plan is used up by it."""
+    def _due(self, point: str) -> FaultPlan | None:
+        """Return the plan for the one hit that it means, and use it up."""
         path = self._folder / "plan.json"
         try:
             status = path.stat()
             version = (status.st_mtime_ns, status.st_ino)
             if version != self._read:
-                self._plan, self._count, self._read = json.loads(path.read_bytes()), 0, version
+                self._plan, self._count, self._read = FaultPlan(**json.loads(path.read_bytes())), 0, version
         except FileNotFoundError:
-            return False
-        if self._plan["point"] != point:
-            return False
+            return None
+        if self._plan is None or self._plan.point != point:
+            return None
         self._count += 1
-        if self._count != self._plan.get("hit", 1):
-            return False
+        if self._count != self._plan.hit:
+            return None
         note = path.with_name(f".fired-{os.getpid()}")
-        note.write_text(json.dumps({**self._plan, "process": self._process, "pid": os.getpid(), "time": time.time()}))
+        note.write_text(
+            json.dumps({**asdict(self._plan), "process": self._process, "pid": os.getpid(), "time": time.time()})
+        )
         try:
             path.unlink()
         except FileNotFoundError:  # A sibling was faster.
             note.unlink()
-            return False
+            return None
         note.replace(path.with_name("fired.json"))
-        return True
+        return self._plan
 
-    def _act(self, point: str) -> None:
-        action = self._plan["action"]
-        if action in ("kill", "stop"):
-            os.kill(os.getpid(), signal.SIGKILL if action == "kill" else signal.SIGSTOP)
-        elif action == "delay":
-            time.sleep(float(self._plan["seconds"]))
-        elif action == "fail":
-            raise Unavailable(f"fault point {point} was told to fail")
+    def _act(self, plan: FaultPlan) -> None:
+        if plan.action in ("kill", "stop"):
+            os.kill(os.getpid(), signal.SIGKILL if plan.action == "kill" else signal.SIGSTOP)
+        elif plan.action == "delay":
+            time.sleep(plan.seconds)
+        elif plan.action == "fail":
+            raise Unavailable(f"fault point {plan.point} was told to fail")
         else:
-            raise InvalidInput(f"a fault plan has the unknown action {action!r}")
+            raise InvalidInput(f"a fault plan has the unknown action {plan.action!r}")
 
 
 def _nothing(point: str) -> None:
-    """The switched-off side."""
+    """Do nothing: the implementation of `fault_point` when it is off."""
 
 
 def _switch(environment: Mapping[str, str]) -> Callable[[str], None]:
@@ -158,4 +169,4 @@ def _switch(environment: Mapping[str, str]) -> Callable[[str], None]:
 
 
 fault_point: Callable[[str], None] = _switch(os.environ)
-"""`fault_point(NAME)`: see the module. NAME is one of POINTS."""
+"""`fault_point(NAME)` marks a point, as the module says. NAME is one of POINTS."""

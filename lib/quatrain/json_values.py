@@ -1,4 +1,4 @@
-"""JSON as Python values: what a file, a log or a message holds before anybody has checked it."""
+"""JSON as Python values: the content of a file, a log or a message before it is checked."""
 
 from typing import Any, TypeAlias
 
@@ -16,3 +16,9 @@ def as_object(value: JsonValue) -> JsonObject:
     if not isinstance(value, dict):
         raise TypeError(f"{type(value).__name__} is not an object")
     return value
+
+
+def object_at(document: JsonObject, key: str) -> JsonObject:
+    """Return the object under the key; an empty one when the key is absent or holds something else."""
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}

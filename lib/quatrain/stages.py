@@ -1,7 +1,7 @@
-"""The stages of a job, in their order. Whatever differs between them by a word or a switch stands in this table.
+"""The stages of a job, in their order. This table holds what differs between them by a word or a switch.
 
-What a stage does stands with those that do it: `quatrain.orchestrator.stages` (its loop), `quatrain.learner.backends`
-(its trainer), `quatrain.jobspec.sections` (its section of the spec, which has the stage's name).
+The code of a stage is in `quatrain.orchestrator.stages` (its loop), `quatrain.learner.backends` (its trainer) and
+`quatrain.jobspec.sections` (its section of the spec, which has the stage's name).
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ class Stage:
     """One kind of training."""
 
     name: str
-    """In the spec, in object keys, events and metrics."""
+    """The name in the spec, in object keys, events and metrics."""
     proto: "learner_pb2.Stage"
     result: str
-    """The model that the stage makes, as clients ask for it to download it; the Job message may have such a field."""
+    """The name by which clients ask for the stage's model; the Job message may have a field of it."""
     title: str
-    """Of the model, on its card."""
+    """The title of the model on its card."""
     pipeline: str
-    """Of the model, as `transformers` calls it."""
+    """The kind of the model, as `transformers` calls it."""
     uses_rollouts: bool = False
-    """Each step trains on a sealed batch of rollouts and makes the policy version of its number."""
+    """Whether each step trains on a sealed batch of rollouts and makes the policy version of its number."""
     makes_reward_model: bool = False
-    """The model scores, it has no policy; whoever uses it before the stage is over needs its tokenizer beside it."""
+    """Whether the model scores and is no policy. Using it during the stage takes its tokenizer beside it."""
 
     def __str__(self) -> str:
         return self.name

@@ -16,7 +16,7 @@ from tests.servers.certificates import Authority, MountedSecret
 from quatrain.client import CertificateFiles, Client
 from quatrain.errors import NotFound, QuatrainError, Unauthenticated
 from quatrain.local.home import read_endpoint
-from quatrain.rpc.server.tokens import line_of, new_token
+from quatrain.rpc.server.tokens import TokenDocument, line_of, new_token
 from quatrain.v1 import generation_pb2, generation_pb2_grpc
 
 # Everyday tests prove the same parts over real sockets inside one process: tests/integration/rpc, .../test_tenants.py.
@@ -41,7 +41,7 @@ class Secured:
     authority: Authority
     tls: MountedSecret
     tokens: MountedSecret
-    people: dict[str, tuple[str, dict[str, object]]]
+    people: dict[str, tuple[str, TokenDocument]]
 
     def client(self, token: str) -> Client:
         return Client(self.stack.target, token=token, certificates=CertificateFiles(ca=self.authority.ca))

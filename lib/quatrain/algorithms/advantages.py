@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class EstimatorInputs:
-    """What an estimator may use.
+    """The inputs of an estimator.
 
     Attributes:
         rewards_BT: Reward of each token, with the KL penalty unless that is in the loss; the score is in the last one.
         values_BT: Value before each token; None where there is no critic.
         mask_BT: True for real tokens, which are a prefix of each row.
         groups_B: int64, equal numbers for the samples of one prompt and different ones for others. A group has lost
-            the samples that were refused or skipped, so groups may be unequal, and one sample may be left alone.
+            the samples that were refused or skipped, so groups may be of unequal size, even of one sample.
         gamma: Discount.
         lam: Weight of longer estimates.
     """
@@ -36,7 +36,7 @@ class EstimatorInputs:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What an estimator gives, detached and 0 where masked; whitening comes after.
+    """The result of an estimator, detached and 0 where masked; whitening comes after.
 
     Attributes:
         advantages_BT: Advantage of each token.
@@ -75,7 +75,7 @@ def gae(inputs: EstimatorInputs) -> Estimate:
     next_advantage_B = torch.zeros_like(values_BT[:, 0])
     next_value_B = torch.zeros_like(values_BT[:, 0])
     for t in reversed(range(values_BT.shape[1])):
-        # In masked positions reward, value and both carries are 0, so the recursion starts afresh at the last real
+        # In masked positions reward, value and both carries are 0, so the recursion begins at zero at the last real
         # token.
         delta_B = rewards_BT[:, t] + gamma * next_value_B - values_BT[:, t]
         next_advantage_B = delta_B + gamma * lam * next_advantage_B

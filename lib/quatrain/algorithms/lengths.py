@@ -1,4 +1,4 @@
-"""How much of a gain in score is nothing but a change of length. No torch.
+"""How much of a gain in score is only a change of length. No torch.
 
 The first steps of a run are cut into deciles of completion length, each with its mean score. Later, the gain in mean
 score splits exactly into the part inside the deciles (same length, better score) and the part that came from moving
@@ -28,7 +28,7 @@ class LengthBaseline:
 
     @property
     def complete(self) -> bool:
-        """Whether the first steps are all in."""
+        """Return whether the first steps are all in."""
         return self.steps >= BASELINE_STEPS
 
     def add(self, lengths: Sequence[int], scores: Sequence[float]) -> "LengthBaseline":
@@ -48,8 +48,8 @@ class LengthBaseline:
     def explained(self, lengths: Sequence[int], scores: Sequence[float]) -> float | None:
         """Return 1 - gain within the length deciles / total gain for a later step.
 
-        1 says that the whole gain is a change of length, 0 that none is. None while the baseline grows, and when the
-        total gain is not above two standard errors: the quotient of two noises says nothing.
+        1 means that the whole gain is a change of length, 0 that none of it is. None while the baseline grows, and
+        when the total gain is not above two standard errors: a quotient of two noises means nothing.
         """
         if not self.complete or not self.scores or not scores:
             return None

@@ -1,4 +1,4 @@
-"""The losses of PPO as sums over real tokens, with the statistics of what they did. Shapes: B sequences, T positions.
+"""The losses of PPO as sums over real tokens, with their statistics. Shapes: B sequences, T positions.
 
 Every loss here is a *sum*. The caller divides it by the real tokens of the whole minibatch, over all its microbatches
 and ranks; then the gradient does not depend on how the minibatch was split. Masked positions may hold anything.

@@ -21,7 +21,7 @@ Metrics = dict[str, float | None]
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What is known of a step's rollouts before training; refused and skipped samples are already out.
+    """The rollouts of a step as they are known before training, without refused and skipped samples.
 
     Attributes:
         completions: Token ids of each completion, the end of sequence included.
@@ -157,7 +157,7 @@ def explained_variance(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -
 
 @dataclass(frozen=True)
 class UpdateSums:
-    """What the updates of a step add up to; `+` joins them. `kl` and `entropy` are sums over policy tokens."""
+    """Sums over the updates of a step; `+` joins them. `kl` and `entropy` are sums over policy tokens."""
 
     policy: PolicySums = field(default_factory=PolicySums)
     value: ValueSums = field(default_factory=ValueSums)

@@ -1,4 +1,4 @@
-"""Orders that depend on nothing but their key: the same on every machine and in every version. No torch.
+"""Orders that depend only on their key: the same on every machine and in every version. No torch.
 
 The order is that of SHA-256 digests, so neither a library's version nor the number of ranks can change it.
 """

@@ -52,7 +52,7 @@ def calibration_error(chosen: Sequence[float], rejected: Sequence[float], bins: 
 
 @dataclass(frozen=True)
 class HeldOutReport:
-    """How good a reward model is on pairs that it has not seen. None: cannot be computed."""
+    """The quality of a reward model on pairs that it has not seen. None: cannot be computed."""
 
     accuracy: float | None
     calibration_error: float | None

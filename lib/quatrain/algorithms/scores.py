@@ -6,8 +6,8 @@ def compose_score(
 ) -> float:
     """Return the score of a sample: the sum minus offset, times scale, clipped to +-clip, minus penalty if truncated.
 
-    The penalty comes last and is subtracted, never set, so a truncated sample stays comparable and may fall below
-    -clip.
+    The penalty comes last and is subtracted instead of replacing the score, so truncated samples stay comparable and
+    may fall below -clip.
     """
     score = (terms_sum - offset) * scale
     if clip is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Return the mean; None of nothing."""
+    """Return the mean; None for no values."""
     return math.fsum(values) / len(values) if values else None
 
 
@@ -32,7 +32,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
     mean_x, mean_y = math.fsum(x) / len(x), math.fsum(y) / len(y)
     square_x = math.fsum((a - mean_x) ** 2 for a in x)
     square_y = math.fsum((b - mean_y) ** 2 for b in y)
-    # Rounding leaves a trace of variance in constant values; what is below it is no variation.
+    # Rounding leaves a trace of variance in constant values; anything below it counts as none.
     if square_x <= 1e-24 * len(x) * mean_x**2 or square_y <= 1e-24 * len(y) * mean_y**2 or not square_x * square_y > 0:
         return None
     product = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
@@ -40,7 +40,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """Return the value below which `share` (0 to 1) of the values lie, interpolated linearly; None of nothing."""
+    """Return the value below which `share` (0 to 1) of the values lie, interpolated linearly; None for no values."""
     if not values:
         return None
     ordered = sorted(values)

@@ -1,8 +1,8 @@
 """Sealed batches: the immutable input of one PPO step (or of one evaluation).
 
 One row for each expected sample, ordered by (prompt position in the step, sample index): a rollout, a skip, or a
-refusal with its reason. Prompt, completion, score and terms stand beside the ids, so the same file
-feeds the rollout browser.
+refusal with its reason. Prompt, completion, score and terms are kept beside the ids, so the rollout browser reads the
+same file.
 """
 
 from collections.abc import Sequence
@@ -60,9 +60,9 @@ class BatchRow:
     """One expected sample of a step.
 
     `status` is `rollout`, `skipped` (every reward function answered None) or `refused` (`reason` says why).
-    `logprobs` and `ref_logprobs` have one number for each completion token, or none where the sample never got that
-    far; both are logs of probabilities under the sampled distribution, temperature included. `finish_reason` is `stop`
-    or `length`. `score` is the final score (None without one), `gold` the gold score of evaluations. `terms`,
+    `logprobs` and `ref_logprobs` have one number for each completion token; they are empty for a sample that failed
+    before. Both are logs of probabilities under the sampled distribution, temperature included. `finish_reason` is
+    `stop` or `length`. `score` is the final score (None without one), `gold` the gold score of evaluations. `terms`,
     `logged` and `extra` are canonical JSON objects.
     """
 

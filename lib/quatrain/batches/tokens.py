@@ -1,4 +1,4 @@
-"""What a PPO step computed for every completion token: written by Learner.Step, named by `step_completed`."""
+"""The results of a PPO step for every completion token: Learner.Step writes them, `step_completed` names them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Configuration of a process: one model, and the only place that reads the environment and YAML.
+"""Configuration of a process: one model, and the only package that reads the environment and YAML.
 
 `load_config` merges, from weakest to strongest: defaults, the YAML file that `QUATRAIN_CONFIG` (or `--config`) names,
 environment variables `QUATRAIN_SECTION__KEY`, flags `--section.key=value`.

@@ -1,4 +1,4 @@
-"""Folders that a process needs: made when they are missing, and tried before anything depends on them."""
+"""Folders that a process needs: they are made when missing, and tested before anything depends on them."""
 
 import tempfile
 from pathlib import Path

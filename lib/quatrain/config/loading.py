@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -73,7 +72,7 @@ def _validate(process: str, given: Mapping[str, ConfigValue], fields: Mapping[st
     violations = [
         FieldViolation(key, _unknown(key, fields, item.source)) for key, item in given.items() if key not in fields
     ]
-    document: dict[str, dict[str, Any]] = {}
+    document: dict[str, dict[str, object]] = {}
     for key, item in given.items():
         if key in fields:
             section, _, name = key.partition(".")
@@ -83,7 +82,7 @@ def _validate(process: str, given: Mapping[str, ConfigValue], fields: Mapping[st
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False):
             key = ".".join(str(part) for part in problem["loc"][:2])
-            # Of a rule about a whole section the input is the section, secrets and all.
+            # Where a rule is about a whole section, the input is the section, secrets included.
             shown = "" if key not in fields or is_secret(fields[key]) else f", not {problem['input']!r}"
             source = given[key].source if key in given else "default"
             violations.append(FieldViolation(key, f"{problem['msg']}{shown} (from {source})"))

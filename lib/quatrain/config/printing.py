@@ -1,10 +1,9 @@
-"""What `--print-config` shows: a YAML file that could be used as it is, each value with its source as a comment."""
+"""The output of `--print-config`: a YAML file that could be used unchanged, with each value's source as a comment."""
 
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from quatrain.config.schema import ProcessConfig
 from quatrain.config.sources import is_secret
@@ -25,7 +24,7 @@ def render(config: ProcessConfig, sources: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def mask(value: Any) -> Any:
+def mask(value: object) -> object:
     """Hide a secret; of a URL only the password, so that the host stays readable."""
     if not value:
         return value
@@ -34,7 +33,7 @@ def mask(value: Any) -> Any:
     return MASK
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return json.dumps(list(value))
     return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -7,11 +7,12 @@ Fields marked `secret` are masked by `--print-config` and may be given as `QUATR
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 
-SECRET: dict[str, Any] = {"secret": True}
+SECRET: JsonDict = {"secret": True}
 
 
 def _process_id() -> str:
@@ -19,7 +20,7 @@ def _process_id() -> str:
 
 
 def _launched(name: str, otherwise: int) -> int:
-    """Return what torchrun, or a launcher like it, tells the processes that it starts."""
+    """Return what torchrun, or a launcher like it, sets for the processes that it starts."""
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() else otherwise
 
@@ -50,7 +51,7 @@ class Section(BaseModel):
 
 
 class ServerConfig(Section):
-    """Where and how the process serves gRPC."""
+    """The gRPC server of the process."""
 
     host: str = Field(default="127.0.0.1", description="address to bind; loopback unless told otherwise")
     port: int = Field(default=0, ge=0, le=65535, description="gRPC port; 0 takes a free one")
@@ -78,7 +79,7 @@ class ServerConfig(Section):
 
 
 class AuthConfig(Section):
-    """Who may call the public API; the orchestrator reads it."""
+    """The callers of the public API; the orchestrator reads this section."""
 
     tokens_file: Path | None = Field(
         default=None,
@@ -235,7 +236,7 @@ class ReferenceConfig(Section):
 
 
 class LearnerConfig(Section):
-    """The learner, and where the learners are."""
+    """The learner, and the addresses of the learners."""
 
     id: str = Field(default_factory=_process_id, min_length=1, description="name of this learner in events and logs")
     backend: Literal["torch", "fake"] = Field(
@@ -258,7 +259,7 @@ class LearnerConfig(Section):
     rank_timeout: float = Field(
         default=60.0,
         gt=0,
-        description="seconds without a sign of life of a rank after which all ranks end, to be started again",
+        description="seconds without a heartbeat of a rank after which all ranks end, to be started again",
     )
     owner_timeout: float = Field(
         default=60.0, gt=0, description="seconds without a sign of the owner before it closes itself"
@@ -281,17 +282,17 @@ class OrchestratorConfig(Section):
         default=3.0, gt=0, description="seconds without renewal after which a job's owner counts as gone"
     )
     poll: float = Field(
-        default=0.5, gt=0, description="seconds between looks at the log of a job that another replica owns"
+        default=0.5, gt=0, description="seconds between reads of the log of a job that another replica owns"
     )
     local_files: bool = Field(default=False, description="accept absolute file:/// URIs in specs (process mode)")
     sweep: float = Field(
-        default=30.0, gt=0, description="seconds between looks for data of released checkpoints and deleted jobs"
+        default=30.0, gt=0, description="seconds between searches for data of released checkpoints and deleted jobs"
     )
     max_upload_bytes: int = Field(default=20 * 2**30, ge=1, description="most bytes of an uploaded file")
     max_step_samples: int = Field(
         default=2**16,
         ge=1,
-        description="samples that a job may have in work at once (those of a PPO step with the stale ones ahead of it, "
+        description="samples that a job may have in flight (those of a PPO step with the stale ones ahead of it, "
         "of an evaluation, of an offset measurement); specs that ask for more are refused",
     )
     max_step_tokens: int = Field(
@@ -311,7 +312,7 @@ class RolloutConfig(Section):
 
     id: str = Field(default_factory=_process_id, min_length=1, description="consumer name in the queue")
     pool: str = Field(default="default", min_length=1, description="generation pool whose tasks it takes")
-    concurrency: int = Field(default=2, ge=1, description="tasks in work at once")
+    concurrency: int = Field(default=2, ge=1, description="tasks that run at once")
     idle: float = Field(
         default=6.0, gt=0, description="seconds without renewal after which a task is given to another worker"
     )

@@ -1,9 +1,9 @@
-"""The three places that values come from: YAML, environment, flags. Each gives dotted keys, values and sources."""
+"""The three sources of values: YAML, environment, flags. Each gives dotted keys, values and where they came from."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -17,13 +17,13 @@ PREFIX = "QUATRAIN_"
 class ConfigValue:
     """A value and its source: a file, the environment or a flag."""
 
-    value: Any
+    value: object
     source: str
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line says."""
+    """The content of the command line."""
 
     values: dict[str, ConfigValue] = field(default_factory=dict)
     config_path: str | None = None
@@ -37,7 +37,7 @@ def is_secret(info: FieldInfo) -> bool:
     return isinstance(extra, dict) and extra.get("secret") is True
 
 
-def from_text(text: str, info: FieldInfo | None) -> Any:
+def from_text(text: str, info: FieldInfo | None) -> str | None:
     """Return the value that a text stands for: `null`, `none` and nothing mean None where the field allows that."""
     optional = info is not None and type(None) in get_args(info.annotation)
     return None if optional and text.strip().lower() in ("", "null", "none") else text
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, ConfigValue]:
     except OSError as error:
         raise InvalidInput(f"configuration file {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        # Only where: what stands there may be a secret.
+        # The message says only where, because the text there may be a secret.
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise InvalidInput(f"configuration file {path} is not YAML{where}") from error
@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> dict[str, ConfigValue]:
     return {key: ConfigValue(value, f"file {path}") for key, value in _flatten(document)}
 
 
-def _flatten(document: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+def _flatten(document: Mapping[object, object]) -> Iterator[tuple[str, object]]:
     for section, body in document.items():
         if isinstance(body, dict):
             yield from ((f"{section}.{key}", value) for key, value in body.items())

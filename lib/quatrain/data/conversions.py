@@ -1,4 +1,4 @@
-"""The data formats: how each is known by its columns and how its rows become canonical records.
+"""The data formats: how each is recognised by its columns and how its rows become canonical records.
 
 hh-rlhf: `chosen` (and `rejected`) hold whole transcripts, split at the last "\\n\\nAssistant:".
 trl-standard: texts; trl-conversational: lists of messages; both also without `prompt` for pairs, which is then what
@@ -7,18 +7,17 @@ canonical: `prompt` (or `messages`) as messages, the answers as texts.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from quatrain.data import fields
 from quatrain.data.fields import HH_MARK, BadRow
-from quatrain.data.records import PairRecord, PromptRecord, Record, SftRecord
+from quatrain.data.records import PairRecord, PromptRecord, Record, Row, SftRecord
 
 R = TypeVar("R", bound=Record)
-Row = dict[str, Any]
 
 
 class Conversion(NamedTuple, Generic[R]):
-    """A format: its name, whether a row is of it, and the conversion of one row (raises BadRow)."""
+    """A format: its name, whether it fits a row, and the conversion of one row (raises BadRow)."""
 
     name: str
     fits: Callable[[Row], bool]
@@ -114,7 +113,7 @@ def _pair_common_messages(row: Row, line: int) -> PairRecord:
 
 
 def _shared(first: Sequence[object], second: Sequence[object]) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common beginning."""
     for position, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return position

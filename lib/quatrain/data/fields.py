@@ -2,9 +2,8 @@
 
 import json
 import math
-from typing import Any
 
-from quatrain.data.records import Prompt
+from quatrain.data.records import Prompt, Row
 
 HH_MARK = "\n\nAssistant:"
 MAX_DEPTH = 64
@@ -15,7 +14,7 @@ class BadRow(Exception):
     """The row cannot be used; the message is the reason."""
 
 
-def text(row: dict[str, Any], column: str) -> str:
+def text(row: Row, column: str) -> str:
     """Return the column as a string."""
     value = _present(row, column)
     if not isinstance(value, str):
@@ -23,7 +22,7 @@ def text(row: dict[str, Any], column: str) -> str:
     return _encodable(value, column)
 
 
-def prompt(row: dict[str, Any], column: str = "prompt") -> Prompt:
+def prompt(row: Row, column: str = "prompt") -> Prompt:
     """Return the column as a non-empty text or as messages."""
     value = _present(row, column)
     if isinstance(value, list):
@@ -34,14 +33,14 @@ def prompt(row: dict[str, Any], column: str = "prompt") -> Prompt:
     return found
 
 
-def messages(value: Any, column: str) -> list[dict[str, str]]:
+def messages(value: object, column: str) -> list[dict[str, str]]:
     """Return a list of messages with role and content only."""
     if not isinstance(value, list) or not value:
         raise BadRow(f"{column} must be a list of at least one message, not {_kind(value)}")
     return [_message(item, f"{column}[{position}]") for position, item in enumerate(value)]
 
 
-def _message(value: Any, where: str) -> dict[str, str]:
+def _message(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise BadRow(f"{where} must be a message with role and content, not {_kind(value)}")
     role, content = value.get("role"), value.get("content")
@@ -55,7 +54,7 @@ def _message(value: Any, where: str) -> dict[str, str]:
     return {"role": str(role), "content": _encodable(content, where)}
 
 
-def answer(row: dict[str, Any], column: str) -> str:
+def answer(row: Row, column: str) -> str:
     """Return a completion: a text, or a list of one assistant message."""
     value = _present(row, column)
     if isinstance(value, list):
@@ -72,7 +71,7 @@ def only_assistant(found: list[dict[str, str]], column: str) -> str:
 
 
 def split_transcript(value: str, column: str) -> tuple[str, str]:
-    """Return an hh-rlhf transcript at its last "\\n\\nAssistant:": (prompt with the mark, the answer after it)."""
+    """Split an hh-rlhf transcript at its last "\\n\\nAssistant:": (prompt with the mark, the answer after it)."""
     head, mark, tail = value.rpartition(HH_MARK)
     if not mark:
         raise BadRow(f'{column} has no "\\n\\nAssistant:"')
@@ -81,7 +80,7 @@ def split_transcript(value: str, column: str) -> tuple[str, str]:
     return head + mark, tail
 
 
-def margin(row: dict[str, Any]) -> float | None:
+def margin(row: Row) -> float | None:
     """Return the optional margin, a finite number from 0."""
     value = row.get("margin")
     if value is None or value == "":
@@ -95,7 +94,7 @@ def margin(row: dict[str, Any]) -> float | None:
     return number
 
 
-def json_columns(row: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
+def json_columns(row: Row, without: tuple[str, ...]) -> dict[str, object]:
     """Return the other columns, which must be JSON values."""
     extra = {name: value for name, value in row.items() if name not in without}
     _check_depth(extra, MAX_DEPTH)
@@ -106,7 +105,7 @@ def json_columns(row: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any
     return extra
 
 
-def _check_depth(value: Any, levels: int) -> None:
+def _check_depth(value: object, levels: int) -> None:
     if levels < 0:
         raise BadRow(f"a column is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict | list | tuple):
@@ -114,7 +113,7 @@ def _check_depth(value: Any, levels: int) -> None:
             _check_depth(inner, levels - 1)
 
 
-def _present(row: dict[str, Any], column: str) -> Any:
+def _present(row: Row, column: str) -> object:
     value = row.get(column)
     if value is None:
         raise BadRow(f"{column} is missing")

@@ -10,7 +10,7 @@ from quatrain.data.conversions import Conversion
 from quatrain.data.fields import BadRow
 from quatrain.data.records import Drop, PairRecord, PromptRecord, Record, SftRecord
 from quatrain.data.report import Report, count_duplicates
-from quatrain.data.rows import Row, column_names, read_rows
+from quatrain.data.rows import NumberedRow, column_names, read_rows
 from quatrain.errors import InvalidData
 
 R = TypeVar("R", bound=Record)
@@ -20,21 +20,21 @@ _DETECT_ROWS = 200
 def load_sft(
     path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[SftRecord], Report]:
-    """Return prompt and completion rows. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
+    """Return prompt and completion rows. Raises InvalidData: unreadable, empty, wrong columns, or no usable row."""
     return _load(path, format, columns, conversions.SFT, conversions.SFT_NEEDS)
 
 
 def load_pairs(
     path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[PairRecord], Report]:
-    """Return preference pairs. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
+    """Return preference pairs. Raises InvalidData: unreadable, empty, wrong columns, or no usable row."""
     return _load(path, format, columns, conversions.PAIRS, conversions.PAIRS_NEED)
 
 
 def load_prompts(
     path: Path, format: str | None = None, columns: dict[str, str] | None = None
 ) -> tuple[list[PromptRecord], Report]:
-    """Return prompts with extra columns. Raises InvalidData: unreadable, empty, wrong columns, or no row of use."""
+    """Return prompts with extra columns. Raises InvalidData: unreadable, empty, wrong columns, or no usable row."""
     return _load(path, format, columns, conversions.PROMPTS, conversions.PROMPTS_NEED)
 
 
@@ -72,9 +72,9 @@ def _load(
 
 
 def _detect(
-    path: Path, first: list[Row], columns: dict[str, str], formats: Sequence[Conversion[R]], needs: str
+    path: Path, first: list[NumberedRow], columns: dict[str, str], formats: Sequence[Conversion[R]], needs: str
 ) -> Conversion[R]:
-    """The first format, in their order, that any of the first rows is of."""
+    """Return the first format, in their order, that fits any of the first rows."""
     for conversion in formats:
         if any(conversion.fits(row) for _, row in first):
             return conversion

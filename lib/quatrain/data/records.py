@@ -1,7 +1,10 @@
 """Canonical records: what every data format becomes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+Row = Mapping[str, object]
+"""A row of a data file: its values by column. Parquet has values that JSON lacks, such as dates and bytes."""
 
 Prompt = str | list[dict[str, str]]
 """A prompt: a text that is tokenised as it is, or messages that go through the chat template."""
@@ -9,7 +12,7 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Drop:
-    """A row that is not used: where it stands (1 is the first line, or the first row of a Parquet file) and why."""
+    """A row that is not used: its line (1 is the first line, or the first row of a Parquet file) and the reason."""
 
     line: int
     reason: str
@@ -40,7 +43,7 @@ class PromptRecord:
     """A prompt for rollouts and the row's other columns (JSON values), which reward functions receive."""
 
     prompt: Prompt
-    extra: dict[str, Any]
+    extra: dict[str, object]
     line: int
 
 

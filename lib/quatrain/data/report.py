@@ -1,10 +1,8 @@
 """What is known about a data set: counts, drops, token lengths, duplicates, examples, overlap with held-out prompts."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -25,7 +23,7 @@ class Report:
     lengths: part of the record (prompt, chosen, ...) to mean, p50, p90, p95, p99, max in tokens; None: no tokenizer.
     truncated_share: records longer than the limit, 0 to 1; None: no tokenizer or no limit.
     examples: the first three records as texts, rendered through the chat template when a tokenizer is given.
-    overlap: prompts that also stand in the held-out set, each row counted; None: not compared.
+    overlap: prompts that are also in the held-out set, each row counted; None: not compared.
     """
 
     format: str
@@ -37,12 +35,12 @@ class Report:
     warnings: tuple[str, ...] = ()
     lengths: dict[str, dict[str, float]] | None = None
     truncated_share: float | None = None
-    examples: tuple[dict[str, Any], ...] = ()
+    examples: tuple[dict[str, object], ...] = ()
     overlap: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return plain JSON values, as `data validate -o json` prints them."""
-        return dataclasses.asdict(self)
+        return asdict(self)
 
 
 def describe(
@@ -57,17 +55,19 @@ def describe(
 
     max_length: longest record in tokens (prompts: longest prompt). Raises InvalidData when the template fails.
     """
-    changes: dict[str, Any] = {"examples": tuple(_example(record, tokenizer) for record in records[:EXAMPLES])}
+    described = replace(report, examples=tuple(_example(record, tokenizer) for record in records[:EXAMPLES]))
     if tokenizer is not None:
         parts = [_token_parts(record, tokenizer) for record in records]
-        changes["lengths"] = {name: _summary([len(part[name]) for part in parts]) for name in parts[0]}
+        lengths = {name: _summary([len(part[name]) for part in parts]) for name in parts[0]}
+        described = replace(described, lengths=lengths)
         if max_length is not None:
             totals = [_longest(part) for part in parts]
-            changes["truncated_share"] = sum(total > max_length for total in totals) / len(totals)
+            share = sum(total > max_length for total in totals) / len(totals)
+            described = replace(described, truncated_share=share)
     if held_out is not None:
-        changes["overlap"] = count_overlap([record.prompt for record in records], [row.prompt for row in held_out])
-    changed = dataclasses.replace(report, **changes)
-    return dataclasses.replace(changed, warnings=tuple(_warnings(changed)))
+        overlap = count_overlap([record.prompt for record in records], [row.prompt for row in held_out])
+        described = replace(described, overlap=overlap)
+    return replace(described, warnings=tuple(_warnings(described)))
 
 
 def count_duplicates(records: Sequence[Record]) -> int:
@@ -77,13 +77,13 @@ def count_duplicates(records: Sequence[Record]) -> int:
 
 
 def count_overlap(prompts: Sequence[Prompt], held_out: Sequence[Prompt]) -> int:
-    """Return how many of the prompts also stand in the held-out set."""
+    """Return how many of the prompts are also in the held-out set."""
     known = {_fingerprint(prompt) for prompt in held_out}
     return sum(_fingerprint(prompt) in known for prompt in prompts)
 
 
 def _fingerprint(value: object) -> bytes:
-    """Stands for a value among others without its memory."""
+    """Return a digest to compare values by, which takes less memory than they do."""
     return hashlib.blake2b(canonical_json(value), digest_size=16).digest()
 
 
@@ -100,11 +100,11 @@ def _warnings(report: Report) -> list[str]:
     return warnings
 
 
-def _example(record: Record, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    prompt: Any = record.prompt
+def _example(record: Record, tokenizer: Tokenizer | None) -> dict[str, object]:
+    prompt = record.prompt
     if tokenizer is not None and not isinstance(prompt, str):
         prompt = tokenizer.render(prompt, add_generation_prompt=True)
-    example: dict[str, Any] = {"line": record.line, "prompt": prompt}
+    example: dict[str, object] = {"line": record.line, "prompt": prompt}
     match record:
         case SftRecord():
             example["completion"] = record.completion

@@ -4,15 +4,17 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from quatrain.data.records import Drop
+from quatrain.data.records import Drop, Row
 from quatrain.errors import InvalidData
+from quatrain.json_values import JsonValue
 
-Row = tuple[int, dict[str, Any]]
+NumberedRow = tuple[int, Row]
+"""The line of the file at which the row begins, and the row."""
 OnBad = Callable[[int, str], None]
 UNPACKED_BYTES = 2**30
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -23,7 +25,7 @@ def read_rows(
     format: str | None = None,
     columns: dict[str, str] | None = None,
     dropped: list[Drop] | None = None,
-) -> Iterator[Row]:
+) -> Iterator[NumberedRow]:
     """Yield (line, row) in file order.
 
     Args:
@@ -50,7 +52,7 @@ def read_rows(
 
 
 def detect_format(path: Path) -> str:
-    """Return jsonl, json, csv or parquet. Raises InvalidData when neither extension nor content tells."""
+    """Return jsonl, json, csv or parquet. Raises InvalidData when neither extension nor content shows which."""
     known = _FORMATS.get(path.suffix.lower())
     with path.open("rb") as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -70,7 +72,7 @@ def detect_format(path: Path) -> str:
     return known
 
 
-def _rename(row: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+def _rename(row: Row, columns: dict[str, str]) -> Row:
     if not columns:
         return row
     taken = set(columns.values())
@@ -84,7 +86,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
-def _read_jsonl(path: Path, on_bad: OnBad) -> Iterator[Row]:
+def _read_jsonl(path: Path, on_bad: OnBad) -> Iterator[NumberedRow]:
     for number, raw in _lines(path):
         if not raw.strip():
             continue
@@ -103,7 +105,7 @@ def _read_jsonl(path: Path, on_bad: OnBad) -> Iterator[Row]:
                 on_bad(number, f"a JSON object is needed, not {_kind(value)}")
 
 
-def _read_json(path: Path, on_bad: OnBad) -> Iterator[Row]:
+def _read_json(path: Path, on_bad: OnBad) -> Iterator[NumberedRow]:
     text = _decode_all(path)
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     position = _skip_space(text, 0)
@@ -130,7 +132,7 @@ def _read_json(path: Path, on_bad: OnBad) -> Iterator[Row]:
         raise InvalidData(f"{path}: not valid JSON: there is text after the closing ].")
 
 
-def _read_csv(path: Path, on_bad: OnBad) -> Iterator[Row]:
+def _read_csv(path: Path, on_bad: OnBad) -> Iterator[NumberedRow]:
     reader = csv.reader(_csv_lines(path), strict=True)
     start = 1
     try:
@@ -158,13 +160,13 @@ def _csv_lines(path: Path) -> Iterator[str]:
             raise InvalidData(f"{path}:{number}: {_not_utf8(error)}.") from None
 
 
-def _read_parquet(path: Path, on_bad: OnBad) -> Iterator[Row]:
+def _read_parquet(path: Path, on_bad: OnBad) -> Iterator[NumberedRow]:
     number = unpacked = 0
     try:
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
             _check_unpacked(path, sum(group.total_byte_size for group in groups))
-            for batch in file.iter_batches(batch_size=64):  # small: one long text may stand for all of its rows
+            for batch in file.iter_batches(batch_size=64):  # small: a dictionary may repeat one long text in all rows
                 unpacked += batch.nbytes
                 _check_unpacked(path, unpacked)
                 for row in batch.to_pylist():
@@ -175,7 +177,7 @@ def _read_parquet(path: Path, on_bad: OnBad) -> Iterator[Row]:
 
 
 def _check_unpacked(path: Path, size: int) -> None:
-    """A small file can stand for more than fits into memory."""
+    """Raise InvalidData for a file that would not fit into memory; a small file can unpack to a very large one."""
     if size > UNPACKED_BYTES:
         raise InvalidData(
             f"{path} has more than {UNPACKED_BYTES} bytes when unpacked; split it, or give it as JSON Lines."
@@ -194,8 +196,9 @@ def _decode_all(path: Path) -> str:
         raise InvalidData(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8.") from None
 
 
-def _loads(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
+def _loads(text: str) -> JsonValue:
+    value: JsonValue = json.loads(text, parse_constant=_refuse_constant)
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -216,6 +219,6 @@ def _kind(value: object) -> str:
     return "null" if value is None else f"a {type(value).__name__}"
 
 
-def column_names(rows: Iterable[Row]) -> list[str]:
+def column_names(rows: Iterable[NumberedRow]) -> list[str]:
     """Return the column names in the order in which they first occur."""
     return list(dict.fromkeys(name for _, row in rows for name in row))

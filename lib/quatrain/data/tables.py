@@ -185,7 +185,7 @@ def prepare_prompts(
 
 
 def _ids(ids: list[int]) -> Ids:
-    """Four bytes a token; a list takes nine times as many."""
+    """Return the ids at four bytes a token; a list takes nine times as many."""
     return np.asarray(ids, dtype=np.int32)
 
 

@@ -57,7 +57,7 @@ def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
     """Copy the weights of `folder` into `model` in place, without building a module.
 
     Returns False, with the model untouched, if the files do not hold exactly the model's tensors by name and shape; the
-    caller then loads the folder anew. The caller checks that both have the same config.
+    caller then loads the folder again. The caller checks that both have the same config.
     """
     state = model.state_dict(keep_vars=True)
     tensors: dict[str, torch.Tensor] = {}
@@ -67,7 +67,7 @@ def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
     tied = {id(state[name]) for name in tensors if name in state}
     if set(tensors) - set(state) or any(id(state[name]) not in tied for name in missing):
         return False
-    if len(tied) != len(tensors):  # two names for one tensor: which of them counts is for transformers to say
+    if len(tied) != len(tensors):  # two names for one tensor: transformers decides which of them counts
         return False
     if any(state[name].shape != tensor.shape for name, tensor in tensors.items()):
         return False
@@ -141,7 +141,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _remove_dropout(model: PreTrainedModel) -> None:
-    """Set dropout to 0 in the modules, so that train mode samples nothing either; config.json keeps what it says."""
+    """Set dropout to 0 in the modules, so that train mode samples nothing either; config.json is not changed."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -11,7 +11,7 @@ from quatrain.process.model_thread import ModelThread
 from quatrain.refs import ModelRef
 
 Fetch = Callable[[str, str], Path]
-"""Returns the verified local folder of a model's URI and digest, as `FolderCache.fetch` does."""
+"""A function that returns the verified local folder of a model's URI and digest, as `FolderCache.fetch` does."""
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT")
@@ -20,7 +20,7 @@ ModelT_co = TypeVar("ModelT_co", covariant=True)
 
 @dataclass(frozen=True)
 class WeightsKey:
-    """What makes two requests ask for the same weights: the digest where there is one, wherever the folder lies."""
+    """The identity of loaded weights: their dtype and their digest, or their URI where there is no digest."""
 
     weights: str
     dtype: str
@@ -32,7 +32,7 @@ class WeightsKey:
 
 
 class ModelMemory(Protocol[ModelT_co]):
-    """The models in memory; decides which of them go when another has to come."""
+    """The models in memory; it decides which of them are dropped when another is loaded."""
 
     def holds(self, job: str, ref: ModelRef, dtype: str) -> bool:
         """Return whether the model is in memory now; by the time of use it may have gone. For any thread."""
@@ -47,7 +47,7 @@ class ModelMemory(Protocol[ModelT_co]):
 
 
 class ModelRunner(Generic[ModelT]):
-    """Computes with models one call at a time, in one thread. Downloads run beside it and hold up no other call."""
+    """A thread that computes with models, one call at a time. Downloads run beside it and delay no other call."""
 
     def __init__(
         self, memory: ModelMemory[ModelT], fetch: Fetch, *, queue_size: int, stuck_after: float = math.inf
@@ -71,5 +71,5 @@ class ModelRunner(Generic[ModelT]):
         await self._thread.watch()
 
     def close(self) -> None:
-        """Take no more calls; those that wait are finished."""
+        """Take no more calls; the waiting ones are still computed."""
         self._thread.close()

@@ -65,7 +65,7 @@ AttentionInterface.register(_NAME, packed_attention)
 
 @contextmanager
 def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Exchange the model's attention function for a while; one thread uses a model at a time."""
+    """Replace the model's attention function inside the block; one thread uses a model at a time."""
     config: Any = model.config
     before = config._attn_implementation
     config._attn_implementation = name
@@ -85,7 +85,7 @@ def _is_eligible(model: PreTrainedModel) -> bool:
 
 @torch.no_grad()
 def _gives_the_same(model: PreTrainedModel) -> bool:
-    """Compare a packed and a padded pass: an architecture may keep other state, or not pass the lengths on."""
+    """Return whether a packed and a padded pass agree: an architecture may keep other state, or lose the lengths."""
     ids_BT = torch.tensor([[0, 1, 0], [1, 0, 0]], device=model.device)
     padded = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
     wanted = torch.cat([padded[0], padded[1, :2]])

@@ -11,14 +11,14 @@ from quatrain.errors import FieldViolation, InvalidInput
 
 DTYPES = ("float32", "bfloat16")
 MAX_SHOWN = 5
-"""Violations in the text of a refusal; its details hold all of them."""
+"""How many violations the text of a refusal shows; its details hold all of them."""
 
 Ints = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What a model can read; None: no bound."""
+    """The bounds of what a model can read; None: no bound."""
 
     vocabulary: int | None = None
     """Number of token ids."""
@@ -35,7 +35,7 @@ class ModelLimits:
 
 
 class RequestCheck:
-    """Collects what is wrong with one request.
+    """The violations of one request, collected.
 
     check = RequestCheck("Generation", model="policy")
     check.require(sampling.max_new_tokens >= 1, "sampling.max_new_tokens", "must be 1 or more")
@@ -43,7 +43,7 @@ class RequestCheck:
     """
 
     def __init__(self, service: str, *, model: str) -> None:
-        """Take the words of the message: the name of the service, and what it calls the model."""
+        """Keep the words of the message: the name of the service, and what it calls the model."""
         self._service = service
         self._model = model
         self._violations: list[FieldViolation] = []

@@ -1,1 +1,1 @@
-"""What every process of Quatrain is: configuration and logs, an event loop that is watched, a thread for a model."""
+"""The parts of every process of Quatrain: configuration and logs, a watched event loop, a thread for a model."""

@@ -1,4 +1,4 @@
-"""Files that others read at any moment: how they are written whole, and read again when they change."""
+"""Files that others may read at any moment: they are written whole, and read again when they change."""
 
 import os
 import time
@@ -19,7 +19,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 class WatchedFiles:
-    """Some files, which are looked at when `changed` is called, at most once a second: there is no thread.
+    """Some files, which are checked when `changed` is called, at most once a second, without a thread.
 
     Links are followed, so that the swap of a mounted Kubernetes Secret, which is one of links, is a change.
     """

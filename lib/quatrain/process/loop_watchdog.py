@@ -1,7 +1,7 @@
-"""Watches an event loop from a thread: who holds it, and for how long.
+"""Watches an event loop from a thread: what blocks it, and for how long.
 
 While one task computes, no other answers: calls run into their deadlines, leases and heartbeats are missed. So nothing
-may hold the loop for longer than `HELD_SECONDS`, and what does is told with its stack while it does.
+may hold the loop for longer than `HELD_SECONDS`; whatever does is logged with its stack while it still holds it.
 
 The thread asks the loop for a beat every `BEAT_SECONDS`. A late beat alone proves nothing: on a busy machine the whole
 process waits for a processor. So time counts as held only
@@ -36,9 +36,9 @@ BEAT_SECONDS = 0.025
 HELD_SECONDS = 0.05
 BLOCKED_SECONDS = 2.0
 WARNING_SECONDS = 10.0
-"""Least time between two warnings of a process; the metric counts every time."""
+"""Shortest time between two warnings of a process; the metric counts every time."""
 SCHEDULING = Path("/proc/thread-self/schedstat")
-"""Nanoseconds that a thread has run, and that it was ready to run and had no processor; Linux has it."""
+"""The file in which Linux keeps how many nanoseconds a thread has run, and has waited for a processor."""
 DEEPEST_FRAMES = 12
 
 
@@ -53,7 +53,7 @@ class _Hold:
 
 
 class LoopWatchdog:
-    """Watches the loop that it is made in, until `close`. See the module.
+    """A watch over the event loop in which it is made, until `close`; the module says what counts as held.
 
     >>> with watched_loop():
     ...     await serve()
@@ -98,7 +98,7 @@ class LoopWatchdog:
             self._await_beat()
 
     def _await_beat(self) -> None:
-        """Return when the loop has beaten, after it was measured what held it, and how long."""
+        """Wait until the loop has beaten, and measure what held it and for how long."""
         hold = _Hold(time.monotonic(), self._computed(), self._collected)
         beaten = False
         while not beaten:
@@ -111,15 +111,15 @@ class LoopWatchdog:
         cause = self._cause(hold) or ("blocked" if hold.stack else "")
         if cause:
             held = {"computing": self._computed() - hold.computed, "interpreter": self._kept, "blocked": waited}
-            self._tell(cause, held[cause], hold)
+            self._report(cause, held[cause], hold)
         self._kept = 0.0
 
     def _wait(self, event: threading.Event, seconds: float) -> bool:
-        """Wait for an event, and notice when this thread could not run though it had a processor, or could have."""
+        """Wait for an event, and notice when this thread could not run although a processor was free for it."""
         asked, process, unscheduled = time.monotonic(), time.process_time(), _unscheduled()
         there = event.wait(seconds)
         late = time.monotonic() - asked - seconds - (_unscheduled() - unscheduled)
-        # Whoever keeps the interpreter may wait for a processor, too: what the process computed is what it took.
+        # The thread that keeps the interpreter may wait for a processor, too, so only computed time is counted.
         self._kept = max(self._kept, min(late, time.process_time() - process))
         return there
 
@@ -140,7 +140,7 @@ class LoopWatchdog:
             return ""
         return "".join(traceback.format_list(traceback.extract_stack(frame)[-DEEPEST_FRAMES:])).rstrip()
 
-    def _tell(self, cause: str, seconds: float, hold: _Hold) -> None:
+    def _report(self, cause: str, seconds: float, hold: _Hold) -> None:
         HELD.labels(cause).observe(seconds)
         now = time.monotonic()
         if now - self._warned >= WARNING_SECONDS:
@@ -155,7 +155,7 @@ class LoopWatchdog:
 
 
 def _unscheduled() -> float:
-    """Return the seconds that this thread was ready and had no processor; 0 where nobody tells."""
+    """Return the seconds that this thread was ready and had no processor; 0 where the system does not report it."""
     try:
         return int(SCHEDULING.read_text().split()[1]) / 1e9
     except OSError:

@@ -27,20 +27,20 @@ _log = get_logger(__name__)
 MIN_POLL_SECONDS = 0.05
 EXIT_STUCK = 70
 EXIT_AFTER_SECONDS = 60.0
-"""Until a process whose model thread hangs is ended by force: the device can hold up its exit, too."""
+"""Seconds after which a process whose model thread hangs is ended by force: the device can block its exit, too."""
 
 _here = threading.local()
 
 
 def made_progress() -> None:
-    """Note that the computation of this model thread gets on. Does nothing in other threads."""
+    """Note that the computation of this model thread makes progress. Does nothing in other threads."""
     thread: ModelThread | None = getattr(_here, "model_thread", None)
     if thread is not None:
         thread.made_progress()
 
 
 class ModelThread:
-    """Runs functions one after the other in its own thread, behind a bounded queue.
+    """A thread that runs functions one after the other, behind a bounded queue.
 
     `queue_size` calls may wait besides the one that runs; the next is refused with Overloaded at once. A call whose
     awaiting task is cancelled before the call began never runs; one that runs goes on to its end. The thread counts as
@@ -56,7 +56,7 @@ class ModelThread:
         self._stuck_after = stuck_after
         self._last_seconds = 0.5
         self._closed = False
-        # A daemon, so that a process told to stop is not held back by a computation that nobody waits for.
+        # A daemon, so that a process that has to stop is not delayed by a computation that nobody waits for.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -71,7 +71,7 @@ class ModelThread:
         return self._jobs.qsize()
 
     def made_progress(self) -> None:
-        """Note that the running call gets on. For threads that work for it; others call the function of this name."""
+        """Note that the running call makes progress. For its helper threads; others call the function of this name."""
         self._progress = time.monotonic()
 
     def check_progress(self) -> None:
@@ -113,7 +113,7 @@ class ModelThread:
         return await asyncio.wrap_future(self.submit(function, *args, **kwargs))
 
     def submit(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> "Future[T]":
-        """Do as `run`, for callers that have no event loop or that keep the future."""
+        """Do as `run` does, for callers that have no event loop or that keep the future."""
         if self._closed:
             raise Unavailable("the process is stopping")
         if not self._slots.acquire(blocking=False):
@@ -131,7 +131,7 @@ class ModelThread:
         return future
 
     def close(self, wait: float = 0.0) -> None:
-        """Take no more calls, and wait up to `wait` seconds for those that run or wait: all of them are finished."""
+        """Take no more calls, and wait up to `wait` seconds until those that run or wait have finished."""
         self._closed = True
         self._jobs.put(None)
         if wait:

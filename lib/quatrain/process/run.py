@@ -1,4 +1,4 @@
-"""What every `__main__` does: configuration, logs, temporary files, the event loop, and the end."""
+"""The common frame of every `__main__`: configuration, logs, temporary files, the event loop, and the end."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ EXIT_USAGE = 2
 def run_process(process: str, main: Main, argv: Sequence[str] | None = None) -> NoReturn:
     """Run `main(config)` and end the process.
 
-    Its exit code is 0, 1 (failed, logged) or 2 (wrong configuration, said on stderr before there is a log).
+    Its exit code is 0, 1 (failed, logged) or 2 (wrong configuration, reported on stderr before there is a log).
 
     All temporary files of the process lie in one folder, which the next process deletes if this one is killed.
     """
@@ -38,7 +38,7 @@ def run_process(process: str, main: Main, argv: Sequence[str] | None = None) -> 
     configure(telemetry.level, telemetry.format, process=process)
     with own_folder(temporary) as folder:
         tempfile.tempdir = str(folder)
-        # Never closed: that would wait for threads whose work nobody waits for any more, an upload of hours among them.
+        # Never closed: that would wait for threads whose results nobody needs any more, such as an upload of hours.
         runner = asyncio.Runner()
         code = _run(runner, main(loaded.config))
     _end(code)
@@ -56,7 +56,7 @@ def _run(runner: asyncio.Runner, main: Coroutine[Any, Any, None]) -> int:
 
 
 async def _watched(main: Coroutine[Any, Any, None]) -> None:
-    # What is there now stays to the end. Half a million objects of libraries need not be looked at in every collection.
+    # The objects that exist now live to the end: half a million, which no collection needs to visit.
     gc.collect()
     gc.freeze()
     with watched_loop():
@@ -64,7 +64,7 @@ async def _watched(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    """Ends at once: taking an interpreter with torch apart costs seconds, and a model thread may still compute."""
+    """End at once: shutting down an interpreter with torch costs seconds, and a model thread may still compute."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -18,10 +18,10 @@ log = get_logger(__name__)
 
 @contextmanager
 def own_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder in `parent` for as long as the context lasts, and delete those that dead processes left there.
+    """Make a folder in `parent` for as long as the context lasts, and delete those of dead processes.
 
-    The living are told by a lock on their folder, which the kernel takes back however a process ends. Others may look
-    into the folder: what is not for them belongs into a closed one inside it. `parent` is there and can be written to.
+    A living process holds a lock on its folder, which the kernel releases however the process ends. Other users may
+    look into the folder; what they must not see belongs in a closed folder inside. `parent` exists and is writable.
     """
     _sweep(parent)
     folder, lock = _make(parent)
@@ -42,14 +42,14 @@ def _make(parent: Path) -> tuple[Path, int]:
 
 
 def _lock(folder: Path) -> int | None:
-    """The descriptor that holds the folder; None when a process holds it, or it is gone, or another user's."""
+    """Return a descriptor that locks the folder; None when a process holds it, it is gone, or another user's."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return None
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between its making and its lock a new folder looks like a dead one: somebody may have deleted it.
+        # Before it is locked, a new folder looks like that of a dead process: another one may have deleted it.
         here = os.stat(folder, follow_symlinks=False)
         if os.path.samestat(here, os.fstat(descriptor)) and here.st_uid == os.geteuid():
             return descriptor
@@ -67,6 +67,6 @@ def _sweep(parent: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # Uploaded code may have built what is hard to remove; and a thread that nobody waits for may still write.
+    # Uploaded code may have made files that are hard to remove, and a thread may still be writing.
     with contextlib.suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)

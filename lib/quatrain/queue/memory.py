@@ -1,4 +1,4 @@
-"""The queue inside one process and one event loop, for tests and for trying out. Nothing lasts."""
+"""The queue inside one process and one event loop, for tests and for trying out. It is lost with the process."""
 
 import asyncio
 import math
@@ -47,7 +47,7 @@ class MemoryQueue(RolloutQueue):
 
     @override
     async def check(self) -> None:
-        """Do nothing: it is always fit."""
+        """Do nothing: this queue needs no check."""
 
     @override
     async def open_job(self, job: str) -> None:

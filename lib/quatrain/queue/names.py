@@ -1,4 +1,4 @@
-"""Keys in Redis, and the names that may stand in them."""
+"""Keys in Redis, and the names that they may contain."""
 
 import re
 

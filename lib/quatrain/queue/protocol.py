@@ -1,4 +1,4 @@
-"""What Quatrain needs of a queue."""
+"""The interface of a queue, as far as Quatrain needs one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Protocol
 class Lease:
     """A task that a worker holds.
 
-    `nonce` tells the task from one that got the same entry id after a wipe; the queue fills it in.
+    `nonce` distinguishes the task from one with the same entry id after a wipe; the queue fills it in.
     """
 
     pool: str
@@ -29,7 +29,7 @@ class Backlog:
 
 
 class RolloutQueue(Protocol):
-    """Tasks of pools, results of jobs, and the hint who owns a job. At-least-once; results are stored once per lease.
+    """Tasks of pools, results of jobs, and a hint at who owns a job. At-least-once; one set of results per lease.
 
         queue = open_queue(config.queue)
         await queue.open_job("j-1")
@@ -40,7 +40,7 @@ class RolloutQueue(Protocol):
 
     Every method raises Unavailable when the queue cannot be reached within its time-out, and InvalidInput for a name
     that is not plain. Blocking reads (`lease`, `read_results`) must not be cancelled: keep `block` short instead. One
-    `lease` and one `read_results` may be under way at a time per worker and job; they do not hinder other calls.
+    `lease` and one `read_results` may run at a time per worker and job; they do not block other calls.
     """
 
     async def check(self) -> None:
@@ -60,7 +60,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def add_task(self, pool: str, job: str, payload: bytes) -> str:
-        """Append a task to the pool's stream; returns its entry id."""
+        """Append a task to the pool's stream and return its entry id."""
         ...
 
     async def gone(self, pool: str, entry_ids: Sequence[str]) -> list[str]:
@@ -68,7 +68,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def lease(self, pool: str, worker: str, *, count: int, block: float) -> list[Lease]:
-        """Take up to `count` tasks that nobody holds, waiting up to `block` seconds (Redis: at most 2) for one."""
+        """Take up to `count` tasks that no worker holds; wait up to `block` seconds (Redis: at most 2) for one."""
         ...
 
     async def reclaim(self, pool: str, worker: str, *, idle: float, count: int) -> list[Lease]:
@@ -98,7 +98,7 @@ class RolloutQueue(Protocol):
         ...
 
     async def hold(self, job: str, owner: str, ttl: float) -> bool:
-        """Say for `ttl` seconds that `owner` owns the job, or renew that. False: someone else holds it."""
+        """Record for `ttl` seconds that `owner` owns the job, or renew that. False: another owner holds it."""
         ...
 
     async def holder(self, job: str) -> str | None:
@@ -118,13 +118,13 @@ class RolloutQueue(Protocol):
         ...
 
     async def leave(self, pool: str, worker: str) -> bool:
-        """Forget the name of a worker that goes away. False: it holds tasks, or is not known."""
+        """Forget the name of a worker that stops. False: it holds tasks, or is not known."""
         ...
 
     async def forget_workers(self, pool: str, *, idle: float) -> list[str]:
-        """Forget the workers that hold nothing and were not heard of for `idle` seconds; their names, sorted.
+        """Forget the workers that hold nothing and were silent for `idle` seconds, and return their names, sorted.
 
-        Harmless for one that lives after all: it is known again with its next task.
+        This is harmless for one that is still alive: its next task makes it known again.
         """
         ...
 

@@ -1,8 +1,8 @@
 """The queue on Redis 7.0 or newer, or Valkey: streams with one consumer group a pool.
 
-Blocking reads have connections of their own and wait for less than the socket time-out. Every command is shielded: a
-cancelled caller leaves it to end by itself, because a connection whose reply is still to come would answer the next
-command with it, and because redis-py writes under `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
+Blocking reads have connections of their own and wait for less than the socket time-out. Every command is shielded from
+the cancellation of its caller and ends by itself: a connection whose reply is outstanding would answer the next command
+with it, and redis-py writes under `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from quatrain.queue.protocol import Backlog, Lease, RolloutQueue
 from quatrain.queue.scripts import COMPLETE, FORGET_WORKERS, GONE, HOLD, RELEASE, RENEW
 
 MAX_BLOCK = 2.0  # seconds; a longer wait ends early with nothing, the caller asks again
-_BLOCKING_TIMEOUT = 8.0  # a server may block longer than it was told
+_BLOCKING_TIMEOUT = 8.0  # a server may block longer than it was asked to
 _COMMAND_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 2.0
 _RETRIES = 2
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class RedisQueue(RolloutQueue):
-    """A `RolloutQueue` on one Redis server. Connects when first used. Use it from one event loop and close it there."""
+    """A `RolloutQueue` on one Redis server. It connects when first used; use and close it in one event loop."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -222,7 +222,7 @@ class RedisQueue(RolloutQueue):
             return await self._shielded(self._redis.execute_command(*command))
 
     async def _run_in_group(self, *command: Any) -> Any:
-        """None when the stream or its group is not there."""
+        """Run the command; None when the stream or its group is not there."""
         with self._errors():
             try:
                 return await self._shielded(self._redis.execute_command(*command))
@@ -232,7 +232,7 @@ class RedisQueue(RolloutQueue):
                 raise
 
     async def _read(self, command: list[Any]) -> Any:
-        """A read on its own connection. None when the stream or its group is not there, or went away meanwhile."""
+        """Read on an own connection; None when the stream or its group is not there, or is deleted meanwhile."""
         with self._errors():
             try:
                 return await self._shielded(self._blocking.execute_command(*command)) or ()
@@ -278,7 +278,7 @@ def _explain(error: Exception) -> str:
 
 
 def _client(url: str, timeout: float) -> Any:
-    """A client with its own pool. Any: redis-py leaves `execute_command` without types."""
+    """Return a client with its own pool. Any: redis-py leaves `execute_command` without types."""
     return Redis.from_url(
         url,
         protocol=2,
@@ -305,5 +305,5 @@ def _lease(pool: str, worker: str, entry: tuple[bytes, dict[bytes, bytes]]) -> L
 
 
 def _is_missing(error: ResponseError) -> bool:
-    """NOGROUP or no such key; UNBLOCKED when the stream was deleted under a blocked reader."""
+    """Return whether stream or group are missing: NOGROUP, no such key, or UNBLOCKED when a reader lost the stream."""
     return any(word in str(error) for word in ("NOGROUP", "UNBLOCKED", "no such key"))

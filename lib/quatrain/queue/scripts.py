@@ -36,8 +36,8 @@ end
 
 # KEYS: tasks stream, rollouts stream, job key. ARGV: group, entry id, worker, nonce, results...
 # A job that is closed gets no results, so that a late one never makes its stream again.
-# Entries leave the stream in its order, cut off before the first that is held or waits: one that is deleted behind a
-# held one makes Redis forget the group's `lag` (null), by which autoscaling goes.
+# Entries leave the stream in its order, cut off before the first that is held or waits: when one is deleted after a
+# held one, Redis loses the group's `lag` (null), which autoscaling reads.
 COMPLETE = (
     _DELIVERED
     + _HOLDER_OR_RETURN_0

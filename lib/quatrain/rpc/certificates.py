@@ -1,4 +1,4 @@
-"""Certificates of a process: PEM files that are read again when they change, and what gRPC needs of them.
+"""Certificates of a process: PEM files that are read again when they change, in the forms that gRPC needs.
 
 A server asks for its certificate at every handshake, so a new one serves the next connection. A channel of gRPC keeps
 the certificate that it was opened with, hence `quatrain.rpc.client.rotation`.
@@ -22,7 +22,7 @@ _log = get_logger(__name__)
 class CertificateFiles:
     """Paths of PEM files: the own chain and its key, both or none, and the authorities that peers are checked against.
 
-    Without `ca` a client trusts the authorities that gRPC brings, and a server asks nobody for a certificate.
+    Without `ca` a client trusts the authorities that gRPC brings, and a server asks its clients for no certificate.
     """
 
     cert: Path | None = None
@@ -32,7 +32,7 @@ class CertificateFiles:
 
 @dataclass(frozen=True, eq=False)
 class Pem:
-    """What the files held at one moment."""
+    """The content of the files at one moment."""
 
     chain: bytes | None
     key: bytes | None
@@ -40,10 +40,10 @@ class Pem:
 
 
 class Certificates:
-    """One identity. Thread-safe: gRPC asks from its own threads."""
+    """The certificates of one identity. Thread-safe: gRPC asks from its own threads."""
 
     def __init__(self, files: CertificateFiles, *, every: float = POLL_SECONDS) -> None:
-        """Raises InvalidInput when a file is missing, is no PEM, or the key is not that of the certificate."""
+        """Read the files. Raises InvalidInput when one is missing or no PEM, or key and certificate do not match."""
         if (files.cert is None) != (files.key is None):
             raise InvalidInput("a certificate needs its key and a key its certificate: give both or none")
         self._files = files
@@ -52,8 +52,8 @@ class Certificates:
         self._current = self._read()
 
     def current(self) -> Pem:
-        """Return the newest certificates that are whole. Files that do not fit together, as during a change, change
-        nothing: they are looked at again when they change again."""
+        """Return the newest valid certificates. Files that do not match each other, as during a change, are ignored
+        until they change again."""
         with self._lock:
             if self._watched.changed():
                 try:
@@ -76,7 +76,7 @@ class Certificates:
 
 
 def _check(files: CertificateFiles) -> None:
-    """gRPC would say nothing of what is wrong, or end the process."""
+    """Raise InvalidInput for what gRPC would not explain, or would end the process for."""
     try:
         if files.cert is not None:
             # The password is for keys that are encrypted; without it OpenSSL would ask the terminal.
@@ -134,7 +134,7 @@ def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
 
 @dataclass(frozen=True)
 class ChannelTls:
-    """TLS of a channel. `server_name`: what the server's certificate must be made out to; empty: the host called."""
+    """TLS of a channel. `server_name`: the name that the server's certificate must have; empty: the called host."""
 
     certificates: Certificates
     server_name: str = ""

@@ -1,4 +1,4 @@
-"""Errors on the wire: one table from error class to gRPC status, and the way back.
+"""Errors on the wire: one table from error class to gRPC status, and back.
 
 A server sends `google.rpc.Status` with ErrorInfo (stable reason, domain `quatrain`), RequestInfo, and where they fit
 BadRequest (field violations) and RetryInfo. A client gets the same class of error back, with the service and the
@@ -77,7 +77,7 @@ def to_status(error: errors.QuatrainError, request_id: str) -> status_pb2.Status
 
 
 def internal_status(request_id: str) -> status_pb2.Status:
-    """Return what a caller sees of an unforeseen failure: nothing but the id under which the server logged it."""
+    """Return what a caller sees of an unforeseen failure: only the id under which the server logged it."""
     request_info = AnyMessage()
     request_info.Pack(error_details_pb2.RequestInfo(request_id=request_id))
     return status_pb2.Status(
@@ -88,7 +88,7 @@ def internal_status(request_id: str) -> status_pb2.Status:
 
 
 BROKEN_STREAM = "Internal error from Core"
-"""What gRPC says on the caller's side when the line breaks, or the server ends the call, while a stream is written."""
+"""gRPC's words on the caller's side when the connection breaks, or the server ends the call, during an upload."""
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str, target: str) -> errors.QuatrainError:
@@ -174,6 +174,6 @@ def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:
                 return status_pb2.Status.FromString(value)
-            except DecodeError:  # a proxy cut it; code and message still stand
+            except DecodeError:  # a proxy cut it; code and message are still valid
                 return None
     return None

@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 4.0
 
 
 def check_health(address: str, service: str = "", timeout: float = DEADLINE_SECONDS) -> None:
-    """Return if the service says SERVING; an empty name stands for the whole process.
+    """Check that the service says SERVING; an empty name means the whole process.
 
     Raises Unavailable when it says anything else or does not answer within `timeout` seconds, InvalidInput when
     `address` is no host:port.

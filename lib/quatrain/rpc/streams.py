@@ -1,4 +1,4 @@
-"""Long calls: the server sends signs of life, the client notices when they stop."""
+"""Long calls: the server sends heartbeats, the client notices when they stop."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ _END: object = grpc.aio.EOF  # type: ignore[attr-defined]
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life: what is being done, and for how many seconds."""
+    """A heartbeat: what is being done, and for how many seconds."""
 
     phase: str
     elapsed: float
@@ -41,7 +41,7 @@ async def with_heartbeats(
 ) -> AsyncGenerator[Beat | Done[T], None]:
     """Yield a Beat at once and then each `every` seconds (5) until `future` is done, then Done with its result.
 
-    An event loop beats whatever becomes of the work: `alive` looks before each beat whether that gets on, and raises if
+    An event loop beats whether or not the work makes progress, so `alive` checks that before each beat and raises if
     not. The future goes on when the stream ends early, so that another call can attach to it. Raises what the future
     raises, and Unavailable when it is cancelled: the process gave the work up.
     """

@@ -61,7 +61,7 @@ def _split(values: npt.NDArray[Any], offsets: Sequence[int]) -> list[npt.NDArray
 
 
 def _checked(values: bytes, offsets: Sequence[int], field: str) -> bytes:
-    """The bytes, if `offsets` cut them into whole rows of four-byte elements."""
+    """Return the bytes, if `offsets` cut them into whole rows of four-byte elements."""
     bounds = np.asarray(offsets, dtype=np.int64)
     if len(values) % 4:
         raise InvalidInput(f"{field}.values has {len(values)} bytes, which is no whole number of 4-byte elements")

@@ -1,7 +1,7 @@
 """Object storage: one small protocol, three implementations (S3, local folder, memory), one conformance suite.
 
-Everything that must last is an object: the event log, sealed batches, models, checkpoints. The job log is only as
-good as `put_if_absent`, which is why `probe_store` proves it at start and refuses a store that does not keep it.
+Everything durable is an object: the event log, sealed batches, models, checkpoints. The job log depends on
+`put_if_absent`, which is why `probe_store` tests it at start and refuses a store that does not keep its promise.
 """
 
 from quatrain.storage.opening import open_store

@@ -1,9 +1,9 @@
 """`python -m quatrain.storage.copy FROM TO` copies a whole store: backup, restore, a move to another server.
 
 FROM and TO are folders or buckets, `http[s]://HOST:PORT/BUCKET`. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY open
-buckets; TO_ACCESS_KEY_ID and TO_SECRET_ACCESS_KEY open TO where it has other keys. What TO has already, of the same
-size and written later, is not copied again, so a copy that was broken off goes on. Every object that is copied is read
-back from TO and compared. No orchestrator may run on either store meanwhile.
+buckets; TO_ACCESS_KEY_ID and TO_SECRET_ACCESS_KEY open TO where it has other keys. An object that TO has already, of
+the same size and written later, is not copied again, so an interrupted copy can be resumed. Every object that is copied
+is read back from TO and compared. No orchestrator may run on either store meanwhile.
 """
 
 import argparse
@@ -28,7 +28,7 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy did: objects and bytes that it wrote, objects that were there, objects that it removed."""
+    """The result of a copy: objects and bytes that it wrote, objects that were there, objects that it removed."""
 
     written: int
     size: int
@@ -68,7 +68,7 @@ def copy_store(source: ObjectStore, target: ObjectStore, *, check: bool = False,
 
 
 def _copy_object(source: ObjectStore, target: ObjectStore, key: str, known: bool, folder: Path) -> int | None:
-    """The size of what was written, None when the target has the same bytes."""
+    """Copy an object and return its size; None when the target has the same bytes."""
     file, back = folder / "object", folder / "back"
     source.get_file(key, file)
     digest = file_sha256(file)

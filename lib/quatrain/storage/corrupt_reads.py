@@ -1,7 +1,7 @@
-"""Reads again what looks corrupt: a bit may have flipped on the way, and not in the store.
+"""Repeats reads that look corrupt: a bit may have flipped on the way, and not in the store.
 
-A bad connection spoils one reading after the other, so there are pauses between them. An object that is corrupt in the
-store stays so, and is reported after some seconds.
+A bad connection spoils several reads in a row, so there are pauses between them. An object that is corrupt in the store
+is reported after some seconds.
 """
 
 import time

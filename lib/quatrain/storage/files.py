@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what a failing disk is called."""
+"""Files that appear whole or not at all, and the errors of a failing disk."""
 
 import errno
 import hashlib
@@ -15,7 +15,7 @@ ABANDONED_SECONDS = 24 * 3600.0
 
 
 def disk_error(error: OSError, place: str) -> Unavailable:
-    """Name what is wrong with the disk and how to mend it."""
+    """Return an error that names what is wrong with the disk and how to fix it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable(f"{place}: the disk is full; free space there or point it somewhere else")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -34,7 +34,7 @@ def read_file(path: Path) -> bytes:
 
 
 def write_file(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file through a temporary one beside it. Makes missing folders. Raises Unavailable.
+    """Write a file through a temporary one beside it, making missing folders. Raises Unavailable.
 
     Not flushed to the disk: for local copies, which are verified by their digest when they are used.
     """

@@ -130,7 +130,7 @@ def is_folder(store: ObjectStore, prefix: str, digest: str) -> bool:
 
 
 def delete_prefix(store: ObjectStore, prefix: str) -> None:
-    """Delete what lies under a prefix, as it is found in one pass. Raises Unavailable."""
+    """Delete the objects under a prefix that one pass finds. Raises Unavailable."""
     for page in pages(store, prefix):
         for stat in page:
             store.delete(stat.key)
@@ -152,7 +152,7 @@ def _upload(store: ObjectStore, prefix: str, path: Path, files: dict[str, FileEn
     manifest = manifest_bytes(files)
     digest = sha256_hex(manifest)
     key = f"{prefix}/{MANIFEST}"
-    # Looked at before any file is written: another folder that is whole must stay whole.
+    # Checked before any file is written: another folder that is whole must stay whole.
     if store.stat(key) is None:
         for name in files:
             store.put_file(f"{prefix}/{name}", path / name)
@@ -230,7 +230,7 @@ class FolderCache:
             return folder
 
     def _usable(self, folder: Path, prefix: str, digest: str) -> bool:
-        """Whether the copy is whole. Hashed on this process's first use: after a power loss files may be torn."""
+        """Return whether the copy is whole; it is hashed on first use, since a power loss may leave torn files."""
         if not folder.is_dir():
             return False
         if digest in self._verified:

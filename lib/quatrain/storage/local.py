@@ -48,7 +48,7 @@ class LocalStore(ObjectStore):
         target = self._path(key)
         with self._disk(key):
             if target.is_file():
-                _flush(target.parent)  # whoever created it may not have flushed its name yet
+                _flush(target.parent)  # the process that created it may not have flushed its name yet
                 return False
             with self._temporary([data]) as temporary:
                 try:
@@ -159,7 +159,7 @@ class LocalStore(ObjectStore):
 
     @contextmanager
     def _temporary(self, chunks: "builtins.list[bytes] | Iterator[bytes]") -> Iterator[str]:
-        """A flushed file with these bytes, gone afterwards unless it was renamed."""
+        """Yield a flushed file with these bytes, which is deleted afterwards unless it was renamed."""
         self._partial.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self._partial)
         try:
@@ -207,7 +207,7 @@ class LocalStore(ObjectStore):
             folder = folder.parent
 
     def _walk(self, folder: str, prefix: bytes, start_after: bytes) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-        """Files under a folder in order of their keys' bytes, leaving out folders that lie before `start_after`."""
+        """Yield the files under a folder in order of their keys' bytes, without folders before `start_after`."""
         try:
             with os.scandir(self._root / folder if folder else self._root) as scan:
                 entries = [(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in scan]
@@ -230,7 +230,7 @@ class LocalStore(ObjectStore):
 
 
 def _flush(folder: Path) -> None:
-    """Make the folder's names last. One that was emptied and removed meanwhile has nothing to flush."""
+    """Flush the names in the folder. One that was emptied and removed meanwhile has nothing to flush."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Objects in memory, for tests and for trying out one process. Nothing lasts."""
+"""Objects in memory, for tests and for trying out one process. They are lost with it."""
 
 import builtins
 import threading

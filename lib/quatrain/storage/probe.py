@@ -8,7 +8,7 @@ from quatrain.storage.protocol import ObjectStore
 
 
 def probe_store(store: ObjectStore) -> None:
-    """Prove atomic creation and read-after-write for GET and LIST with objects under `probe/`, which are removed again.
+    """Test atomic creation and read-after-write for GET and LIST with objects under `probe/`, which are then removed.
 
     Raises InvalidInput (reason STORE_UNFIT) naming the store and the promise it broke, Unavailable when it cannot be
     reached.

@@ -1,4 +1,4 @@
-"""What Quatrain needs of an object store."""
+"""The interface of an object store, as far as Quatrain needs one."""
 
 import builtins
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ class ObjectStore(Protocol):
 
 
 def pages(store: ObjectStore, prefix: str) -> Iterator[list[ObjectStat]]:
-    """Yield what lies under a prefix, page by page. Objects may be deleted meanwhile. Raises Unavailable."""
+    """Yield the objects under a prefix, page by page. They may be deleted meanwhile. Raises Unavailable."""
     after = ""
     while page := store.list(prefix, start_after=after, limit=PAGE):
         yield page

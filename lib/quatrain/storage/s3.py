@@ -25,7 +25,7 @@ from quatrain.errors import Corrupt, InvalidInput, NotFound
 from quatrain.storage.files import CHUNK, disk_error, write_file
 from quatrain.storage.keys import check_key, check_prefix, check_range
 from quatrain.storage.protocol import ObjectStat, ObjectStore
-from quatrain.storage.s3_errors import S3_FAILURES, Patience, is_missing, is_transient
+from quatrain.storage.s3_errors import S3_FAILURES, RetryBudget, is_missing, is_transient
 from quatrain.storage.s3_transport import open_pool, part_retries
 
 PART_SIZE = 64 << 20
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class S3Address:
-    """Where the bucket is and how to sign. `endpoint` is host:port; `total_wait` bounds retries, in seconds."""
+    """The address and keys of a bucket. `endpoint` is host:port; `total_wait` bounds retries, in seconds."""
 
     endpoint: str
     bucket: str
@@ -51,7 +51,7 @@ class S3Address:
 
 
 class S3Store(ObjectStore):
-    """An `ObjectStore` in one bucket. It connects when first used. Raises InvalidInput for an address that is none."""
+    """An `ObjectStore` in one bucket. It connects when first used. Raises InvalidInput for an invalid address."""
 
     def __init__(self, address: S3Address) -> None:
         self._address = address
@@ -86,7 +86,7 @@ class S3Store(ObjectStore):
     @override
     def put_if_absent(self, key: str, data: bytes) -> bool:
         check_key(key)
-        patience = self._patience(f"create {key}")
+        budget = self._retry_budget(f"create {key}")
         doubt = False  # a write may have happened although its reply was lost
         while True:
             try:
@@ -96,7 +96,7 @@ class S3Store(ObjectStore):
                     doubt = True
                     if (there := self._read_back(key)) is not None:
                         return there == data
-                patience.after(error)
+                budget.after(error)
 
     @override
     def put(self, key: str, data: bytes) -> None:
@@ -145,7 +145,7 @@ class S3Store(ObjectStore):
     def list(self, prefix: str, *, start_after: str = "", limit: int | None = None) -> builtins.list[ObjectStat]:
         check_prefix(prefix)
         found: builtins.list[ObjectStat] = []
-        patience = self._patience(f"list {prefix}")
+        budget = self._retry_budget(f"list {prefix}")
         while True:
             after = found[-1].key if found else start_after
             try:
@@ -155,7 +155,7 @@ class S3Store(ObjectStore):
                     found.append(ObjectStat(entry.object_name, entry.size, entry.last_modified.timestamp()))
                 return found
             except S3_FAILURES as error:
-                patience.after(error)
+                budget.after(error)
 
     @override
     def delete(self, key: str) -> None:
@@ -174,25 +174,25 @@ class S3Store(ObjectStore):
             return None
         return ObjectStat(key, int(entry.size), entry.last_modified.timestamp())
 
-    def _patience(self, operation: str) -> Patience:
-        return Patience(self.name, operation, self._address.total_wait)
+    def _retry_budget(self, operation: str) -> RetryBudget:
+        return RetryBudget(self.name, operation, self._address.total_wait)
 
     def _not_found(self, key: str) -> NotFound:
         return NotFound(f"{self.name} has no object {key}")
 
     def _retry(self, operation: str, request: Callable[[], T]) -> T:
-        """Raises NotFound for a missing key, Unavailable for anything else that lasts."""
-        patience = self._patience(operation)
+        """Try until it works. Raises NotFound for a missing key, Unavailable for any other lasting failure."""
+        budget = self._retry_budget(operation)
         while True:
             try:
                 return request()
             except S3_FAILURES as error:
                 if is_missing(error):
                     raise NotFound(f"{self.name}: {operation}: there is no such object") from error
-                patience.after(error)
+                budget.after(error)
 
     def _create(self, key: str, data: bytes) -> bool:
-        """One conditional PUT. True: created, False: the key was taken."""
+        """Send one conditional PUT. True: created, False: the key was taken."""
         url = self._client.presigned_put_object(self._bucket, key, expires=_PRESIGNED_PUT)
         checksum = hashlib.md5(data, usedforsecurity=False).digest()
         headers = {
@@ -239,7 +239,7 @@ class S3Store(ObjectStore):
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield the object's bytes; after a failure the rest of the same version. Raises NotFound, Corrupt."""
         check_key(key)
-        patience = self._patience(f"read {key}")
+        budget = self._retry_budget(f"read {key}")
         offset, total, etag = 0, -1, ""
         while offset != total:
             begun = offset
@@ -263,8 +263,8 @@ class S3Store(ObjectStore):
                 if isinstance(error, S3Error) and error.code == "PreconditionFailed":
                     raise Corrupt(f"{self.name}: {key} was replaced while it was read") from error
                 if offset - begun >= CHUNK:
-                    patience.progressed()
-                patience.after(error)
+                    budget.progressed()
+                budget.after(error)
 
     def _make_bucket(self) -> None:
         try:
@@ -275,7 +275,7 @@ class S3Store(ObjectStore):
 
 
 def _client(address: S3Address, pool: PoolManager) -> Any:
-    """A minio client. Any: its results are typed as optional throughout."""
+    """Return a minio client. Any: its results are typed as optional throughout."""
     return Minio(
         address.endpoint,
         access_key=address.access_key,
@@ -287,7 +287,7 @@ def _client(address: S3Address, pool: PoolManager) -> Any:
 
 
 def _failure(response: BaseHTTPResponse) -> Exception:
-    """The error that an answer means; a proxy's page instead of XML is a server error."""
+    """Return the error that an answer means; a proxy's page instead of XML is a server error."""
     if response.data and "xml" in response.headers.get("Content-Type", ""):
         return S3Error.fromxml(response)
     if response.status in (401, 403, 404):

@@ -1,4 +1,4 @@
-"""Which answers of an S3 server are worth another try, how long to go on, and what the others mean."""
+"""The answers of an S3 server: which are worth another try, for how long, and what the others mean."""
 
 import time
 from xml.etree.ElementTree import ParseError
@@ -32,15 +32,15 @@ _BACKOFF = Backoff(first=0.1, longest=2.0, jitter=0.5)
 
 
 class S3Refused(Unavailable):
-    """The server is there and says no: there is no such bucket, or no access. `code` is its word for it."""
+    """A refusal of the server: there is no such bucket, or no access. `code` is the server's name for it."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-class Patience:
-    """Decides after each failure of one operation whether to go on: it pauses, or raises Unavailable.
+class RetryBudget:
+    """The retries of one operation: after each failure it pauses, or raises Unavailable.
 
     The pauses double from 0.1 s to 2 s, with jitter; the operation fails `total_wait` seconds after its first failure.
     """

@@ -1,6 +1,6 @@
-"""Connections to an S3 server that give up on a peer that takes nothing, however long a body takes that it does take.
+"""Connections to an S3 server whose time-out counts while no data flow, not for a whole body.
 
-urllib3 sends a body under the time-out of connecting, and all of it at once: 64 MiB within three seconds, on any line.
+urllib3 sends a whole body under the time-out of connecting: 64 MiB would have to pass within three seconds on any line.
 """
 
 import ssl
@@ -18,22 +18,22 @@ _CONNECTIONS = 16
 _MAX_PAUSE = 2.0
 
 
-class _PatientHttp(HTTPConnection):
+class _BlockwiseHttp(HTTPConnection):
     def send(self, data: Any) -> None:
         _send(self, data, super().send)
 
 
-class _PatientHttps(HTTPSConnection):
+class _BlockwiseHttps(HTTPSConnection):
     def send(self, data: Any) -> None:
         _send(self, data, super().send)
 
 
 class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _PatientHttp
+    ConnectionCls = _BlockwiseHttp
 
 
 class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _PatientHttps
+    ConnectionCls = _BlockwiseHttps
 
 
 def open_pool(*, secure: bool, read_timeout: float, retries: Retry | bool) -> PoolManager:
@@ -54,7 +54,7 @@ def part_retries(total_wait: float) -> Retry:
 def _send(connection: HTTPConnection, data: Any, send: Callable[[Any], None]) -> None:
     if connection.sock is None:
         connection.connect()
-    connection.sock.settimeout(SEND_TIMEOUT)  # of each call of sendall, whatever it is given
+    connection.sock.settimeout(SEND_TIMEOUT)  # for each call of sendall, however much it has to send
     if not isinstance(data, bytes | bytearray | memoryview):
         send(data)
         return

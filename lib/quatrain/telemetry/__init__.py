@@ -1,1 +1,1 @@
-"""What a process tells about itself: structured logs on stderr and Prometheus metrics."""
+"""The telemetry of a process: structured logs on stderr and Prometheus metrics."""

@@ -1,14 +1,13 @@
 """Structured logs on stderr: for people (`console`) or for a log store (`json`).
 
 Libraries that use the standard `logging` module come out in the same form. Values bound with `bound(job=..., step=...)`
-stand in every line of the same task, so a job's lines can be found across processes.
+are part of every line of the same task, so a job's lines can be found across processes.
 """
 
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -63,7 +62,7 @@ def _configure_structlog() -> None:
     )
 
 
-def get_logger(name: str, **bound_values: Any) -> structlog.stdlib.BoundLogger:
+def get_logger(name: str, **bound_values: object) -> structlog.stdlib.BoundLogger:
     """Return a logger with values bound to every line. Before `configure`, warnings and worse go to stderr."""
     if not structlog.is_configured():
         _configure_structlog()
@@ -71,16 +70,16 @@ def get_logger(name: str, **bound_values: Any) -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def bind(**values: Any) -> None:
+def bind(**values: object) -> None:
     """Bind values to every line that the current task logs from here on."""
     structlog.contextvars.bind_contextvars(**values)
 
 
 @contextmanager
-def bound(**values: Any) -> Iterator[None]:
+def bound(**values: object) -> Iterator[None]:
     """Bind values (job, stage, step, attempt, request_id) to every line that the current task logs inside.
 
-    Not around a `yield` of an async generator, which may be closed from another task: use `bind` there.
+    Do not use it around a `yield` of an async generator, which may be closed from another task: use `bind` there.
     """
     with structlog.contextvars.bound_contextvars(**values):
         yield

@@ -1,20 +1,22 @@
 """Builds the `tokenizers.Tokenizer` of a folder so that it gives exactly the ids of transformers' AutoTokenizer.
 
-AutoTokenizer does not always use tokenizer.json as it stands. Some BPE classes take only vocabulary and merges from it
-and bring their own normaliser and pre-tokeniser, and which class is used follows from `tokenizer_class` and the model
-type. Special tokens that the configuration names are added when tokenizer.json does not list them. Both
-are done here too; a test compares the tables and the ids with transformers itself.
+AutoTokenizer does not always use tokenizer.json unchanged. Some BPE classes take only vocabulary and merges from it and
+bring their own normaliser and pre-tokeniser; which class is used follows from `tokenizer_class` and the model type.
+Special tokens that the configuration names are added when tokenizer.json does not list them. This module does both,
+too; a test compares the tables and the ids with transformers itself.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from operator import itemgetter
+from typing import Literal
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 
 from quatrain.errors import InvalidData
-from quatrain.text.folder_files import TokenizerFiles, token_fields
+from quatrain.json_values import JsonObject, object_at
+from quatrain.text.folder_files import TokenFields, TokenizerFiles, token_fields
 
 _QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -23,28 +25,28 @@ _QWEN2_WORDS = (
 
 @dataclass(frozen=True)
 class _Rebuild:
-    """A tokenizer class that keeps only vocabulary and merges of tokenizer.json.
+    """A tokenizer class that takes only vocabulary and merges from tokenizer.json.
 
     defaults: special tokens that it has when the configuration names none; model: fields of its BPE model; equip: sets
     normaliser, pre-tokeniser and decoder, given tokenizer_config.json.
     """
 
     defaults: dict[str, str]
-    model: dict[str, Any]
-    equip: Callable[[Tokenizer, dict[str, Any]], None]
+    model: JsonObject
+    equip: Callable[[Tokenizer, JsonObject], None]
 
 
-def _equip_gpt2(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+def _equip_gpt2(tokenizer: Tokenizer, config: JsonObject) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(config.get("add_prefix_space")))
     tokenizer.decoder = decoders.ByteLevel()
 
 
-def _equip_neox(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+def _equip_neox(tokenizer: Tokenizer, config: JsonObject) -> None:
     tokenizer.normalizer = normalizers.NFC()
     _equip_gpt2(tokenizer, config)
 
 
-def _equip_qwen2(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+def _equip_qwen2(tokenizer: Tokenizer, config: JsonObject) -> None:
     prefix = bool(config.get("add_prefix_space"))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -56,7 +58,7 @@ def _equip_qwen2(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
     tokenizer.decoder = decoders.ByteLevel()
 
 
-def _equip_llama(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
+def _equip_llama(tokenizer: Tokenizer, config: JsonObject) -> None:
     prefix = config.get("add_prefix_space")
     scheme: Literal["always", "first", "never"] = "always" if config.get("legacy") else "first"
     if prefix is False:
@@ -69,7 +71,7 @@ def _equip_llama(tokenizer: Tokenizer, config: dict[str, Any]) -> None:
 
 
 _END = "<|endoftext|>"
-_BYTES: dict[str, Any] = {"fuse_unk": False, "continuing_subword_prefix": "", "end_of_word_suffix": ""}
+_BYTES: JsonObject = {"fuse_unk": False, "continuing_subword_prefix": "", "end_of_word_suffix": ""}
 REBUILDS = {
     "Qwen2Tokenizer": _Rebuild(
         {"eos_token": _END, "unk_token": _END, "pad_token": _END},
@@ -91,13 +93,13 @@ MODEL_CLASSES = {
     **dict.fromkeys(("gpt2", "gpt_neo", "gptj", "opt", "phi", "codegen", "starcoder2"), "GPT2Tokenizer"),
     **dict.fromkeys(("gpt_neox", "olmo", "olmoe", "mpt", "mamba"), "GPTNeoXTokenizer"),
 }
-"""Model type to the class that is registered for it, for the classes that rebuild."""
+"""Maps a model type to the class that is registered for it, for the classes that rebuild."""
 
 GENERIC_MODELS = (
     *("mistral", "mixtral", "ministral", "ministral3", "phi3", "phimoe", "gpt_bigcode", "stablelm", "nemotron"),
     *("granite", "granitemoe", "olmo2", "olmo3", "glm", "glm4", "glm4_moe", "internlm2", "ernie4_5", "jamba"),
 )
-"""Model types whose registered class takes tokenizer.json as it stands, whatever `tokenizer_class` says."""
+"""Model types whose registered class uses tokenizer.json unchanged, whatever `tokenizer_class` says."""
 
 OVERRULED_MODELS = ("qwen2",)
 """Model types whose class wins over the folder's `tokenizer_class`."""
@@ -119,11 +121,10 @@ class Backends:
 def build_backends(files: TokenizerFiles) -> Backends:
     """Build the tokenizers of a folder. Raises InvalidData when tokenizer.json cannot be read as one."""
     rebuild = _rebuild_of(files)
-    named = dict(files.named_tokens)
-    if rebuild is not None:
-        named = {**{name: {"content": content} for name, content in rebuild.defaults.items()}, **named}
-    wanted = [*_config_tokens(files), *(AddedToken(**_special(fields)) for fields in named.values())]
-    wanted += [AddedToken(**_special(fields)) for fields in files.extra_tokens]
+    defaults = {} if rebuild is None else rebuild.defaults
+    named = {name: TokenFields(content=content) for name, content in defaults.items()} | files.named_tokens
+    wanted = [*_config_tokens(files), *(AddedToken(**fields, special=True) for fields in named.values())]
+    wanted += [AddedToken(**fields, special=True) for fields in files.extra_tokens]
     encoder, decoder = _load(files, rebuild), _load(files, rebuild)
     vocabulary = decoder.get_vocab(with_added_tokens=True)
     _add(encoder, wanted)
@@ -132,8 +133,7 @@ def build_backends(files: TokenizerFiles) -> Backends:
 
 
 def _rebuild_of(files: TokenizerFiles) -> _Rebuild | None:
-    model = files.tokenizer.get("model", {})
-    if not isinstance(model, dict) or model.get("type") != "BPE":
+    if object_at(files.tokenizer, "model").get("type") != "BPE":
         return None
     model_type = str(files.model_config.get("model_type"))
     declared = files.tokenizer_config.get("tokenizer_class") or files.model_config.get("tokenizer_class")
@@ -150,10 +150,10 @@ def _rebuild_of(files: TokenizerFiles) -> _Rebuild | None:
 
 
 def _load(files: TokenizerFiles, rebuild: _Rebuild | None) -> Tokenizer:
-    content = {**files.tokenizer, "truncation": None, "padding": None}
+    content: JsonObject = {**files.tokenizer, "truncation": None, "padding": None}
     if rebuild is not None:
         content |= {"normalizer": None, "pre_tokenizer": None, "decoder": None}
-        content["model"] = {**content["model"], "dropout": None, **rebuild.model}
+        content["model"] = {**object_at(content, "model"), "dropout": None, **rebuild.model}
     try:
         tokenizer = Tokenizer.from_str(json.dumps(content, ensure_ascii=False, allow_nan=False))
     except Exception as error:  # noqa: BLE001  the binding raises bare Exception for a malformed tokenizer
@@ -168,18 +168,17 @@ def _config_tokens(files: TokenizerFiles) -> list[AddedToken]:
     decoder = files.tokenizer_config.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict):
         raise InvalidData(f"{files.folder / 'tokenizer_config.json'}: added_tokens_decoder must be a mapping.")
-    if not all(name.isdecimal() and len(name) < 10 and isinstance(value, dict) for name, value in decoder.items()):
-        raise InvalidData(f"{files.folder / 'tokenizer_config.json'}: added_tokens_decoder maps ids to mappings.")
-    ordered = sorted(decoder.items(), key=lambda item: int(item[0]))
-    return [AddedToken(**{**token_fields(value), "special": bool(value.get("special"))}) for _, value in ordered]
-
-
-def _special(fields: dict[str, Any]) -> dict[str, Any]:
-    return {**fields, "special": True}
+    entries: list[tuple[int, JsonObject]] = []
+    for name, value in decoder.items():
+        if not (name.isdecimal() and len(name) < 10 and isinstance(value, dict)):
+            raise InvalidData(f"{files.folder / 'tokenizer_config.json'}: added_tokens_decoder maps ids to mappings.")
+        entries.append((int(name), value))
+    entries.sort(key=itemgetter(0))
+    return [AddedToken(**token_fields(value), special=bool(value.get("special"))) for _, value in entries]
 
 
 def _add(tokenizer: Tokenizer, tokens: list[AddedToken]) -> None:
-    """Adds those that are not added tokens yet, each once, in order."""
+    """Add the tokens that are not added yet, each once, in order."""
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     fresh = list({token.content: token for token in reversed(tokens) if token.content not in known}.values())
     tokenizer.add_tokens(fresh[::-1])

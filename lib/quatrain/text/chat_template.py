@@ -7,7 +7,7 @@ otherwise make two runs of one spec differ.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jinja2
 import jinja2.ext
@@ -17,7 +17,7 @@ import jinja2.parser
 from quatrain.errors import InvalidData
 from quatrain.text.template_limits import BoundedEnvironment, bounded, rendered
 
-Messages = Sequence[Mapping[str, Any]]
+Messages = Sequence[Mapping[str, object]]
 
 SIMPLE_TEMPLATE = (
     "{% for message in messages %}"
@@ -42,7 +42,7 @@ _RUN_ERRORS = (
 
 
 class _GenerationBlock(jinja2.ext.Extension):
-    """Accepts `{% generation %}...{% endgeneration %}`, which marks text for training, and writes its body."""
+    """The block `{% generation %}...{% endgeneration %}`, which marks text for training; its body is written."""
 
     tags = {"generation"}  # noqa: RUF012  jinja2 reads it from the class
 
@@ -56,7 +56,7 @@ class ChatTemplate:
     """One compiled template."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """source: Jinja2 text; special_tokens: `bos_token` and the like, visible to it. Raises InvalidData."""
+        """Compile `source`, Jinja2 text that sees `special_tokens` (`bos_token`, ...) by name. Raises InvalidData."""
         environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, jinja2.ext.loopcontrols]
         )
@@ -93,7 +93,7 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 def _to_json(
-    value: Any,
+    value: object,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,

@@ -3,28 +3,41 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, Required, TypedDict, get_args
 
 from quatrain.errors import InvalidData
+from quatrain.json_values import JsonObject, JsonValue
 
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """The special tokens that have a name of their own, in the order in which transformers registers them."""
+_Flag = Literal["single_word", "lstrip", "rstrip", "normalized"]
+_FLAGS: tuple[_Flag, ...] = get_args(_Flag)
+
+
+class TokenFields(TypedDict, total=False):
+    """Arguments of an AddedToken, as far as the files give them; what they leave out keeps AddedToken's default."""
+
+    content: Required[str]
+    single_word: bool
+    lstrip: bool
+    rstrip: bool
+    normalized: bool
 
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """What stands in a folder; absent files are empty dicts or None.
+    """The content of a folder; absent files are empty dicts or None.
 
-    named_tokens: name to AddedToken fields (`content` and flags) for the named special tokens that are given.
+    named_tokens: name to fields, for the named special tokens that are given.
     """
 
     folder: Path
-    tokenizer: dict[str, Any]
-    tokenizer_config: dict[str, Any]
-    model_config: dict[str, Any]
-    generation_config: dict[str, Any]
-    named_tokens: dict[str, dict[str, Any]]
-    extra_tokens: tuple[dict[str, Any], ...]
+    tokenizer: JsonObject
+    tokenizer_config: JsonObject
+    model_config: JsonObject
+    generation_config: JsonObject
+    named_tokens: dict[str, TokenFields]
+    extra_tokens: tuple[TokenFields, ...]
     template: str | None
 
 
@@ -56,12 +69,12 @@ def read_files(folder: Path) -> TokenizerFiles:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """Return the JSON object in a file; empty when there is no such file. Raises InvalidData."""
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_bytes())
+        value: JsonValue = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise InvalidData(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
@@ -73,26 +86,31 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def token_fields(value: Any) -> dict[str, Any]:
-    """Return the fields of an AddedToken from a token as the files write it: a string or a mapping with `content`."""
-    if isinstance(value, str):
-        return {"content": value}
-    if isinstance(value, dict) and isinstance(value.get("content"), str):
-        flags = ("single_word", "lstrip", "rstrip", "normalized")
-        return {"content": value["content"], **{flag: bool(value[flag]) for flag in flags if flag in value}}
-    raise InvalidData(f"A special token must be a string or a mapping with content, not {value!r:.80}.")
+def token_fields(value: JsonValue) -> TokenFields:
+    """Return the fields of a token that the files write as a string or as a mapping with `content`."""
+    content = value.get("content") if isinstance(value, dict) else value
+    if not isinstance(content, str):
+        raise InvalidData(f"A special token must be a string or a mapping with content, not {value!r:.80}.")
+    fields = TokenFields(content=content)
+    if isinstance(value, dict):
+        for flag in _FLAGS:
+            if flag in value:
+                fields[flag] = bool(value[flag])
+    return fields
 
 
-def _extra_tokens(config: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+def _extra_tokens(config: JsonObject) -> tuple[TokenFields, ...]:
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     if isinstance(extra, dict):
         extra = list(extra.values())
+    if not isinstance(extra, list | str):
+        raise InvalidData(f"The extra special tokens must be a list or a mapping, not {extra!r:.80}.")
     own_names = [value for key, value in config.items() if key.endswith("_token") and key not in NAMED_TOKENS]
-    own_names = [value for value in own_names if isinstance(value, str)]
-    return tuple(token_fields(value) for value in [*own_names, *extra])
+    texts = [value for value in own_names if isinstance(value, str)]
+    return tuple(token_fields(value) for value in (*texts, *extra))
 
 
-def _template(folder: Path, tokenizer_config: dict[str, Any]) -> str | None:
+def _template(folder: Path, tokenizer_config: JsonObject) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
         try:
@@ -101,7 +119,8 @@ def _template(folder: Path, tokenizer_config: dict[str, Any]) -> str | None:
             raise InvalidData(f"{path} is not UTF-8 text.") from None
     template = tokenizer_config.get("chat_template")
     if isinstance(template, list):
-        template = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-    if isinstance(template, dict):
+        named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+        template = named[-1].get("template") if named else None
+    elif isinstance(template, dict):
         template = template.get("default")
     return template if isinstance(template, str) else None

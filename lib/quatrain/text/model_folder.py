@@ -4,26 +4,26 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidData
+from quatrain.json_values import JsonObject, object_at
 from quatrain.text.folder_files import read_json
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 # Weights that nothing here opens; a folder that has safetensors does not need them.
 _OTHER_WEIGHTS = _PICKLES | {".h5", ".msgpack", ".onnx", ".gguf"}
 OFFSET_FILE = "quatrain.json"
-"""Beside a reward model: what is subtracted from its scores."""
+"""The file beside a reward model that holds what is subtracted from its scores."""
 Shape = tuple[int, ...]
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What config.json and the weight files say.
+    """The facts that config.json and the weight files state about a model.
 
     vocab_size: rows of the embedding; max_positions: longest input in tokens, None when the architecture has no bound;
     parameters: numbers in all weight files.
@@ -113,7 +113,7 @@ def _read_shards(folder: Path, index: Path) -> dict[str, Shape]:
 
 
 def read_offset(folder: Path) -> float:
-    """Return the centring offset that stands beside a reward model; 0 without one. Raises InvalidData."""
+    """Return the centring offset from the file beside a reward model; 0 without one. Raises InvalidData."""
     file = folder / OFFSET_FILE
     if not file.is_file():
         return 0.0
@@ -144,9 +144,8 @@ def no_weights(folder: Path | str, names: Iterable[str]) -> InvalidData:
     return InvalidData(f"The folder {folder} has no weights: model.safetensors, or shards with an index, are needed.")
 
 
-def _number(folder: Path, config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
-    inner = config.get("text_config")
-    for section in (config, inner if isinstance(inner, dict) else {}):
+def _number(folder: Path, config: JsonObject, keys: tuple[str, ...]) -> int | None:
+    for section in (config, object_at(config, "text_config")):
         for key in keys:
             value = section.get(key)
             if value is None:

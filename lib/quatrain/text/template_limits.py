@@ -1,8 +1,8 @@
-"""A sandbox for chat templates that foreign folders bring: it bounds what they compute, not only what they reach.
+"""A sandbox for chat templates of foreign folders: it bounds how much they compute, not only what they can reach.
 
 jinja2's sandbox keeps a template from Python's internals. It bounds neither loops nor sizes, so three nested loops or
-`"a" * 10 ** 10` would hold the process, or all of its memory. Here every turn of a loop, call and filter looks at the
-CPU time of the rendering, and operators and arguments that make large values from small ones are bounded.
+`"a" * 10 ** 10` would block the process or fill its memory. Here every turn of a loop, call and filter checks the CPU
+time of the rendering, and operators and arguments that make large values from small ones are bounded.
 """
 
 import time
@@ -27,7 +27,7 @@ _until: ContextVar[float] = ContextVar("_until")
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """See the module. What goes beyond a bound raises SecurityError, a TemplateError."""
+    """An environment whose templates are bounded; going beyond a bound raises SecurityError, a TemplateError."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -113,7 +113,7 @@ def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _weighed(value: Any) -> Any:
-    """The value, unless writing it out would be too long: a list can hold another one many times over."""
+    """Return the value. Raise SecurityError if its text would be too long: a list can hold another one many times."""
     waiting, weight = [value], 0
     while waiting and isinstance(waiting[-1], str | list | tuple | dict):
         item = waiting.pop()
@@ -127,7 +127,7 @@ def _weighed(value: Any) -> Any:
 
 
 def _check_method(method: Any, args: tuple[Any, ...]) -> None:
-    """Methods of texts that can make much from little."""
+    """Refuse methods of texts that can make a large text from a small one."""
     method = getattr(method, "__wrapped__", method)  # jinja2 wraps `format`
     text, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
     if not isinstance(text, str):
@@ -141,7 +141,7 @@ def _check_method(method: Any, args: tuple[Any, ...]) -> None:
 
 
 def _replaced(text: Any, old: str, new: str, count: int | None = None) -> str:
-    """The filter `replace`."""
+    """Return the text with `old` replaced, as the filter `replace` does."""
     whole = str(_weighed(text))
     _check_method(whole.replace, (old, new))
     return whole.replace(old, new, -1 if count is None else count)

@@ -5,25 +5,26 @@ from pathlib import Path
 
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import InvalidData
+from quatrain.json_values import object_at
 from quatrain.text.backend import Backends, build_backends
 from quatrain.text.chat_template import SIMPLE_TEMPLATE, ChatTemplate, Messages
 from quatrain.text.folder_files import TokenizerFiles, read_files
 
 
 class Tokenizer:
-    """Text to ids and back, chat prompts, and the ids that end a completion. Immutable and thread-safe.
+    """A tokenizer: text to ids and back, chat prompts, and the ids that end a completion. Immutable and thread-safe.
 
     digest: sha256 over tokenizer.json (without its padding and truncation), special tokens and template; equal digests
         mean equal ids for every text.
     vocab_size: number of tokens, added ones included (the model's embedding may be larger).
-    eos_token_ids: ids that end a completion, ascending in the order of the file that names them.
+    eos_token_ids: ids that end a completion, in the order of the file that names them.
     eos_token_id: the one that training data ends with: the tokenizer's own end token if it is in the set.
     special_tokens: name (`eos_token`, `pad_token`, ...) to text, of those that the folder names.
     template: the chat template in use.
     """
 
     def __init__(self, files: TokenizerFiles, backends: Backends) -> None:
-        """Use `Tokenizer.load`."""
+        """Build from files that are read; callers use `Tokenizer.load`."""
         self._backends = backends
         self.special_tokens = {name: str(fields["content"]) for name, fields in files.named_tokens.items()}
         self.vocab_size: int = backends.encoder.get_vocab_size(with_added_tokens=True)
@@ -79,8 +80,8 @@ class Tokenizer:
 
         Prompt and completion are tokenised apart, because that is how a rollout sees them: the prompt's ids are given
         and the model continues. After messages, the completion is what the template writes for the assistant's message
-        behind the generation prompt, up to the end token; a template that does not continue its own generation prompt
-        gives the bare text. Raises InvalidData when the template refuses the conversation.
+        after the generation prompt, up to the end token. If the template does not continue its own generation prompt,
+        it is the bare text. Raises InvalidData when the template refuses the conversation.
         """
         ids = self.encode(completion) if isinstance(prompt, str) else self._encode_answer(prompt, completion)
         return ids if ids and ids[-1] in self.eos_token_ids else [*ids, self.eos_token_id]
@@ -90,7 +91,7 @@ class Tokenizer:
         whole = self.render([*prompt, {"role": "assistant", "content": completion}], add_generation_prompt=False)
         ids = self.encode(whole.removeprefix(opening) if whole.startswith(opening) else completion)
         ends = [position for position, token in enumerate(ids) if token in self.eos_token_ids]
-        # Many templates write a line break behind the end token, which does not belong to the completion.
+        # Many templates write a line break after the end token, which does not belong to the completion.
         return ids[: ends[-1] + 1] if ends else ids
 
 
@@ -100,18 +101,18 @@ def _token_id(backends: Backends, files: TokenizerFiles, name: str) -> int | Non
 
 
 def _eos_token_ids(files: TokenizerFiles, backends: Backends, vocab_size: int) -> tuple[int, ...]:
-    inner = files.model_config.get("text_config")
     sources = (
         ("generation_config.json", files.generation_config.get("eos_token_id")),
         ("config.json", files.model_config.get("eos_token_id")),
-        ("config.json", inner.get("eos_token_id") if isinstance(inner, dict) else None),
+        ("config.json", object_at(files.model_config, "text_config").get("eos_token_id")),
         ("tokenizer_config.json", _token_id(backends, files, "eos_token")),
     )
     for name, value in sources:
         if value is None or value == []:
             continue
-        ids = value if isinstance(value, list) else [value]
-        if not all(type(item) is int and item >= 0 for item in ids):
+        values = value if isinstance(value, list) else [value]
+        ids = [item for item in values if type(item) is int and item >= 0]
+        if len(ids) != len(values):
             raise InvalidData(f"{files.folder / name}: eos_token_id must be whole numbers from 0, not {value!r}.")
         limit = max(vocab_size, _config_vocab_size(files))
         if max(ids) >= limit:

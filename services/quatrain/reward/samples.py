@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quatrain.digests import parse_json
-from quatrain.json_values import JsonObject, JsonValue
+from quatrain.json_values import JsonObject, JsonValue, object_at
 from quatrain.refs import ModelRef
 from quatrain.text import Tokenizer
 from quatrain.text.folder_files import read_json
@@ -71,7 +71,7 @@ class PolicyTokenizer:
         """Read a tokenizer folder, with the model's config.json or without. Raises InvalidData."""
         tokenizer = Tokenizer.load(folder)
         config = read_json(folder / "config.json")
-        sizes = [section.get("vocab_size") for section in (config, config.get("text_config") or {})]
+        sizes = [section.get("vocab_size") for section in (config, object_at(config, "text_config"))]
         return cls(tokenizer, max([tokenizer.vocab_size, *(size for size in sizes if isinstance(size, int))]))
 
 

@@ -5,6 +5,7 @@ from bench.cases import CASES
 from bench.flops import Row
 from bench.local_job import Step, read_steps
 from bench.peak import Peak
+from bench.peers.running import PeerRun
 from bench.report import combine, outside_share, summary
 
 from quatrain.client import Event
@@ -32,28 +33,29 @@ def test_rollouts_count_no_more_than_the_wait_for_them() -> None:
 def test_a_summary_tells_tokens_and_shares_of_both_peaks() -> None:
     found = summary(CASES["uniform"], [step(generate=1.0, train=8.0)], Peak(torch=1e9, fastest=2e9))
 
-    assert found["completion_tokens_per_s"] == round(74 / 10)
-    assert found["learner_peak_share"] == pytest.approx(2 * found["learner_fastest_peak_share"], abs=2e-3)
+    assert found.completion_tokens_per_s == round(74 / 10)
+    assert found.learner_peak_share == pytest.approx(2 * found.learner_fastest_peak_share, abs=2e-3)
 
 
 @pytest.mark.parametrize(("rate", "reached"), [(60.0, True), (95.0, False)])
 def test_rounds_are_joined_by_medians_and_judged(rate: float, reached: bool) -> None:
     run = summary(CASES["uniform"], [step(0.74, train=0.5)], Peak(1e9, 2e9))
-    peer = {"peer": "other", "real_tokens_per_s": rate, "real_tokens_per_cpu_s": 25.0}
+    peer = PeerRun("other", "uniform", 1.0, 1.0, rate, 25.0, [60], [1.0])
 
     joined = combine(CASES["uniform"], [run, run], [peer, peer])
 
-    assert joined["ratio"] == pytest.approx(100 / rate, abs=0.01)
-    assert joined["cpu_ratio"] == 2.0
-    assert joined["reached"]["peer_ratio"] is reached
-    assert joined["reached"]["outside_share"] is None, "a step below two seconds is not judged"
+    assert joined.peer is not None
+    assert joined.peer.ratio == pytest.approx(100 / rate, abs=0.01)
+    assert joined.peer.cpu_ratio == 2.0
+    assert joined.reached.peer_ratio is reached
+    assert joined.reached.outside_share is None, "a step below two seconds is not judged"
 
 
 def test_without_a_peer_there_is_no_ratio() -> None:
     joined = combine(CASES["ragged"], [summary(CASES["ragged"], [step(train=5.0)], Peak(1e9, 2e9))], [])
 
-    assert joined["peer"] is None
-    assert joined["reached"]["peer_ratio"] is None
+    assert joined.peer is None
+    assert joined.reached.peer_ratio is None
 
 
 def test_a_step_lasts_from_the_end_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

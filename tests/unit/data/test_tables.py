@@ -173,7 +173,7 @@ def test_a_description_has_lengths_examples_and_overlap(chat: Tokenizer) -> None
     assert report.truncated_share == pytest.approx(1 / 3)
     assert report.overlap == 2
     assert report.examples[0] == {"line": 1, "prompt": "Hello", "extra": {"k": 1}}
-    assert report.examples[1]["prompt"].startswith("<|im_start|>user\n")
+    assert str(report.examples[1]["prompt"]).startswith("<|im_start|>user\n")
     assert any("held-out" in warning for warning in report.warnings)
     assert json.loads(json.dumps(report.to_json()))["overlap"] == 2
 

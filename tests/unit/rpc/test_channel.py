@@ -1,5 +1,7 @@
 """Targets in gRPC's words and the service config."""
 
+import json
+
 import pytest
 
 from quatrain.errors import InvalidInput
@@ -29,8 +31,8 @@ def test_other_targets_are_refused(target: str) -> None:
 
 
 def test_only_idempotent_services_are_retried() -> None:
-    generation = service_config("quatrain.v1.GenerationService")
-    learner = service_config("quatrain.v1.LearnerService")
+    generation = json.loads(service_config("quatrain.v1.GenerationService"))
+    learner = json.loads(service_config("quatrain.v1.LearnerService"))
 
     assert generation["methodConfig"][0]["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
     assert learner == {"loadBalancingConfig": [{"round_robin": {}}]}

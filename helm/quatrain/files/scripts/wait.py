@@ -14,7 +14,7 @@ PAUSE_SECONDS = 2.0
 
 
 def main() -> int:
-    """0 once everything answers, 1 when it does not in time or refuses us."""
+    """Return 0 once everything answers, 1 when it does not in time or refuses us."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--make-bucket", action="store_true")
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 async def check_queue(config: QueueConfig) -> None:
-    """Raises Unavailable, InvalidInput. Only images of services that use it can import its client."""
+    """Check the queue. Only images of services that use it have its client. Raises Unavailable, InvalidInput."""
     from quatrain.queue import open_queue
 
     queue = open_queue(config)

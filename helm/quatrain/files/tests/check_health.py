@@ -9,15 +9,15 @@ from quatrain.rpc.health import check_health
 
 PORT = 50060
 SECONDS = 10.0
-# DNS remembers for some seconds that a name had no address though its first pod has just become ready, and the address
-# of a pod that an upgrade has just taken away.
+# DNS caches stale answers for some seconds: that a name has no address though its first pod has just become ready, and
+# the address of a pod that an upgrade has just removed.
 SETTLED_SECONDS = 40.0
-# The rollout worker offers no service; its health is that of the process.
+# The rollout worker serves no calls; its health is that of the process.
 NAMELESS = "rollout"
 
 
 def check(name: str, address: str) -> str:
-    """What is wrong with one replica."""
+    """Return what is wrong with one replica."""
     at = f"[{address}]" if ":" in address else address
     try:
         check_health(f"{at}:{PORT}", "" if name == NAMELESS else name, SECONDS)
@@ -27,7 +27,7 @@ def check(name: str, address: str) -> str:
 
 
 def check_all(name: str, host: str) -> dict[str, str]:
-    """What is wrong with each replica of a service."""
+    """Return what is wrong with each replica of a service."""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, PORT, type=socket.SOCK_STREAM)}
     except socket.gaierror as error:
@@ -36,7 +36,7 @@ def check_all(name: str, host: str) -> dict[str, str]:
 
 
 def main(services: list[str]) -> int:
-    """0 when all serve."""
+    """Return 0 when all serve."""
     good = True
     until = time.monotonic() + SETTLED_SECONDS
     for service in services:

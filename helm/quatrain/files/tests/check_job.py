@@ -7,17 +7,17 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from quatrain.client import Client
 from quatrain.errors import QuatrainError
+from quatrain.json_values import JsonObject
 
 SYMBOLS, WIDTH, INNER = 8, 16, 32
 REWARD = "quatrain.reward.builtin:brevity"
 
 
 def main() -> int:
-    """0 when the job succeeded."""
+    """Run a job and return 0 when it succeeded."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pool", required=True)
     parser.add_argument("--seconds", type=float, required=True)
@@ -37,8 +37,8 @@ def main() -> int:
     return 0
 
 
-def make_spec(folder: Path, pool: str) -> dict[str, Any]:
-    """The spec, with the files that it names in the folder."""
+def make_spec(folder: Path, pool: str) -> JsonObject:
+    """Write the files of a job into the folder and return its spec."""
     make_model(folder / "model")
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"s1 s{i}"}) + "\n" for i in range(4)))
@@ -59,7 +59,7 @@ def make_spec(folder: Path, pool: str) -> dict[str, Any]:
 
 
 def make_model(folder: Path) -> None:
-    """A Qwen2 of one layer with random weights, and a tokenizer of eight words."""
+    """Write a Qwen2 of one layer with random weights, and a tokenizer of eight words."""
     folder.mkdir()
     config = {
         "architectures": ["Qwen2ForCausalLM"],
@@ -87,7 +87,7 @@ def make_model(folder: Path) -> None:
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """Shape of every weight by its name in transformers."""
+    """Return the shape of every weight by its name in transformers."""
     layer = "model.layers.0"
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (SYMBOLS, WIDTH),
@@ -103,15 +103,15 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Small normal numbers, float32, in the order of the names; the same bytes each time."""
+    """Write small normal numbers, float32, in the order of the names; the same bytes each time."""
     draw = random.Random(1)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, shape in sorted(shapes.items()):
         count = shape[0] * (shape[1] if len(shape) > 1 else 1)
-        # A norm's weights are factors: around 1.
-        around = 1.0 if "norm" in name else 0.0
-        numbers = struct.pack(f"<{count}f", *(draw.gauss(around, 0.05) for _ in range(count)))
+        # A norm's weights are factors, so they are drawn near 1.
+        center = 1.0 if "norm" in name else 0.0
+        numbers = struct.pack(f"<{count}f", *(draw.gauss(center, 0.05) for _ in range(count)))
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(numbers)]}
         data += numbers
     text = json.dumps(header).encode()

@@ -15,7 +15,7 @@ SECONDS = 5.0
 
 
 async def round_trip() -> None:
-    """Raises QuatrainError when Redis is away or unfit, AssertionError when it loses or repeats something."""
+    """Send a task there and back. Raises QuatrainError without a fit Redis, AssertionError for a loss or repetition."""
     config = load_config("test", []).config.queue
     name = f"helm-test-{uuid.uuid4().hex[:12]}"
     queue = open_queue(config)
@@ -37,7 +37,7 @@ async def round_trip() -> None:
 
 
 def main() -> int:
-    """0 when the task came back."""
+    """Return 0 when the task came back."""
     try:
         asyncio.run(round_trip())
     except (QuatrainError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""The object store keeps `If-None-Match: *` and shows at once what was written: what the job log rests on."""
+"""Checks that the object store keeps `If-None-Match: *` and shows writes at once, on which the job log depends."""
 
 import sys
 
@@ -8,7 +8,7 @@ from quatrain.storage import open_store, probe_store
 
 
 def main() -> int:
-    """0 when the store is fit."""
+    """Return 0 when the store is fit."""
     try:
         store = open_store(load_config("test", []).config.storage)
         probe_store(store)

@@ -1,21 +1,21 @@
 """Client channels.
 
-A call that cannot be delivered fails fast (waitForReady off): the caller, who knows its deadline, decides what next.
-Calls of idempotent services are tried again by gRPC itself while the address answers UNAVAILABLE, within the deadline.
+A call that cannot be delivered fails fast (waitForReady off): the caller, who knows its deadline, decides what to do.
+gRPC itself retries calls of idempotent services while the address answers UNAVAILABLE, within the deadline.
 """
 
 import ipaddress
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import grpc.aio
 
 from quatrain.config import ProcessConfig
 from quatrain.errors import InvalidInput
+from quatrain.json_values import JsonObject
 from quatrain.rpc.addresses import MIB, check_address
 from quatrain.rpc.certificates import CertificateFiles, Certificates, ChannelTls
-from quatrain.rpc.client.rotation import open_transport
+from quatrain.rpc.client.rotation import Options, open_transport
 
 MAX_MESSAGE_BYTES = 64 * MIB
 
@@ -37,7 +37,7 @@ def open_channel(target: str, *, service: str, tls: ChannelTls | None = None) ->
     `target` is `host:port`, `ip:port,ip:port,...` or `dns:///name:port`; `service` is the full name of the service that
     is called, and decides about retries; without `tls` in plaintext. Raises InvalidInput for another form of target.
     """
-    options = [*channel_options(), ("grpc.service_config", json.dumps(service_config(service)))]
+    options: Options = [*channel_options(), ("grpc.service_config", service_config(service))]
     return open_transport(grpc_target(target), options, tls)
 
 
@@ -79,9 +79,9 @@ def _multi_address(addresses: Sequence[str], target: str) -> str:
     return "ipv4:" + ",".join(f"{host}:{port}" for host, port in zip(numeric, ports, strict=True))
 
 
-def service_config(service: str) -> dict[str, Any]:
-    """Return gRPC's service config: round robin, and retries of UNAVAILABLE for idempotent services."""
-    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+def service_config(service: str) -> str:
+    """Return gRPC's service config as JSON text: round robin, and retries of UNAVAILABLE for idempotent services."""
+    config: JsonObject = {"loadBalancingConfig": [{"round_robin": {}}]}
     if service in IDEMPOTENT_SERVICES:
         config["methodConfig"] = [
             {
@@ -97,10 +97,10 @@ def service_config(service: str) -> dict[str, Any]:
         ]
         # Stops retrying where most calls fail, so that a service that comes back is not flooded.
         config["retryThrottling"] = {"maxTokens": 10, "tokenRatio": 0.1}
-    return config
+    return json.dumps(config)
 
 
-def channel_options() -> list[tuple[str, Any]]:
+def channel_options() -> list[tuple[str, int]]:
     """Return the options of every channel."""
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -1,4 +1,4 @@
-"""One address of a pool: its channel, how busy it is, whether it can be called, and the task that brings it back."""
+"""One address of a pool: its channel, its load, whether it can be called, and the task that reconnects it."""
 
 import asyncio
 import contextlib
@@ -25,14 +25,14 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """How a pool behaves; times in seconds."""
+    """The settings of a pool; times are in seconds."""
 
-    refresh: float = 1.0  # between two looks at the target
+    refresh: float = 1.0  # between two look-ups of the target
     probe_timeout: float = 3.0  # that an address gets to connect and say that it serves
     backoff: Backoff = BACKOFF  # before an address that failed is probed again
     # A replica that hangs in a call is noticed within their sum, 30 s, as for streams. Quatrain's servers allow a ping
     # every 9 s; others may end connections over more than one in five minutes.
-    keepalive: float = 20.0  # between pings while calls are in work
+    keepalive: float = 20.0  # between pings while calls run
     keepalive_timeout: float = 10.0  # that a ping's answer may take
     tls: ChannelTls | None = None  # None: plaintext
 
@@ -54,7 +54,7 @@ class Peer:
         self._failures = 0
         self._retired = False
         self._closing: asyncio.Task[None] | None = None
-        # The pool itself tries again, elsewhere, so the channel must not; and it must be quick to notice a restart.
+        # The pool itself retries on another address, so the channel must not; and it must notice a restart quickly.
         changed = {
             "grpc.initial_reconnect_backoff_ms": 100,
             "grpc.max_reconnect_backoff_ms": 1_000,
@@ -132,7 +132,7 @@ class Peer:
                 return
 
     async def _probe(self) -> None:
-        """Raises Unavailable unless the address is connected and says that it serves, or knows no health service."""
+        """Raise Unavailable unless the address is connected and says that it serves, or knows no health service."""
         check = health_pb2_grpc.HealthStub(self.channel).Check
         request = health_pb2.HealthCheckRequest(service=self._service)
         try:

@@ -5,7 +5,6 @@ import json
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from quatrain.errors import InvalidInput, Unavailable
 from quatrain.process.files import write_whole
@@ -16,7 +15,7 @@ DNS_SCHEME = "dns:///"
 
 
 class Resolver:
-    """Looks up the addresses of one target; asked again and again, it reads a file only when it changed.
+    """The addresses of one target, looked up at each question; a file is read again only when it has changed.
 
     Forms: `host:port`, `host:port,host:port`, `dns:///name:port` (all addresses of the name), `targets-file:/PATH` (a
     JSON list of host:port) and `targets-file:/PATH#NAME` (that key of a JSON object of lists). Raises InvalidInput for
@@ -61,7 +60,7 @@ class Resolver:
             raise Unavailable(f"the file of targets {self._path} is not JSON: {error}") from error
         return self._seen
 
-    def _parse(self, document: Any) -> tuple[str, ...]:
+    def _parse(self, document: object) -> tuple[str, ...]:
         listed = document.get(self._key, []) if self._key and isinstance(document, dict) else document
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
             where = f"key {self._key!r} of " if self._key else ""
@@ -87,7 +86,7 @@ class Resolver:
 
 
 async def resolve_targets(targets: Sequence[str]) -> tuple[str, ...]:
-    """Return all addresses of several targets, without duplicates; for stateful peers that are talked to one by one."""
+    """Return all addresses of several targets, without duplicates; for stateful peers that are called one by one."""
     found: dict[str, None] = {}
     for target in targets:
         found |= dict.fromkeys(await Resolver(target).addresses())

@@ -1,4 +1,4 @@
-"""A channel whose certificates can change: new calls go over a new connection, calls in work end on the old one."""
+"""A channel whose certificates can change: new calls go over a new connection, running ones end on the old one."""
 
 import asyncio
 import weakref
@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from quatrain.rpc.certificates import ChannelTls, Pem
 
-Options = list[tuple[str, Any]]
+Options = list[tuple[str, int | str]]
 POLL_SECONDS = 1.0
-"""Between two looks whether the calls on an old connection have ended."""
+"""Seconds between two checks whether the calls on an old connection have ended."""
 
 
 def open_transport(target: str, options: Options, tls: ChannelTls | None) -> grpc.aio.Channel:
@@ -24,24 +24,24 @@ def open_transport(target: str, options: Options, tls: ChannelTls | None) -> grp
 
 
 class _Line:
-    """One channel of gRPC with the certificates that it was opened with, and its calls in work."""
+    """One channel of gRPC with the certificates that it was opened with, and its running calls."""
 
     def __init__(self, target: str, options: Options, pem: Pem) -> None:
         self.pem = pem
         credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.chain)
         self.channel = grpc.aio.secure_channel(target, credentials, options=options)
-        # Weak, and no callback at its end: gRPC would tie each call into a cycle that only the collector frees.
+        # Weak references without callbacks: with one, each call would be part of a cycle that only the collector frees.
         self.calls: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def close_when_idle(self) -> None:
-        """Wait for the calls in work, for streams as long as they last."""
+        """Close the channel once its running calls have ended, streams included, however long they last."""
         while not all(call.done() for call in list(self.calls)):  # noqa: ASYNC110 - see `calls`
             await asyncio.sleep(POLL_SECONDS)
         await self.channel.close(None)
 
 
 class RotatingChannel(grpc.aio.Channel):
-    """Each call goes over a connection that was made with the newest certificates."""
+    """A channel whose calls each go over a connection that was made with the newest certificates."""
 
     def __init__(self, target: str, options: Options, tls: ChannelTls) -> None:
         name = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
@@ -108,7 +108,7 @@ class RotatingChannel(grpc.aio.Channel):
 
 
 class _Method:
-    """A method of a stub: made anew for each line, since gRPC binds it to its channel."""
+    """A method of a stub. It is made again for each line, since gRPC binds it to its channel."""
 
     def __init__(self, owner: RotatingChannel, make: Callable[[grpc.aio.Channel], Any]) -> None:
         self._owner = owner

@@ -34,7 +34,7 @@ _log = get_logger(__name__)
 
 
 class TargetPool:
-    """The addresses of one target; see the module's text. Belongs to one event loop; close it there.
+    """A pool of the addresses of one target, as the module describes it. Use and close it in one event loop.
 
     Raises InvalidInput at once for a target of unknown form.
     """
@@ -53,13 +53,13 @@ class TargetPool:
         self._waiting_allowed = True
 
     async def __aenter__(self) -> Self:
-        """The pool itself."""
+        """Return the pool itself."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the pool."""
+        """Close the pool."""
         await self.close()
 
     async def close(self) -> None:
@@ -74,7 +74,7 @@ class TargetPool:
         self._peers.clear()
 
     def wait_no_more(self) -> None:
-        """Let a call that no address takes at once fail, because the process stops. Running calls go on."""
+        """Fail calls that no address takes at once, because the process stops. Running calls go on."""
         self._waiting_allowed = False
         self._changed.set()
 
@@ -148,7 +148,7 @@ class TargetPool:
             self._refreshing = asyncio.create_task(self._refresh())
 
     async def _refresh(self) -> None:
-        """Looks the target up again. What cannot be looked up now keeps the addresses that are known."""
+        """Look the target up again. If that fails, the known addresses stay."""
         try:
             addresses = await self._resolver.addresses()
         except QuatrainError as error:

@@ -1,1 +1,1 @@
-"""The serving side: from a configuration to a gRPC server that checks callers and answers errors as statuses."""
+"""The serving side: a gRPC server, made from a configuration, that checks callers and answers errors as statuses."""

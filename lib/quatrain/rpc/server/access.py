@@ -1,8 +1,8 @@
-"""Who calls, and which methods their role opens. The guard of a public server asks `Access` before it reads a request.
+"""Callers, and the methods that their roles open. The guard of a public server asks `Access` before it reads a request.
 
 Roles are ordered: a submitter may do what a viewer may, an admin everything. A method without an entry in the table of
-roles is refused, so a new method is closed until somebody decides who may call it. What a caller may see of other
-people's things is the servicer's business; `caller()` tells it who asks.
+roles is refused, so a new method is closed until its entry says who may call it. What a caller may see of other
+people's jobs is for the servicer to decide; `caller()` returns who asks.
 """
 
 import enum
@@ -18,7 +18,7 @@ EVERY_TENANT = "*"
 
 
 class Role(enum.IntEnum):
-    """What a token may do."""
+    """The rights of a token."""
 
     VIEWER = 1
     SUBMITTER = 2
@@ -32,7 +32,7 @@ class Role(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a token stands for. `tenants`: other principals whose jobs they may read; `*` means everybody's."""
+    """The person or program behind a token. `tenants`: principals whose jobs they may read; `*` means everybody's."""
 
     name: str
     role: Role
@@ -48,24 +48,24 @@ class Principal:
 
 
 LOCAL = Principal("local", Role.ADMIN)
-"""Everybody who reaches a server that has no tokens: it listens on loopback only."""
+"""The principal of all callers of a server without tokens, which listens on loopback only."""
 
 _NOBODY = Principal("", Role.VIEWER)
 _caller: ContextVar[Principal] = ContextVar("caller", default=_NOBODY)
 
 
 def caller() -> Principal:
-    """Return who makes the call that the current task serves; outside of a call nobody, who may see nothing."""
+    """Return who makes the call that the current task serves; outside of a call, one who may see nothing."""
     return _caller.get()
 
 
 def set_caller(principal: Principal) -> None:
-    """Set who calls. For the guard: each call has its own context, so nothing is taken back afterwards."""
+    """Set who calls. For the guard: each call has its own context, so nothing has to be reset afterwards."""
     _caller.set(principal)
 
 
 class Authenticator(Protocol):
-    """Knows the valid tokens."""
+    """A source of valid tokens."""
 
     def principal_of(self, token: str) -> Principal:
         """Return whom the token stands for. Raises Unauthenticated; the message never holds the token."""
@@ -73,10 +73,10 @@ class Authenticator(Protocol):
 
 
 class Access:
-    """Decides about calls to a public server. Without an authenticator every caller is `LOCAL`."""
+    """The decision about calls to a public server. Without an authenticator every caller is `LOCAL`."""
 
     def __init__(self, roles: Mapping[str, Role], tokens: Authenticator | None) -> None:
-        """`roles`: least role of each method by its path, `/quatrain.v1.JobService/GetJob`."""
+        """Take `roles`, the lowest role of each method by its path, such as `/quatrain.v1.JobService/GetJob`."""
         self._roles = roles
         self._tokens = tokens
 

@@ -1,8 +1,8 @@
-"""What happens around every call on the server: access, deadline, request id, error mapping, metrics, refusal while not
-ready.
+"""The common frame of every call on the server: access, deadline, request id, error mapping, metrics, and refusal while
+it is not ready.
 
 Health passes untouched, and reflection does once its caller is known. Everything else, unary or streaming, goes through
-`CallGuard`. A call that is refused for want of a token or a role is refused before its request is read.
+`CallGuard`. A call without the needed token or role is refused before its request is read.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ HEALTH = "/grpc.health."
 REFLECTION = "/grpc.reflection."
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
-_STARTED = metrics.gauge("rpc_in_flight", "Calls in work", ("service", "method"))
+_STARTED = metrics.gauge("rpc_in_flight", "Calls in flight", ("service", "method"))
 _HANDLED = metrics.counter("rpc_handled", "Calls by status", ("service", "method", "code"))
 _SECONDS = metrics.histogram("rpc_seconds", "Seconds that calls took", ("service", "method"))
 
@@ -39,13 +39,13 @@ _log = get_logger(__name__)
 
 @dataclass
 class Gate:
-    """Whether calls are taken now; `closed` says why not ("it is starting", "it is stopping")."""
+    """A switch for all calls; `closed` says why none are taken ("it is starting", "it is stopping")."""
 
     closed: str | None = None
 
 
 class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
-    """The one interceptor: its order of duties is fixed, and every duty sees the final status."""
+    """The one interceptor: the order of its checks is fixed, and every part sees the final status."""
 
     def __init__(
         self, name: str, gate: Gate, *, public: bool, services: Sequence[str], access: Access | None = None
@@ -127,7 +127,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         return call
 
     def _check_again(self, context: Context) -> None:
-        """At each message of a stream, which may last for weeks. Raises Unauthenticated for a token taken back."""
+        """Check the token at each message of a long stream. Raises Unauthenticated for a revoked token."""
         if self._access is not None:
             self._access.authenticate(context.invocation_metadata() or ())
 
@@ -137,7 +137,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
             yield request
 
     def _refusal(self, method: str, error: QuatrainError, *, known: bool) -> Any:
-        """A handler that raises `error` without having read a request."""
+        """Return a handler that raises `error` without having read a request."""
 
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
             async with self._around(method, context, known=known):
@@ -147,7 +147,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
         return call
 
     def _admit(self, details: grpc.HandlerCallDetails, *, authorize: bool) -> None:
-        """Makes the caller known to the servicer, in the context of this call.
+        """Make the caller known to the servicer, in the context of this call.
 
         Raises Unauthenticated, PermissionRefused.
         """
@@ -186,14 +186,14 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
                 outcome.code = str(context.code())
                 raise
             except QuatrainError as error:
-                # A full queue is everyday life under load; everything else should be found in the log.
+                # A full queue is normal under load; everything else should be found in the log.
                 say = _log.debug if isinstance(error, Overloaded) else _log.info
                 say("call refused", method=method, code=code_of(error).name, error=error.message)
                 status = to_status(error, request_id)
             except NotImplementedError:
                 missing = NotBuilt(f"{method} is in the contract, but this version does not have it yet")
                 status = to_status(missing, request_id)
-            except Exception:  # noqa: BLE001 - the one place: what nobody foresaw is logged and told to nobody
+            except Exception:  # noqa: BLE001 - only here: the unforeseen is logged, and not shown to the caller
                 _log.exception("call failed", method=method)
                 status = internal_status(request_id)
             outcome.code = _CODES[status.code].name
@@ -201,7 +201,7 @@ class CallGuard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not ge
 
 
 def _parser(handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[[Any], Any]:
-    """From the bytes of a request, or a stream of them, to messages. What it returns raises InvalidInput."""
+    """Return the function from the bytes of a request, or a stream of them, to messages. It raises InvalidInput."""
     deserialize: Any = handler.request_deserializer
 
     def one(data: bytes) -> Any:
@@ -239,7 +239,7 @@ def _measured(path: str, outcome: _Outcome) -> Iterator[None]:
 
 
 async def _abort(context: Context, status: status_pb2.Status, request_id: str) -> None:
-    """Ends the call. Raises AbortError, as gRPC wants it."""
+    """End the call. Raises AbortError, as gRPC wants it."""
     # HTTP/2 metadata is limited to some KiB: a long list of violations travels in the message's first part only.
     trailing = ((DETAILS_KEY, _bounded(status).SerializeToString()), (REQUEST_ID, request_id))
     await context.abort(_CODES[status.code], status.message[:2000], trailing)

@@ -1,4 +1,4 @@
-"""From the configuration of a process to what protects it: tokens, certificates, and the refusal to serve without."""
+"""The protection of a server, by its configuration: tokens, certificates, and the refusal to serve without them."""
 
 from collections.abc import Mapping
 

@@ -34,7 +34,7 @@ from quatrain.telemetry.metrics import MetricsServer, start_metrics_server
 Register = Callable[[grpc.aio.Server], list[str]]
 Hook = Callable[[], Awaitable[None]]
 
-# Clients ping every 10 to 60 s while calls are in work; gRPC's default of five minutes would answer that with GOAWAY.
+# Clients ping every 10 to 60 s while calls run; gRPC's default of five minutes would answer that with GOAWAY.
 MIN_PING_INTERVAL_MS = 9_000
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -58,9 +58,9 @@ async def run_server(
     `register` adds the servicers and returns their full names (`quatrain.v1.JobService`). `on_ready` warms up (loads,
     probes) while health says NOT_SERVING; what it raises ends the server. `on_drain` hands work back after new calls
     are refused. `working` is the process's own loop: when it ends, the server ends, with its error. `roles` makes the
-    server public: the least role of each method. Public servers give unary calls without a deadline 30 s; others refuse
-    them. Streams are exempt. Raises Unavailable if the port is taken, InvalidInput when others could reach the server
-    and nothing protects it, or tokens or certificates are wrong.
+    server public: the lowest role of each method. Public servers give unary calls without a deadline 30 s; others
+    refuse them. Streams are exempt. Raises Unavailable if the port is taken, InvalidInput when others could reach the
+    server and nothing protects it, or tokens or certificates are wrong.
     """
     stopping = stop or asyncio.Event()
     public = roles is not None
@@ -148,7 +148,7 @@ class RpcServer:
         _log.info("serving", name=self._name, host=self._config.host, port=self.ports.port, tls=self._tls is not None)
 
     async def refuse(self) -> None:
-        """Say NOT_SERVING and refuse new calls with UNAVAILABLE; calls in work go on."""
+        """Say NOT_SERVING and refuse new calls with UNAVAILABLE; running calls go on."""
         self._gate.closed = "it is stopping"
         await self._set_health(_NOT_SERVING)
 
@@ -190,7 +190,7 @@ class RpcServer:
             ) from error
 
 
-def server_options(config: ServerConfig) -> list[tuple[str, Any]]:
+def server_options(config: ServerConfig) -> list[tuple[str, int]]:
     """Return the options of every server."""
     return [
         ("grpc.max_receive_message_length", config.max_message_mib * MIB),
@@ -215,12 +215,12 @@ def write_port_file(path: Path, ports: Ports) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leaves out the traceback that gRPC logs whenever a client leaves a stream that is being written."""
+    """Return False for the traceback that gRPC logs whenever a client leaves a stream that is being written."""
     return "ExecuteBatchError raised in core by servicer method" not in record.msg
 
 
 async def _unless_stopped(hook: Hook, stopping: asyncio.Event) -> bool:
-    """Runs the hook; False, with the hook cancelled, if stopping comes first."""
+    """Run the hook; False, with the hook cancelled, if stopping comes first."""
     work = asyncio.ensure_future(hook())
     stopped = asyncio.ensure_future(stopping.wait())
     try:
@@ -253,7 +253,7 @@ async def _bounded(hook: Hook, seconds: float) -> None:
 
 @contextlib.contextmanager
 def _stopped_by_signals(stopping: asyncio.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set the event; a second one acts as it would without us, so that nobody is trapped."""
+    """Let SIGTERM and SIGINT set the event; a second one has its default effect, so that it always ends the process."""
     loop = asyncio.get_running_loop()
     taken: list[signal.Signals] = []
 

@@ -5,8 +5,8 @@ The file is a YAML or JSON list; `new_token` makes an entry:
     - {name: ana, role: submitter, sha256: <64 hex digits>}
     - {name: grafana, role: viewer, sha256: <64 hex digits>, tenants: ["*"], expires: 2027-01-31}
 
-A token is 256 random bits, so one SHA-256 without salt keeps it: there is no dictionary to try, and a slow hash would
-only slow down every call. A principal may have several valid tokens, which is how one is replaced by another.
+A token is 256 random bits, so SHA-256 without salt is safe: there is no dictionary to try, and a slow hash would only
+slow down every call. A principal may have several valid tokens, which is how one is replaced by another.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
@@ -33,7 +33,7 @@ PREFIX = "qt_"
 _log = get_logger(__name__)
 
 
-def _moment(value: Any) -> float | None:
+def _moment(value: object) -> float | None:
     """Return seconds since the epoch. YAML gives a date, a moment or text; without a zone UTC is meant."""
     if value is None:
         return None
@@ -48,6 +48,16 @@ def _moment(value: Any) -> float | None:
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?$")]
+
+
+class TokenDocument(TypedDict):
+    """An entry as a new one is written into the file."""
+
+    name: str
+    role: str
+    sha256: str
+    tenants: NotRequired[list[str]]
+    expires: NotRequired[str]
 
 
 class TokenEntry(BaseModel):
@@ -68,7 +78,7 @@ class TokenEntry(BaseModel):
     )
 
     @classmethod
-    def read(cls, document: Any, where: str) -> "TokenEntry":
+    def read(cls, document: object, where: str) -> "TokenEntry":
         """Return the entry that a document holds. Raises InvalidInput, whose message never shows the hash."""
         if not isinstance(document, dict):
             raise InvalidInput(f"{where} is not a mapping of name, role and sha256")
@@ -95,10 +105,10 @@ def hash_of(token: str) -> str:
 
 def new_token(
     name: str, role: str, *, tenants: Sequence[str] = (), expires: datetime.datetime | None = None
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, TokenDocument]:
     """Make a token and its entry for the file. Raises InvalidInput for a wrong name, role or tenant."""
     token = PREFIX + secrets.token_urlsafe(32)
-    entry: dict[str, Any] = {"name": name, "role": role, "sha256": hash_of(token)}
+    entry: TokenDocument = {"name": name, "role": role, "sha256": hash_of(token)}
     if tenants:
         entry["tenants"] = list(tenants)
     if expires is not None:
@@ -107,16 +117,16 @@ def new_token(
     return token, entry
 
 
-def line_of(entry: dict[str, Any]) -> str:
+def line_of(entry: TokenDocument) -> str:
     """Return the entry as one line of the file."""
     return "- " + yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=10_000).strip()
 
 
 class TokenFile:
-    """The valid tokens. A change of the file counts within a second; a file that cannot be read changes nothing."""
+    """The valid tokens. A change of the file is seen within a second; a file that cannot be read changes nothing."""
 
     def __init__(self, path: Path, *, every: float = POLL_SECONDS) -> None:
-        """Raises InvalidInput when the file cannot be read or holds no token."""
+        """Read the file. Raises InvalidInput when it cannot be read or holds no token."""
         self._files = WatchedFiles((path,), every)
         self._path = path
         self._lock = threading.Lock()
@@ -128,7 +138,7 @@ class TokenFile:
         """Return whom the token stands for. Raises Unauthenticated; the message never holds the token."""
         given = hash_of(token)
         found = None
-        for entry in self._current():  # All of them, whichever fits: the time tells nothing about the list.
+        for entry in self._current():  # all are compared, so the time reveals nothing about the list
             if hmac.compare_digest(entry.sha256, given):
                 found = entry
         if found is None:
