@@ -39,7 +39,7 @@ def uncommented() -> list[str]:
 
 
 def objections() -> list[str]:
-    """What buf's standard rules say."""
+    """Return what buf's standard rules say."""
     # What it says on stderr is shown: a first run builds buf for minutes.
     finding = subprocess.run(
         [sys.executable, "-m", "tests.servers.binaries", "buf"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True

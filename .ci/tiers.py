@@ -55,7 +55,7 @@ TIERS = (
 
 
 def main() -> None:
-    """Prints the order."""
+    """Print the order."""
     head = int(_git("log", "-1", "--format=%ct"))
     changes = {tier.target: _last_change(tier.paths) for tier in TIERS}
     changed = [tier for tier in TIERS if head - changes[tier.target] <= SESSION]

@@ -136,7 +136,7 @@ def _default(option: Any) -> str:
 
 
 def _tree(kind: type[errors.QuatrainError]) -> Iterator[type[errors.QuatrainError]]:
-    """The class and those below it that `errors.py` defines."""
+    """Return the class and those below it that `errors.py` defines."""
     yield kind
     for child in kind.__subclasses__():
         if child.__module__ == errors.__name__:
@@ -169,7 +169,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 def rendered(file: str) -> str:
-    """A file of docs/ with all its generated parts made anew. Raises ValueError when a part has no place in it."""
+    """Return a file of docs/ with all its generated parts made anew. Raises ValueError when a part has no place in it."""
     text = (DOCS / file).read_text(encoding="utf-8")
     for name, (place, make) in BLOCKS.items():
         if place == file:
@@ -188,7 +188,7 @@ def stale_files() -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes what is stale, or with `--check` only names it."""
+    """Write what is stale, or with `--check` only name it."""
     stale = stale_files()
     for file in stale:
         print(f"docs/{file}")

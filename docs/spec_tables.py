@@ -138,7 +138,7 @@ def _default(path: str, field: Any) -> str:
 
 
 def _meaning(comment: str) -> str:
-    """The comment without what other columns say."""
+    """Return the comment without what other columns say."""
     sentences = re.split(r"(?<=\.)\s+(?=[A-Z`])", comment)
     kept = [each for each in sentences if not re.match(r"(Default|Required)\b", each)]
     return " ".join(kept).replace("|", "\\|")
