@@ -169,7 +169,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
 
 
 def rendered(file: str) -> str:
-    """Return a file of docs/ with all its generated parts made anew. Raises ValueError when a part has no place in it."""
+    """Return a file of docs/ with its generated parts made anew. Raises ValueError when a part has no place in it."""
     text = (DOCS / file).read_text(encoding="utf-8")
     for name, (place, make) in BLOCKS.items():
         if place == file:
