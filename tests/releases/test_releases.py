@@ -94,7 +94,7 @@ def facts_of(view: JobView) -> dict[str, Any]:
         "epoch": view.epoch,
         "attempt": view.attempt,
         "owner": view.owner,
-        "takeovers": view.takeovers,
+        "takeovers": view.owners_without_progress,
         "elapsed": view.elapsed,
         "stage_began": view.stage_began,
         "policy_version": view.policy_version,

@@ -76,7 +76,7 @@ def _owner_taken(payload: OwnerTaken, view: JobView, event: Event) -> None:
     view.lost = view.lost or bool(view.owner)
     view.epoch = event.epoch
     view.owner = payload.owner
-    view.takeovers += 1
+    view.owners_without_progress += 1
 
 
 @_fold.register
@@ -84,7 +84,7 @@ def _state_changed(payload: StateChanged, view: JobView, event: Event) -> None:
     view.state, view.reason = payload.state, payload.reason
     if view.state == "PAUSED":
         view.owner = ""
-        view.takeovers = 0
+        view.owners_without_progress = 0
         _set_elapsed(view, payload.elapsed)
         if view.intents.pause is None:  # Resumed while the owner was leaving: the job waits for the next one.
             view.state = "QUEUED"
@@ -123,7 +123,7 @@ def _batch_sealed(payload: BatchSealed, view: JobView, event: Event) -> None:
     # The first seal of a step counts: a rollout is consumed if and only if it is in that batch.
     if payload.step not in view.sealed:
         view.sealed[payload.step] = payload
-    view.takeovers = 0
+    view.owners_without_progress = 0
 
 
 @_fold.register
@@ -131,7 +131,7 @@ def _step_completed(payload: StepCompleted, view: JobView, event: Event) -> None
     view.stage, view.step = payload.stage, payload.step
     view.completed[payload.stage] = payload.step
     _set_elapsed(view, payload.elapsed)
-    view.takeovers = 0
+    view.owners_without_progress = 0
     _merge_metrics(view, payload.stage, payload.step, payload.metrics, event)
     if payload.tokens is not None:
         view.tokens[payload.step] = payload.tokens
@@ -188,7 +188,7 @@ def _job_deleted(payload: JobDeleted, view: JobView, event: Event) -> None:
 @_fold.register
 def _evaluated(payload: Evaluated, view: JobView, event: Event) -> None:
     view.evaluations[payload.step] = payload
-    view.takeovers = 0
+    view.owners_without_progress = 0
     _merge_metrics(view, POLICY_STAGE.name, payload.step, payload.metrics, event)
 
 
@@ -200,7 +200,7 @@ def _offset_measured(payload: OffsetMeasured, view: JobView, event: Event) -> No
 @_fold.register
 def _stage_completed(payload: StageCompleted, view: JobView, event: Event) -> None:
     view.stage_results[payload.stage] = payload
-    view.takeovers = 0
+    view.owners_without_progress = 0
     view.failures = []
 
 

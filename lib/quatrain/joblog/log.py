@@ -14,7 +14,7 @@ A lower epoch or attempt is Fenced: its writer was replaced. A higher one is a m
 
 What holds in a JobLog whenever `_lock` is free:
 
-    _view      is the fold of the events 1 to `_view.revision`, without a gap. Only `_apply` changes it, one event on.
+    _view      is the fold of the events 1 to `_view.revision`, without a gap. Only `_advance` changes it, one event on.
     _listed    is false until one refresh has listed the log to its end, which shows gaps. From then on refresh asks for
                the next key only, which stays as cheap however long the log grows.
     _tail      has the folded events after the last multiple of SNAPSHOT_EVERY: what the next snapshot will hold.
@@ -119,7 +119,7 @@ class JobLog:
             if not created:
                 return self._find(placed)
             fault_point("joblog.after_event")
-            self._fold(placed)
+            self._advance_and_snapshot(placed)
             return placed
 
     def append_decided(self, decide: Callable[[JobView], Event | None]) -> Event | None:
@@ -192,14 +192,14 @@ class JobLog:
             events = read_snapshot(self._store, self._job, end) if end in present else None
             if events is not None:
                 for event in events:
-                    self._apply(event)
+                    self._advance(event)
             else:
                 events = [
                     read_event(self._store, self._job, revision)
                     for revision in range(end - SNAPSHOT_EVERY + 1, end + 1)
                 ]
                 for event in events:
-                    self._fold(event)
+                    self._advance_and_snapshot(event)
             folded += events
         return folded
 
@@ -211,7 +211,7 @@ class JobLog:
                 event = event_at(self._store, key)
             except NotFound:
                 return folded
-            self._fold(event)
+            self._advance_and_snapshot(event)
             folded.append(event)
 
     def _read_listed(self) -> list[Event]:
@@ -219,11 +219,11 @@ class JobLog:
         after = event_key(self._job, self._view.revision)
         for stat in self._store.list(f"jobs/{self._job}/events/", start_after=after):
             event = event_at(self._store, stat.key)
-            self._fold(event)
+            self._advance_and_snapshot(event)
             folded.append(event)
         return folded
 
-    def _apply(self, event: Event) -> None:
+    def _advance(self, event: Event) -> None:
         apply(self._view, event)
         if not self._keep_steps:
             self._view.forget_steps()
@@ -231,8 +231,8 @@ class JobLog:
             self._unsure.discard(event.nonce)
             self._landed[event.nonce] = event
 
-    def _fold(self, event: Event) -> None:
-        self._apply(event)
+    def _advance_and_snapshot(self, event: Event) -> None:
+        self._advance(event)
         self._tail.append(event)
         if event.revision % SNAPSHOT_EVERY == 0:
             tail, self._tail = self._tail, []

@@ -96,8 +96,8 @@ class JobView:
     owner: str = ""
     """Id of the orchestrator that works on the job. Empty before the first one, and after one has given the job up
     (PAUSED): then the job may be taken at once, without waiting for anybody."""
-    takeovers: int = 0
-    """Owners since the last event that made progress: a job that kills one owner after the other has many."""
+    owners_without_progress: int = 0
+    """Owners since the last event that made progress, the present one among them. A job that kills them has many."""
     elapsed: float = 0.0
     """Seconds that owners have worked on the job, each by its own monotonic clock, as of the last event that says so;
     pauses do not count."""

@@ -111,7 +111,7 @@ def test_paused_ten_times_and_pauses_take_no_time(tmp_path: Path) -> None:
                 await world.until(lambda: world.view().owner != "", "an owner")
             view = await world.end_of()
             assert view.elapsed <= before + time.monotonic() - resumed
-            assert (view.state, view.epoch, view.attempt, view.takeovers) == ("SUCCEEDED", 11, 11, 0)
+            assert (view.state, view.epoch, view.attempt, view.owners_without_progress) == ("SUCCEEDED", 11, 11, 0)
             assert len(world.events(kind="step_completed")) == 11
 
     run(scenario)

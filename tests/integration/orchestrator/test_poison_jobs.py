@@ -54,7 +54,7 @@ def test_progress_clears_a_job_of_the_suspicion(tmp_path: Path) -> None:
             start(world, "last")
             world.start_worker()
             view = await world.end_of()
-            assert (view.state, view.takeovers) == ("SUCCEEDED", 0)
+            assert (view.state, view.owners_without_progress) == ("SUCCEEDED", 0)
             assert 1 < view.stage_attempt <= MAX_LOST_OWNERS
 
     run(scenario)

@@ -180,9 +180,9 @@ def test_takeovers_are_counted_until_the_job_moves_on() -> None:
     owner = ("owner_taken", {"owner": "o", "address": ""})
     sealed = ("batch_sealed", {"stage": "ppo", "step": 1, "key": "b", "sha256": "s", "policy_version": 0})
 
-    assert fold("j", log_of(owner, owner, owner)).takeovers == 3
-    assert fold("j", log_of(owner, owner, sealed)).takeovers == 0
-    assert fold("j", log_of(owner, owner, STARTED, completed(1), owner)).takeovers == 1
+    assert fold("j", log_of(owner, owner, owner)).owners_without_progress == 3
+    assert fold("j", log_of(owner, owner, sealed)).owners_without_progress == 0
+    assert fold("j", log_of(owner, owner, STARTED, completed(1), owner)).owners_without_progress == 1
 
 
 def test_an_owner_gives_a_paused_job_up_and_a_resumed_one_waits_for_the_next() -> None:
@@ -198,7 +198,7 @@ def test_an_owner_gives_a_paused_job_up_and_a_resumed_one_waits_for_the_next() -
 
     assert (asked.state, asked.owner, asked.paused) == ("RUNNING", "o", False)
     assert (paused.state, paused.owner, paused.paused, paused.reason) == ("PAUSED", "", True, "lunch")
-    assert (paused.elapsed, paused.takeovers) == (7.5, 0)
+    assert (paused.elapsed, paused.owners_without_progress) == (7.5, 0)
     assert (cancelled.state, cancelled.paused) == ("PAUSED", False)
     assert (resumed.state, resumed.owner, resumed.paused, resumed.reason) == ("QUEUED", "", False, "back")
     assert (crossed.state, crossed.owner, crossed.paused) == ("QUEUED", "", False)

@@ -100,14 +100,14 @@ class UnownedJob:
         """
         assert self.log is not None, "a job that looks lost has been read"
         view = self.log.view
-        if view.intents.cancel is not None or view.takeovers >= MAX_LOST_OWNERS:
+        if view.intents.cancel is not None or view.owners_without_progress >= MAX_LOST_OWNERS:
             return 1
-        return int(2 ** max(0, view.takeovers - SUSPECT_AFTER))
+        return int(2 ** max(0, view.owners_without_progress - SUSPECT_AFTER))
 
     @property
     def suspect(self) -> bool:
         """Return whether the job may be what kills its owners."""
-        return self.log is not None and self.log.view.takeovers >= SUSPECT_AFTER
+        return self.log is not None and self.log.view.owners_without_progress >= SUSPECT_AFTER
 
     def begin_again(self) -> None:
         """Restart the count of `look`: the job has a living owner, or nobody could have told."""

@@ -99,7 +99,7 @@ async def _take(plan: Plan, context: OrchestratorContext, job_log: JobLog) -> Jo
 
 
 async def _hold(run: JobRun) -> None:
-    """Renew the hint in Redis that this job has a living owner. Losing it loses nothing."""
+    """Renew the hint in Redis that this job has a living owner. No state depends on it."""
     while True:
         with contextlib.suppress(Unavailable):
             await run.context.queue.hold(run.plan.job, run.context.name, HOLD_TTL_SECONDS)
@@ -152,7 +152,7 @@ def _apply_intents_first(run: JobRun) -> None:
 
 def _check_lost_owners(run: JobRun) -> None:
     """Raise JobFailed when owner after owner was lost and none brought the job on."""
-    lost = run.view.takeovers - 1
+    lost = run.view.owners_without_progress - 1
     if lost >= MAX_LOST_OWNERS:
         text = f"{lost} orchestrators in a row were lost while they worked on it, none of them brought it on"
         raise JobFailed(text, reason="OWNERS_LOST")

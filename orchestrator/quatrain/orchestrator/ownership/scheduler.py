@@ -50,7 +50,7 @@ POLLS_PER_LEASE = 3
 """A job is taken over after at least this many polls that found no owner."""
 CAPACITY_SECONDS = 2.0
 READS_AT_ONCE = 8
-LIVING = frozenset({AdmissionState.HELD, AdmissionState.LOST})
+TAKES_SLOT = frozenset({AdmissionState.HELD, AdmissionState.LOST})
 
 
 @dataclass
@@ -77,7 +77,7 @@ class _OwnedJob:
     @property
     def suspect(self) -> bool:
         """Return whether it was taken as a job that may kill its owners, and has not got on since."""
-        return self.taken_as_suspect and self.log.view.takeovers >= SUSPECT_AFTER
+        return self.taken_as_suspect and self.log.view.owners_without_progress >= SUSPECT_AFTER
 
 
 @dataclass
@@ -294,11 +294,11 @@ class Scheduler:
         """Return the slots taken now, our reservations among them."""
         others = self._others(await asyncio.to_thread(jobs.list_active, self.context.store))
         holders = await self.context.queue.holders(list(others))
-        return len(self._owned.keys() | holders.keys() | {each.plan.job for each in self._in_order(*LIVING)})
+        return len(self._owned.keys() | holders.keys() | {each.plan.job for each in self._in_order(*TAKES_SLOT)})
 
     def _taken(self) -> int:
         """Return the slots taken as of the last poll."""
-        return len(self._owned) + len(self._in_order(*LIVING))
+        return len(self._owned) + len(self._in_order(*TAKES_SLOT))
 
     def _in_order(self, *admission_states: AdmissionState) -> list[UnownedJob]:
         """Return jobs in these states by rank."""
