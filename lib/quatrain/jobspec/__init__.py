@@ -1,5 +1,8 @@
 """The job spec: YAML, JSON or proto in, a validated and fully resolved JobSpec out. Imports no torch.
 
+`sections` holds the fields with bounds and defaults, `rules` what joins several fields. The other modules read and
+write specs: `reward_section` is what a job stores of its reward, `stored_spec` opens specs of other versions.
+
 document = apply_overrides(load_yaml(Path("spec.yaml")), ["ppo.kl.coef=0.1"])
 spec = parse_spec(document)
 """

@@ -25,6 +25,17 @@ def split_overrides(overrides: Sequence[str]) -> dict[str, str]:
     return dict(_split(text) for text in overrides)
 
 
+def take_field(document: dict[str, Any], path: str, default: object) -> object:
+    """Remove the field at a dotted path and return its value, or `default` where the document has none."""
+    *sections, name = path.split(".")
+    for section in sections:
+        inner = document.get(section)
+        if not isinstance(inner, dict):
+            return default
+        document = inner
+    return document.pop(name, default)
+
+
 def _split(text: str) -> tuple[str, str]:
     path, equals, value = text.partition("=")
     if not equals or not all(path.strip().split(".")):

@@ -1,18 +1,21 @@
 """The spec of a fork: its source's resolved spec with changed fields, and what may not change. Pure functions."""
 
-import copy
 from collections.abc import Iterator, Mapping
 
 from quatrain.errors import FieldViolation
 from quatrain.jobspec import JobSpec, RewardSpec, apply_overrides, parse_spec, resolved_document
+from quatrain.jobspec.overrides import take_field
 from quatrain.jobspec.parsing import invalid_spec
+from quatrain.jobspec.sections import ReferenceSpec
 from quatrain.orchestrator.plan import Plan
 from quatrain.stages import STAGES
+
+VALUE_INIT = "ppo.value_init"
 
 FIXED = {
     "model": "the checkpoint holds this model",
     "seed": "the order of the prompts and the seeds of the samples go on",
-    "ppo.value_init": "the value model comes with the checkpoint",
+    VALUE_INIT: "the value model comes with the checkpoint",
 } | {
     stage.name: f"the {stage} stage ended before the checkpoint"
     for stage in STAGES
@@ -29,19 +32,18 @@ def forked_spec(source: Plan, overrides: Mapping[str, str], step: int) -> JobSpe
 
     Raises InvalidSpec with one violation for each field that is wrong or cannot change.
     """
-    before = resolved_document(source.spec)
-    changed = copy.deepcopy(before)
+    before = source.spec
     if source.pinned.reference is not None:
-        changed["reference"]["model"] = source.pinned.reference.uri
-    changed = apply_overrides(changed, [f"{path}={overrides[path]}" for path in sorted(overrides)])
-    value_init = before["ppo"]["value_init"]
-    if isinstance(changed.get("ppo"), dict):
-        # It says where the value model began, which another reward source cannot change any more.
-        value_init = changed["ppo"].pop("value_init", value_init)
+        before = before.model_copy(update={"reference": ReferenceSpec(model=source.pinned.reference.uri)})
+    changed = apply_overrides(resolved_document(before), [f"{path}={overrides[path]}" for path in sorted(overrides)])
+    # It says where the value model began, which another reward source cannot change any more: no rule is asked.
+    value_init = take_field(changed, VALUE_INIT, source.spec.ppo.value_init)
     spec = parse_spec(changed)
-    after = resolved_document(spec)
-    after["ppo"]["value_init"] = value_init
-    found = [*_fixed(before, after), *_trained_reward(source.spec.reward, spec.reward), *_ppo(source.spec, spec, step)]
+    found = [
+        *_fixed(source.spec, spec, value_init),
+        *_trained_reward(source.spec.reward, spec.reward),
+        *_ppo(source.spec, spec, step),
+    ]
     if found:
         raise invalid_spec(found)
     return spec
@@ -52,8 +54,12 @@ def same_reward(one: RewardSpec, other: RewardSpec) -> bool:
     return one.model_dump(exclude=SCORE_FIELDS) == other.model_dump(exclude=SCORE_FIELDS)
 
 
-def _fixed(before: Mapping[str, object], after: Mapping[str, object]) -> Iterator[FieldViolation]:
-    for path, old, new in _changes(before, after):
+def _fixed(before: JobSpec, after: JobSpec, value_init: object) -> Iterator[FieldViolation]:
+    """Yield what changed that cannot; `value_init` is what the fork asks for, which `after` has lost."""
+    changes = [each for each in _changes(resolved_document(before), resolved_document(after)) if each[0] != VALUE_INIT]
+    if value_init != before.ppo.value_init:
+        changes.append((VALUE_INIT, before.ppo.value_init, value_init))
+    for path, old, new in changes:
         for name, why in FIXED.items():
             if path == name or path.startswith(f"{name}."):
                 yield FieldViolation(
