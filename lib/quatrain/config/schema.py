@@ -281,9 +281,7 @@ class OrchestratorConfig(Section):
     lease: float = Field(
         default=3.0, gt=0, description="seconds without renewal after which a job's owner counts as gone"
     )
-    poll: float = Field(
-        default=0.5, gt=0, description="seconds between reads of the log of a job that another replica owns"
-    )
+    poll: float = Field(default=0.5, gt=0, description="seconds between searches for jobs that need an owner")
     local_files: bool = Field(default=False, description="accept absolute file:/// URIs in specs (process mode)")
     sweep: float = Field(
         default=30.0, gt=0, description="seconds between searches for data of released checkpoints and deleted jobs"

@@ -20,11 +20,11 @@ from quatrain.refs import ObjectRef
 FOLDERS = {"rollout": "batches", "eval": "evals"}
 """Below the stage's folder, by the purpose of the batch."""
 
-Describe = Callable[[Sequence[BatchRow], ObjectRef], Awaitable[Payload]]
-"""What makes the event from the rows and the object that holds them, which is written already."""
+MakeEvent = Callable[[Sequence[BatchRow], ObjectRef], Awaitable[Payload]]
+"""Builds the event that fixes the batch, from its rows and the object that holds them; called when that is written."""
 
 
-async def seal(run: JobRun, batch: ExpectedBatch, made: Sequence[Made], describe: Describe) -> list[BatchRow]:
+async def seal(run: JobRun, batch: ExpectedBatch, made: Sequence[Made], make_event: MakeEvent) -> list[BatchRow]:
     """Write the collected samples of a batch as one object and fix it by an event. Return its rows.
 
     Each expected sample is a row: a rollout, a skip or a refusal with its reason. Raises Fenced when the job has a
@@ -36,5 +36,5 @@ async def seal(run: JobRun, batch: ExpectedBatch, made: Sequence[Made], describe
     name = f"{batch.step}-{run.epoch}-{uuid.uuid4().hex[:8]}.parquet"
     ref = ObjectRef(f"jobs/{run.plan.job}/ppo/{FOLDERS[batch.purpose]}/{name}", sha256_hex(data), len(data))
     await run.retry_in_thread(run.context.store.put_if_absent, ref.key, data)
-    await run.append(await describe(rows, ref))
+    await run.append(await make_event(rows, ref))
     return rows

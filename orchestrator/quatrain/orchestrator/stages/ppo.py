@@ -78,7 +78,7 @@ async def _forked_policy(run: JobRun, session: LearnerSession) -> None:
 
 
 class PpoStage:
-    """The steps of one attempt."""
+    """The PPO steps that one attempt of the stage still has to run."""
 
     def __init__(self, run: JobRun, session: LearnerSession, reward: RewardSection) -> None:
         self._run = run
@@ -95,7 +95,7 @@ class PpoStage:
         clock = StepClock()
         await self._expect_window(step)
         completed = run.view.completed.get(PPO.name, 0) >= step
-        sums = await self._sealed_sums(step, clock, completed)
+        collected = await self._sealed_metrics(step, clock, completed)
         sealed = run.view.sealed[step]
         self._check_refusals(step, sealed)
         fault_point("owner.after_seal")
@@ -108,7 +108,7 @@ class PpoStage:
                 publishing = Phase(run, f"publishing policy version {step}")
                 policy = await publishing.during(run.retry_while_unavailable(lambda: self._session.publish(step)))
             fault_point("owner.after_publish")
-            metrics = result.metrics | sums
+            metrics = result.metrics | collected
             clock.add("train_compute", result.compute_seconds)
             metrics |= clock.metrics(metrics, self._checkpoint_seconds)
             await run.append(
@@ -141,7 +141,7 @@ class PpoStage:
         if not (warning and warned):  # Said once: the numbers of the next text would differ.
             await self._run.condition(SCALE, warning)
 
-    async def _sealed_sums(self, step: int, clock: StepClock, completed: bool) -> Metrics:
+    async def _sealed_metrics(self, step: int, clock: StepClock, completed: bool) -> Metrics:
         """Seal the step unless it is sealed, and return the metrics that the learner cannot know."""
         run = self._run
         if step not in run.view.sealed:
@@ -153,8 +153,8 @@ class PpoStage:
         if completed or self._staleness == 0:
             return await sealing
         probing = sampler_mismatch(run, self._session, step - 1, sealing)
-        sums, mismatch = await run.unless_stopped(probing)
-        return sums | mismatch
+        collected, mismatch = await run.unless_stopped(probing)
+        return collected | mismatch
 
     async def _expect_window(self, step: int) -> None:
         """Enqueue every unsealed step whose pinned policy version exists: step u needs max(v0, u-1-staleness)."""

@@ -25,8 +25,9 @@ from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.models.logprobs import head_logprobs
 from quatrain.models.sequences import output_head
 
-# Largest |l - b| in nats at which the sampler's logprobs count as exact. Float32 engines stay below 1e-4; beyond this
-# bound (a replay on a GPU that diverged, a bfloat16 policy) the importance weights are needed even at staleness 0.
+# Largest difference of the learner's and the sampler's logprobs, in nats, at which they count as exact. Float32 engines
+# stay below 1e-4; beyond this bound (a replay on a GPU that diverged, a bfloat16 policy) the importance weights are
+# needed even at staleness 0.
 EXACT_MISMATCH = 1e-3
 
 
@@ -40,7 +41,7 @@ def compute_signals(
     lanes: TwoLanes,
     check: Check,
 ) -> Signals:
-    """Recompute l with the training weights and turn scores into whitened advantages (docs/algorithms.md).
+    """Recompute the logprobs with the training weights, and turn scores into advantages, whitened if the spec says so.
 
     The passes run over this rank's microbatches of the first epoch: then the ratio of the first minibatch is 1 to the
     last bit, where another split would leave the rounding of another matrix shape.
@@ -93,7 +94,7 @@ def _advantages(
     spec = settings.spec.advantage
     mask_BT = tokens.mask_BT
     if not mask_BT.shape[0]:
-        return torch.zeros_like(logprobs_N), values_N
+        return torch.zeros_like(logprobs_N), values_N  # Without rows both are empty.
     kl_BT = kl_reward(tokens.padded(logprobs_N), tokens.padded(ref_N), settings.kl_coef_in_reward, mask_BT)
     rewards_BT = token_rewards(
         torch.tensor(rows.scores, dtype=torch.float32, device=tokens.device),
