@@ -116,11 +116,13 @@ def test_what_the_process_needs_and_does_not_get_is_one_line_with_advice(
     tmp_path: Path, flags: list[str], code: int, text: str
 ) -> None:
     (tmp_path / "file").write_text("")
+    temporary = tmp_path / "temporary"  # Its own: what dead processes left elsewhere is deleted, which is another line.
+    temporary.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         given = [
             flag.replace("FILE", f"{tmp_path}/file").replace("TAKEN", str(taken.getsockname()[1])) for flag in flags
         ]
-        with start(f"--storage.root={tmp_path}/store", *given) as process:
+        with start(f"--storage.root={tmp_path}/store", *given, TMPDIR=str(temporary)) as process:
             _, errors = process.communicate(timeout=60)
 
     # What gRPC itself says of a port stays above our line.
