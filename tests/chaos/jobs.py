@@ -53,7 +53,7 @@ def _fake_specs(folder: Path) -> dict[str, Spec]:
             "chunk_size": 2,
             "generation": {"max_new_tokens": 6},
         },
-        "checkpoint": {"every_steps": 3},
+        "checkpoint": {"every_steps": FORK_STEP},
         "limits": {"retries": 20},
     }
     stages: dict[str, Any] = {
@@ -70,7 +70,7 @@ def _torch_specs(folder: Path) -> dict[str, Spec]:
         ppo__steps=5,
         ppo__prompts_per_step=8,
         ppo__chunk_size=4,
-        checkpoint__every_steps=2,
+        checkpoint__every_steps=FORK_STEP,
         limits__retries=20,
     )
     (folder / "rewards.py").write_text(REWARD.replace('"a"', '"s3"'), encoding="utf-8")
