@@ -5,6 +5,7 @@ that file: a replica added there starts, one taken away stops, and the others go
 generation starts again, with a job slot for each of them.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from quatrain.local.ports import free_port, is_free
 from quatrain.local.state import StackRecord, record_of, remove_record, write_record
 from quatrain.process.files import write_whole
 from quatrain.rpc.client.targets import write_targets_file
+from quatrain.storage.files import disk_error
 from quatrain.telemetry.logging import configure, get_logger
 
 WANTED_FILE = "wanted.json"
@@ -46,6 +48,7 @@ class Supervisor:
         self._job_slots = 0
         self._stopping = False
         self._seen: tuple[object, ...] = ()
+        self._complaint = ""
 
     def run(self) -> None:
         """Start the stack, keep it running, and end it on SIGTERM."""
@@ -56,14 +59,30 @@ class Supervisor:
             if not self._redis_url:
                 self._start_redis()
             while not self._stopping:
-                self._follow_wanted()
-                for child in self._children.values():
-                    if child.watch():
-                        log.warning("started again", name=child.plan.name, restarts=child.restarts)
-                self._publish()
+                try:
+                    self._tick()
+                except OSError as error:  # A full disk ends no stack: what could not be written is tried again.
+                    self._complain(error)
                 time.sleep(TICK_SECONDS)
         finally:
             self._end()
+
+    def _tick(self) -> None:
+        """Start what is missing or has ended, end what is not wanted, and publish what runs. Raises OSError."""
+        self._follow_wanted()
+        for child in self._children.values():
+            if child.watch():
+                log.warning("started again", name=child.plan.name, restarts=child.restarts)
+        self._publish()
+        self._complaint = ""
+
+    def _complain(self, error: OSError) -> None:
+        """Log an error of the disk once, not at each tick; the log may lie on the same disk."""
+        text = disk_error(error, str(error.filename or self._home)).message
+        if text != self._complaint:
+            self._complaint = text
+            with contextlib.suppress(OSError):
+                log.error("the stack's files cannot be written, trying again", error=text)
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -126,7 +145,6 @@ class Supervisor:
         seen = (tuple(records), tuple(serving.items()))
         if seen == self._seen:
             return
-        self._seen = seen
         targets: dict[str, Sequence[str]] = {kind: [] for kind in TARGET_KINDS}
         for name, child in self._children.items():
             if child.plan.kind in targets and serving[name]:
@@ -138,6 +156,7 @@ class Supervisor:
         supervisor = record_of("supervisor", os.getpid(), 0)
         assert supervisor is not None, "this process lives"
         write_record(self._home, StackRecord(supervisor, tuple(records), all(serving.values())))
+        self._seen = seen
 
     def _end(self) -> None:
         """End Quatrain's processes first, then Redis."""

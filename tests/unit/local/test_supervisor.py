@@ -1,17 +1,21 @@
 """What a supervisor starts, stops and starts again when other numbers of processes are wanted."""
 
+import errno
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quatrain.local import ports
+from quatrain.local import supervisor as supervisor_module
 from quatrain.local.children import Child
 from quatrain.local.layout import JOB_SLOTS, ProcessPlan, StackLayout
+from quatrain.local.state import read_record
 from quatrain.local.supervisor import WANTED_FILE, Supervisor
+from quatrain.rpc.client.targets import write_targets_file
 
 PLAN = StackLayout.process
 
@@ -64,6 +68,34 @@ def test_job_slots_that_somebody_has_set_stay(
     more = want(supervisor, tmp_path, generation=1, learner=4)
     assert more["generation-0"] is first["generation-0"]
     assert more["generation-0"].plan.environment[JOB_SLOTS] == "2"
+
+
+def test_a_full_disk_ends_no_stack(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+
+    def full_at_first(path: Path, targets: dict[str, Sequence[str]]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_targets_file(path, targets)
+        supervisor._stopping = True
+
+    monkeypatch.setattr(supervisor_module, "write_targets_file", full_at_first)
+    monkeypatch.setattr(supervisor_module, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(supervisor, "_start_redis", lambda: None)
+    monkeypatch.setattr(supervisor_module, "remove_record", lambda home: None)
+    (tmp_path / WANTED_FILE).write_text(json.dumps({"reward": 1}), encoding="utf-8")
+
+    supervisor.run()
+
+    assert tries == 4
+    assert caplog.text.count("the disk is full; free space there") == 1
+    record = read_record(tmp_path)
+    assert record is not None
+    assert [each.name for each in record.processes] == ["reward-0"]
 
 
 def test_a_process_that_is_down_keeps_its_port(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
