@@ -14,7 +14,7 @@ from tests.integration.orchestrator.world import World, deployment, run
 from tests.servers.s3 import S3Server
 
 from quatrain.digests import sha256_hex
-from quatrain.errors import InvalidInput, NotFound, WrongState
+from quatrain.errors import InvalidInput, NotFound, Unavailable, WrongState
 from quatrain.joblog import jobs
 from quatrain.orchestrator.api.uploads import Uploads
 from quatrain.orchestrator.retention.sweep import Sweeper
@@ -204,6 +204,17 @@ def test_a_watch_ends_with_the_terminal_event_whatever_followed_it(tmp_path: Pat
                 assert most == 0 or messages[-1].event.type == "job_finished"
             (snapshot,) = await api.stream("WatchJob", job_pb2.WatchJobRequest(job_id="job-1"))
             assert snapshot.snapshot.state == job_pb2.JOB_STATE_SUCCEEDED
+
+    run(scenario)
+
+
+def test_an_upload_to_a_full_disk_says_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        uploads = Uploads(MemoryStore(), tmp_path, 100)
+        digest = sha256_hex(b"whole")
+        (tmp_path / "uploads" / f"{digest}.part").symlink_to("/dev/full")
+        with pytest.raises(Unavailable, match="the disk is full; free space there"):
+            await uploads.take(digest, 5, _piece(b"whole"))
 
     run(scenario)
 

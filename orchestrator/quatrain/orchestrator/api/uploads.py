@@ -1,16 +1,18 @@
 """Uploads: chunks into a part file, then, once the digest is right, into the store. It can be resumed."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidInput
 from quatrain.faults import fault_point
 from quatrain.storage import ObjectStore
-from quatrain.storage.files import remove_abandoned
+from quatrain.storage.files import disk_error, remove_abandoned
 from quatrain.telemetry.logging import get_logger
 
 log = get_logger("uploads")
@@ -66,7 +68,7 @@ class Uploads:
             if stat is not None:
                 return stat.size  # Another upload has stored it meanwhile.
             part = self._part(sha256)
-            with part.open("ab") as file:
+            with _disk_errors(part), part.open("ab") as file:
                 async for offset, data in _timely(chunks):
                     if len(data) > CHUNK_LIMIT:
                         raise InvalidInput(f"a chunk of {len(data)} bytes: at most {CHUNK_LIMIT} are taken")
@@ -74,7 +76,7 @@ class Uploads:
                         raise InvalidInput(f"chunk at {offset}, but {file.tell()} bytes have arrived: ask GetUpload")
                     if offset + len(data) > size:
                         raise InvalidInput(f"more bytes than the {size} that were announced")
-                    await asyncio.to_thread(file.write, data)
+                    await asyncio.to_thread(_write, file, data)
                     fault_point("upload.between_chunks")
             if part.stat().st_size == size:
                 await asyncio.to_thread(self._store_part, part, sha256)
@@ -99,6 +101,22 @@ class Uploads:
 
     def _part(self, sha256: str) -> Path:
         return self._parts / f"{sha256}{PART}"
+
+
+@contextlib.contextmanager
+def _disk_errors(part: Path) -> Iterator[None]:
+    """Raise Unavailable, with what to do, for an error of the disk that the part file lies on."""
+    try:
+        yield
+    except TimeoutError:  # An OSError too, but not one of the disk.
+        raise
+    except OSError as error:
+        raise disk_error(error, f"uploads folder {part.parent}") from error
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+    file.flush()  # A full disk is an error of this chunk, not of the close.
 
 
 async def _timely(chunks: AsyncIterator[tuple[int, bytes]]) -> AsyncIterator[tuple[int, bytes]]:
