@@ -9,6 +9,7 @@ import sys
 from quatrain import errors
 from quatrain.cli.output import plain
 from quatrain.client import Job, WaitTimedOut
+from quatrain.storage.files import disk_error
 
 UNEXPECTED = 1
 # The first class that fits decides.
@@ -69,6 +70,9 @@ def explain(error: errors.QuatrainError) -> None:
 
 def explain_unexpected(error: BaseException) -> None:
     """Print an error to stderr that no command expected."""
+    if isinstance(error, OSError) and error.errno is not None:
+        _line(f"error: {disk_error(error, str(error.filename or 'this machine')).message}")
+        return
     _line(f"error: unexpected {type(error).__name__}: {error}")
     _line("hint: run the command again with --debug to see where, and report it with the output")
 

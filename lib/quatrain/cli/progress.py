@@ -42,7 +42,8 @@ class Progress:
             self.stage, self.rows, self.finished_at = self.job.stage, {}, []
         event = update.event
         if event is None:
-            return [_state_line(self.job)]
+            conditions = [f"{name}: {one_line(text, 200)}" for name, text in sorted(self.job.conditions.items())]
+            return [_state_line(self.job), *([one_line(self.job.phase, 200)] if self.job.phase else []), *conditions]
         if event.type in ("step_completed", "evaluated"):
             step, values = int(event.data.get("step", 0)), event.data.get("metrics") or {}
             self.rows.setdefault(step, {}).update(values)

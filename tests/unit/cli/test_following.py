@@ -136,6 +136,17 @@ def step_event(step: int, **metrics: float) -> Event:
     return Event(step, "step_completed", {"stage": "ppo", "step": step, "metrics": metrics}, "t", "a")
 
 
+def test_who_joins_sees_what_the_job_is_busy_with_and_what_it_waits_for() -> None:
+    progress = Progress(job())
+    busy = job(step=2, phase="evaluating the policy of step 2: 5 of 30", conditions={"unavailable": "the disk is full"})
+
+    assert progress.take(Update(busy, None, 1)) == [
+        "RUNNING  ppo step 2/10",
+        "evaluating the policy of step 2: 5 of 30",
+        "unavailable: the disk is full",
+    ]
+
+
 def test_the_estimate_follows_the_pace_of_the_steps() -> None:
     now = [0.0]
     progress = Progress(job(), clock=lambda: now[0], stage="ppo")
