@@ -73,7 +73,8 @@ def _description(detail: ErrorDetails) -> str:
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         words = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below"}
         bound = next(iter(context.values()))
-        return f"{shown} is out of bounds: must be {words.get(kind, 'at most')} {bound:g}"
+        text = str(bound) if isinstance(bound, int) else f"{bound:g}"
+        return f"{shown} is out of bounds: must be {words.get(kind, 'at most')} {text}"
     if kind == "literal_error":
         return _wrong_choice(detail["input"], str(context["expected"]))
     if kind == "string_pattern_mismatch":

@@ -70,13 +70,17 @@ class StepBounds:
             if work.samples > self.samples:
                 yield FieldViolation(
                     work.field,
-                    f"{work.text}: this deployment holds {self.samples} at once (orchestrator.max_step_samples)",
+                    f"{work.text}: this deployment holds {self.samples} at once; lower it, or ask its operator to "
+                    "raise orchestrator.max_step_samples",
                 )
 
     def _chunk_samples(self, works: Sequence[_Work], ppo: PpoSpec) -> Iterator[FieldViolation]:
         rows = _largest_chunk(works, ppo)
         if rows > self.chunk_samples:
-            text = f"{rows} samples: a chunk takes {self.chunk_samples} (orchestrator.max_chunk_samples)"
+            text = (
+                f"{rows} samples: a chunk takes {self.chunk_samples}; lower it, or ask the operator of this deployment "
+                "to raise orchestrator.max_chunk_samples"
+            )
             yield FieldViolation("ppo.chunk_size", text)
 
     def _tokens(self, works: Sequence[_Work], longest_prompt: int, ppo: PpoSpec) -> Iterator[FieldViolation]:
@@ -88,8 +92,8 @@ class StepBounds:
             if work.samples * length > self.tokens:
                 yield FieldViolation(
                     work.field,
-                    f"{work.text}, with up to {each}: this deployment holds {self.tokens} tokens at once "
-                    "(orchestrator.max_step_tokens)",
+                    f"{work.text}, with up to {each}: this deployment holds {self.tokens} tokens at once; lower one "
+                    "of them, or ask its operator to raise orchestrator.max_step_tokens",
                 )
         rows = _largest_chunk(works, ppo)
         if rows * length > self.chunk_tokens:
@@ -107,7 +111,12 @@ def _works(spec: JobSpec, eval_prompts: int) -> list[_Work]:
         f"{ppo.prompts_per_step} prompts times ppo.samples_per_prompt {ppo.samples_per_prompt}, with ppo.staleness "
         f"{ppo.staleness}, are {samples} samples in work"
     )
-    works = [_Work("ppo.prompts_per_step", samples, text)]
+    factors = {
+        "ppo.prompts_per_step": ppo.prompts_per_step,
+        "ppo.samples_per_prompt": ppo.samples_per_prompt,
+        "ppo.staleness": min(ppo.staleness, ppo.steps - 1) + 1,
+    }
+    works = [_Work(max(factors, key=factors.__getitem__), samples, text)]
     if eval_prompts:
         works.append(_Work("ppo.eval_prompts", eval_prompts, f"{eval_prompts} prompts are as many samples"))
     if spec.reward.center:
