@@ -155,6 +155,10 @@ async def check_reads(api: Api) -> None:
     assert [step.step for step in everything] == [1, 2, 3]
     some = (await api.call("QueryMetrics", metrics(job_id="job-1", from_step=2, to_step=2, names=["kl/coef"]))).steps
     assert [(step.step, names(step.values)) for step in some] == [(2, {"kl/coef"})]
+    with pytest.raises(InvalidInput, match="no stage 'rewrad': the stages are sft, reward, ppo"):
+        await api.call("QueryMetrics", metrics(job_id="job-1", stage="rewrad"))
+    with pytest.raises(InvalidInput, match="from_step 5 comes after to_step 2"):
+        await api.call("QueryMetrics", metrics(job_id="job-1", from_step=5, to_step=2))
     with_first = (await api.call("QueryMetrics", metrics(job_id="job-1", from_step=-1))).steps
     assert [step.step for step in with_first] == [0, 1, 2, 3]
     assert "eval/score_mean" in names(with_first[0].values)

@@ -22,6 +22,7 @@ from quatrain.orchestrator.api.messages import (
     preview_message,
     rollouts_message,
     state_name,
+    state_word,
 )
 from quatrain.orchestrator.api.reading import JobReader, JobRecord
 from quatrain.orchestrator.api.retention import Request, delete_job, pin, policy_of_step, release
@@ -253,5 +254,7 @@ def _folder_to_download(record: JobRecord, request: job_pb2.DownloadCheckpointRe
         raise InvalidInput(f"what {request.what!r}: use {', '.join(name for name in STAGE_OF if name)} or checkpoint")
     result = view.stage_results.get(STAGE_OF[request.what].name)
     if result is None:
-        raise NotFound(f"job {record.job!r} has no finished {request.what or 'model'} (state {view.state})")
+        raise NotFound(
+            f"job {record.job!r} has no finished {request.what or 'model'} (state {state_word(record.log.view)})"
+        )
     return result.model

@@ -11,7 +11,7 @@ from quatrain.joblog.compact import MetricRows
 from quatrain.jobspec import spec_to_proto
 from quatrain.jobspec.stored_spec import open_spec
 from quatrain.orchestrator.plan import Plan
-from quatrain.stages import POLICY_STAGE, STAGES
+from quatrain.stages import POLICY_STAGE, STAGES, stage_named
 from quatrain.v1 import common_pb2, job_pb2
 
 FINISH_REASONS = {"stop": common_pb2.FINISH_REASON_STOP, "length": common_pb2.FINISH_REASON_LENGTH}
@@ -26,7 +26,7 @@ def job_message(plan: Plan, view: JobView, *, with_spec: bool) -> job_pb2.Job:
         owner=document.owner,
         state=state_name(view),
         stage=view.stage,
-        phase=view.phase or view.reason,
+        phase=view.phase or _reason(view),
         step=view.step,
         total_steps=view.total_steps,
         attempt=view.stage_attempt,
@@ -50,8 +50,18 @@ def job_message(plan: Plan, view: JobView, *, with_spec: bool) -> job_pb2.Job:
 
 
 def state_name(view: JobView) -> str:
-    """Return the state as the API has it. An accepted job that no owner has taken yet is QUEUED."""
-    return f"JOB_STATE_{'QUEUED' if view.state == 'VALIDATING' else view.state}"
+    """Return the state as the API has it."""
+    return f"JOB_STATE_{state_word(view)}"
+
+
+def state_word(view: JobView) -> str:
+    """Return the state as people see it. An accepted job that no owner has taken yet is QUEUED."""
+    return "QUEUED" if view.state == "VALIDATING" else view.state
+
+
+def _reason(view: JobView) -> str:
+    """Return why the job is in its state, unless its error or a condition says the same."""
+    return "" if view.error is not None or view.reason in view.conditions.values() else view.reason
 
 
 def _set_models(message: job_pb2.Job, view: JobView) -> None:
@@ -85,8 +95,10 @@ def named_values(values: Mapping[str, float | None]) -> list[common_pb2.NamedVal
 
 
 def metrics_message(view: JobView, request: job_pb2.QueryMetricsRequest) -> job_pb2.QueryMetricsResponse:
-    """Return the rows that were asked for. For a thread: there is one for each step."""
-    stage = request.stage or POLICY_STAGE.name
+    """Return the rows that were asked for. For a thread: there is one for each step. Raises InvalidInput."""
+    stage = stage_named(request.stage).name if request.stage else POLICY_STAGE.name
+    if 0 < request.to_step < request.from_step:
+        raise InvalidInput(f"from_step {request.from_step} comes after to_step {request.to_step}")
     rows = view.metrics.get(stage, MetricRows()).between(
         request.from_step or 1, request.to_step or 2**62, request.names
     )

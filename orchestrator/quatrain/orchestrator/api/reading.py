@@ -118,8 +118,8 @@ class JobReader:
         what = "evaluation" if evaluation else "sealed batch"
         wanted = max(sealed, default=None) if step is None else step
         if wanted is None or wanted not in sealed:
-            there = f"steps {min(sealed)} to {max(sealed)}" if sealed else "none yet"
-            raise NotFound(f"job {record.job!r} has no {what} of step {wanted}; there: {there}")
+            there = f"there are those of steps {min(sealed)} to {max(sealed)}" if sealed else "there is none yet"
+            raise NotFound(f"job {record.job!r} has no {what}{'' if step is None else f' of step {step}'}; {there}")
         ref = sealed[wanted].batch
         data = await asyncio.to_thread(read_object, self._store, ref.key, ref.sha256)
         return wanted, await asyncio.to_thread(read_batch, data)

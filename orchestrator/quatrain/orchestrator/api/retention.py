@@ -7,6 +7,7 @@ from quatrain.faults import fault_point
 from quatrain.joblog import Event, JobView, jobs
 from quatrain.joblog.payloads import CheckpointPinned, CheckpointReleased, JobDeleted
 from quatrain.joblog.view import Checkpoint
+from quatrain.orchestrator.api.messages import state_word
 from quatrain.orchestrator.api.reading import JobReader
 from quatrain.refs import ModelRef
 from quatrain.stages import POLICY_STAGE
@@ -61,7 +62,8 @@ async def release(reader: JobReader, store: ObjectStore, request: Request, step:
             raise WrongState(f"the checkpoint of step {step} is pinned: lift the pin first with `{command}`")
         if not view.finished and found == view.newest_checkpoint(POLICY_STAGE.name):
             raise WrongState(
-                f"job {job!r} is {view.state} and would start again from the checkpoint of step {step}, its newest one"
+                f"job {job!r} is {state_word(view)} and would start again from the checkpoint of step {step}, its "
+                "newest one"
             )
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
         fault_point("delete.before_event")
@@ -86,7 +88,8 @@ async def delete_job(reader: JobReader, store: ObjectStore, request: Request) ->
             return None
         if not view.finished:
             raise WrongState(
-                f"job {job!r} is {view.state}; only a finished job can be deleted: `quatrain job cancel {job}` ends it"
+                f"job {job!r} is {state_word(view)}; only a finished job can be deleted: "
+                f"`quatrain job cancel {job}` ends it"
             )
         store.put(jobs.cleanup_key(job, view.revision + 1), b"{}")
         fault_point("delete.before_event")
