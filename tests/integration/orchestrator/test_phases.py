@@ -15,6 +15,7 @@ from quatrain.joblog.payloads import PHASE
 from quatrain.learner.backends import Check, StepResult
 from quatrain.learner.backends.fake import FakeTrainer
 from quatrain.orchestrator.job import await_rollouts, phase
+from quatrain.orchestrator.job.run import UNAVAILABLE
 from quatrain.v1 import job_pb2
 
 
@@ -42,6 +43,27 @@ def whole_job(world: World) -> dict[str, Any]:
         "sft": {"data": put_rows(world.store, rows)},
         "reward": {"data": put_rows(world.store, pairs), "center_samples": 6, "held_out_share": 0.5},
     }
+
+
+@pytest.mark.usefixtures("soon_told")
+def test_a_store_that_was_away_while_a_phase_was_told_is_said_too(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        async with deployment(tmp_path, store=store) as world:
+            world.engine.before = lambda: time.sleep(0.5)
+            await world.submit(world.spec(steps=1))
+            await world.until(lambda: phases(world) != [], "a phase")
+            store.go(1, "put_if_absent", "/events/")
+            await soon(lambda: bool(store.refused), "no event was written while the store was away")
+            world.engine.before = lambda: None
+            view = await world.end_of()
+            assert (view.state, view.conditions) == ("SUCCEEDED", {})
+            said = [event.data for event in world.events(kind="condition") if event.data["name"] == UNAVAILABLE]
+            assert len(said) == 2
+            assert "the store is away (put_if_absent" in said[0]["message"]
+            assert said[1]["message"] is None
+
+    run(scenario)
 
 
 @pytest.mark.usefixtures("soon_told")

@@ -110,7 +110,8 @@ class JobRun:
                     await asyncio.sleep(STORE_RETRY_SECONDS)
         self.context.troubles.pop(self.plan.job, None)
         unsaid = away and UNAVAILABLE not in self.view.conditions and not self.view.finished
-        if unsaid and not isinstance(payload, ConditionChanged):
+        saying = isinstance(payload, ConditionChanged) and payload.name == UNAVAILABLE
+        if unsaid and not saying:
             await self.condition(UNAVAILABLE, f"for {time.monotonic() - started:.0f} s: {away}")
             await self.condition(UNAVAILABLE, None)
         return landed
