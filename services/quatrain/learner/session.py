@@ -95,9 +95,13 @@ class Session:
         self.check()
 
     def ready(self) -> Trainer:
-        """Return the trainer. Raises WrongState while the stage is being opened, and the failure that broke it."""
+        """Return the trainer.
+
+        Raises the failure that broke the session, Fenced when it has ended, WrongState while the stage is being opened.
+        """
         if self.failure is not None:
             raise self.failure
+        self.check()
         if self.trainer is None:
             raise WrongState(f"The learner is still opening {self.token}; call Open again and wait for its answer.")
         return self.trainer

@@ -155,6 +155,19 @@ def test_a_take_over_stops_the_running_step(tmp_path: Path) -> None:
     with_stand(tmp_path, act)
 
 
+def test_a_take_over_stops_a_step_that_still_reads_its_batch(tmp_path: Path) -> None:
+    async def act(stand: Stand) -> None:
+        await stand.service.open(stand.request)
+        stale_step = stand.service.step(ONE, 1, stand.batch(1))  # Its task has not begun when the session ends.
+        opening = asyncio.create_task(stand.service.open(replace(stand.request, token=Token("job-1", 2, 2))))
+        with pytest.raises(Fenced):
+            await stale_step
+        await opening
+        assert stand.backend.steps == 0
+
+    with_stand(tmp_path, act)
+
+
 def test_a_failed_step_makes_the_session_unusable_until_it_is_opened_again(tmp_path: Path) -> None:
     async def act(stand: Stand) -> None:
         await stand.service.open(stand.request)
