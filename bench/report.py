@@ -1,7 +1,7 @@
 """From measured steps to the numbers that are reported. Medians over steps; shares are medians of each step's share."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from statistics import median
 
 from bench.cases import EPOCHS, Case
@@ -52,7 +52,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Medians:
-    """The medians of a case over its runs."""
+    """The medians of a case over its runs, each of the number of this name in `RunSummary`."""
 
     step_s: float
     completion_tokens_per_s: float
@@ -178,21 +178,8 @@ def _reached(case: Case, ours: Medians, peer: Comparison | None) -> Reached:
 
 
 def _medians(runs: Sequence[RunSummary]) -> Medians:
-    def over_runs(number: Callable[[RunSummary], float]) -> float:
-        return _rounded(median(number(run) for run in runs), 4)
-
-    return Medians(
-        step_s=over_runs(lambda run: run.step_s),
-        completion_tokens_per_s=over_runs(lambda run: run.completion_tokens_per_s),
-        step_cpu_s=over_runs(lambda run: run.step_cpu_s),
-        completion_tokens_per_cpu_s=over_runs(lambda run: run.completion_tokens_per_cpu_s),
-        outside_share=over_runs(lambda run: run.outside_share),
-        learner_gflops=over_runs(lambda run: run.learner_gflops),
-        peak_gflops=over_runs(lambda run: run.peak_gflops),
-        fastest_peak_gflops=over_runs(lambda run: run.fastest_peak_gflops),
-        learner_peak_share=over_runs(lambda run: run.learner_peak_share),
-        learner_fastest_peak_share=over_runs(lambda run: run.learner_fastest_peak_share),
-    )
+    names = [field.name for field in fields(Medians)]
+    return Medians(**{name: _rounded(median(getattr(run, name) for run in runs), 4) for name in names})
 
 
 def _rounded(value: float, digits: int = 3) -> float:
