@@ -47,13 +47,7 @@ async def both_or_cancel(one: Coroutine[Any, Any, A], other: Coroutine[Any, Any,
 
 async def gather_some_at_a_time(works: Sequence[Callable[[], Awaitable[T]]], concurrent: int) -> list[T]:
     """Do as `gather_or_cancel`, with `concurrent` works at a time."""
-    gate = asyncio.Semaphore(concurrent)
-
-    async def one(work: Callable[[], Awaitable[T]]) -> T:
-        async with gate:
-            return await work()
-
-    return await gather_or_cancel(one(work) for work in works)
+    return await gather_or_cancel(_gated(works, concurrent))
 
 
 async def finish_all(works: Sequence[Callable[[], Awaitable[None]]], concurrent: int) -> None:
@@ -61,15 +55,20 @@ async def finish_all(works: Sequence[Callable[[], Awaitable[None]]], concurrent:
 
     For works in threads: a cancelled one would go on, and further ones would start beside it.
     """
-    gate = asyncio.Semaphore(concurrent)
-
-    async def one(work: Callable[[], Awaitable[None]]) -> None:
-        async with gate:
-            await work()
-
-    for result in await asyncio.gather(*map(one, works), return_exceptions=True):
+    for result in await asyncio.gather(*_gated(works, concurrent), return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+
+
+def _gated(works: Sequence[Callable[[], Awaitable[T]]], concurrent: int) -> list[Coroutine[Any, Any, T]]:
+    """Return the works as coroutines of which `concurrent` run at a time."""
+    gate = asyncio.Semaphore(concurrent)
+
+    async def one(work: Callable[[], Awaitable[T]]) -> T:
+        async with gate:
+            return await work()
+
+    return [one(work) for work in works]
 
 
 async def uncancellable(work: Coroutine[Any, Any, T]) -> T:
