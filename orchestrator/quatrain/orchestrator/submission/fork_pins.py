@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from quatrain.jobspec import DataSpec, JobSpec, PpoSpec, RewardSpec
+from quatrain.jobspec import DataSpec, JobSpec, PpoSpec, RewardSpec, SftSpec
 from quatrain.jobspec.reward_section import RewardSection
 from quatrain.orchestrator.plan import Plan, StageRows
 from quatrain.orchestrator.submission.fork_spec import same_reward
 from quatrain.orchestrator.submission.models import PinnedModel
 from quatrain.orchestrator.submission.submit import PinnedReward, Submitter, Trial
-from quatrain.orchestrator.submission.tables import CompletionsSection, DataPinner, PairsSection
+from quatrain.orchestrator.submission.tables import DataPinner, PairsSection
 from quatrain.refs import TableRef
 from quatrain.stages import REWARD, Stage
 
@@ -25,7 +25,7 @@ class _ForkData(DataPinner):
     source: Plan = field(kw_only=True)
 
     @override
-    async def completions(self, stage: Stage, section: CompletionsSection) -> StageRows:
+    async def completions(self, stage: Stage, section: SftSpec) -> StageRows:
         return self.source.pinned.rows[stage]  # A fork cannot change them.
 
     @override

@@ -11,7 +11,7 @@ from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
 from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepare_sft
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
-from quatrain.jobspec import DataSpec, PpoSpec
+from quatrain.jobspec import DataSpec, PpoSpec, SftSpec
 from quatrain.orchestrator.plan import StageRows
 from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import TableRef
@@ -21,20 +21,6 @@ from quatrain.storage.folders import read_file
 from quatrain.text import Tokenizer
 
 T = TypeVar("T")
-
-
-class CompletionsSection(Protocol):
-    """The section of a stage that trains on completions."""
-
-    @property
-    def data(self) -> DataSpec:
-        """Return where they are."""
-        ...
-
-    @property
-    def max_length(self) -> int:
-        """Return the tokens of the longest row."""
-        ...
 
 
 class PairsSection(Protocol):
@@ -66,7 +52,7 @@ class DataPinner:
     local_files: bool
     warnings: list[str] = field(default_factory=list)
 
-    async def completions(self, stage: Stage, section: CompletionsSection) -> StageRows:
+    async def completions(self, stage: Stage, section: SftSpec) -> StageRows:
         """Return the prepared prompts and completions of a stage."""
         name, data = f"{stage}.data", section.data
 
