@@ -90,6 +90,23 @@ def test_data_validate_tells_the_kind_by_its_columns(cli: Cli, tmp_path: Path, r
     assert json.loads(cli("data", "validate", str(path), "-o", "json", "--as", kind)[1]) == report
 
 
+def test_data_validate_takes_the_rule_of_a_label_and_names_of_sets(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"history": "p", "human_ref_A": "x", "human_ref_B": "yy", "labels": 1}) + "\n", "utf-8")
+    mapped = ("history", "human_ref_A", "human_ref_B", "labels")
+    columns = [
+        part
+        for name, own in zip(("prompt", "a", "b", "label"), mapped, strict=True)
+        for part in ("--column", f"{name}={own}")
+    ]
+
+    for arguments in (["--format", "shp"], [*columns, "--label-rule", "a-if-true"]):
+        code, out, _ = cli("data", "validate", str(path), "-o", "json", *arguments)
+        assert (code, json.loads(out)["examples"][0]["chosen"]) == (0, "x")
+    code, _, err = cli("data", "validate", str(path), "--label-rule", "guess")
+    assert (code, "index-from-0" in err) == (3, True)
+
+
 def test_data_validate_for_people(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"q": "How?", "completion": "So."}\n{"q": 7, "completion": "x"}\n')
