@@ -22,6 +22,7 @@ from quatrain.cli.app import app  # noqa: E402
 from quatrain.cli.failures import EXIT_CODES, OUTCOMES  # noqa: E402
 from quatrain.config import ProcessConfig  # noqa: E402
 from quatrain.config.sources import is_secret  # noqa: E402
+from quatrain.data.formats import PAIRS_KIND, PROMPTS_KIND, SFT_KIND  # noqa: E402
 from quatrain.joblog.payloads import PAYLOADS  # noqa: E402
 from quatrain.rpc.errors import code_of  # noqa: E402
 
@@ -31,6 +32,8 @@ COMPUTED_DEFAULTS = {name: "host name and process id" for name in ("learner.id",
     "learner.rank": "`RANK`, else `0`",
     "learner.rendezvous": "`MASTER_ADDR:MASTER_PORT`, else empty",
 }
+
+KINDS: dict[str, Any] = {kind.name: kind for kind in (SFT_KIND, PAIRS_KIND, PROMPTS_KIND)}
 
 
 def config_tables() -> str:
@@ -143,6 +146,16 @@ def _tree(kind: type[errors.QuatrainError]) -> Iterator[type[errors.QuatrainErro
             yield from _tree(child)
 
 
+def formats_table() -> str:
+    """One row a format of data: what it is for, its name, and the columns by which it is known."""
+    rows = ["| for | format | columns |", "|---|---|---|"]
+    named = [(name, each.name, each.doc, each.known) for name, kind in KINDS.items() for each in kind.formats]
+    for kind_name, name, doc, known in dict.fromkeys(named):
+        rows.append(f"| {kind_name} | `{name}`{' (a name for `format`)' if known else ''} | {_cell(doc)} |")
+    rows.append("| preferences | `labelled-pairs` | `prompt`, two answers (`a` and `b`) and a label or two scores |")
+    return "\n".join(rows)
+
+
 def _code(value: object) -> str:
     if value is None:
         return "none"
@@ -165,6 +178,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "exit-codes": ("cli.md", exit_codes_table),
     "errors": ("api.md", errors_table),
     "events": ("events.md", events_table),
+    "formats": ("data.md", formats_table),
 }
 
 

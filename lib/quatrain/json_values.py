@@ -18,6 +18,13 @@ def as_object(value: JsonValue) -> JsonObject:
     return value
 
 
+def as_list(value: JsonValue) -> list[JsonValue]:
+    """Return a JSON value that must be a list. Raises TypeError when it is none."""
+    if not isinstance(value, list):
+        raise TypeError(f"{type(value).__name__} is not a list")
+    return value
+
+
 def object_at(document: JsonObject, key: str) -> JsonObject:
     """Return the object under the key; an empty one when the key is absent or holds something else."""
     value = document.get(key)

@@ -10,7 +10,7 @@ from tests.fuzz.test_readers import table, whole_model
 
 from quatrain.batches import read_tokens
 from quatrain.data import load_prompts
-from quatrain.data import rows as data_rows
+from quatrain.data.files import opening
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.joblog.events import event_key, parse_event
 from quatrain.joblog.jobs import read_spec
@@ -137,14 +137,14 @@ def test_a_tensor_of_odd_type_or_beyond_every_file(model: Path, field: dict[str,
 def test_a_small_parquet_file_that_unpacks_to_more_than_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[str]
 ) -> None:
-    monkeypatch.setattr(data_rows, "UNPACKED_BYTES", 2**25)
+    monkeypatch.setattr(opening, "MIN_UNPACKED", 2**25)
     path = tmp_path / "bomb.parquet"
     indices = pa.array([0] * len(rows), type=pa.int32())
     column = pa.DictionaryArray.from_arrays(indices, pa.array(rows[:1]))
     pq.write_table(pa.table({"prompt": column}), path, compression="zstd")
     assert path.stat().st_size < 2**16
 
-    with pytest.raises(InvalidData, match="when unpacked"):
+    with pytest.raises(InvalidData, match="unpacks to more than"):
         load_prompts(path)
 
 

@@ -16,19 +16,13 @@ import pytest
 from tests.fuzz.mutations import hostile_bytes, hostile_json
 from tests.integration.orchestrator.world import write_model
 from tests.unit.batches.test_batches import ROLLOUT
+from tests.unit.data.scratch import prepare_pairs, prepare_prompts, prepare_sft
 from tests.unit.text.folders import CHATML, bpe_tokenizer
 
 from quatrain.batches import TokenRow, read_batch, read_tokens, write_batch, write_tokens
 from quatrain.data import load_pairs, load_prompts, load_sft
 from quatrain.data.records import PairRecord, PromptRecord, SftRecord
-from quatrain.data.tables import (
-    prepare_pairs,
-    prepare_prompts,
-    prepare_sft,
-    read_pairs,
-    read_prompts,
-    read_sft,
-)
+from quatrain.data.tables import read_pairs, read_prompts, read_sft
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import QuatrainError
 from quatrain.joblog import Event, JobLog

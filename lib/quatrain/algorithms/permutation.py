@@ -3,14 +3,20 @@
 The order is that of SHA-256 digests, so neither a library's version nor the number of ranks can change it.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from itertools import pairwise
 
 
 def permutation(n: int, *key: int | str) -> list[int]:
     """Return 0 .. n - 1 in the order that the key determines."""
+    return sorted(range(n), key=order_key(*key))
+
+
+def order_key(*key: int | str) -> Callable[[int], bytes]:
+    """Return what sorts indices into the order that the key determines."""
     prefix = "/".join(str(part) for part in key)
-    return sorted(range(n), key=lambda index: sha256(f"{prefix}/{index}".encode()).digest())
+    return lambda index: sha256(f"{prefix}/{index}".encode()).digest()
 
 
 def minibatches(n_sequences: int, n_minibatches: int, seed: int, step: int, epoch: int) -> list[list[int]]:

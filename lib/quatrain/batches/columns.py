@@ -7,7 +7,8 @@ compression level. Ragged columns are laid out as values + offsets, so that no r
 import io
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,15 @@ from quatrain.errors import Corrupt
 
 # Rows of a row group; part of the bytes, so it never follows a library's default.
 BATCH_ROW_GROUP, TABLE_ROW_GROUP = 1 << 14, 1 << 16
+_OPTIONS: Final[dict[str, Any]] = {
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": False,
+    "store_schema": False,
+}
 
 
 def ragged_column(rows: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> pa.Array:
@@ -46,19 +56,29 @@ def ragged_rows(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[npt.ND
 def write_parquet(arrays: Sequence[pa.Array], schema: pa.Schema, row_group: int = BATCH_ROW_GROUP) -> bytes:
     """Return the Parquet bytes of a table. They are the same for equal columns and one version of pyarrow."""
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_arrays(list(arrays), schema=schema),
-        buffer,
-        row_group_size=row_group,
-        version="2.6",
-        data_page_version="1.0",
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=False,
-        write_statistics=False,
-        store_schema=False,
-    )
+    table = pa.Table.from_arrays(list(arrays), schema=schema)
+    pq.write_table(table, buffer, row_group_size=row_group, **_OPTIONS)
     return buffer.getvalue()
+
+
+class ParquetFile:
+    """A Parquet file that grows by row groups: written with the groups of `write_parquet`, it has the same bytes.
+
+    Raises OSError as files do.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema, **_OPTIONS)
+
+    def add(self, arrays: Sequence[pa.Array]) -> None:
+        """Write a row group."""
+        table = pa.Table.from_arrays(list(arrays), schema=self._schema)
+        self._writer.write_table(table, row_group_size=len(table) or None)
+
+    def close(self) -> None:
+        """Write the end of the file."""
+        self._writer.close()
 
 
 def read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:

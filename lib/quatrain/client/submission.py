@@ -8,12 +8,12 @@ from typing import Literal
 
 from quatrain.client.resources import Artifact, NamedModel
 from quatrain.client.uploads import check_folder
+from quatrain.data.files import find_files
 from quatrain.errors import FieldViolation, InvalidData
 from quatrain.jobspec import JobSpec, apply_overrides, load_yaml, parse_spec, resolved_document
 from quatrain.jobspec.sections import DATA_SETS
-from quatrain.json_values import JsonObject, JsonValue, as_object
+from quatrain.json_values import JsonObject, JsonValue, as_list, as_object
 
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 # Names that the server resolves.
 REMOTE_SCHEMES = ("sha256:", "models://", "s3://", "hf://", "store:")
 
@@ -47,7 +47,8 @@ def read_draft(spec: Path | str | Mapping[str, object], overrides: Sequence[str]
     base = spec.absolute().parent if isinstance(spec, Path) else Path.cwd()
     resolved = resolved_document(parse_spec(apply_overrides(document, overrides)))
     draft = Draft(resolved, base)
-    violations = [violation for each in local_files(draft) for violation in _missing(each)]
+    violations = list(_find_data(draft))
+    violations += [violation for each in local_files(draft) for violation in _missing(each)]
     if violations:
         lines = "; ".join(f"{each.field}: {each.description}" for each in violations)
         raise InvalidData(f"the spec names files that cannot be used: {lines}", violations)
@@ -62,11 +63,44 @@ def local_files(draft: Draft) -> list[LocalFile]:
         if named.kind == "code":
             if named.section.get("code_digest") or not (text := _code_file(text)):
                 continue
-        elif not text or text.startswith(REMOTE_SCHEMES) or ("://" in text and not text.startswith("file://")):
+        elif not text or not _is_path(text):
             continue
-        path = draft.base / Path(text.removeprefix("file://")).expanduser()
-        found.append(LocalFile(named.field, named.kind, path))
+        found.append(LocalFile(named.field, named.kind, _local(draft, text)))
     return found
+
+
+def _is_path(uri: str) -> bool:
+    """Return whether a URI names something of this machine."""
+    return not uri.startswith(REMOTE_SCHEMES) and ("://" not in uri or uri.startswith("file://"))
+
+
+def _local(draft: Draft, text: str) -> Path:
+    return draft.base / Path(text.removeprefix("file://")).expanduser()
+
+
+def _find_data(draft: Draft) -> Iterator[FieldViolation]:
+    """Put the files of folders and patterns in their places, with the names that people know them by."""
+    for field in DATA_SETS:
+        data = _section(draft.document, field)
+        if data is None:
+            continue
+        uris = [str(data["uri"]), *map(str, as_list(data["more_uris"]))]
+        files, names, split = list[str](), list[str](), data["split"]
+        for uri in uris:
+            try:
+                found = find_files(str(_local(draft, uri)), str(split) if split else None) if _is_path(uri) else []
+            except InvalidData as error:
+                yield FieldViolation(field, error.message)
+                continue
+            files += [str(path) for path in found] or [uri]
+            names += [_shown(path, draft.base) for path in found] or [uri]
+        if files and any(map(_is_path, uris)):
+            data.update({"uri": files[0], "more_uris": [*files[1:]], "names": [*names], "split": None})
+
+
+def _shown(path: Path, base: Path) -> str:
+    """Return a path as it would be written in the spec."""
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
 async def send_files(
@@ -97,12 +131,23 @@ class _PathField:
     kind: Kind
     section: JsonObject
     key: str
+    index: int | None = None
+    """The place in the list that the field is, if it is one."""
 
     @property
     def text(self) -> str:
         """What the field names; empty where it is not set."""
         value = self.section.get(self.key)
+        if self.index is not None:
+            value = as_list(value)[self.index]
         return value if isinstance(value, str) else ""
+
+    def set(self, uri: str) -> None:
+        """Name something else."""
+        if self.index is None:
+            self.section[self.key] = uri
+        else:
+            as_list(self.section[self.key])[self.index] = uri
 
 
 def _path_fields(document: JsonObject) -> Iterator[_PathField]:
@@ -112,6 +157,8 @@ def _path_fields(document: JsonObject) -> Iterator[_PathField]:
         data = _section(document, path)
         if data is not None:
             yield _PathField(path, "data", data, "uri")
+            for index in range(len(as_list(data["more_uris"]))):
+                yield _PathField(f"{path}.{index + 1}", "data", data, "more_uris", index)
     for path in ("reward", "ppo.eval_gold"):
         reward = _section(document, path)
         if reward is None:
@@ -137,9 +184,7 @@ def _replace(named: _PathField, file: LocalFile, uri: str) -> None:
         section["path"] = f"{file.path.name}:{named.text.rpartition(':')[2]}"
         section["code_digest"] = uri.removeprefix("sha256:")
         return
-    section[named.key] = uri
-    if named.kind == "data" and section.get("format") is None:
-        section["format"] = FORMATS.get(file.path.suffix.lower())
+    named.set(uri)
 
 
 def _code_file(path: str) -> str:

@@ -3,11 +3,10 @@
 import json
 import math
 
-from quatrain.data.records import Prompt, Row
+from quatrain.data.records import Row
 
 HH_MARK = "\n\nAssistant:"
 MAX_DEPTH = 64
-_ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
 class BadRow(Exception):
@@ -16,58 +15,10 @@ class BadRow(Exception):
 
 def text(row: Row, column: str) -> str:
     """Return the column as a string."""
-    value = _present(row, column)
+    value = present(row, column)
     if not isinstance(value, str):
-        raise BadRow(f"{column} must be text, not {_kind(value)}")
-    return _encodable(value, column)
-
-
-def prompt(row: Row, column: str = "prompt") -> Prompt:
-    """Return the column as a non-empty text or as messages."""
-    value = _present(row, column)
-    if isinstance(value, list):
-        return messages(value, column)
-    found = text(row, column)
-    if not found:
-        raise BadRow(f"{column} is empty")
-    return found
-
-
-def messages(value: object, column: str) -> list[dict[str, str]]:
-    """Return a list of messages with role and content only."""
-    if not isinstance(value, list) or not value:
-        raise BadRow(f"{column} must be a list of at least one message, not {_kind(value)}")
-    return [_message(item, f"{column}[{position}]") for position, item in enumerate(value)]
-
-
-def _message(value: object, where: str) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise BadRow(f"{where} must be a message with role and content, not {_kind(value)}")
-    role, content = value.get("role"), value.get("content")
-    if role not in _ROLES:
-        raise BadRow(f"{where}.role must be one of {', '.join(_ROLES)}, not {role!r:.40}")
-    if not isinstance(content, str):
-        raise BadRow(f"{where}.content must be text, not {_kind(content)}")
-    others = [key for key, item in value.items() if key not in ("role", "content") and item is not None]
-    if others:
-        raise BadRow(f"{where} has the field {others[0]!r}; only role and content are read")
-    return {"role": str(role), "content": _encodable(content, where)}
-
-
-def answer(row: Row, column: str) -> str:
-    """Return a completion: a text, or a list of one assistant message."""
-    value = _present(row, column)
-    if isinstance(value, list):
-        return only_assistant(messages(value, column), column)
-    return text(row, column)
-
-
-def only_assistant(found: list[dict[str, str]], column: str) -> str:
-    """Return the content of the one assistant message that the list must be."""
-    if len(found) != 1 or found[0]["role"] != "assistant":
-        roles = ", ".join(message["role"] for message in found) or "nothing"
-        raise BadRow(f"{column} must be one assistant message, it is {roles}")
-    return found[0]["content"]
+        raise BadRow(f"{column} must be text, not {kind_of(value)}")
+    return encodable(value, column)
 
 
 def split_transcript(value: str, column: str) -> tuple[str, str]:
@@ -77,21 +28,36 @@ def split_transcript(value: str, column: str) -> tuple[str, str]:
         raise BadRow(f'{column} has no "\\n\\nAssistant:"')
     if not head:
         raise BadRow(f"{column} has nothing before the assistant's first answer")
+    if "\n\nHuman:" in tail:
+        raise BadRow(f"{column} ends on a human turn, so there is no last answer")
+    if not tail.strip():
+        raise BadRow(f"the last answer in {column} is empty")
     return head + mark, tail
 
 
+def number(value: object, column: str) -> float:
+    """Return a finite number, from a text too, as CSV has it. Raises BadRow."""
+    try:
+        found = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadRow(f"{column} must be a number, not {value!r:.40}")
+    return found
+
+
 def margin(row: Row) -> float | None:
-    """Return the optional margin, a finite number from 0."""
+    """Return the optional margin, a finite number from 0. Raises BadRow."""
     value = row.get("margin")
     if value is None or value == "":
         return None
     try:
-        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
+        found = number(value, "margin")
+    except BadRow:
+        found = -1.0
+    if found < 0:
         raise BadRow(f"margin must be a number from 0, not {value!r:.40}")
-    return number
+    return found
 
 
 def json_columns(row: Row, without: tuple[str, ...]) -> dict[str, object]:
@@ -113,14 +79,16 @@ def _check_depth(value: object, levels: int) -> None:
             _check_depth(inner, levels - 1)
 
 
-def _present(row: Row, column: str) -> object:
+def present(row: Row, column: str) -> object:
+    """Return the value. Raises BadRow when it is absent or null."""
     value = row.get(column)
     if value is None:
         raise BadRow(f"{column} is missing")
     return value
 
 
-def _encodable(value: str, where: str) -> str:
+def encodable(value: str, where: str) -> str:
+    """Return the text. Raises BadRow when it cannot be written as UTF-8."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -128,7 +96,8 @@ def _encodable(value: str, where: str) -> str:
     return value
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return the kind of a value in words."""
     if value is None:
         return "null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}

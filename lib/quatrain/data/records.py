@@ -6,7 +6,13 @@ from dataclasses import dataclass
 Row = Mapping[str, object]
 """A row of a data file: its values by column. Parquet has values that JSON lacks, such as dates and bytes."""
 
-Prompt = str | list[dict[str, str]]
+NumberedRow = tuple[int, Row]
+"""The line of the file at which the row begins, and the row."""
+
+Message = dict[str, str]
+"""A turn of a conversation: its `role` and its `content`."""
+
+Prompt = str | list[Message]
 """A prompt: a text that is tokenised as it is, or messages that go through the chat template."""
 
 

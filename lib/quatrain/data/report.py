@@ -1,13 +1,14 @@
 """What is known about a data set: counts, drops, token lengths, duplicates, examples, overlap with held-out prompts."""
 
-import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from quatrain.data.records import Drop, PairRecord, Prompt, PromptRecord, Record, SftRecord
-from quatrain.digests import canonical_json
+from quatrain.data.observations import Observations, fingerprint
+from quatrain.data.records import Drop, PairRecord, PromptRecord, Record, SftRecord
+from quatrain.errors import InvalidData
 from quatrain.text import Tokenizer
 
 EXAMPLES = 3
@@ -37,67 +38,83 @@ class Report:
     truncated_share: float | None = None
     examples: tuple[dict[str, object], ...] = ()
     overlap: int | None = None
+    dropped_count: int = 0
+    """Rows that are not used; `dropped` names the first of them."""
+    is_bare_text: bool = False
+    """Whether all prompts are texts, none messages."""
 
     def to_json(self) -> dict[str, object]:
         """Return plain JSON values, as `data validate -o json` prints them."""
         return asdict(self)
 
 
-def describe(
-    report: Report,
-    records: Sequence[Record],
-    tokenizer: Tokenizer | None = None,
-    *,
-    max_length: int | None = None,
-    held_out: Sequence[PromptRecord] | None = None,
-) -> Report:
-    """Return the report with examples and, as far as the arguments allow, lengths, share truncated and overlap.
+class Description:
+    """What is seen of a set's records as they pass by: examples, token lengths, and what a job would leave out.
 
-    max_length: longest record in tokens (prompts: longest prompt). Raises InvalidData when the template fails.
+    tokenizer: None leaves lengths out and renders no messages. max_length: longest record in tokens (prompts: longest
+    prompt). held_out: prompts that must not be in the set.
     """
-    described = replace(report, examples=tuple(_example(record, tokenizer) for record in records[:EXAMPLES]))
-    if tokenizer is not None:
-        parts = [_token_parts(record, tokenizer) for record in records]
-        lengths = {name: _summary([len(part[name]) for part in parts]) for name in parts[0]}
-        described = replace(described, lengths=lengths)
-        if max_length is not None:
-            totals = [_longest(part) for part in parts]
-            share = sum(total > max_length for total in totals) / len(totals)
-            described = replace(described, truncated_share=share)
-    if held_out is not None:
-        overlap = count_overlap([record.prompt for record in records], [row.prompt for row in held_out])
-        described = replace(described, overlap=overlap)
-    return replace(described, warnings=tuple(_warnings(described)))
 
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None = None,
+        *,
+        max_length: int | None = None,
+        held_out: Iterable[PromptRecord] | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._held_out = None if held_out is None else {fingerprint(record.prompt) for record in held_out}
+        self._examples: list[dict[str, object]] = []
+        self._lengths: dict[str, array[int]] = {}
+        self._totals: array[int] = array("I")
+        self._refused = Observations()
+        self._overlap = 0
 
-def count_duplicates(records: Sequence[Record]) -> int:
-    """Return the number of records equal to an earlier one in everything but the line."""
-    seen = {_fingerprint({**vars(record), "line": 0}) for record in records}
-    return len(records) - len(seen)
+    def see(self, record: Record) -> None:
+        """Take in a record."""
+        if self._held_out is not None:
+            self._overlap += fingerprint(record.prompt) in self._held_out
+        try:
+            parts = {} if self._tokenizer is None else token_parts(record, self._tokenizer)
+            if len(self._examples) < EXAMPLES:
+                self._examples.append(_example(record, self._tokenizer))
+        except InvalidData as error:
+            # The job leaves such rows out in the same way.
+            self._refused.drop(Drop(record.line, error.message))
+            return
+        for name, ids in parts.items():
+            self._lengths.setdefault(name, array("I")).append(len(ids))
+        if parts:
+            self._totals.append(_longest(parts))
 
-
-def count_overlap(prompts: Sequence[Prompt], held_out: Sequence[Prompt]) -> int:
-    """Return how many of the prompts are also in the held-out set."""
-    known = {_fingerprint(prompt) for prompt in held_out}
-    return sum(_fingerprint(prompt) in known for prompt in prompts)
-
-
-def _fingerprint(value: object) -> bytes:
-    """Return a digest to compare values by, which takes less memory than they do."""
-    return hashlib.blake2b(canonical_json(value), digest_size=16).digest()
-
-
-def _warnings(report: Report) -> list[str]:
-    warnings = list(report.warnings)
-    if report.dropped:
-        warnings.append(f"{len(report.dropped)} of {report.rows} rows are dropped")
-    if report.duplicates:
-        warnings.append(f"{report.duplicates} rows repeat an earlier row")
-    if report.truncated_share:
-        warnings.append(f"{report.truncated_share:.1%} of the rows are longer than the limit")
-    if report.overlap:
-        warnings.append(f"{report.overlap} prompts also stand in the held-out set, so its figures will flatter")
-    return warnings
+    def add_to(self, report: Report) -> Report:
+        """Return the report of the same pass with what was seen."""
+        refused, totals = self._refused, np.frombuffer(self._totals, dtype=np.uintc) if self._totals else None
+        share = None
+        if self._max_length is not None and totals is not None:
+            share = float((totals > self._max_length).mean())
+        described = replace(
+            report,
+            kept=report.kept - refused.dropped,
+            dropped=tuple(sorted((*report.dropped, *refused.drops), key=lambda drop: drop.line)),
+            dropped_count=report.dropped_count + refused.dropped,
+            examples=tuple(self._examples),
+            lengths={name: summary(lengths) for name, lengths in self._lengths.items()} or None,
+            truncated_share=share,
+            overlap=None if self._held_out is None else self._overlap,
+        )
+        warnings = [*described.warnings]
+        if refused.dropped:
+            warnings.append(
+                f"{refused.dropped} rows are left out by the tokenizer or its chat template, first line "
+                f"{refused.drops[0].line}: {refused.drops[0].reason}"
+            )
+        if share:
+            warnings.append(f"{share:.1%} of the rows are longer than the limit")
+        if self._overlap:
+            warnings.append(f"{self._overlap} prompts also stand in the held-out set, so its figures will flatter")
+        return replace(described, warnings=tuple(warnings))
 
 
 def _example(record: Record, tokenizer: Tokenizer | None) -> dict[str, object]:
@@ -115,7 +132,8 @@ def _example(record: Record, tokenizer: Tokenizer | None) -> dict[str, object]:
     return example
 
 
-def _token_parts(record: Record, tokenizer: Tokenizer) -> dict[str, list[int]]:
+def token_parts(record: Record, tokenizer: Tokenizer) -> dict[str, list[int]]:
+    """Return the token ids of a record by part: prompt, and completion or chosen and rejected. Raises InvalidData."""
     parts = {"prompt": tokenizer.encode_prompt(record.prompt)}
     match record:
         case SftRecord():
@@ -130,7 +148,8 @@ def _longest(parts: dict[str, list[int]]) -> int:
     return len(parts["prompt"]) + max((len(ids) for name, ids in parts.items() if name != "prompt"), default=0)
 
 
-def _summary(lengths: list[int]) -> dict[str, float]:
-    values = np.percentile(lengths, _PERCENTILES, method="inverted_cdf")
-    summary = {f"p{percent}": float(value) for percent, value in zip(_PERCENTILES, values, strict=True)}
-    return {"mean": float(np.mean(lengths)), **summary, "max": float(max(lengths))}
+def summary(values: "Sequence[float] | array[int]") -> dict[str, float]:
+    """Return mean, percentiles and maximum of numbers, of which there must be one."""
+    found = np.percentile(values, _PERCENTILES, method="inverted_cdf")
+    percentiles = {f"p{percent}": float(value) for percent, value in zip(_PERCENTILES, found, strict=True)}
+    return {"mean": float(np.mean(values)), **percentiles, "max": float(np.max(values))}

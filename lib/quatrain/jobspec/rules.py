@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from quatrain.errors import FieldViolation
 from quatrain.jobspec.sections import DATA_SETS, PAIR_FIELDS, DataSpec, JobSpec, KlSpec, PpoSpec, RewardSpec
@@ -27,10 +28,19 @@ def _data(spec: JobSpec) -> Iterator[FieldViolation]:
         section = getattr(spec, stage)
         data: DataSpec | None = None if section is None else getattr(section, field)
         # Ignoring the split would train on the wrong rows without a warning.
-        if data and data.split is not None and not data.uri.startswith("hf://"):
+        if data and data.split is not None and not data.more_uris and _is_one_file(data.uri):
             yield FieldViolation(
                 f"{path}.split", f"{data.split!r}: {data.uri} is one file without splits; leave it out"
             )
+        if data and data.names and len(data.names) != len(data.uris):
+            yield FieldViolation(f"{path}.names", f"{len(data.names)} names for {len(data.uris)} files; leave it out")
+
+
+def _is_one_file(uri: str) -> bool:
+    """Return whether a URI names a single file: an object of a store, or a path without a pattern that has a suffix."""
+    if uri.startswith(("sha256:", "s3://")):
+        return True
+    return "://" not in uri and not set(uri) & set("*?[") and PurePath(uri).suffix != ""
 
 
 def _reward(reward: RewardSpec, path: str, sources: tuple[str, ...]) -> Iterator[FieldViolation]:

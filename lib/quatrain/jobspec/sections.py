@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from quatrain.jobspec.data_formats import FileFormat, KnownSet, LabelRule
+
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
@@ -22,6 +24,9 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Schedule = Literal["cosine", "linear", "constant"]
 Strings = Annotated[dict[str, str], Field(max_length=16)]
+
+MAX_FILES = 10_000
+"""Files of a data set."""
 
 PAIR_FIELDS = (
     "epochs",
@@ -46,7 +51,13 @@ class Section(BaseModel):
 
 
 def _uri_to_mapping(value: Any) -> Any:
-    return {"uri": value} if isinstance(value, str) else value
+    """Return the section that a URI alone, or a list of them, stands for; a list in `uri` is divided."""
+    if isinstance(value, str | list):
+        value = {"uri": value}
+    if isinstance(value, dict) and isinstance(value.get("uri"), list) and value["uri"]:
+        first, *more = value["uri"]
+        return {**value, "uri": first, "more_uris": [*more, *value.get("more_uris", [])]}
+    return value
 
 
 def _list_to_tuple(value: Any) -> Any:
@@ -66,7 +77,15 @@ class DataSpec(Section):
     uri: Text
     split: Text | None = None
     columns: dict[str, str] = Field(default_factory=dict)
-    format: Literal["jsonl", "json", "parquet", "csv"] | None = None
+    format: FileFormat | KnownSet | None = None
+    more_uris: Annotated[tuple[Text, ...], BeforeValidator(_list_to_tuple)] = Field(default=(), max_length=MAX_FILES)
+    names: Annotated[tuple[Text, ...], BeforeValidator(_list_to_tuple)] = Field(default=(), max_length=MAX_FILES)
+    label_rule: LabelRule | None = None
+
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """Return the URIs of all files, in order."""
+        return (self.uri, *self.more_uris)
 
 
 Data = Annotated[DataSpec, BeforeValidator(_uri_to_mapping)]

@@ -21,6 +21,7 @@ class Tokenizer:
     eos_token_id: the one that training data ends with: the tokenizer's own end token if it is in the set.
     special_tokens: name (`eos_token`, `pad_token`, ...) to text, of those that the folder names.
     template: the chat template in use.
+    has_chat_template: whether it is the folder's own, not the simple one.
     """
 
     def __init__(self, files: TokenizerFiles, backends: Backends) -> None:
@@ -29,6 +30,7 @@ class Tokenizer:
         self.special_tokens = {name: str(fields["content"]) for name, fields in files.named_tokens.items()}
         self.vocab_size: int = backends.encoder.get_vocab_size(with_added_tokens=True)
         self.template = SIMPLE_TEMPLATE if files.template is None else files.template
+        self.has_chat_template = files.template is not None
         self._chat = ChatTemplate(self.template, backends.named_tokens)
         self.eos_token_ids = _eos_token_ids(files, backends, self.vocab_size)
         own_end = _token_id(backends, files, "eos_token")
@@ -64,6 +66,15 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the ids, special tokens left out."""
         return self._backends.decoder.decode(list(ids), skip_special_tokens=True)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text of each id alone, special tokens as they are named; parts of characters as their bytes."""
+        pieces = []
+        for token in ids:
+            text = self._backends.decoder.decode([token], skip_special_tokens=False)
+            name = self._backends.encoder.id_to_token(token)
+            pieces.append(text if text and "\ufffd" not in text else f"<{name}>")
+        return pieces
 
     def render(self, messages: Messages, add_generation_prompt: bool) -> str:
         """Return the conversation as the chat template writes it. Raises InvalidData."""

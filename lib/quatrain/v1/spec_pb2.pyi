@@ -61,7 +61,7 @@ class ModelSpec(_message.Message):
     def __init__(self, uri: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class DataSpec(_message.Message):
-    __slots__ = ("uri", "split", "columns", "format")
+    __slots__ = ("uri", "split", "columns", "format", "more_uris", "names", "label_rule")
     class ColumnsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -73,11 +73,17 @@ class DataSpec(_message.Message):
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MORE_URIS_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    LABEL_RULE_FIELD_NUMBER: _ClassVar[int]
     uri: str
     split: str
     columns: _containers.ScalarMap[str, str]
     format: str
-    def __init__(self, uri: _Optional[str] = ..., split: _Optional[str] = ..., columns: _Optional[_Mapping[str, str]] = ..., format: _Optional[str] = ...) -> None: ...
+    more_uris: _containers.RepeatedScalarFieldContainer[str]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    label_rule: str
+    def __init__(self, uri: _Optional[str] = ..., split: _Optional[str] = ..., columns: _Optional[_Mapping[str, str]] = ..., format: _Optional[str] = ..., more_uris: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ..., label_rule: _Optional[str] = ...) -> None: ...
 
 class SftSpec(_message.Message):
     __slots__ = ("data", "epochs", "batch_size", "learning_rate", "warmup_ratio", "schedule", "max_length", "weight_decay", "grad_clip", "microbatch_tokens")

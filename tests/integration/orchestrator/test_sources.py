@@ -183,7 +183,7 @@ DATA: dict[str, tuple[str, Make]] = {
     "own bucket": ("never open to jobs", lambda w, b: f"s3://{OWN}/data/sha256/{'0' * 64}"),
     "bucket that is not there": ("no such bucket", lambda w, b: "s3://not-there/prompts.jsonl"),
     "no such object": ("no such object", lambda w, b: f"s3://{b.name}/nowhere.jsonl"),
-    "other columns": ("columns.json has the columns x", lambda w, b: b.put("columns.json", b'[{"x": 1}]')),
+    "other columns": ("columns.json: The columns are x", lambda w, b: b.put("columns.json", b'[{"x": 1}]')),
     "format unknown": ("Give `format`", lambda w, b: b.put("what-is-this", b"abc")),
     "empty": ("is empty", lambda w, b: b.put("empty.jsonl", b"")),
     "too big": ("sources.max_data_bytes", lambda w, b: b.put("big.jsonl", PROMPTS * 20)),

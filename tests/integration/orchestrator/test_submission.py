@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from tests.integration.orchestrator.world import World, deployment, put_rows, run, write_model
 
+from quatrain.data.tables import read_pairs
 from quatrain.digests import sha256_hex
 from quatrain.errors import AlreadyExists, InvalidInput, RewardFunctionError, Unavailable
+from quatrain.orchestrator.stages.model_card import card_files
 from quatrain.orchestrator.submission.submit import Submission
+from quatrain.stages import PPO
 from quatrain.storage.folders import upload_model_folder
 
 CLASSIFIER = "Qwen2ForSequenceClassification"
+SHP_COLUMNS = {"prompt": "history", "a": "human_ref_A", "b": "human_ref_B", "label": "labels"}
 Change = Callable[[World, dict[str, Any]], Any]
 
 
@@ -229,8 +233,65 @@ def test_dropped_rows_are_warned_of_with_line_and_reason(tmp_path: Path) -> None
             spec = world.spec()
             spec["ppo"]["prompts"] = f"sha256:{digest}"
             plan = await world.submitter().submit(Submission(spec, "local", validate_only=True))
-            assert len(plan.document.warnings) == 1
-            assert "ppo.prompts: 1 of 3 rows dropped, first line 2" in plan.document.warnings[0]
+            dropped, repeated, same = plan.document.warnings
+            assert dropped.startswith("ppo.prompts: 1 of 3 rows are dropped; 1: not valid JSON")
+            assert dropped.endswith("(first line 2)")
+            assert repeated == "ppo.prompts: 1 rows repeat an earlier row"
+            assert same == "ppo.prompts: all 2 rows have the same prompt"
+
+    run(scenario)
+
+
+def test_what_data_sets_have_in_common_is_warned_of(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            spec = world.spec()
+            spec["ppo"]["prompts"] = put_rows(world.store, [{"prompt": "ab"}, {"prompt": "ba"}])
+            spec["ppo"]["eval_prompts"] = put_rows(world.store, [{"prompt": "ba"}, {"prompt": "aab"}])
+            plan = await world.submitter().submit(Submission(spec, "local", validate_only=True))
+            (warning,) = plan.document.warnings
+            assert warning.startswith("ppo.eval_prompts: 1 of its 2 prompts also stand in ppo.prompts")
+            assert f"## Warnings of the submission\n- {warning}\n" in card_files(plan, PPO, {})["README.md"].decode()
+
+    run(scenario)
+
+
+def test_bare_text_for_a_chat_model_is_warned_of(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            folder = write_model(world.root / "chat")
+            (folder / "chat_template.jinja").write_text(
+                "{% for message in messages %}a{{ message.content }}{% endfor %}b"
+            )
+            spec = world.spec()
+            spec["model"]["uri"] = f"sha256:{upload_model_folder(world.store, folder).digest}"
+            for rows, warnings in (([{"prompt": "ab"}], 1), ([{"prompt": [{"role": "user", "content": "ab"}]}], 0)):
+                spec["ppo"]["prompts"] = put_rows(world.store, rows)
+                plan = await world.submitter().submit(Submission(spec, "local", validate_only=True))
+                found = [warning for warning in plan.document.warnings if "all prompts are bare text" in warning]
+                assert len(found) == warnings
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("named", [{"format": "shp"}, {"label_rule": "a-if-true", "columns": SHP_COLUMNS}])
+def test_labelled_pairs_are_read_by_the_spec(named: dict[str, Any], tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
+            table = b"history,human_ref_A,human_ref_B,labels\na,ab,ba,1\nb,ba,ab,0\nab,a,aa,1\nba,b,aa,0\n"
+            world.store.put(f"data/sha256/{sha256_hex(table)}", table)
+            data = {"uri": f"sha256:{sha256_hex(table)}", **({"format": "csv"} | named)}
+            spec = {**world.spec(), "reward": {"data": data, "held_out_share": 0.25}}
+            plan = await world.submitter().submit(Submission(spec, "local", validate_only=True))
+            assert plan.pinned.reward_data is not None
+            pairs = read_pairs(world.store.get(plan.pinned.reward_data.key))
+            assert len(pairs.line) == 3
+            # The label prefers `a` to the longer `aa` on line 4, and `aa` to `b` on line 5.
+            longer = {4: False, 5: True}
+            sides = zip(pairs.line, pairs.chosen_ids, pairs.rejected_ids, strict=True)
+            found = {line: len(chosen) > len(rejected) for line, chosen, rejected in sides if line in longer}
+            assert found
+            assert found.items() <= longer.items()
 
     run(scenario)
 

@@ -48,7 +48,7 @@ def test_submit_uploads_what_the_spec_names_and_sends_digests(api: FakeApi, clie
     prompts = sha256_hex((tmp_path / "spec" / "prompts.jsonl").read_bytes())
     code = sha256_hex((tmp_path / "spec" / "rewards.py").read_bytes())
     assert sent.ppo.prompts.uri == f"sha256:{prompts}"
-    assert sent.ppo.prompts.format == "jsonl"
+    assert list(sent.ppo.prompts.names) == ["prompts.jsonl"]
     assert sent.model.uri in api.folders
     assert sent.ppo.kl.coef == 0.1
     [function] = sent.reward.functions

@@ -57,11 +57,11 @@ def test_sft_formats(row: dict[str, Any], format: str, record: SftRecord, tmp_pa
             PairRecord([USER], "b", "c", None, 1),
         ),
         ({"messages": [USER], "chosen": "b", "rejected": "c"}, "canonical", PairRecord([USER], "b", "c", None, 1)),
-        ({"chosen": HH + " x", "rejected": HH + ""}, "hh-rlhf", PairRecord(HH, " x", "", None, 1)),
+        ({"chosen": HH + " x", "rejected": HH + " y"}, "hh-rlhf", PairRecord(HH, " x", " y", None, 1)),
         (
-            {"chosen": "The sky is blue.", "rejected": "The sky is green."},
+            {"chosen": "The sky is blue in the morning.", "rejected": "The sky is a great green cheese."},
             "trl-standard-implicit",
-            PairRecord("The sky is", " blue.", " green.", None, 1),
+            PairRecord("The sky is", " blue in the morning.", " a great green cheese.", None, 1),
         ),
         (
             {"chosen": [USER, said("b")], "rejected": [USER, said("c")]},
@@ -131,6 +131,8 @@ GOOD = {"prompt": "p", "chosen": "a", "rejected": "b"}
         ({**GOOD, "prompt": ["x"]}, "prompt[0] must be a message"),
         ({**GOOD, "prompt": [{"role": "robot", "content": "x"}]}, "prompt[0].role"),
         ({**GOOD, "prompt": [{"role": "user", "content": [1]}]}, "prompt[0].content must be text, not a list"),
+        ({**GOOD, "prompt": "  "}, "prompt is blank"),
+        ({**GOOD, "rejected": " "}, "rejected is empty"),
         ({**GOOD, "prompt": [{**USER, "tool_calls": [1]}]}, "'tool_calls'"),
         ({**GOOD, "chosen": [USER]}, "must be one assistant message, it is user"),
         ({**GOOD, "rejected": "a"}, "chosen and rejected are equal"),
@@ -171,14 +173,14 @@ def test_extra_columns_that_nest_deep_are_dropped(tmp_path: Path) -> None:
     assert "64 levels" in report.dropped[0].reason
 
 
-def test_extra_columns_that_are_no_json_are_dropped(tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_are_null(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     pq.write_table(pa.table({"prompt": ["a", "b"], "x": [1.0, float("nan")]}), path)
 
     records, report = load_prompts(path)
 
-    assert [record.extra for record in records] == [{"x": 1.0}]
-    assert "JSON" in report.dropped[0].reason
+    assert [record.extra for record in records] == [{"x": 1.0}, {"x": None}]
+    assert report.warnings == ("NaN or Infinity in the column 'x' is read as null",)
 
 
 @pytest.mark.parametrize(

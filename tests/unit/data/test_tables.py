@@ -2,21 +2,21 @@
 
 import json
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.data.scratch import prepare_pairs, prepare_prompts, prepare_sft
 from tests.unit.text.folders import CHATML, bpe_tokenizer, write_folder
 
 from quatrain.data import (
+    Description,
     PairRecord,
     PromptRecord,
+    Record,
     Report,
     SftRecord,
-    describe,
-    prepare_pairs,
-    prepare_prompts,
-    prepare_sft,
     read_pairs,
     read_prompts,
     read_sft,
@@ -32,6 +32,20 @@ SFT = [
     SftRecord("a prompt that alone is too long " * 9, "x", 4),
 ]
 EMPTY = Report(format="x", rows=0, kept=0, dropped=(), columns=(), duplicates=0)
+
+
+def describe(
+    report: Report,
+    records: Sequence[Record],
+    tokenizer: Tokenizer | None = None,
+    *,
+    max_length: int | None = None,
+    held_out: Sequence[PromptRecord] | None = None,
+) -> Report:
+    description = Description(tokenizer, max_length=max_length, held_out=held_out)
+    for record in records:
+        description.see(record)
+    return description.add_to(report)
 
 
 @pytest.fixture

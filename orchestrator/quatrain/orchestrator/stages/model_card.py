@@ -42,6 +42,8 @@ def card_files(plan: Plan, stage: Stage, metrics: Metrics) -> dict[str, bytes]:
 def _card(plan: Plan, stage: Stage, metrics: Metrics) -> str:
     rows = "\n".join(f"| {name} | {_number(value)} |" for name, value in metrics.items())
     spec = yaml.safe_dump(plan.document.spec, sort_keys=False)
+    warnings = "".join(f"- {' '.join(warning.split())}\n" for warning in plan.document.warnings)
+    warned = f"## Warnings of the submission\n{warnings}\n" if warnings else ""
     return f"""---
 library_name: transformers
 pipeline_tag: {stage.pipeline}
@@ -52,7 +54,7 @@ tags: [quatrain, rlhf, {stage}]
 Made by Quatrain from base model `{plan.pinned.model.digest}` with seed {plan.seed}.
 `training_manifest.json` names the data by sha256.
 
-## Metrics of the last step
+{warned}## Metrics of the last step
 | metric | value |
 |---|---|
 {rows}

@@ -1,15 +1,30 @@
 """Pinning data: from a URI of the spec to a prepared table by content."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from quatrain.algorithms.permutation import permutation
-from quatrain.data import PairRecord, Report, load_pairs, load_prompts, load_sft
-from quatrain.data.tables import Prepared, prepare_pairs, prepare_prompts, prepare_sft
-from quatrain.digests import sha256_hex
+from quatrain.data import (
+    DataFile,
+    DataFiles,
+    Mapping,
+    PairsWriter,
+    Prepared,
+    Reading,
+    asked,
+    count_common,
+    fingerprint,
+    held_out_prompts,
+    open_pairs,
+    open_prompts,
+    open_sft,
+    prepare_prompts,
+    prepare_sft,
+)
 from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
 from quatrain.jobspec import DataSpec, PpoSpec, SftSpec
 from quatrain.orchestrator.plan import StageRows
@@ -17,6 +32,7 @@ from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
 from quatrain.refs import TableRef
 from quatrain.stages import Stage
 from quatrain.storage import ObjectStore
+from quatrain.storage.files import file_sha256
 from quatrain.storage.folders import read_file
 from quatrain.text import Tokenizer
 
@@ -44,95 +60,116 @@ class PairsSection(Protocol):
 
 @dataclass
 class DataPinner:
-    """A pinner of one spec's data sets: it reads, checks and tokenises them. `warnings` is for people."""
+    """A pinner of one spec's data sets: it reads, checks and tokenises them, row by row. `warnings` is for people."""
 
     store: ObjectStore
     tokenizer: Tokenizer
     sources: Sources
     local_files: bool
     warnings: list[str] = field(default_factory=list)
+    _prompts: dict[str, "array[int]"] = field(default_factory=dict)
+    """64 bits of each prompt of a set, by field."""
 
     async def completions(self, stage: Stage, section: SftSpec) -> StageRows:
         """Return the prepared prompts and completions of a stage."""
-        name, data = f"{stage}.data", section.data
+        name = f"{stage}.data"
 
-        def prepare(path: Path) -> StageRows:
-            records, report = load_sft(path, format=data.format, columns=data.columns or None)
-            self._note(name, report)
-            return StageRows(self._put(prepare_sft(records, self.tokenizer, section.max_length), name))
+        def prepare(files: DataFiles, said: Mapping, scratch: Path) -> StageRows:
+            reading = open_sft(files, said)
+            prepared = prepare_sft(reading, self.tokenizer, section.max_length, scratch / "rows")
+            self._note(name, reading)
+            return StageRows(self._put(prepared, name))
 
-        return await self._with_file(name, data, prepare)
+        return await self._with_files(name, section.data, prepare)
 
     async def pairs(self, stage: Stage, section: PairsSection, seed: int) -> StageRows:
         """Return the prepared training and held-out pairs of a stage; the split is a function of the seed."""
         name, data = f"{stage}.data", section.data
         assert data is not None, "a stage of pairs is trained from data"
 
-        def prepare(path: Path) -> StageRows:
-            records, report = load_pairs(path, format=data.format, columns=data.columns or None)
-            self._note(name, report)
-            train, held_out = _split(records, section.held_out_share, seed)
-            longest = section.max_length
-            table = self._put(prepare_pairs(train, self.tokenizer, longest), name)
-            if not held_out:
-                return StageRows(table)
-            return StageRows(table, self._put(prepare_pairs(held_out, self.tokenizer, longest), name))
+        def prepare(files: DataFiles, said: Mapping, scratch: Path) -> StageRows:
+            reading = open_pairs(files, said)
+            held_out = held_out_prompts(reading, section.held_out_share, seed)
+            self._note(name, reading)
+            train = PairsWriter(scratch / "train", self.tokenizer, section.max_length)
+            rest = PairsWriter(scratch / "held-out", self.tokenizer, section.max_length) if held_out else train
+            for pair in reading:
+                (rest if fingerprint(pair.prompt) in held_out else train).add(pair)
+            table = self._put(train.close(), name)
+            return StageRows(table, self._put(rest.close(), name)) if held_out else StageRows(table)
 
-        return await self._with_file(name, data, prepare)
+        return await self._with_files(name, data, prepare)
 
     async def prompts(self, name: str, data: DataSpec, ppo: PpoSpec) -> TableRef:
         """Return a prepared prompt table."""
 
-        def prepare(path: Path) -> TableRef:
-            records, report = load_prompts(path, format=data.format, columns=data.columns or None)
-            self._note(name, report)
-            prepared = prepare_prompts(records, self.tokenizer, ppo.max_prompt_length, ppo.truncate_prompt)
+        def prepare(files: DataFiles, said: Mapping, scratch: Path) -> TableRef:
+            reading = open_prompts(files, said)
+            prepared = prepare_prompts(
+                reading, self.tokenizer, ppo.max_prompt_length, scratch / "rows", ppo.truncate_prompt
+            )
+            self._note(name, reading)
             return self._put(prepared, name)
 
-        return await self._with_file(name, data, prepare)
+        return await self._with_files(name, data, prepare)
 
-    async def _with_file(self, name: str, data: DataSpec, prepare: Callable[[Path], T]) -> T:
+    async def _with_files(self, name: str, data: DataSpec, prepare: Callable[[DataFiles, Mapping, Path], T]) -> T:
+        def read(_uri: str) -> T:
+            with tempfile.TemporaryDirectory(prefix="quatrain-data-") as folder, ExitStack() as copies:
+                found = []
+                for index, uri in enumerate(data.uris):
+                    shown = data.names[index] if data.names else name if uri.startswith("sha256:") else uri
+                    path = self._fetch(uri, Path(folder) / f"data-{index}", copies)
+                    found.append(DataFile(path, shown))
+                files, said = asked(DataFiles(found), data.format, data.columns, data.label_rule)
+                return prepare(files, said, Path(folder))
+
         try:
-            return await self.sources.in_thread(data.uri, lambda uri: self._read(uri, data.format, prepare))
+            return await self.sources.in_thread(data.uri, read)
         except (InvalidInput, NotFound, Corrupt) as error:
             violations = [FieldViolation(name, error.message)]
             raise InvalidData(f"{name}: {error.message}", violations) from error
 
-    def _read(self, uri: str, format: str | None, prepare: Callable[[Path], T]) -> T:
+    def _fetch(self, uri: str, target: Path, copies: ExitStack) -> Path:
+        """Return a file of this machine with the content of the URI; copies last as long as `copies`."""
         if uri.startswith("file:///") and self.local_files:
             path = Path(uri.removeprefix("file://"))
             if not path.is_file():
                 raise NotFound(f"there is no file {path}")
-            return prepare(path)
+            return path
         if uri.startswith(SCHEME):
-            with self.sources.data(uri) as path:
-                return prepare(path)
+            return copies.enter_context(self.sources.data(uri))
         if not uri.startswith("sha256:"):
             raise unreadable(uri, "sha256:DIGEST or s3://BUCKET/KEY")
         digest = uri.removeprefix("sha256:")
-        with tempfile.TemporaryDirectory(prefix="quatrain-data-") as folder:
-            path = Path(folder) / f"data.{format or 'jsonl'}"
-            read_file(self.store, f"data/sha256/{digest}", digest, path)
-            return prepare(path)
+        read_file(self.store, f"data/sha256/{digest}", digest, target)
+        return target
 
-    def _note(self, name: str, report: Report) -> None:
-        if report.dropped:
-            first = report.dropped[0]
+    def _note(self, name: str, reading: Reading[Any]) -> None:
+        """Keep what people should know of a set, alone and beside the others."""
+        report = reading.report()
+        self.warnings.extend(f"{name}: {warning}" for warning in report.warnings)
+        if report.is_bare_text and self.tokenizer.has_chat_template:
             self.warnings.append(
-                f"{name}: {len(report.dropped)} of {report.rows} rows dropped, first line {first.line}: {first.reason}"
+                f"{name}: all prompts are bare text, which is tokenised as it is, but the model has a chat template: "
+                "give messages if it should see them as a chat"
             )
+        for other, known in self._prompts.items():
+            common = count_common(reading.prompts, known)
+            if common and EVAL_PROMPTS in (name, other):
+                which = "all" if common == len(reading.prompts) else str(common)
+                self.warnings.append(
+                    f"{name}: {which} of its {len(reading.prompts)} prompts also stand in {other}: evaluations flatter"
+                )
+        self._prompts[name] = reading.prompts
 
     def _put(self, prepared: Prepared, name: str) -> TableRef:
         self.warnings.extend(f"{name}: {note}" for note in prepared.notes)
-        digest = sha256_hex(prepared.data)
+        digest = file_sha256(prepared.path)
         key = f"data/sha256/{digest}"
-        self.store.put_if_absent(key, prepared.data)
-        return TableRef(key, digest, len(prepared.data), prepared.rows)
+        if self.store.stat(key) is None:
+            self.store.put_file(key, prepared.path)
+        return TableRef(key, digest, prepared.path.stat().st_size, prepared.rows)
 
 
-def _split(records: Sequence[PairRecord], share: float, seed: int) -> tuple[list[PairRecord], list[PairRecord]]:
-    order = permutation(len(records), "held-out", seed)
-    count = min(int(len(records) * share), len(records) - 1)
-    held_out = set(order[:count])
-    train = [record for index, record in enumerate(records) if index not in held_out]
-    return train, [record for index, record in enumerate(records) if index in held_out]
+EVAL_PROMPTS = "ppo.eval_prompts"
