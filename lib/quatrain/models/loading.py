@@ -7,26 +7,32 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from quatrain.algorithms.reward_model import head_std
 from quatrain.errors import Corrupt, InvalidData
 from quatrain.models.device import dtype_of
 from quatrain.models.linear import use_fast_linear
-from quatrain.models.sequences import output_head, score_head
+from quatrain.models.output_head import mark_absent_ids, output_head
+from quatrain.models.sequences import score_head
+from quatrain.text import Tokenizer
+from quatrain.text.architecture import positions_of
 
 
 def load_causal_lm(folder: Path, *, dtype: str = "float32", device: torch.device | str = "cpu") -> PreTrainedModel:
     """Return the causal language model in `folder`, in eval mode with dropout 0.
 
-    Raises InvalidData (not a causal model folder, weights missing or not safetensors, logits that are not the plain
-    product of output head and hidden states) and Corrupt (weights that cannot be read).
+    Ids that the folder's tokenizer does not have are never sampled and count in no distribution. Raises InvalidData
+    (not a causal model folder, weights missing or not safetensors, logits that `OutputHead` does not compute) and
+    Corrupt (weights that cannot be read).
     """
     model, missing = _load(AutoModelForCausalLM, folder, dtype)
     if missing:
         raise InvalidData(f"{folder.name}: the safetensors files lack {_some(missing)}; export the whole model.")
     model = _placed(model, device)
-    _check_plain_head(model, folder)
+    _check_head(model, folder)
+    if (folder / "tokenizer.json").is_file():
+        mark_absent_ids(model, Tokenizer.load(folder).ids())
     return model
 
 
@@ -80,8 +86,7 @@ def copy_weights(model: PreTrainedModel, folder: Path) -> bool:
 def vocabulary_and_positions(model: PreTrainedModel) -> tuple[int, int]:
     """Return the number of token ids of the model, and the largest length of a sequence (2**31 if it sets no bound)."""
     config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    return int(config.vocab_size), int(positions) if positions else 1 << 31
+    return int(config.vocab_size), positions_of(config.to_dict()) or 1 << 31
 
 
 def _load(auto_class: Any, folder: Path, dtype: str, **kwargs: Any) -> tuple[PreTrainedModel, set[str]]:
@@ -97,6 +102,7 @@ def _load(auto_class: Any, folder: Path, dtype: str, **kwargs: Any) -> tuple[Pre
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            attn_implementation=_attention(folder),
             **kwargs,
         )
     except SafetensorError as error:
@@ -111,6 +117,12 @@ def _load(auto_class: Any, folder: Path, dtype: str, **kwargs: Any) -> tuple[Pre
     _remove_dropout(model)
     model.train(False)
     return model, set(report["missing_keys"])
+
+
+def _attention(folder: Path) -> str | None:
+    """Return the attention to load with: torch's fast one cannot cap scores, and transformers does not say so."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else None
 
 
 def _placed(model: PreTrainedModel, device: torch.device | str) -> PreTrainedModel:
@@ -151,17 +163,17 @@ def _remove_dropout(model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def _check_plain_head(model: PreTrainedModel, folder: Path) -> None:
-    """Refuse a model that scales or caps its logits: logprobs are computed as head(backbone(ids))."""
+def _check_head(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse a model that makes its logits in another way than `OutputHead`: logprobs come from head(backbone(ids))."""
     ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     head = output_head(model)
-    plain = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    ours = head.logits(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
     if not torch.allclose(
-        model(input_ids=ids, use_cache=False).logits.float(), plain.float(), rtol=1e-3, atol=1e-4, equal_nan=True
+        model(input_ids=ids, use_cache=False).logits.float(), ours, rtol=1e-3, atol=1e-4, equal_nan=True
     ):
         raise InvalidData(
-            f"{folder.name}: {type(model).__name__} changes its logits after the output head (scaling or soft cap), "
-            "which is not supported."
+            f"{folder.name}: {type(model).__name__} changes its logits after the output head in a way that is not "
+            "supported; docs/models.md lists the families that are."
         )
 
 

@@ -1,4 +1,4 @@
-"""Logprobs of given tokens: log of the softmax of logits / temperature over the full vocabulary, in float32.
+"""Logprobs of given tokens: log of the softmax of logits / temperature over the ids of the tokenizer, in float32.
 
 The output head runs only at positions that predict a completion token, in chunks of rows, so memory does not grow with
 vocabulary x length.
@@ -11,11 +11,11 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from quatrain.models.output_head import OutputHead, output_head
 from quatrain.models.sequences import (
     by_token_budget,
     completion_hidden_states,
     completion_targets,
-    output_head,
     pad_completions,
 )
 
@@ -25,7 +25,7 @@ _CHUNK_LOGITS = 1 << 25
 
 def head_logprobs(
     hidden_ND: torch.Tensor,
-    head: torch.nn.Module,
+    head: OutputHead,
     targets_N: torch.Tensor,
     *,
     temperature: float,
@@ -34,12 +34,12 @@ def head_logprobs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logprob of each target and entropy of each distribution, both [N] float32 and differentiable.
 
-    logprob = log_softmax(head(hidden) / temperature)[target]; entropy in nats. `chunk` bounds the tokens whose logits
-    exist at once; with gradients, chunks beyond one are computed again in the backward pass instead of being kept.
-    Without `want_entropy` the second tensor is empty.
+    logprob = log_softmax(head.logits(hidden, temperature))[target]; entropy in nats. `chunk` bounds the tokens whose
+    logits exist at once; with gradients, chunks beyond one are computed again in the backward pass instead of being
+    kept. Without `want_entropy` the second tensor is empty.
     """
     if chunk is None:
-        chunk = max(1, _CHUNK_LOGITS // vocabulary_size(head))
+        chunk = max(1, _CHUNK_LOGITS // head.size)
     if hidden_ND.shape[0] <= chunk:
         return _chunk_logprobs(hidden_ND, head, targets_N, temperature, want_entropy)
     parts = []
@@ -52,20 +52,10 @@ def head_logprobs(
     return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
-def vocabulary_size(head: torch.nn.Module) -> int:
-    """Return the number of logits that the output head makes."""
-    weight = head.weight
-    assert isinstance(weight, torch.Tensor)
-    return int(weight.shape[0])
-
-
 def _chunk_logprobs(
-    hidden_ND: torch.Tensor, head: torch.nn.Module, targets_N: torch.Tensor, temperature: float, want_entropy: bool
+    hidden_ND: torch.Tensor, head: OutputHead, targets_N: torch.Tensor, temperature: float, want_entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    logits_NV = head(hidden_ND).float()
-    if temperature != 1.0:
-        logits_NV = logits_NV / temperature
-    log_probabilities_NV = torch.log_softmax(logits_NV, dim=-1)
+    log_probabilities_NV = torch.log_softmax(head.logits(hidden_ND, temperature), dim=-1)
     logprobs_N = log_probabilities_NV.gather(1, targets_N[:, None])[:, 0]
     if not want_entropy:
         return logprobs_N, logprobs_N.new_empty(0)

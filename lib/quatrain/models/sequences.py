@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,15 +65,6 @@ def by_token_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
         groups[-1].append(index)
         room -= 1
     return groups
-
-
-def output_head(model: PreTrainedModel) -> torch.nn.Module:
-    """Return the layer that turns hidden states into logits. Raises InvalidData if the model has none."""
-    untyped: Any = model
-    head = untyped.get_output_embeddings()
-    if not isinstance(head, torch.nn.Module):
-        raise InvalidData(f"{type(model).__name__} has no output head, so it is not a causal language model.")
-    return head
 
 
 def score_head(model: PreTrainedModel) -> torch.nn.Linear:

@@ -1,15 +1,15 @@
 """Checks a Hugging Face model folder before anything loads it: no torch, no code from the folder, no pickle."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError, safe_open
 
 from quatrain.digests import parse_json
 from quatrain.errors import InvalidData
-from quatrain.json_values import JsonObject, object_at
+from quatrain.text.architecture import check_architecture, positions_of, whole_number
 from quatrain.text.folder_files import read_json
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
@@ -18,7 +18,6 @@ _OTHER_WEIGHTS = _PICKLES | {".h5", ".msgpack", ".onnx", ".gguf"}
 OFFSET_FILE = "quatrain.json"
 """The file beside a reward model that holds what is subtracted from its scores."""
 Shape = tuple[int, ...]
-_POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class ModelFacts:
     """The facts that config.json and the weight files state about a model.
 
     vocab_size: rows of the embedding; max_positions: longest input in tokens, None when the architecture has no bound;
-    parameters: numbers in all weight files.
+    parameters: numbers in all weight files; shapes: of every tensor by name.
     """
 
     vocab_size: int
@@ -34,13 +33,14 @@ class ModelFacts:
     model_type: str
     architectures: tuple[str, ...]
     parameters: int
+    shapes: Mapping[str, Shape] = field(default_factory=dict, repr=False)
 
 
 def check_model_folder(folder: Path) -> ModelFacts:
     """Check a model folder and return what its files say.
 
     Raises InvalidData naming the file and what is wrong: missing or broken config, weights that are pickles, absent,
-    corrupt or not all there, or code that the folder wants to run.
+    corrupt or not all there, code that the folder wants to run, or an architecture that is not supported.
     """
     if not folder.is_dir():
         raise InvalidData(f"The model folder {folder} does not exist.")
@@ -56,16 +56,18 @@ def check_model_folder(folder: Path) -> ModelFacts:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise InvalidData(f"{folder / 'config.json'} names no model_type.")
+    check_architecture(config)
     shapes = _read_weights(folder)
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
         raise InvalidData(f"{folder / 'config.json'}: architectures must be a list, not {architectures!r:.80}.")
     return ModelFacts(
-        vocab_size=_number(folder, config, ("vocab_size",)) or _refuse_vocab(folder),
-        max_positions=_number(folder, config, _POSITION_KEYS),
+        vocab_size=whole_number(config, ("vocab_size",)) or _refuse_vocab(folder),
+        max_positions=positions_of(config),
         model_type=model_type,
         architectures=tuple(str(name) for name in architectures),
         parameters=sum(map(math.prod, shapes.values())),
+        shapes=shapes,
     )
 
 
@@ -142,18 +144,6 @@ def no_weights(folder: Path | str, names: Iterable[str]) -> InvalidData:
             "opened and are never read. Save the model as safetensors (save_pretrained does)."
         )
     return InvalidData(f"The folder {folder} has no weights: model.safetensors, or shards with an index, are needed.")
-
-
-def _number(folder: Path, config: JsonObject, keys: tuple[str, ...]) -> int | None:
-    for section in (config, object_at(config, "text_config")):
-        for key in keys:
-            value = section.get(key)
-            if value is None:
-                continue
-            if type(value) is not int or not 1 <= value < 2**31:
-                raise InvalidData(f"{folder / 'config.json'}: {key} must be a whole number from 1, not {value!r:.80}.")
-            return value
-    return None
 
 
 def _refuse_vocab(folder: Path) -> int:

@@ -52,6 +52,10 @@ class Tokenizer:
         files = read_files(folder)
         return cls(files, build_backends(files))
 
+    def ids(self) -> set[int]:
+        """Return every id that stands for a token; an embedding with more rows is padded."""
+        return set(self._backends.encoder.get_vocab(with_added_tokens=True).values())
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of the text as it is: no template, no special tokens added.
 

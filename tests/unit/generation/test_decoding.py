@@ -12,7 +12,7 @@ from quatrain.generation.engines.base import Chunk, Sampling
 from quatrain.generation.engines.decoding import generate, sample_tokens
 from quatrain.generation.engines.uniforms import uniforms
 from quatrain.models.logprobs import completion_logprobs
-from quatrain.models.sequences import output_head
+from quatrain.models.output_head import output_head
 
 GENERATOR = np.random.default_rng(11)
 RAGGED = [GENERATOR.integers(0, 40, size).astype(np.int32) for size in (4, 1, 17, 9, 9, 2)]
@@ -128,7 +128,7 @@ def test_uniforms_depend_on_the_seed_and_are_prefixes_of_one_another() -> None:
 
 def test_weights_that_are_not_finite_fail_clearly() -> None:
     model = tiny_model()
-    torch.nn.init.constant_(output_head(model).get_parameter("weight"), math.nan)
+    torch.nn.init.constant_(output_head(model).weight, math.nan)
 
     with pytest.raises(RunFailed, match="not finite"):
         generate(model, Chunk(RAGGED, SEEDS, sampling()))

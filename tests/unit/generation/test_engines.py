@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from tests.unit.models.tiny_models import save_tiny_model
-from transformers import MistralConfig, MistralForCausalLM
 
 from quatrain.config import ProcessConfig
 from quatrain.config.schema import GenerationConfig
@@ -141,17 +140,6 @@ def test_another_shape_or_dtype_is_loaded_anew(tmp_path: Path) -> None:
 
     assert brain.model.dtype == torch.bfloat16
     assert len(brain.generate(Chunk(PROMPTS, [1, 2, 3], ENDING))) == 3
-
-
-def test_a_sliding_window_bounds_the_positions(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=16, max_position_embeddings=64, sliding_window=8, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    MistralForCausalLM(config).save_pretrained(tmp_path / "m")
-
-    assert transformers_engine().load(tmp_path / "m", "float32", None).limits.positions == 8
 
 
 def test_a_model_that_keeps_more_than_keys_and_values_is_refused(tmp_path: Path) -> None:

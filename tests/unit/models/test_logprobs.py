@@ -4,13 +4,13 @@ import torch
 from tests.unit.models.tiny_models import ARCHITECTURES, tiny_model
 
 from quatrain.models.logprobs import completion_logprobs, head_logprobs
+from quatrain.models.output_head import OutputHead, output_head
 from quatrain.models.scores import last_token_scores
 from quatrain.models.sequences import (
     by_token_budget,
     completion_hidden_states,
     completion_positions,
     completion_targets,
-    output_head,
     pad_completions,
     score_head,
 )
@@ -45,7 +45,7 @@ def test_ragged_rows_equal_a_plain_forward_pass(kind: str, budget: int) -> None:
 
 def test_entropy_of_a_uniform_model_is_the_log_of_the_vocabulary() -> None:
     model = tiny_model()
-    torch.nn.init.zeros_(output_head(model).get_parameter("weight"))
+    torch.nn.init.zeros_(output_head(model).weight)
 
     batch = pad_completions(PROMPTS, COMPLETIONS)
 
@@ -64,7 +64,7 @@ def test_chunks_change_neither_values_nor_gradients() -> None:
     results = []
     for chunk in (3, 100):
         hidden = torch.linspace(-1, 1, 80).reshape(10, 8).requires_grad_()
-        logprobs, entropy = head_logprobs(hidden, head, targets, temperature=1.3, chunk=chunk)
+        logprobs, entropy = head_logprobs(hidden, OutputHead(head), targets, temperature=1.3, chunk=chunk)
         head.zero_grad()
         torch.autograd.backward(logprobs.sum() + 0.1 * entropy.sum())
         assert hidden.grad is not None

@@ -1,8 +1,9 @@
 """Batched sampling with a key-value cache from any causal language model of transformers.
 
 Prompts are padded on the right and read without a mask; the tokens sampled go into the columns after the longest
-prompt, where a mask hides each row's padding. Position ids count real tokens only, so a row's logprobs equal those of
-the row alone. A finished row leaves the batch at once. Nothing outlives the call, so no key or value can be stale.
+prompt, where a mask hides each row's padding and what lies beyond a layer's window. Position ids count real tokens
+only, so a row's logprobs equal those of the row alone. A finished row leaves the batch at once. Nothing outlives the
+call, so no key or value can be stale.
 
 Shape suffixes: B rows in the batch now, T new tokens, V vocabulary, D hidden width, C columns of the cache.
 """
@@ -14,11 +15,12 @@ import torch
 from transformers import PreTrainedModel
 
 from quatrain.errors import RunFailed
+from quatrain.generation.engines.attention_masks import RowMasks, sliding_window
 from quatrain.generation.engines.base import Chunk, Completion
 from quatrain.generation.engines.kv_cache import PreallocatedCache
 from quatrain.generation.engines.uniforms import uniforms
-from quatrain.models.logprobs import vocabulary_size
-from quatrain.models.sequences import PaddedBatch, output_head, pad_right
+from quatrain.models.output_head import output_head
+from quatrain.models.sequences import PaddedBatch, pad_right
 from quatrain.process.model_thread import made_progress
 
 
@@ -54,15 +56,13 @@ def sample_tokens(logits_BV: torch.Tensor, uniforms_B: torch.Tensor) -> tuple[to
 
 @dataclass
 class _Rows:
-    """The rows still in the batch: which prompt each is, the position of its next token, and what it may attend to."""
+    """The rows still in the batch: which prompt each is, and the position of its next token."""
 
     prompt_B: torch.Tensor
     position_B1: torch.Tensor
-    mask_B11C: torch.Tensor | None
 
     def take(self, index: torch.Tensor) -> "_Rows":
-        mask = None if self.mask_B11C is None else self.mask_B11C[index]
-        return _Rows(self.prompt_B[index], self.position_B1[index], mask)
+        return _Rows(self.prompt_B[index], self.position_B1[index])
 
 
 class _Run:
@@ -76,9 +76,11 @@ class _Run:
         count, new_tokens = len(chunk.prompts), chunk.sampling.max_new_tokens
         self._batch: PaddedBatch = pad_right(chunk.prompts, device=device)
         self._longest = self._batch.input_ids_BT.shape[1]
-        self._cache = PreallocatedCache(model.config.get_text_config().num_hidden_layers, self._longest + new_tokens)
+        capacity = self._longest + new_tokens
+        self._cache = PreallocatedCache(model.config.get_text_config().num_hidden_layers, capacity)
         lengths_B1 = self._batch.lengths_B[:, None]
-        self._rows = _Rows(torch.arange(count, device=device), lengths_B1, self._padding_mask(lengths_B1))
+        self._rows = _Rows(torch.arange(count, device=device), lengths_B1)
+        self._masks = RowMasks(lengths_B1, self._longest, capacity, sliding_window(model), model.dtype)
         table = np.stack([uniforms(seed, new_tokens) for seed in chunk.seeds])
         self._uniforms = torch.from_numpy(table).to(device)
         self._ends_V = None if chunk.sampling.ignore_eos else self._end_table(chunk.sampling.eos_token_ids)
@@ -88,18 +90,9 @@ class _Run:
 
     def _end_table(self, eos_token_ids: tuple[int, ...]) -> torch.Tensor:
         """Return whether each id ends a completion, [V]: one look-up a step instead of comparisons."""
-        table_V = torch.zeros(vocabulary_size(self._head), dtype=torch.bool, device=self._model.device)
+        table_V = torch.zeros(self._head.size, dtype=torch.bool, device=self._model.device)
         table_V[list(eos_token_ids)] = True
         return table_V
-
-    def _padding_mask(self, lengths_B1: torch.Tensor) -> torch.Tensor | None:
-        """Return the additive mask, [B, 1, 1, C]: minus infinity on padding behind prompts; None without padding."""
-        if bool((lengths_B1 == self._longest).all()):
-            return None
-        columns = torch.arange(self._longest + self._sampling.max_new_tokens, device=lengths_B1.device)
-        padding_BC = (columns >= lengths_B1) & (columns < self._longest)
-        mask_BC = torch.zeros(padding_BC.shape, dtype=self._model.dtype, device=lengths_B1.device)
-        return mask_BC.masked_fill_(padding_BC, float("-inf"))[:, None, None, :]
 
     def read_prompts(self) -> torch.Tensor:
         """Fill the cache with the prompts and return the hidden states [B, D] that predict the first tokens."""
@@ -109,13 +102,12 @@ class _Run:
 
     def read_tokens(self, tokens_B: torch.Tensor) -> torch.Tensor:
         """Append one token to every row and return the hidden states [B, D] that predict the next ones."""
-        mask = self._rows.mask_B11C
         output = self._model.base_model(
             input_ids=tokens_B[:, None],
             past_key_values=self._cache,
             use_cache=True,
             position_ids=self._rows.position_B1,
-            attention_mask=None if mask is None else mask[..., : self._cache.length + 1],
+            attention_mask=self._masks.at(self._rows.position_B1, self._cache.length + 1),
         )
         self._rows.position_B1 = self._rows.position_B1 + 1
         hidden_BD: torch.Tensor = output.last_hidden_state[:, 0]
@@ -123,9 +115,7 @@ class _Run:
 
     def sample(self, hidden_BD: torch.Tensor, step: int) -> torch.Tensor:
         """Sample one token for every row, record the tokens, and return them, [B]."""
-        logits_BV = self._head(hidden_BD).float()
-        if self._sampling.temperature != 1.0:
-            logits_BV = logits_BV / self._sampling.temperature
+        logits_BV = self._head.logits(hidden_BD, self._sampling.temperature)
         rows = self._rows.prompt_B
         tokens_B, logprobs_B = sample_tokens(logits_BV, self._uniforms[rows, step])
         self._tokens[rows, step] = tokens_B
@@ -148,6 +138,7 @@ class _Run:
         index = torch.arange(left, device=tokens_B.device)
         index[targets] = sources
         self._rows = self._rows.take(index)
+        self._masks.take(index)
         return tokens_B[index]
 
     def completions(self) -> list[Completion]:

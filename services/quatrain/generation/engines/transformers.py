@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from quatrain.config import ProcessConfig
+from quatrain.digests import sha256_hex
 from quatrain.errors import InvalidData
 from quatrain.generation.engines import decoding
+from quatrain.generation.engines.attention_masks import sliding_window
 from quatrain.generation.engines.base import Capabilities, Chunk, Completion, Engine, Request, Result, Sampling
 from quatrain.generation.engines.slots import PolicySlots
 from quatrain.models.device import pick_device, set_threads
@@ -67,12 +70,12 @@ class TransformersEngine(Engine):
         Its weights are copied into the module of `recycle` where both have the same config. Raises InvalidInput,
         InvalidData, Corrupt.
         """
-        config = (folder / "config.json").read_bytes() if (folder / "config.json").is_file() else b""
-        if recycle is not None and recycle.built_as == (config, dtype) and copy_weights(recycle.model, folder):
+        identity = _identity(folder, dtype)
+        if recycle is not None and recycle.built_as == identity and copy_weights(recycle.model, folder):
             return recycle
         model = load_causal_lm(folder, dtype=dtype, device=self._device)
         _check_decoding(model, folder)
-        return TransformersPolicy(model, (config, dtype))
+        return TransformersPolicy(model, identity)
 
 
 def make(config: ProcessConfig, fetch: Fetch) -> TransformersEngine:
@@ -89,21 +92,15 @@ def make(config: ProcessConfig, fetch: Fetch) -> TransformersEngine:
 
 @dataclass(frozen=True)
 class TransformersPolicy:
-    """A model on its device; `built_as` is its config.json and compute dtype."""
+    """A model on its device; `built_as` is all that its module depends on besides the weights."""
 
     model: PreTrainedModel
-    built_as: tuple[bytes, str]
+    built_as: str
 
     @property
     def limits(self) -> ModelLimits:
-        """Return what the model can read.
-
-        Attention with a sliding window is the same as full attention as long as the window holds everything; decoding
-        beyond it is not supported.
-        """
-        vocabulary, positions = vocabulary_and_positions(self.model)
-        window = sliding_window(self.model)
-        return ModelLimits(vocabulary, positions if window is None else min(positions, window))
+        """Return what the model can read."""
+        return ModelLimits(*vocabulary_and_positions(self.model))
 
     def generate(self, chunk: Chunk) -> list[Completion]:
         """Sample the chunk."""
@@ -116,26 +113,34 @@ def _compute(request: Request, policy: TransformersPolicy) -> Result:
     return Result(policy.generate(chunk), time.monotonic() - started)
 
 
-def sliding_window(model: PreTrainedModel) -> int | None:
-    """Return the width of the model's attention window in tokens, None where every layer sees everything."""
-    config = model.config.get_text_config()
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None and "sliding_attention" not in layer_types:
-        return None
-    if not getattr(config, "use_sliding_window", True):
-        return None
-    window = getattr(config, "sliding_window", None)
-    return int(window) if window else None
+def _identity(folder: Path, dtype: str) -> str:
+    """Return what a module is built from besides its weights: config, known ids, dtype."""
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    files = [(folder / name).read_bytes() if (folder / name).is_file() else b"" for name in names]
+    return " ".join([dtype, *map(sha256_hex, files)])
 
 
 def _check_decoding(model: PreTrainedModel, folder: Path) -> None:
     """Raise InvalidData if a few decoded tokens differ from a plain forward pass.
 
     An architecture that keeps more state than keys and values, or that reads the mask in another way, must not be
-    sampled from silently.
+    sampled from silently. Windows are tried narrow: at their real width the sequences would be long.
     """
-    prompts = [np.array([0, 1], np.int32), np.array([1], np.int32)]
-    sampling = Sampling(max_new_tokens=2, temperature=1.0, ignore_eos=True, eos_token_ids=())
+    config: Any = model.config.get_text_config()
+    if sliding_window(model) is None:
+        _check_same(model, folder)
+        return
+    width = config.sliding_window
+    try:
+        config.sliding_window = 2
+        _check_same(model, folder)
+    finally:
+        config.sliding_window = width
+
+
+def _check_same(model: PreTrainedModel, folder: Path) -> None:
+    prompts = [np.array([0, 1, 0], np.int32), np.array([1], np.int32)]
+    sampling = Sampling(max_new_tokens=4, temperature=1.0, ignore_eos=True, eos_token_ids=())
     try:
         decoded = decoding.generate(model, Chunk(prompts, [1, 2], sampling))
     except (TypeError, ValueError, AttributeError, NotImplementedError) as error:

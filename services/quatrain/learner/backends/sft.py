@@ -27,7 +27,7 @@ from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.learner.requests import OpenRequest
 from quatrain.models.loading import load_causal_lm, vocabulary_and_positions
 from quatrain.models.logprobs import completion_logprobs, head_logprobs
-from quatrain.models.sequences import output_head
+from quatrain.models.output_head import output_head
 
 
 @dataclass(frozen=True)
@@ -145,5 +145,5 @@ class SftTrainer(RankedTrainer):
         with torch.no_grad():
             # The head runs a second time, in chunks: greedy hits need the whole row of logits, which is not kept.
             chunks = zip(torch.split(hidden_MD, 1024), torch.split(targets_M, 1024), strict=True)
-            right = sum((head(hidden).argmax(dim=-1) == target).sum().item() for hidden, target in chunks)
+            right = sum((head.logits(hidden).argmax(dim=-1) == target).sum().item() for hidden, target in chunks)
         return loss, _Sums(float(loss.detach()), float(right))

@@ -23,7 +23,7 @@ from quatrain.learner.backends.ppo.rows import PpoRows
 from quatrain.learner.backends.ppo.step import Signals, StepSettings
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.models.logprobs import head_logprobs
-from quatrain.models.sequences import output_head
+from quatrain.models.output_head import output_head
 
 # Largest difference of the learner's and the sampler's logprobs, in nats, at which they count as exact. Float32 engines
 # stay below 1e-4; beyond this bound (a replay on a GPU that diverged, a bfloat16 policy) the importance weights are

@@ -17,7 +17,7 @@ from quatrain.learner.backends.ppo.step import Minibatch, Signals, StepSettings,
 from quatrain.learner.backends.state import Part
 from quatrain.learner.backends.tokens import Microbatch, TokenRows
 from quatrain.models.logprobs import head_logprobs
-from quatrain.models.sequences import output_head
+from quatrain.models.output_head import output_head
 
 
 @dataclass(frozen=True)
