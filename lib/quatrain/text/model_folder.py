@@ -11,13 +11,13 @@ from quatrain.digests import parse_json
 from quatrain.errors import InvalidData
 from quatrain.text.architecture import check_architecture, positions_of, whole_number
 from quatrain.text.folder_files import read_json
+from quatrain.text.tensors import Shape, embedding_problem
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 # Weights that nothing here opens; a folder that has safetensors does not need them.
 _OTHER_WEIGHTS = _PICKLES | {".h5", ".msgpack", ".onnx", ".gguf"}
 OFFSET_FILE = "quatrain.json"
 """The file beside a reward model that holds what is subtracted from its scores."""
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,12 @@ def check_model_folder(folder: Path) -> ModelFacts:
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
         raise InvalidData(f"{folder / 'config.json'}: architectures must be a list, not {architectures!r:.80}.")
+    vocab_size = whole_number(config, ("vocab_size",)) or _refuse_vocab(folder)
+    problem = embedding_problem(shapes, vocab_size)
+    if problem is not None:
+        raise InvalidData(problem)
     return ModelFacts(
-        vocab_size=whole_number(config, ("vocab_size",)) or _refuse_vocab(folder),
+        vocab_size=vocab_size,
         max_positions=positions_of(config),
         model_type=model_type,
         architectures=tuple(str(name) for name in architectures),

@@ -10,6 +10,9 @@ from quatrain.text.backend import Backends, build_backends
 from quatrain.text.chat_template import SIMPLE_TEMPLATE, ChatTemplate, Messages
 from quatrain.text.folder_files import TokenizerFiles, read_files
 
+_MARK = "quatrain"
+_QUESTION = {"role": "user", "content": _MARK}
+
 
 class Tokenizer:
     """A tokenizer: text to ids and back, chat prompts, and the ids that end a completion. Immutable and thread-safe.
@@ -17,8 +20,10 @@ class Tokenizer:
     digest: sha256 over tokenizer.json (without its padding and truncation), special tokens and template; equal digests
         mean equal ids for every text.
     vocab_size: number of tokens, added ones included (the model's embedding may be larger).
-    eos_token_ids: ids that end a completion, in the order of the file that names them.
-    eos_token_id: the one that training data ends with: the tokenizer's own end token if it is in the set.
+    eos_token_ids: ids that end a completion, in the order of the file that names them; last, the token that the chat
+        template writes after an answer.
+    eos_token_id: the one that plain text ends with: the tokenizer's own end token if it is in the set.
+    turn_end: the token after an answer, if no file names it as an end; None where one does.
     special_tokens: name (`eos_token`, `pad_token`, ...) to text, of those that the folder names.
     template: the chat template in use.
     has_chat_template: whether it is the folder's own, not the simple one.
@@ -32,7 +37,14 @@ class Tokenizer:
         self.template = SIMPLE_TEMPLATE if files.template is None else files.template
         self.has_chat_template = files.template is not None
         self._chat = ChatTemplate(self.template, backends.named_tokens)
+        self._keeps_text: bool | None = None
         self.eos_token_ids = _eos_token_ids(files, backends, self.vocab_size)
+        self.turn_end: str | None = None
+        turn_end = self._turn_end_id() if files.template is not None else None
+        if turn_end is not None and turn_end not in self.eos_token_ids:
+            # As chat servers are set up for such models: without it a chat model would go on after its answer.
+            self.turn_end = backends.encoder.id_to_token(turn_end)
+            self.eos_token_ids = (*self.eos_token_ids, turn_end)
         own_end = _token_id(backends, files, "eos_token")
         self.eos_token_id = own_end if own_end in self.eos_token_ids else self.eos_token_ids[0]
         content = {**files.tokenizer, "truncation": None, "padding": None}
@@ -85,9 +97,13 @@ class Tokenizer:
         return self._chat.render(messages, add_generation_prompt)
 
     def encode_prompt(self, prompt: str | Messages) -> list[int]:
-        """Return the ids of a prompt: a string as it is, messages through the template with the generation prompt."""
+        """Return the ids of a prompt: a string as it is, messages through the template with the generation prompt.
+
+        Raises InvalidData when the template refuses the messages or leaves out what they say.
+        """
         if isinstance(prompt, str):
             return self.encode(prompt)
+        self._check_template()
         return self.encode(self.render(prompt, add_generation_prompt=True))
 
     def encode_completion(self, prompt: str | Messages, completion: str) -> list[int]:
@@ -106,8 +122,34 @@ class Tokenizer:
         whole = self.render([*prompt, {"role": "assistant", "content": completion}], add_generation_prompt=False)
         ids = self.encode(whole.removeprefix(opening) if whole.startswith(opening) else completion)
         ends = [position for position, token in enumerate(ids) if token in self.eos_token_ids]
-        # Many templates write a line break after the end token, which does not belong to the completion.
-        return ids[: ends[-1] + 1] if ends else ids
+        # Many templates write a line break, some a second end, after the end token: no rollout gets there. An end
+        # within the answer's own text is not the template's.
+        own = sum(token in self.eos_token_ids for token in self.encode(completion))
+        return ids[: ends[min(own, len(ends) - 1)] + 1] if ends else ids
+
+    def _turn_end_id(self) -> int | None:
+        """Return the token that the template writes right after an answer; None where it writes none or fails."""
+        try:
+            text = self.render([_QUESTION, {"role": "assistant", "content": _MARK}], add_generation_prompt=False)
+        except InvalidData:
+            return None
+        added = self._backends.encoder.get_added_tokens_decoder()
+        ids = self.encode(text.rpartition(_MARK)[2]) if _MARK in text else []
+        return next((token for token in ids if token in added), None)
+
+    def _check_template(self) -> None:
+        """Raise InvalidData if the template leaves out what a user says. One that refuses the trial is not judged."""
+        if self._keeps_text is None:
+            try:
+                self._keeps_text = _MARK in self.render([_QUESTION], add_generation_prompt=True)
+            except InvalidData:
+                self._keeps_text = True
+        if not self._keeps_text:
+            raise InvalidData(
+                "The chat template leaves out the text of messages: their content is a string, and it may want a list "
+                'of parts. Change chat_template to write message["content"] when it is a string, or give prompts as '
+                "plain text."
+            )
 
 
 def _token_id(backends: Backends, files: TokenizerFiles, name: str) -> int | None:

@@ -4,6 +4,7 @@ Names under jobs/ contain the attempt, so no other learner writes them; they mea
 """
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from quatrain.learner.requests import ExportedModel, OpenRequest
 from quatrain.refs import ModelRef, ObjectRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object, upload_folder, upload_model_folder
+from quatrain.text import Tokenizer
+from quatrain.text.folder_files import read_json
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -85,9 +88,8 @@ class Artifacts:
         return ObjectRef(key, sha256_hex(data), len(data))
 
     def publish(self, request: OpenRequest, step: int, folder: Path) -> ModelRef:
-        """Store the current weights; a reward model gets its tokenizer, so that it can score text."""
-        if request.stage.makes_reward_model:
-            self._copy_tokenizer(request, folder)
+        """Store the current weights with the tokenizer: a reward model scores text, a policy samples only its ids."""
+        self._copy_tokenizer(request, folder)
         prefix = f"jobs/{request.token.job}/{request.stage}/policy/{step}-{request.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
         return ModelRef(f"store:{prefix}", digest, step if request.stage.uses_rollouts else None)
@@ -102,7 +104,7 @@ class Artifacts:
 
     def export(self, request: OpenRequest, folder: Path, extra_files: Mapping[str, bytes]) -> ExportedModel:
         """Complete a model folder with tokenizer, extra files and SHA256SUMS and store it under models/DIGEST."""
-        self._copy_tokenizer(request, folder)
+        _name_turn_end(folder, self._copy_tokenizer(request, folder))
         _add_extra_files(folder, extra_files)
         _write_sums(folder)
         return ExportedModel(upload_model_folder(self._store, folder), weights_sha256(folder))
@@ -110,12 +112,24 @@ class Artifacts:
     def _optional(self, ref: ModelRef | None) -> Path | None:
         return None if ref is None else self._cache.fetch(ref.uri, ref.digest)
 
-    def _copy_tokenizer(self, request: OpenRequest, folder: Path) -> None:
+    def _copy_tokenizer(self, request: OpenRequest, folder: Path) -> Path:
+        """Copy the tokenizer's files and return the folder that they come from."""
         source = request.tokenizer or request.model
         path = self._cache.fetch(source.uri, source.digest)
         for name in TOKENIZER_FILES:
             if (path / name).is_file():
                 shutil.copyfile(path / name, folder / name)
+        return path
+
+
+def _name_turn_end(folder: Path, source: Path) -> None:
+    """Let other programs stop where the model was trained to: at the end of a turn that no file named as an end."""
+    if not (source / "tokenizer.json").is_file():
+        return
+    tokenizer = Tokenizer.load(source)
+    if tokenizer.turn_end is not None:
+        named = {**read_json(folder / "generation_config.json"), "eos_token_id": list(tokenizer.eos_token_ids)}
+        (folder / "generation_config.json").write_text(json.dumps(named, indent=2), encoding="utf-8")
 
 
 def weights_sha256(folder: Path) -> str:

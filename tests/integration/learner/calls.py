@@ -1,6 +1,7 @@
 """Calls to a learner, and what they name put into a store."""
 
 import asyncio
+import string
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import grpc.aio
 import pytest
 from tests.unit.learner.stages import TOTAL_STEPS, ppo_settings, sealed
-from tests.unit.models.tiny_models import save_tiny_model
+from tests.unit.models.tiny_models import VOCABULARY, save_tiny_model
+from tests.unit.text.folders import symbol_tokenizer, write_folder
 
 from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import QuatrainError
@@ -26,7 +28,7 @@ def owner(job: str = "job-1", epoch: int = 1, attempt: int = 1) -> common_pb2.Ow
 
 def put_model(store: ObjectStore, folder: Path) -> common_pb2.ModelRef:
     save_tiny_model(folder)
-    (folder / "tokenizer.json").write_text("{}")
+    write_folder(folder, symbol_tokenizer(string.printable[:VOCABULARY]), {"eos_token": "9"})
     stored = upload_model_folder(store, folder)
     return common_pb2.ModelRef(uri=f"sha256:{stored.digest}", digest=stored.digest)
 

@@ -74,7 +74,8 @@ def write_model(
         "max_position_embeddings": positions,
     }
     write_folder(folder, symbol_tokenizer(symbols), tokenizer_config, config)
-    save_file({"weight": np.zeros((2, 2), dtype=np.float32)}, folder / "model.safetensors")
+    head = {"score.weight": np.zeros((1, 2), dtype=np.float32)} if "Classification" in architecture else {}
+    save_file({"weight": np.zeros((2, 2), dtype=np.float32), **head}, folder / "model.safetensors")
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.learner.stages import sealed, stage_request
+from tests.unit.text.folders import symbol_tokenizer, write_folder
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import Unavailable
@@ -88,7 +89,7 @@ def with_stand(tmp_path: Path, act: Act, **changes: Any) -> Stand:
     source = tmp_path / "source"
     source.mkdir()
     (source / "config.json").write_text("{}")
-    (source / "tokenizer.json").write_text("tokens")
+    write_folder(source, symbol_tokenizer(), {"eos_token": "f"})
     folder = upload_model_folder(store, source)
     model = ModelRef(f"sha256:{folder.digest}", folder.digest)
     clock = [100.0]

@@ -7,20 +7,40 @@ the services compute the same from them, is probed before the first step (`logpr
 from collections.abc import Sequence
 
 from quatrain.data.tables import PromptTable, read_pairs, read_sft
-from quatrain.errors import FieldViolation, InvalidSpec
+from quatrain.errors import FieldViolation, InvalidData, InvalidSpec
 from quatrain.jobspec import PpoSpec
 from quatrain.orchestrator.submission.models import PinnedModel
 from quatrain.stages import SFT, Stage
+from quatrain.text.architecture import check_policy_heads
+from quatrain.text.classifiers import NO_CLASSIFIER
+from quatrain.text.tensors import value_head_tensors
 
 
 def check_policy(policy: PinnedModel) -> list[str]:
-    """Return warnings. Raises InvalidSpec when an end token has no row in the embedding."""
-    rows, tokens = policy.facts.vocab_size, policy.tokenizer.vocab_size
-    outside = [token for token in policy.tokenizer.eos_token_ids if token >= rows]
+    """Return warnings. Raises InvalidSpec when it is no language model, or an end token could never be sampled."""
+    rows, tokens, known = policy.facts.vocab_size, policy.tokenizer.vocab_size, policy.tokenizer.ids()
+    try:
+        check_policy_heads(policy.facts.architectures)
+    except InvalidData as error:
+        _refuse("model.uri", [error.message])
+    ends = policy.tokenizer.eos_token_ids
+    outside = [token for token in ends if token >= rows]
     _refuse("model.uri", [f"its end token has the id {token}, its embedding only {rows} rows" for token in outside])
+    unknown = [token for token in ends if token not in known]
+    if len(unknown) == len(ends):
+        text = (
+            f"its end token has the id {unknown[0]} (eos_token_id of generation_config.json or config.json), which its "
+            "tokenizer does not have, so no completion could end; name one that it has"
+        )
+        _refuse("model.uri", [text])
+    warnings = []
+    if unknown:
+        warnings.append(f"model.uri: its tokenizer has no token for the end ids {unknown}: they are never sampled")
     if tokens > rows:
-        return [f"model.uri: its tokenizer has {tokens} tokens, its embedding only {rows} rows: some cannot be used"]
-    return []
+        warnings.append(
+            f"model.uri: its tokenizer has {tokens} tokens, its embedding only {rows} rows: some cannot be used"
+        )
+    return [*warnings, *_turn_end(policy), *_value_head(policy)]
 
 
 def check_prompts(tables: Sequence[PromptTable], policy: PinnedModel) -> int:
@@ -83,6 +103,40 @@ def check_rows(stage: Stage, data: bytes, policy: PinnedModel) -> None:
     if positions is not None and longest > positions:
         text = f"the longest row has {longest} tokens, but model.uri takes {positions}; lower {stage}.max_length"
         _refuse(f"{stage}.data", [text])
+
+
+def check_trainable_reward(policy: PinnedModel) -> None:
+    """Raise InvalidSpec if no reward model can be made of the policy's family."""
+    family = policy.facts.model_type
+    if family in NO_CLASSIFIER:
+        text = (
+            f"model.uri is of the family {family}, which transformers has no ...ForSequenceClassification of, so no "
+            "reward model can be trained from it; name one of another family as reward.model, or use reward.functions"
+        )
+        _refuse("reward.data", [text])
+
+
+def _turn_end(policy: PinnedModel) -> list[str]:
+    """Return a warning if the chat template ends answers with a token that no file names as an end."""
+    tokenizer = policy.tokenizer
+    if tokenizer.turn_end is None:
+        return []
+    return [
+        f"model.uri: its chat template ends an answer with {tokenizer.turn_end!r} (id {tokenizer.eos_token_ids[-1]}), "
+        "which eos_token_id of generation_config.json does not name: it counts as an end, too, in SFT and in sampling; "
+        "add it there so that other programs stop at it as well"
+    ]
+
+
+def _value_head(policy: PinnedModel) -> list[str]:
+    """Return a warning for tensors of a value head, which a policy has no use for."""
+    tensors = value_head_tensors(policy.facts.shapes)
+    if not tensors:
+        return []
+    return [
+        f"model.uri: its tensors {', '.join(tensors[:3])} are those of a value head and are not used; the value model "
+        "starts as ppo.value_init says"
+    ]
 
 
 def _same_tokens(policy: PinnedModel, other: PinnedModel) -> list[str]:

@@ -10,6 +10,7 @@ from quatrain.refs import ModelRef
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, upload_model_folder
 from quatrain.text import Tokenizer
+from quatrain.text.finite_weights import check_finite_weights
 from quatrain.text.model_folder import ModelFacts, check_model_folder, read_offset
 
 
@@ -44,7 +45,9 @@ class ModelPinner:
     def _pin(self, uri: str) -> PinnedModel:
         folder = self._resolve(uri)
         path = self._folders.fetch(folder.uri, folder.digest)
-        return PinnedModel(folder, check_model_folder(path), Tokenizer.load(path))
+        facts = check_model_folder(path)
+        check_finite_weights(path)
+        return PinnedModel(folder, facts, Tokenizer.load(path))
 
     def _resolve(self, uri: str) -> ModelRef:
         if uri.startswith("sha256:"):

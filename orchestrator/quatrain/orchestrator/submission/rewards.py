@@ -18,6 +18,7 @@ from quatrain.orchestrator.peers.service_clients import ScoreCall, ScoreSample, 
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, offset_of
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache
+from quatrain.text.tensors import score_problem
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TRIAL_ROWS = 4
@@ -39,6 +40,9 @@ async def pin_reward(
         if not any(CLASSIFIER in name for name in model.facts.architectures):
             text = f"the model is a {'/'.join(model.facts.architectures)}, not a reward model (...{CLASSIFIER})"
             raise InvalidSpec(f"{field}.model: {text}", [FieldViolation(f"{field}.model", text)])
+        problem = score_problem(model.facts.shapes)
+        if problem is not None:
+            raise InvalidSpec(f"{field}.model: {problem}", [FieldViolation(f"{field}.model", problem)])
         offset = await asyncio.to_thread(offset_of, folders, model.ref, f"{field}.model")
         models.append(ModelSource(uri=model.ref.uri, digest=model.ref.digest, offset=offset, name="reward_model"))
     functions = [

@@ -25,6 +25,7 @@ from quatrain.orchestrator.submission.contract import (
     check_reference,
     check_reward_model,
     check_rows,
+    check_trainable_reward,
 )
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel
 from quatrain.orchestrator.submission.rewards import pin_reward, try_reward, value_init
@@ -215,6 +216,7 @@ class Submitter:
         """Return the reward by content: trained here, or named and tried."""
         section = spec.reward
         if section.data is not None:
+            check_trainable_reward(trial.policy)
             rows = await data.pairs(REWARD, section, spec.seed)
             await self._check_rows(REWARD, section.max_length, rows, trial.policy)
             return PinnedReward(rows=rows)
