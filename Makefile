@@ -15,7 +15,7 @@ MODE ?= auto
 export BASE_IMAGE COMPUTE ENGINE TORCH_INDEX_URL
 SOURCES := lib services orchestrator tests bench examples docs docker helm
 
-.PHONY: help setup demo test test-slow oldest-redis newcomer-test chaos closed-form up down lint format proto proto-check bench load soak images image-test chart-test control-test cluster-tools cluster-test clean
+.PHONY: help setup demo test test-slow oldest-redis newcomer-test chaos closed-form families up down lint format proto proto-check bench load soak images image-test chart-test control-test cluster-tools cluster-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -73,6 +73,9 @@ proto-check: setup  ## The committed stubs are those of the protos; every field 
 
 chaos: setup  ## Faults into running jobs; SEED=n repeats one, RUNS, STACKS, CLASSES of a campaign
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(STACKS),--stacks $(STACKS)) $(if $(CLASSES),--classes $(CLASSES))
+
+families: setup  ## A job of every family of models through the local stack; writes the table of docs/models.md
+	$(BIN)/python -m tests.families
 
 bench: setup  ## Step time by phase, tokens per second, achieved FLOP/s; prints JSON
 	$(BIN)/python -m bench

@@ -8,6 +8,7 @@ import numpy as np
 
 from quatrain.errors import InvalidData
 from quatrain.json_values import JsonObject, object_at
+from quatrain.text.folder_files import read_json
 
 _CHUNK_BYTES = 16 * 2**20
 _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
@@ -23,15 +24,22 @@ _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
 def check_finite_weights(folder: Path) -> None:
     """Raise InvalidData naming the first tensor that holds NaN or infinity.
 
-    For folders that do not change: one that passed is not read again by this process.
+    For folders that passed `check_model_folder` and do not change: one that passed is not read again by this process.
     """
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in _weight_files(folder):
         with file.open("rb") as weights:
             size = int.from_bytes(weights.read(8), "little")
             header: JsonObject = json.loads(weights.read(size))
             for name in header:
                 if name != "__metadata__":
                     _check_tensor(file, name, object_at(header, name), 8 + size)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files that a model is loaded from; a folder may hold the same weights in another layout, too."""
+    whole = folder / "model.safetensors"
+    shards = object_at(read_json(folder / "model.safetensors.index.json"), "weight_map")
+    return [whole] if whole.is_file() else [folder / name for name in sorted({str(name) for name in shards.values()})]
 
 
 def _check_tensor(file: Path, name: str, entry: JsonObject, start: int) -> None:

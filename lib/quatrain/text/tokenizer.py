@@ -131,10 +131,10 @@ class Tokenizer:
         """Return the token that the template writes right after an answer; None where it writes none or fails."""
         try:
             text = self.render([_QUESTION, {"role": "assistant", "content": _MARK}], add_generation_prompt=False)
+            ids = self.encode(text.rpartition(_MARK)[2]) if _MARK in text else []
         except InvalidData:
             return None
         added = self._backends.encoder.get_added_tokens_decoder()
-        ids = self.encode(text.rpartition(_MARK)[2]) if _MARK in text else []
         return next((token for token in ids if token in added), None)
 
     def _check_template(self) -> None:

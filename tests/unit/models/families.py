@@ -111,6 +111,17 @@ FAMILIES = (
     Family("OLMoE", "olmoe", _EXPERTS),
 )
 
+REFUSED_FAMILIES = (
+    Family(
+        "Falcon with ALiBi",
+        "falcon",
+        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True, "multi_query": True},
+    ),
+    Family("BLOOM", "bloom", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    Family("MPT", "mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2}),
+    Family("Mamba", "mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}),
+)
+
 
 def save_family(
     folder: Path, family: Family, *, vocabulary: int = 40, positions: int = 64, seed: int = 0, end: int = 2

@@ -132,7 +132,9 @@ def test_the_last_number_of_a_large_tensor_is_looked_at(tmp_path: Path) -> None:
     weight = torch.zeros(9 * 2**20, dtype=torch.bfloat16)
     weight[-1] = np.nan
     save_file({"w": weight}, tmp_path / "model-00001-of-00001.safetensors")
-    (tmp_path / "index.json").write_text(json.dumps({}), encoding="utf-8")
+    (tmp_path / "consolidated.safetensors").write_text("of another program")
+    index = {"weight_map": {"w": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
     with pytest.raises(InvalidData, match=f"number {9 * 2**20 - 1} of"):
         check_finite_weights(tmp_path)
