@@ -8,7 +8,7 @@ from tests.families.jobs import REFUSED
 from tests.families.table import BEGIN, END, PAGE, read_results, table
 from tests.unit.models.families import FAMILIES, REFUSED_FAMILIES
 
-MOST_NATS = 2e-5
+MAX_NATS = 2e-5
 
 
 def test_the_page_shows_the_stored_run() -> None:
@@ -21,7 +21,7 @@ def test_the_stored_run_is_of_all_families_and_sampler_and_learner_agreed() -> N
     outcomes = read_results()
 
     assert [each.title for each in outcomes] == [each.title for each in (*FAMILIES, *REFUSED_FAMILIES)]
-    assert max(each.mismatch for each in outcomes) < MOST_NATS
+    assert max(each.mismatch for each in outcomes) < MAX_NATS
     assert [each.title for each in outcomes if each.stages == REFUSED] == [each.title for each in REFUSED_FAMILIES]
 
 
@@ -34,4 +34,4 @@ def test_all_families_end_as_stored(tmp_path: Path) -> None:
     assert [(each.title, each.stages, each.reason) for each in found] == [
         (each.title, each.stages, each.reason) for each in read_results()
     ]
-    assert max(each.mismatch for each in found) < MOST_NATS
+    assert max(each.mismatch for each in found) < MAX_NATS

@@ -168,9 +168,10 @@ def _check_head(model: PreTrainedModel, folder: Path) -> None:
     ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     head = output_head(model)
     ours = head.logits(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-    if not torch.allclose(
-        model(input_ids=ids, use_cache=False).logits.float(), ours, rtol=1e-3, atol=1e-4, equal_nan=True
-    ):
+    theirs = model(input_ids=ids, use_cache=False).logits.float()
+    # transformers scales and caps in the model's dtype, `OutputHead` in float32.
+    rtol, atol = (1e-3, 1e-4) if model.dtype == torch.float32 else (2e-2, 2e-2)
+    if not torch.allclose(theirs, ours, rtol=rtol, atol=atol, equal_nan=True):
         raise InvalidData(
             f"{folder.name}: {type(model).__name__} changes its logits after the output head in a way that is not "
             "supported; docs/models.md lists the families that are."

@@ -117,6 +117,22 @@ REFUSALS: dict[str, tuple[str, str, Change]] = {
             s["ppo"].update(prompts=put_rows(w.store, [{"prompt": "be"}])),
         ),
     ),
+    "SFT row outside the embedding": (
+        "sft.data",
+        "a row holds the token id 4, but model.uri has 4 embedding rows",
+        lambda w, s: (
+            s["model"].update(uri=model(w, "cutsft", eos="a", vocabulary=4)),
+            s.update(sft={"data": put_rows(w.store, [{"prompt": "ab", "completion": "be"}])}),
+        ),
+    ),
+    "pair outside the embedding": (
+        "reward.data",
+        "a row holds the token id 4, but model.uri has 4 embedding rows",
+        lambda w, s: (
+            s["model"].update(uri=model(w, "cutpair", eos="a", vocabulary=4)),
+            s.update(reward={"data": put_rows(w.store, [{"prompt": "ab", "chosen": "be", "rejected": "c"}] * 4)}),
+        ),
+    ),
     "long SFT row": (
         "sft.data",
         "the longest row has 73 tokens, but model.uri takes 64; lower sft.max_length",

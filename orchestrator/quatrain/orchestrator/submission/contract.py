@@ -25,7 +25,9 @@ def check_policy(policy: PinnedModel) -> list[str]:
         _refuse("model.uri", [error.message])
     ends = policy.tokenizer.eos_token_ids
     outside = [token for token in ends if token >= rows]
-    _refuse("model.uri", [f"its end token has the id {token}, its embedding only {rows} rows" for token in outside])
+    rule = "resize_token_embeddings and save the model, or name another end token as eos_token_id"
+    texts = [f"its end token has the id {token}, its embedding only {rows} rows" for token in outside]
+    _refuse("model.uri", texts, rule)
     unknown = [token for token in ends if token not in known]
     if len(unknown) == len(ends):
         text = (
@@ -91,14 +93,26 @@ def check_lengths(ppo: PpoSpec, longest_prompt: int, readers: dict[str, PinnedMo
 
 
 def check_rows(stage: Stage, data: bytes, policy: PinnedModel) -> None:
-    """Raise InvalidSpec unless the longest row of a prepared table of `sft` or `reward` fits into the trained model."""
+    """Raise InvalidSpec unless the rows of a prepared table of `sft` or `reward` fit into the trained model.
+
+    They do if the longest one has a position for each token, and each token a row in the embedding.
+    """
     if stage is SFT:
         rows = read_sft(data)
+        parts = [*rows.prompt_ids, *rows.completion_ids]
         pairs = zip(rows.prompt_ids, rows.completion_ids, strict=True)
         longest = max(len(prompt) + len(completion) for prompt, completion in pairs)
     else:
         sides = read_pairs(data)
-        longest = max(len(ids) for ids in (*sides.chosen_ids, *sides.rejected_ids))
+        parts = [*sides.chosen_ids, *sides.rejected_ids]
+        longest = max(len(ids) for ids in parts)
+    largest = max(int(ids.max()) for ids in parts if len(ids))
+    if largest >= policy.facts.vocab_size:
+        text = (
+            f"a row holds the token id {largest}, but model.uri has {policy.facts.vocab_size} embedding rows: "
+            "resize_token_embeddings and save the model, or leave that token out of rows and chat template"
+        )
+        _refuse(f"{stage}.data", [text])
     positions = policy.facts.max_positions
     if positions is not None and longest > positions:
         text = f"the longest row has {longest} tokens, but model.uri takes {positions}; lower {stage}.max_length"

@@ -38,7 +38,8 @@ async def pin_reward(
     if section.model is not None:
         model = await pinner.pin(section.model, f"{field}.model")
         if not any(CLASSIFIER in name for name in model.facts.architectures):
-            text = f"the model is a {'/'.join(model.facts.architectures)}, not a reward model (...{CLASSIFIER})"
+            found = "/".join(model.facts.architectures)
+            text = f"the model is a {found}, not a reward model (...{CLASSIFIER}); train one here: reward.data"
             raise InvalidSpec(f"{field}.model: {text}", [FieldViolation(f"{field}.model", text)])
         problem = score_problem(model.facts.shapes)
         if problem is not None:

@@ -240,10 +240,11 @@ class Submitter:
         return reward, model
 
     async def _check_rows(self, stage: Stage, max_length: int, rows: StageRows, policy: PinnedModel) -> None:
-        """Raise InvalidSpec for prepared rows that do not fit into the model, where max_length allows such rows."""
-        positions = policy.facts.max_positions
+        """Raise InvalidSpec for prepared rows that do not fit into the model, where such rows can be."""
+        positions, tokens = policy.facts.max_positions, policy.tokenizer.ids()
+        may_not_fit = (positions is not None and max_length > positions) or max(tokens) >= policy.facts.vocab_size
         for table in (rows.train, rows.held_out):
-            if table is not None and positions is not None and max_length > positions:
+            if table is not None and may_not_fit:
                 content = await asyncio.to_thread(read_object, self.store, table.key, table.sha256)
                 await asyncio.to_thread(check_rows, stage, content, policy)
 
