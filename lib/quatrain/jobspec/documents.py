@@ -123,10 +123,13 @@ def _problem(error: yaml.MarkedYAMLError) -> str:
 def _check(root: yaml.Node) -> None:
     """Refuse duplicate and non-string keys, anchors that hold themselves, and documents that aliases blow up."""
     measured: dict[int, tuple[int, int] | None] = {}
+    aliased = False
 
     def measure(node: yaml.Node) -> tuple[int, int]:
         """Return how many values and levels the node has with aliases written out."""
+        nonlocal aliased
         if id(node) in measured:
+            aliased = True
             known = measured[id(node)]
             if known is None:
                 raise yaml.MarkedYAMLError(problem="an alias inside its own anchor", problem_mark=node.start_mark)
@@ -136,8 +139,9 @@ def _check(root: yaml.Node) -> None:
         values, levels = 1 + sum(size for size, _ in inner), 1 + max((depth for _, depth in inner), default=0)
         if values > MAX_NODES or levels > MAX_DEPTH:
             bound = f"{MAX_NODES} values" if values > MAX_NODES else f"{MAX_DEPTH} levels"
+            counted = " with aliases written out" if aliased else ""
             raise yaml.MarkedYAMLError(
-                problem=f"more than {bound} with aliases written out", problem_mark=node.start_mark
+                problem=f"more than {bound}{counted}: a job spec this large is not read", problem_mark=node.start_mark
             )
         measured[id(node)] = values, levels
         return values, levels

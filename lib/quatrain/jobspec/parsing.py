@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from quatrain.errors import FieldViolation, InvalidSpec
 from quatrain.jobspec import rules
+from quatrain.jobspec.habits import counterpart
 from quatrain.jobspec.refusals import REFUSED_KEYS
 from quatrain.jobspec.sections import JobSpec
 
@@ -101,18 +102,23 @@ def _wrong_choice(value: object, expected: str) -> str:
 
 
 def _unknown_key(location: tuple[int | str, ...], value: object) -> str:
-    key = str(location[-1])
+    key, given = str(location[-1]), f"unknown key (value {_show(value)})"
     if key in REFUSED_KEYS:
         return f"{_show(value)} is refused: {REFUSED_KEYS[key]}"
     parent = location[:-1]
     siblings = list(_section_at(parent).model_fields)
     near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.6)
-    if near:
-        return f"unknown key (value {_show(value)}); did you mean {'.'.join(map(str, (*parent, near[0])))!r}?"
-    elsewhere = [path for path in field_paths() if path.rpartition(".")[2] == key]
-    if elsewhere:
-        return f"unknown key (value {_show(value)}); did you mean {elsewhere[0]!r}?"
-    return f"unknown key (value {_show(value)}); allowed here: {', '.join(siblings)}"
+    # The gold reward repeats the fields of the reward; nobody means it by a bare word.
+    elsewhere = [path for path in field_paths() if path.rpartition(".")[2] == key and ".eval_gold." not in path]
+    # A field of the same stage is meant before one of another, whatever its section.
+    here = [path for path in elsewhere if path.startswith(f"{location[0]}.")]
+    habit = counterpart(key)
+    if habit is not None and not here:
+        return f"{given}; {habit.hint(str(location[0]))}"
+    meant = here[:1] or [".".join(map(str, (*parent, *near)))] * bool(near) or elsewhere[:1]
+    if meant:
+        return f"{given}; did you mean {meant[0]!r}?"
+    return f"{given}; allowed here: {', '.join(siblings)}"
 
 
 def field_paths(section: type[BaseModel] = JobSpec, prefix: str = "") -> list[str]:

@@ -51,5 +51,7 @@ REFUSED_KEYS: dict[str, str] = {
     "eos_token_id": "the end-of-sequence ids are read from the model folder; leave it out",
     "pad_token_id": _FROM_IDS,
     "value_off": "write `value: null` to turn the value clip off",
+    "stop_token": _ENDS_EARLY,
+    "stop_token_id": _ENDS_EARLY,
     "whiten_rewards": "reward whitening adds a bonus for each token and does not exist here; scale with reward.scale",
 }
