@@ -16,6 +16,7 @@ from quatrain.cli.output import (
     print_table,
 )
 from quatrain.client import Client, ModelRef
+from quatrain.client.download_record import read_record
 
 checkpoint = typer.Typer(no_args_is_help=True, help="What a job has saved.")
 model = typer.Typer(no_args_is_help=True, help="Models that jobs can start from.")
@@ -44,22 +45,27 @@ def download(
     what: Annotated[str, typer.Option(help="model, reward_model, sft_model, or checkpoint with --step.")] = "",
     step: Annotated[int | None, typer.Option(min=0, help="The policy after this PPO step.")] = None,
     to: Annotated[Path | None, typer.Option(help="Folder; made if it is not there.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files of the same names in the folder.")] = False,
     output: Output = Format.table,
 ) -> None:
     """Download a model as a Hugging Face folder: checked, and resumed when it broke off.
+
+    A folder that holds other files is refused without --force.
 
     Example: quatrain checkpoint download JOB --to my-model
     """
     wanted = what or ("checkpoint" if step is not None else "model")
     folder = to or Path(f"{job}-{wanted}" if step is None else f"{job}-step-{step}")
+    before = read_record(folder)
     with Client() as client:
-        paths = client.download(job, folder, what=wanted, step=step)
+        paths = client.download(job, folder, what=wanted, step=step, force=force)
     files = [path.relative_to(folder).as_posix() for path in paths]
     if output in (Format.name, Format.table):
         print_names([str(folder)])
     else:
         print_data({"folder": str(folder), "files": files}, output)
-    hint(f"{len(files)} files, every sha256 checked")
+    already = "it was there already: " if before is not None and before.finished and not force else ""
+    hint(f"{already}{len(files)} files, every sha256 checked")
     opener = "AutoModelForSequenceClassification" if wanted == "reward_model" else "AutoModelForCausalLM"
     hint(f"open it: {opener}.from_pretrained({str(folder)!r})")
 

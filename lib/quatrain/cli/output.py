@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 import yaml
@@ -37,6 +37,11 @@ def console(*, stderr: bool = False) -> Console:
     return made if made.is_terminal else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)
 
 
+def writes_unicode(stream: TextIO) -> bool:
+    """Return whether a stream can write every character: the others get escapes in documents, "?" in texts."""
+    return (stream.encoding or "utf-8").lower().replace("-", "").replace("_", "").startswith("utf")
+
+
 def plain(text: str) -> str:
     """Return the text with visible control characters: prompts and completions must not control a terminal."""
     return "".join(c if c in "\n\t" or c.isprintable() else f"\\u{ord(c):04x}" for c in text)
@@ -66,7 +71,8 @@ def document(value: Any) -> Any:
 
 def print_json(value: Any, *, line: bool = False) -> None:
     """Print one JSON document, on one line for streams."""
-    text = json.dumps(document(value), ensure_ascii=False, indent=None if line else 2, allow_nan=False)
+    escaped = not writes_unicode(sys.stdout)
+    text = json.dumps(document(value), ensure_ascii=escaped, indent=None if line else 2, allow_nan=False)
     print(text, flush=line)
 
 
@@ -75,7 +81,8 @@ def print_data(value: Any, format: Format) -> None:
     if format is Format.json:
         print_json(value)
     else:
-        yaml.safe_dump(document(value), sys.stdout, sort_keys=False, allow_unicode=True, width=PIPE_WIDTH)
+        unicode = writes_unicode(sys.stdout)
+        yaml.safe_dump(document(value), sys.stdout, sort_keys=False, allow_unicode=unicode, width=PIPE_WIDTH)
 
 
 def print_names(names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from quatrain.client.connection import CHECK_SECONDS, Connection, Credentials, new_request_id
+from quatrain.client.download_record import Target
 from quatrain.client.downloads import download_folder
 from quatrain.client.following import PATIENCE, follow, retry_while_unavailable
 from quatrain.client.resources import (
@@ -218,18 +219,23 @@ class AsyncClient(Steering):
         answer = await self._connection.call(self._connection.jobs.ListCheckpoints, request)
         return [checkpoint_from(each) for each in answer.checkpoints]
 
-    async def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
+    async def download(
+        self, job: str, to: Path, *, what: str = "model", step: int | None = None, force: bool = False
+    ) -> Paths:
         """Download a Hugging Face folder of a job to `to` and return its files: checked, and resumed if it broke off.
 
         `what` is `model` (the finished policy), `reward_model`, `sft_model`, or `checkpoint` with its `step`.
-        Raises NotFound; WrongState when the model is not there yet; Corrupt when a file does not match its digest.
+        A folder that holds other files is refused, unless `force` says that files of the same names may be replaced.
+        Raises NotFound; InvalidInput for such a folder and for one that cannot be written; WrongState when the model is
+        not there yet; Corrupt when a file does not match its digest.
         """
 
         def source(received: dict[str, int]) -> AsyncGenerator[Any, None]:
             request = job_pb2.DownloadCheckpointRequest(job_id=job, what=what, step=step, received=received)
             return self._connection.stream(self._connection.jobs.DownloadCheckpoint, request)
 
-        return await download_folder(source, to)
+        named = f"{what} of job {job}" + (f" at step {step}" if step is not None else "")
+        return await download_folder(source, Target(to, named, force=force))
 
     async def upload(self, path: Path) -> Artifact:
         """Upload a data or code file by content; specs can name its uri. A file that is there is not sent again.
@@ -252,14 +258,17 @@ class AsyncClient(Steering):
         answer = await self._connection.call(self._connection.artifacts.ListModels, artifact_pb2.ListModelsRequest())
         return [named_model_from(each) for each in answer.models]
 
-    async def download_model(self, uri: str, to: Path) -> Paths:
-        """Download a model (`sha256:DIGEST` or `models://NAME[@N]`) to `to`, as `download` does. Raises NotFound."""
+    async def download_model(self, uri: str, to: Path, *, force: bool = False) -> Paths:
+        """Download a model (`sha256:DIGEST` or `models://NAME[@N]`) to `to`, as `download` does.
+
+        Raises NotFound, InvalidInput, Corrupt.
+        """
 
         def source(received: dict[str, int]) -> AsyncGenerator[Any, None]:
             request = artifact_pb2.DownloadRequest(uri=uri, received=received)
             return self._connection.stream(self._connection.artifacts.Download, request)
 
-        return await download_folder(source, to)
+        return await download_folder(source, Target(to, f"model {uri}", force=force))
 
 
 def _state_name(state: str) -> str:

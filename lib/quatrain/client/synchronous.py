@@ -155,9 +155,11 @@ class Client:
         """Delete a finished job's data; spec, events and finished models stay."""
         self._run(self._open_client.delete(job, reason=reason))
 
-    def download(self, job: str, to: Path, *, what: str = "model", step: int | None = None) -> Paths:
-        """Download a Hugging Face folder of a job to `to` and return its files."""
-        return self._run(self._open_client.download(job, to, what=what, step=step))
+    def download(
+        self, job: str, to: Path, *, what: str = "model", step: int | None = None, force: bool = False
+    ) -> Paths:
+        """Download a Hugging Face folder of a job to `to` and return its files; `force` replaces other files there."""
+        return self._run(self._open_client.download(job, to, what=what, step=step, force=force))
 
     def upload(self, path: Path) -> Artifact:
         """Upload a data or code file by content."""
@@ -171,9 +173,9 @@ class Client:
         """Return the named models, by name and number."""
         return self._run(self._open_client.list_models())
 
-    def download_model(self, uri: str, to: Path) -> Paths:
-        """Download a model to `to` and return its files."""
-        return self._run(self._open_client.download_model(uri, to))
+    def download_model(self, uri: str, to: Path, *, force: bool = False) -> Paths:
+        """Download a model to `to` and return its files; `force` replaces other files there."""
+        return self._run(self._open_client.download_model(uri, to, force=force))
 
     @property
     def _open_client(self) -> AsyncClient:

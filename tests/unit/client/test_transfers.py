@@ -8,9 +8,10 @@ from tests.unit.client.folders import write_model
 
 from quatrain.backoff import Backoff
 from quatrain.client import AsyncClient
+from quatrain.client.download_record import RECORD
 from quatrain.client.uploads import CHUNK_BYTES
 from quatrain.digests import sha256_hex
-from quatrain.errors import Corrupt, InvalidData, NotFound, Unavailable
+from quatrain.errors import Corrupt, InvalidData, InvalidInput, NotFound, Unavailable
 
 BIG = bytes(range(256)) * 4096 * 3 + b"end"  # 3 MiB and a little
 
@@ -35,10 +36,10 @@ def upload(api: FakeApi, path: Path) -> str:
     return asyncio.run(go())
 
 
-def download(api: FakeApi, to: Path) -> list[Path]:
+def download(api: FakeApi, to: Path, *, uri: str = "sha256:m", force: bool = False) -> list[Path]:
     async def go() -> list[Path]:
         async with AsyncClient(api.target) as client:
-            return await client.download_model("sha256:m", to)
+            return await client.download_model(uri, to, force=force)
 
     return asyncio.run(go())
 
@@ -160,13 +161,55 @@ def test_a_second_download_fetches_nothing_that_is_there(api: FakeApi, tmp_path:
 
 
 @pytest.mark.parametrize("there", [b"other", b"a longer file that was there before"])
-def test_another_file_of_that_name_is_replaced(api: FakeApi, tmp_path: Path, there: bytes) -> None:
+def test_another_file_of_that_name_is_replaced_by_force_only(api: FakeApi, tmp_path: Path, there: bytes) -> None:
     api.folders["sha256:m"] = {"a": b"whole"}
     (tmp_path / "a").write_bytes(there)
+    (tmp_path / "notes").write_bytes(b"mine")
 
-    download(api, tmp_path)
+    with pytest.raises(InvalidInput, match=r"not downloaded by this command: a, notes; .*--force"):
+        download(api, tmp_path)
+    assert (tmp_path / "a").read_bytes() == there
+    download(api, tmp_path, force=True)
 
     assert (tmp_path / "a").read_bytes() == b"whole"
+    assert (tmp_path / "notes").read_bytes() == b"mine"
+
+
+def test_a_folder_with_another_model_is_refused(api: FakeApi, tmp_path: Path) -> None:
+    api.folders |= {"sha256:m": {"a": b"whole"}, "sha256:n": {"a": b"other"}}
+    download(api, tmp_path)
+
+    with pytest.raises(InvalidInput, match="model sha256:m, where model sha256:n was asked for"):
+        download(api, tmp_path, uri="sha256:n")
+
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_a_file_that_was_changed_since_is_kept(api: FakeApi, tmp_path: Path) -> None:
+    api.folders["sha256:m"] = {"a": b"whole"}
+    download(api, tmp_path)
+    (tmp_path / "a").write_bytes(b"mine!")
+
+    with pytest.raises(InvalidInput, match="changed or is somebody's own"):
+        download(api, tmp_path)
+
+    assert (tmp_path / "a").read_bytes() == b"mine!"
+
+
+def test_a_place_that_cannot_be_is_said(api: FakeApi, tmp_path: Path) -> None:
+    api.folders["sha256:m"] = {"a": b"whole"}
+    (tmp_path / "file").write_bytes(b"mine")
+
+    with pytest.raises(InvalidInput, match="that is a file"):
+        download(api, tmp_path / "file")
+    with pytest.raises(InvalidInput, match="a part of this path is a file"):
+        download(api, tmp_path / "file" / "below")
+    with pytest.raises(InvalidInput, match="name a shorter path"):
+        download(api, tmp_path / ("x" * 300))
+    with pytest.raises(InvalidInput, match="/proc"):
+        download(api, Path("/proc/nothing/here"))
+
+    assert (tmp_path / "file").read_bytes() == b"mine"
 
 
 def test_wrong_bytes_are_fetched_again_once(api: FakeApi, tmp_path: Path) -> None:
@@ -185,7 +228,7 @@ def test_bytes_that_stay_wrong_are_never_put_in_place(api: FakeApi, tmp_path: Pa
     with pytest.raises(Corrupt, match="a: sha256"):
         download(api, tmp_path)
 
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
 
 
 @pytest.mark.parametrize("path", ["../evil", "/etc/evil", "a/../../evil", "", "a\\b"])
