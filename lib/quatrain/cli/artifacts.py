@@ -8,6 +8,8 @@ import typer
 from quatrain.cli.jobs import JobId
 from quatrain.cli.output import (
     Format,
+    ListFormat,
+    ListOutput,
     Output,
     hint,
     print_data,
@@ -15,6 +17,7 @@ from quatrain.cli.output import (
     print_names,
     print_table,
 )
+from quatrain.cli.tables import Column
 from quatrain.client import Client, ModelRef
 from quatrain.client.download_record import read_record
 
@@ -23,8 +26,9 @@ model = typer.Typer(no_args_is_help=True, help="Models that jobs can start from.
 
 
 @checkpoint.command("list")
-def list_checkpoints(job: JobId, output: Output = Format.table) -> None:
+def list_checkpoints(job: JobId, form: ListOutput = ListFormat.table) -> None:
     """List the checkpoints of a job, oldest first."""
+    output = form.plain
     with Client() as client:
         found = client.checkpoints(job)
     if output is Format.name:
@@ -34,7 +38,8 @@ def list_checkpoints(job: JobId, output: Output = Format.table) -> None:
             [each.stage, str(each.step), str(each.attempt), "yes" if each.pinned else "", _uri(each.policy)]
             for each in found
         ]
-        print_table(["STAGE", "STEP", "ATTEMPT", "PINNED", "POLICY"], rows)
+        columns = ("STAGE", "STEP", Column("ATTEMPT", 2), Column("PINNED", 3), Column("POLICY", 1, least=16))
+        print_table(columns, rows, wide=form is ListFormat.wide)
     else:
         print_data(found, output)
 
@@ -89,14 +94,17 @@ def import_model(
 
 
 @model.command("list")
-def list_models(output: Output = Format.table) -> None:
+def list_models(form: ListOutput = ListFormat.table) -> None:
     """List the named models."""
+    output = form.plain
     with Client() as client:
         found = client.list_models()
     if output is Format.name:
         print_names(f"models://{each.name}@{each.number}" for each in found)
     elif output is Format.table:
-        print_table(["NAME", "NUMBER", "URI"], [[each.name, str(each.number), each.model.uri] for each in found])
+        columns = (Column("NAME", 2, least=12), "NUMBER", Column("URI", 1, least=16))
+        rows = [[each.name, str(each.number), each.model.uri] for each in found]
+        print_table(columns, rows, wide=form is ListFormat.wide)
     else:
         print_data(found, output)
 

@@ -20,10 +20,14 @@ from quatrain.cli.output import (
 )
 from quatrain.cli.plots import plot
 from quatrain.cli.progress import WATCHED
+from quatrain.cli.tables import Column
 from quatrain.client import Client, Event, Rollout
 from quatrain.client.asynchronous import Rows
 
 Step = Annotated[int | None, typer.Option(min=0, help="Step; without one the newest.")]
+
+
+ENDS = {"stop": "ended", "length": "cut at max_new_tokens"}
 
 
 def register(app: typer.Typer) -> None:
@@ -146,7 +150,9 @@ def _brief(value: Any) -> str:
 
 def _metrics_table(rows: Rows, names: Sequence[str]) -> None:
     shown = [[str(row["step"]), *(number(row.get(name)) for name in names)] for row in rows]
-    print_table(["step", *names], shown)
+    # The first metric stays; the others disappear from the right.
+    columns = [Column(name, gives_way=len(names) - at) if at else Column(name) for at, name in enumerate(names)]
+    print_table(["step", *columns], shown)
 
 
 def _main_metrics(stage: str, known: Sequence[str]) -> list[str]:
@@ -160,7 +166,10 @@ def _print_rollouts(found: Sequence[Rollout]) -> None:
         gold = f"  gold {number(rollout.gold)}" if rollout.gold is not None else ""
         status = "" if rollout.status == "rollout" else f"  {rollout.status} {rollout.reason}".rstrip()
         where = f"step {rollout.step}  prompt {rollout.prompt_index}  sample {rollout.sample_index}"
-        print(plain(f"score {number(rollout.score)}{gold}  {where}  {rollout.finish_reason}  {terms}{status}".rstrip()))
+        # A term may be called "length", too, so the reason of the end is a phrase.
+        end = ENDS.get(rollout.finish_reason, rollout.finish_reason)
+        head = "  ".join(part for part in (f"score {number(rollout.score)}{gold}", where, end, terms) if part)
+        print(plain(head + status))
         print("  > " + plain(rollout.prompt).strip().replace("\n", "\n  > "))
         print("    " + plain(rollout.completion).strip().replace("\n", "\n    "))
         print()

@@ -7,21 +7,24 @@ from typing import Annotated
 import typer
 
 from quatrain.cli.failures import outcome_code
+from quatrain.cli.job_page import print_job, steps_of, url_of
 from quatrain.cli.output import (
     Format,
+    ListFormat,
+    ListOutput,
     Output,
+    age,
     document,
     hint,
-    number,
     print_data,
     print_fields,
     print_json,
     print_names,
     print_table,
 )
+from quatrain.cli.tables import Column
 from quatrain.cli.watching import show_lines, show_live, show_ndjson
 from quatrain.client import Client, Job
-from quatrain.local.home import read_endpoint, state_folder
 
 JobId = Annotated[str, typer.Argument(help="Id of the job.", metavar="JOB")]
 Overrides = Annotated[
@@ -29,6 +32,19 @@ Overrides = Annotated[
 ]
 NewJobId = Annotated[str, typer.Option(help="Id of the new job; without one the server makes one.")]
 RequestId = Annotated[str, typer.Option(help="The same request id twice gives one job.")]
+
+
+JOB_COLUMNS = (
+    Column("ID"),
+    Column("NAME", gives_way=4, least=8),
+    Column("STATE"),
+    Column("STAGE", gives_way=1),
+    Column("STEP", gives_way=3),
+    Column("AGE", gives_way=2),
+    Column("CREATED", wide=True),
+    Column("CHANGED", wide=True),
+    Column("OWNER", wide=True),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -83,30 +99,39 @@ def submit(
 def list_jobs(
     state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state, such as RUNNING; repeat.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most jobs that are shown.")] = 100,
-    output: Output = Format.table,
+    form: ListOutput = ListFormat.table,
 ) -> None:
     """List jobs, newest first."""
+    output = form.plain
     with Client() as client:
         jobs = client.list(states=[each.upper() for each in state or ()], limit=limit)
     if output is Format.name:
         print_names(job.id for job in jobs)
     elif output is Format.table:
-        rows = [[job.id, job.name, job.state, job.stage, _steps(job), job.create_time] for job in jobs]
-        print_table(["ID", "NAME", "STATE", "STAGE", "STEP", "CREATED"], rows)
+        print_table(JOB_COLUMNS, [_job_row(job) for job in jobs], wide=form is ListFormat.wide)
     else:
         # Lists carry no specs; a missing key says that better than null.
         shown = [{k: v for k, v in document(job).items() if k not in ("spec", "resolved_spec")} for job in jobs]
         print_data(shown, output)
 
 
-def get(job: JobId, output: Output = Format.table) -> None:
-    """Show one job."""
+def _job_row(job: Job) -> list[str]:
+    times = [age(job.create_time), job.create_time, job.update_time]
+    return [job.id, job.name, job.state, job.stage, steps_of(job), *times, job.owner]
+
+
+def get(
+    job: JobId,
+    everything: Annotated[bool, typer.Option("--all", help="All metrics of the newest step.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """Show one job: what it is doing, warnings, and the metrics that matter most."""
     with Client() as client:
         found = client.get(job)
     if output is Format.name:
         print_names([found.id])
     elif output is Format.table:
-        _print_job(found)
+        print_job(found, everything=everything)
     else:
         print_data(found, output)
 
@@ -166,8 +191,7 @@ def _print_checked(job: Job, output: Format, *, show_resolved: bool) -> None:
         print_data(job.resolved_spec, Format.json if output is Format.json else Format.yaml)
     elif output in (Format.json, Format.yaml):
         print_data({"name": job.name, "warnings": list(job.warnings), "resolved_spec": job.resolved_spec}, output)
-    elif output is Format.name:
-        print_names([job.name])
+    # Nothing was made, so there is no name to print: whoever takes an id from here must not get another word.
     hint(f"ok: {job.name} can run; nothing was started")
 
 
@@ -177,7 +201,7 @@ def print_new(job: Job, output: Format) -> None:
         print_names([job.id])
         sys.stdout.flush()
     elif output is Format.table:
-        print_fields({"id": job.id, "name": job.name, "state": job.state, "url": _url(job)})
+        print_fields({"id": job.id, "name": job.name, "state": job.state, "url": url_of(job)})
     else:
         print_data(job, output)
 
@@ -187,44 +211,3 @@ def next_commands(job: Job) -> None:
     hint(f"follow:  quatrain job watch {job.id}")
     hint(f"result:  quatrain job wait {job.id} && quatrain checkpoint download {job.id}")
     hint(f"stop:    quatrain job cancel {job.id}")
-
-
-def _url(job: Job) -> str:
-    endpoint = read_endpoint(state_folder())
-    return f"{endpoint.dashboard}/jobs/{job.id}" if endpoint is not None and endpoint.dashboard else ""
-
-
-def _print_job(job: Job) -> None:
-    fields = {
-        "id": job.id,
-        "name": job.name,
-        "forked from": f"{job.forked_from.job}@{job.forked_from.step}" if job.forked_from else "",
-        "state": job.state,
-        "stage": job.stage,
-        "phase": job.phase,
-        "step": _steps(job),
-        "attempt": str(job.attempt or ""),
-        "policy version": str(job.policy_version or ""),
-        "created": job.create_time,
-        "changed": job.update_time,
-        "error": f"{job.error.reason}: {job.error.message}" if job.error else "",
-        "model": job.model.uri if job.model else "",
-        "weights sha256": job.weights_sha256,
-        "reward model": job.reward_model.uri if job.reward_model else "",
-        "sft model": job.sft_model.uri if job.sft_model else "",
-        "url": _url(job),
-    }
-    print_fields(fields)
-    for name, message in job.conditions.items():
-        hint(f"condition: {name}: {message}")
-    for warning in job.warnings:
-        hint(f"warning: {warning}")
-    if job.metrics:
-        print()
-        print_fields({name: number(value) for name, value in sorted(job.metrics.items())})
-
-
-def _steps(job: Job) -> str:
-    if not job.stage:
-        return ""
-    return f"{job.step}/{job.total_steps}" if job.total_steps else str(job.step)

@@ -1,6 +1,7 @@
 """Data to stdout in the format that was asked for; hints to stderr."""
 
 import dataclasses
+import datetime
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,8 @@ from typing import Annotated, Any, TextIO
 import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from quatrain.cli.tables import Column, layout
 
 # Columns of a table that goes to a pipe: nothing is wrapped there.
 PIPE_WIDTH = 4096
@@ -26,6 +27,25 @@ class Format(StrEnum):
     name = "name"
 
 
+class ListFormat(StrEnum):
+    """A format of a list: those of other data, and a table with all columns in full."""
+
+    table = "table"
+    wide = "wide"
+    json = "json"
+    yaml = "yaml"
+    name = "name"
+
+    @property
+    def plain(self) -> Format:
+        """The format without the width."""
+        return Format.table if self is ListFormat.wide else Format(self.value)
+
+
+ListOutput = Annotated[
+    ListFormat,
+    typer.Option("--output", "-o", help="table, wide (every column), json or yaml for programs, name: bare ids only."),
+]
 Output = Annotated[
     Format, typer.Option("--output", "-o", help="table for people, json or yaml for programs, name: bare ids only.")
 ]
@@ -60,6 +80,19 @@ def number(value: float | None, digits: int = 4) -> str:
     return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
 
 
+def age(time: str, now: datetime.datetime | None = None) -> str:
+    """Return how long ago a time (RFC 3339) was, such as 40s, 3m, 5h or 12d; the text itself when it is no time."""
+    try:
+        then = datetime.datetime.fromisoformat(time)
+    except ValueError:
+        return time
+    seconds = int(((now or datetime.datetime.now(datetime.UTC)) - then).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(0, seconds)}s"
+
+
 def document(value: Any) -> Any:
     """Return the plain JSON values of a resource, or of a list of them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -91,14 +124,19 @@ def print_names(names: Iterable[str]) -> None:
         print(plain(name))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table without lines, whose first row has the names of the columns."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    console().print(table)
+def print_table(columns: Sequence[Column | str], rows: Iterable[Sequence[str]], *, wide: bool = False) -> None:
+    """Print a table whose first line has the names of the columns; `wide` shows every column in full.
+
+    On a terminal a row is one line: columns give way, and those that disappear are named on stderr.
+    """
+    given = [each if isinstance(each, Column) else Column(each) for each in columns]
+    chosen = [at for at, column in enumerate(given) if wide or not column.wide]
+    cells = [[plain(" ".join(row[at].split())) for at in chosen] for row in rows]
+    lines, hidden = layout([given[at] for at in chosen], cells, PIPE_WIDTH if wide else console().width)
+    for line in lines:
+        print(line)
+    if hidden:
+        hint(f"no room for {', '.join(hidden)}: -o json shows all")
 
 
 def print_fields(fields: Mapping[str, str]) -> None:

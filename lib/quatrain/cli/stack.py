@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from quatrain.cli.output import Format, Output, document, hint, print_data, print_names, print_table
+from quatrain.cli.tables import Column
 from quatrain.errors import InvalidInput
 from quatrain.local.home import read_endpoint, state_folder
 
@@ -21,6 +22,17 @@ class _Row:
     memory_bytes: int
     log: str
     state: str
+
+
+STATUS_COLUMNS = (
+    "NAME",
+    "STATE",
+    Column("PID", 4),
+    "PORT",
+    Column("RESTARTS", 3),
+    Column("MEMORY", 2),
+    Column("LOG", 1, least=12),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -78,7 +90,7 @@ def status(output: Output = Format.table) -> None:
     elif output is Format.table:
         if rows:
             shown = [_cells(row) for row in rows]
-            print_table(["NAME", "STATE", "PID", "PORT", "RESTARTS", "MEMORY", "LOG"], shown)
+            print_table(STATUS_COLUMNS, shown)
     else:
         print_data({"home": str(home), "api": endpoint.api if endpoint else None, "processes": document(rows)}, output)
     if not rows:

@@ -89,7 +89,7 @@ def test_rollouts_show_control_characters(cli: Cli) -> None:
     out = cli("job", "rollouts", "a", "--best", "1")[1]
 
     assert out.splitlines() == [
-        "score 1.5  step 3  prompt 3  sample 0  length  short 1",
+        "score 1.5  step 3  prompt 3  sample 0  cut at max_new_tokens  short 1",
         "  > Hi",
         "  > there",
         "    c3\\u001b",

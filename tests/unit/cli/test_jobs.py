@@ -9,6 +9,8 @@ import yaml
 from tests.unit.client.fake_api import FakeApi, FakeJob
 from tests.unit.client.folders import write_spec
 
+from quatrain.cli.output import age
+
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -118,10 +120,11 @@ def test_list_shows_jobs_newest_first(api: FakeApi, cli: Cli) -> None:
     assert cli("job", "list", "-o", "name", "--state", "running")[1] == "a\n"
     lines = cli("job", "list")[1].splitlines()
     assert [line.split() for line in lines[:3]] == [
-        ["ID", "NAME", "STATE", "STAGE", "STEP", "CREATED"],
-        ["b", "b", "SUCCEEDED", "2026-01-01T00:00:01Z"],
-        ["a", "a", "RUNNING", "ppo", "0/3", "2026-01-01T00:00:01Z"],
+        ["ID", "NAME", "STATE", "STAGE", "STEP", "AGE"],
+        ["b", "b", "SUCCEEDED", age("2026-01-01T00:00:01Z")],
+        ["a", "a", "RUNNING", "ppo", "0/3", age("2026-01-01T00:00:01Z")],
     ]
+    assert "2026-01-01T00:00:01Z" in cli("job", "list", "-o", "wide")[1]
     assert [job["id"] for job in json.loads(cli("job", "list", "-o", "json")[1])] == ["b", "a"]
     assert cli("job", "list", "--state", "DONE")[0] == 3
 
@@ -138,6 +141,31 @@ def test_get_shows_one_job(api: FakeApi, cli: Cli) -> None:
     assert document["metrics"] == {"reward/score_mean": 0.5}
     assert yaml.safe_load(cli("job", "get", "a", "-o", "yaml")[1]) == document
     assert cli("job", "get", "a", "-o", "name")[1] == "a\n"
+
+
+def test_a_failed_job_tells_its_reason_once(api: FakeApi, cli: Cli) -> None:
+    finish(start(api.add_job("bad")), "FAILED")
+
+    code, out, err = cli("job", "get", "bad")
+
+    assert code == 0
+    assert (out + err).count("the loss was not finite") == 1
+
+
+def test_get_shows_ten_metrics_and_all_on_demand(api: FakeApi, cli: Cli) -> None:
+    metrics = {f"x/{i}": float(i) for i in range(40)} | {"reward/score_mean": 0.5, "kl/ref_seq": 1.0}
+    start(api.add_job("a")).append("step_completed", stage="ppo", step=1, metrics=metrics, tokens=None, policy=None)
+
+    _, out, err = cli("job", "get", "a")
+
+    assert out.index("state") < out.index("reward/score_mean") < out.index("kl/ref_seq")
+    assert "x/3" not in out
+    assert "--all" in err
+    assert "x/39" in cli("job", "get", "a", "--all")[1]
+
+
+def test_a_dry_run_prints_nothing_like_an_id(api: FakeApi, cli: Cli, tmp_path: Path) -> None:
+    assert cli("job", "submit", str(write_spec(tmp_path)), "--dry-run", "-o", "name")[:2] == (0, "")
 
 
 def test_what_is_not_there_is_exit_code_4(api: FakeApi, cli: Cli) -> None:

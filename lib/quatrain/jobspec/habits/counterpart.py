@@ -67,20 +67,87 @@ SAMPLING = none("it changes the distribution that completions are sampled from, 
 STOP = none("a completion ends at the end-of-sequence token or at ppo.generation.max_new_tokens and nowhere else")
 TEMPLATE = none("the model's own chat template is applied wherever a prompt is a list of turns")
 EXAMPLES = none("every sample is kept; `quatrain job rollouts JOB` shows them")
-LORA_KEYS = ("use_peft", "lora", "peft_config", "lora_r", "lora_rank", "lora_alpha", "lora_dropout", "lora_task_type")
-LORA_KEYS += ("lora_target_modules", "target_modules", "load_in_4bit", "load_in_8bit", "model_adapter_name")
-OPERATOR_KEYS = ("gradient_checkpointing", "gradient_checkpointing_kwargs", "deepspeed", "fsdp", "fsdp_config", "tf32")
-OPERATOR_KEYS += ("ds3_gather_for_generation", "use_vllm", "vllm_mode", "vllm_gpu_memory_utilization", "world_size")
-OPERATOR_KEYS += ("vllm_tensor_parallel_size", "vllm_num_engines", "vllm_sync_backend", "vllm_enable_sleep")
-OPERATOR_KEYS += ("zero_stage", "adam_offload", "flash_attn", "attn_implementation", "packing_samples", "device_map")
-OPERATOR_KEYS += ("colocate_all_models", "colocate_critic_reward", "colocate_actor_ref", "ref_reward_offload")
-OPERATOR_KEYS += ("actor_num_nodes", "critic_num_nodes", "ref_num_nodes", "reward_num_nodes", "enforce_eager")
-OPERATOR_KEYS += ("actor_num_gpus_per_node", "critic_num_gpus_per_node", "ref_num_gpus_per_node", "use_liger_kernel")
-OPERATOR_KEYS += ("reward_num_gpus_per_node", "deepspeed_enable_sleep", "enable_prefix_caching", "ring_attn_size")
-LOGGING_KEYS = ("report_to", "logging", "logging_steps", "logging_dir", "log_with", "use_wandb", "wandb_project")
-LOGGING_KEYS += ("wandb_run_name", "wandb_org", "wandb_group", "use_tensorboard", "tracker_project_name", "wandb")
-LOGGING_KEYS += ("log_completions", "logging_first_step", "logging_strategy", "tracker_kwargs")
-SAMPLING_KEYS = ("top_p", "top_k", "min_p", "repetition_penalty", "do_sample")
+LORA_KEYS = (
+    "use_peft",
+    "lora",
+    "peft_config",
+    "lora_r",
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_task_type",
+    "lora_target_modules",
+    "target_modules",
+    "load_in_4bit",
+    "load_in_8bit",
+    "model_adapter_name",
+)
+OPERATOR_KEYS = (
+    "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
+    "deepspeed",
+    "fsdp",
+    "fsdp_config",
+    "tf32",
+    "ds3_gather_for_generation",
+    "use_vllm",
+    "vllm_mode",
+    "vllm_gpu_memory_utilization",
+    "world_size",
+    "vllm_tensor_parallel_size",
+    "vllm_num_engines",
+    "vllm_sync_backend",
+    "vllm_enable_sleep",
+    "zero_stage",
+    "adam_offload",
+    "flash_attn",
+    "attn_implementation",
+    "packing_samples",
+    "device_map",
+    "colocate_all_models",
+    "colocate_critic_reward",
+    "colocate_actor_ref",
+    "ref_reward_offload",
+    "actor_num_nodes",
+    "critic_num_nodes",
+    "ref_num_nodes",
+    "reward_num_nodes",
+    "enforce_eager",
+    "actor_num_gpus_per_node",
+    "critic_num_gpus_per_node",
+    "ref_num_gpus_per_node",
+    "use_liger_kernel",
+    "reward_num_gpus_per_node",
+    "deepspeed_enable_sleep",
+    "enable_prefix_caching",
+    "ring_attn_size",
+)
+LOGGING_KEYS = (
+    "report_to",
+    "logging",
+    "logging_steps",
+    "logging_dir",
+    "log_with",
+    "use_wandb",
+    "wandb_project",
+    "wandb_run_name",
+    "wandb_org",
+    "wandb_group",
+    "use_tensorboard",
+    "tracker_project_name",
+    "wandb",
+    "log_completions",
+    "logging_first_step",
+    "logging_strategy",
+    "tracker_kwargs",
+)
+SAMPLING_KEYS = (
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "do_sample",
+)
 
 ANY: dict[str, Counterpart] = {
     **dict.fromkeys(LORA_KEYS, LORA),

@@ -9,7 +9,7 @@ from typing import Literal
 
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.digests import canonical_json, sha256_hex
-from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavailable
+from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, NotFound, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import jobs
 from quatrain.joblog.payloads import Forked
@@ -126,7 +126,10 @@ class Submitter:
         fingerprint = sha256_hex(canonical_json([submission.owner, submission.request_id, resolved_document(spec)]))
         request = Request(submission.document, fingerprint, submission.owner)
         if not submission.validate_only:
-            existing = await self.existing(job_id, fingerprint)
+            try:
+                existing = await self.existing(job_id, fingerprint)
+            except AlreadyExists as error:
+                raise _repeated(submission) or error from None
             if existing is not None:
                 return existing
         document = (await self.resolve(spec)).document(request)
@@ -273,6 +276,25 @@ def new_job_id(asked_id: str, owner: str, request_id: str) -> str:
     if request_id:
         return sha256_hex(canonical_json([owner, request_id]))[:20]
     return uuid.uuid4().hex[:20]
+
+
+def _repeated(submission: Submission) -> AlreadyExists | None:
+    """Return the error for a request id that was sent with another spec; None where the job's id is the matter."""
+    if submission.job_id or not submission.request_id:
+        return None
+    return AlreadyExists(
+        f"request id {submission.request_id!r} was used before with another spec, or other overrides: the same request "
+        "id is for sending the same spec again; use another one, or leave it out"
+    )
+
+
+def check_job_id(job: str) -> None:
+    """Raise NotFound, with what a job id is, for a text that no job can be called."""
+    if not JOB_ID.fullmatch(job):
+        raise NotFound(
+            f"{job[:80]!r} is no job id: those have 1 to 63 of a-z, 0-9 and '-', not at the ends; "
+            "`quatrain job list` shows the jobs"
+        )
 
 
 def _check_pool(wanted: str, served: str) -> None:
