@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from quatrain.errors import InvalidSpec
@@ -5,7 +7,7 @@ from quatrain.jobspec import parse_spec
 from quatrain.jobspec.habits import SECTIONS, TOOLS, counterpart, line_of
 from quatrain.jobspec.parsing import field_paths
 
-MINIMAL = {"name": "j", "model": {"uri": "models://base"}, "reward": {"model": "models://rm"}}
+MINIMAL: dict[str, Any] = {"name": "j", "model": {"uri": "models://base"}, "reward": {"model": "models://rm"}}
 # Fields whose last part a person names: a column, a metadata key.
 OPEN = ("ppo.prompts.columns.", "metadata.")
 

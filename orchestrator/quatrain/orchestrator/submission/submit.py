@@ -15,6 +15,7 @@ from quatrain.joblog import jobs
 from quatrain.joblog.payloads import Forked
 from quatrain.jobspec import JobSpec, RewardSpec, parse_spec, resolved_document
 from quatrain.jobspec.reward_section import RewardSection
+from quatrain.jobspec.usual_ranges import range_warnings
 from quatrain.json_values import JsonObject
 from quatrain.orchestrator.peers.service_clients import ServiceClients
 from quatrain.orchestrator.plan import JobDocument, Pinned, Plan, StageRows, read_plan
@@ -167,7 +168,7 @@ class Submitter:
         pinner = ModelPinner(self.store, self.folders, self.sources, local_files=self.local_files)
         policy = await pinner.pin(spec.model.uri, "model.uri")
         data, ppo = self.data_pinner(policy), spec.ppo
-        data.warnings.extend(check_policy(policy))
+        data.warnings.extend([*range_warnings(spec), *check_policy(policy)])
         prompts = await data.prompts("ppo.prompts", ppo.prompts, ppo)
         eval_prompts = None
         if ppo.eval_prompts is not None:
