@@ -219,7 +219,7 @@ def test_the_same_request_is_one_job_and_another_one_under_its_id_is_refused(tmp
             assert len({plan.job for plan in made}) == 1
             assert len(world.store.list("active/")) == 1
             assert len({plan.document.create_time for plan in made}) == 1
-            with pytest.raises(AlreadyExists, match="another request"):
+            with pytest.raises(AlreadyExists, match="request id 'r1' was used before with another spec"):
                 await submitter.submit(Submission(world.spec(steps=4), "local", request_id="r1"))
             with pytest.raises(AlreadyExists):
                 await submitter.submit(Submission(world.spec(), "local", job_id=made[0].job, request_id="r2"))
