@@ -43,7 +43,9 @@ class Progress:
         event = update.event
         if event is None:
             conditions = [f"{name}: {one_line(text, 200)}" for name, text in sorted(self.job.conditions.items())]
-            return [_state_line(self.job), *([one_line(self.job.phase, 200)] if self.job.phase else []), *conditions]
+            warnings = [f"warning: {one_line(text, 300)}" for text in dict.fromkeys(self.job.warnings)]
+            phase = [one_line(self.job.phase, 200)] if self.job.phase else []
+            return [_state_line(self.job), *phase, *conditions, *warnings]
         if event.type in ("step_completed", "evaluated"):
             step, values = int(event.data.get("step", 0)), event.data.get("metrics") or {}
             self.rows.setdefault(step, {}).update(values)

@@ -65,7 +65,12 @@ def up(
     endpoint = read_endpoint(home)
     if endpoint is not None:
         print(endpoint.api)
-        hint(f"ready: API at {endpoint.api}, state in {home}")
+        idle = [name for name, count in (wanted or {}).items() if count == 0]
+        if idle:
+            hint(f"API at {endpoint.api}, state in {home}; no {' and no '.join(idle)} runs, so jobs wait")
+            hint(f"`quatrain up --replicas {idle[0]}=1` starts one")
+        else:
+            hint(f"ready: API at {endpoint.api}, state in {home}")
         hint("next: quatrain job submit FILE  |  quatrain status  |  quatrain down")
     raise typer.Exit(code)
 

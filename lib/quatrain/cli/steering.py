@@ -29,6 +29,8 @@ def cancel(
     _print_state(found, output)
     if output is Format.table and not found.finished:
         hint(f"the end is asked for; `quatrain job wait {found.id}` waits for it")
+        if not now:
+            hint("a step that takes too long, or never ends, is cut off with --now")
 
 
 def pause(job: JobId, reason: Reason = "", output: Output = Format.table) -> None:

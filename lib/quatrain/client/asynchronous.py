@@ -272,7 +272,9 @@ class AsyncClient(Steering):
 
 
 def _state_name(state: str) -> str:
-    names = [name.removeprefix("JOB_STATE_") for name in job_pb2.JobState.keys()[1:]]
+    # A job that is being checked has no id yet, so none is ever listed as VALIDATING.
+    named = (name.removeprefix("JOB_STATE_") for name in job_pb2.JobState.keys()[1:])
+    names = [name for name in named if name != "VALIDATING"]
     if state not in names:
         raise InvalidInput(f"{state!r} is no state of a job; the states are {', '.join(names)}")
     return f"JOB_STATE_{state}"

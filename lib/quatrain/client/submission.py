@@ -1,6 +1,7 @@
 """Makes a spec ready to send: files that it names by path are found beside it, uploaded, and named by digest."""
 
 import copy
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from quatrain.json_values import JsonObject, JsonValue, as_list, as_object
 
 # Names that the server resolves.
 REMOTE_SCHEMES = ("sha256:", "models://", "s3://", "hf://", "store:")
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 Kind = Literal["model", "data", "code"]
 
@@ -199,7 +202,10 @@ def _missing(file: LocalFile) -> Iterator[FieldViolation]:
             yield FieldViolation(file.field, f"{file.path} is not a file; paths start from the folder of the spec file")
         return
     if not file.path.is_dir():
-        yield FieldViolation(file.field, f"{file.path} is not a folder; paths start from the folder of the spec file")
+        name = "/".join(file.path.parts[-2:])
+        hub = f"; a model of the Hugging Face hub is written hf://{name}" if HUB_NAME.fullmatch(name) else ""
+        text = f"{file.path} is not a folder; paths start from the folder of the spec file{hub}"
+        yield FieldViolation(file.field, text)
         return
     try:
         check_folder(file.path)

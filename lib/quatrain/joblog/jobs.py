@@ -3,6 +3,7 @@
 `active/{job}` is an index of the unfinished jobs; `cleanup/{job}/{revision}` one of the jobs that have data to delete.
 """
 
+import re
 from collections.abc import Mapping
 
 from quatrain.digests import canonical_json, parse_json
@@ -14,6 +15,7 @@ from quatrain.storage import ObjectStore
 from quatrain.storage.corrupt_reads import QUICK_RETRY_PAUSES, retry_corrupt_reads
 from quatrain.storage.protocol import PAGE
 
+JOB_ID = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 IndexStamp = tuple[float, int]
 """Time and size of an index entry: when they change, somebody has asked something of the job."""
 
@@ -56,6 +58,11 @@ def read_spec(store: ObjectStore, job: str) -> JsonObject:
 
 
 def _spec(store: ObjectStore, job: str) -> JsonObject:
+    if not JOB_ID.fullmatch(job):
+        raise NotFound(
+            f"{job[:80]!r} is no job id: those have 1 to 63 of a-z, 0-9 and '-', not at the ends; "
+            "`quatrain job list` shows the jobs"
+        )
     try:
         data = store.get(spec_key(job))
     except NotFound as error:

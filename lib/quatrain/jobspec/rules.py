@@ -1,10 +1,12 @@
 """Rules that join several fields of a spec. Each yields violations; all of them are reported at once."""
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePath
 
 from quatrain.errors import FieldViolation
+from quatrain.jobspec.metric_names import METRIC_NAMES, is_metric
 from quatrain.jobspec.sections import DATA_SETS, PAIR_FIELDS, DataSpec, JobSpec, KlSpec, PpoSpec, RewardSpec
 
 _SOURCES = ("data", "model", "functions", "service")
@@ -131,5 +133,9 @@ def _value_init(spec: JobSpec) -> Iterator[FieldViolation]:
 
 def _keep_best(spec: JobSpec) -> Iterator[FieldViolation]:
     metric = (spec.checkpoint.keep_best or "").removeprefix("-")
+    if metric and not is_metric(metric):
+        near = difflib.get_close_matches(metric, METRIC_NAMES, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else "; `quatrain job metrics JOB -o name` lists those of a job"
+        yield FieldViolation("checkpoint.keep_best", f"no step has a metric {metric!r}{meant}")
     if metric.startswith("eval/") and spec.ppo.eval_prompts is None:
         yield FieldViolation("checkpoint.keep_best", f"{metric!r} is never measured without ppo.eval_prompts")

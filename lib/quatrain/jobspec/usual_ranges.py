@@ -7,7 +7,6 @@ temperature 0.7), OpenRLHF (actor 5e-7, critic 9e-6, init_kl_coef 0.01, value_cl
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 
 from quatrain.jobspec.sections import JobSpec
 
@@ -50,7 +49,7 @@ def range_warnings(spec: JobSpec) -> list[str]:
 
 def _ranges(spec: JobSpec) -> Iterator[str]:
     for usual in USUAL:
-        value = reduce(lambda section, name: getattr(section, name, None), usual.field.split("."), spec)
+        value = _value(spec, usual.field)
         if not isinstance(value, int | float) or usual.least <= value <= usual.most:
             continue
         # A rate of 0 freezes a model on purpose, and a section without training has defaults that mean nothing.
@@ -59,6 +58,14 @@ def _ranges(spec: JobSpec) -> Iterator[str]:
         if usual.field.startswith("reward.") and spec.reward.data is None:
             continue
         yield f"{usual.field} {value:g} is far outside the usual (published recipes: {usual.recipes}): {usual.outside}"
+
+
+def _value(spec: JobSpec, path: str) -> object:
+    """Return the value of a field; None where its section is absent."""
+    value: object = spec
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return value
 
 
 def _together(spec: JobSpec) -> Iterator[str]:

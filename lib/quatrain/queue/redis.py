@@ -6,6 +6,7 @@ with it, and redis-py writes under `asyncio.wait_for`, which in Python 3.11 can 
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,11 +41,20 @@ _AT_ONCE = 1000
 T = TypeVar("T")
 
 
+def _check_password(url: str) -> None:
+    """Raise ValueError where the password holds a bare slash, ? or #: its beginning would be taken for the host."""
+    scheme, _, rest = url.partition("://")
+    host, *after = re.split("[/?#]", rest, maxsplit=1)
+    if scheme in ("redis", "rediss") and "@" not in host and any("@" in part for part in after):
+        raise ValueError("bare special characters in the password")
+
+
 class RedisQueue(RolloutQueue):
     """A `RolloutQueue` on one Redis server. It connects when first used; use and close it in one event loop."""
 
     def __init__(self, url: str) -> None:
         try:
+            _check_password(url)
             self._redis = _client(url, _COMMAND_TIMEOUT)
             self._blocking = _client(url, _BLOCKING_TIMEOUT)
         except ValueError:

@@ -19,7 +19,18 @@ def test_kinds() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:6379", "http://x", "redis://host:port", "http://:secret@x:1", "redis://:secret/2@x:1/0"]
+    "url",
+    [
+        "",
+        "127.0.0.1:6379",
+        "http://x",
+        "redis://host:port",
+        "http://:secret@x:1",
+        "redis://:secret/2@x:1/0",
+        "redis://:12/secret@x:1/0",
+        "redis://secret/word@x:1",
+        "redis://:2?secret@x:1",
+    ],
 )
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"queue\.url") as caught:

@@ -14,7 +14,6 @@ from quatrain.joblog.jobs import check_kept
 from quatrain.joblog.payloads import BatchSealed, Evaluated
 from quatrain.orchestrator.api.access import check_changeable, check_visible
 from quatrain.orchestrator.plan import Plan, read_plan
-from quatrain.orchestrator.submission.submit import check_job_id
 from quatrain.rpc.server.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -84,7 +83,6 @@ class JobReader:
     async def _known(self, job: str) -> JobRecord:
         record = self._records.get(job)
         if record is None:
-            check_job_id(job)
             plan = read_plan(job, await asyncio.to_thread(jobs.read_spec, self._store, job))
             without_steps = JobLog(self._store, job, keep_steps=False)
             record = self._records.setdefault(job, JobRecord(plan, without_steps))

@@ -1,6 +1,7 @@
 """The small files beside exported weights: README.md (model card) and training_manifest.json. No times in them."""
 
 import json
+from collections.abc import Sequence
 
 import yaml
 
@@ -58,11 +59,18 @@ Made by Quatrain from base model `{plan.pinned.model.digest}` with seed {plan.se
 | metric | value |
 |---|---|
 {rows}
-
+{_warnings(plan.document.warnings)}
 ## Resolved spec
 ```yaml
 {spec}```
 """
+
+
+def _warnings(warnings: Sequence[str]) -> str:
+    """Return a section with what was said at submission; nothing where all was well."""
+    if not warnings:
+        return ""
+    return "\n## Warnings at submission\n" + "".join(f"- {' '.join(text.split())}\n" for text in warnings)
 
 
 def _number(value: float | None) -> str:

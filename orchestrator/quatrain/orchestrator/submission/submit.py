@@ -2,14 +2,13 @@
 
 import asyncio
 import datetime
-import re
 import uuid
 from dataclasses import dataclass
 from typing import Literal
 
 from quatrain.data.tables import PromptTable, read_prompts
 from quatrain.digests import canonical_json, sha256_hex
-from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, NotFound, Unavailable
+from quatrain.errors import AlreadyExists, FieldViolation, InvalidSpec, Unavailable
 from quatrain.faults import fault_point
 from quatrain.joblog import jobs
 from quatrain.joblog.payloads import Forked
@@ -38,7 +37,6 @@ from quatrain.stages import REWARD, SFT, Stage
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache, read_object
 
-JOB_ID = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 TRIAL_SLACK_SECONDS = 30.0
 
 
@@ -270,7 +268,7 @@ def _trial_seconds(reward: RewardSection) -> float:
 def new_job_id(asked_id: str, owner: str, request_id: str) -> str:
     """Return the id that was asked for, else one that each try of a request shares. Raises InvalidSpec."""
     if asked_id:
-        if not JOB_ID.fullmatch(asked_id):
+        if not jobs.JOB_ID.fullmatch(asked_id):
             text = f"{asked_id!r}: use 1 to 63 of a-z, 0-9 and '-', not at the ends"
             raise InvalidSpec(f"job_id: {text}", [FieldViolation("job_id", text)])
         return asked_id
@@ -287,15 +285,6 @@ def _repeated(submission: Submission) -> AlreadyExists | None:
         f"request id {submission.request_id!r} was used before with another spec, or other overrides: the same request "
         "id is for sending the same spec again; use another one, or leave it out"
     )
-
-
-def check_job_id(job: str) -> None:
-    """Raise NotFound, with what a job id is, for a text that no job can be called."""
-    if not JOB_ID.fullmatch(job):
-        raise NotFound(
-            f"{job[:80]!r} is no job id: those have 1 to 63 of a-z, 0-9 and '-', not at the ends; "
-            "`quatrain job list` shows the jobs"
-        )
 
 
 def _check_pool(wanted: str, served: str) -> None:
