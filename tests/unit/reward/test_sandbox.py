@@ -263,7 +263,7 @@ def test_a_name_with_tricks_is_only_a_name(one: Batch) -> None:
 
 def test_a_service_that_may_not_deny_the_network_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     async def refused(target: str, sandbox: Any, timeout: float) -> FunctionProcess:
-        raise CallFailed("is not run: there is no filter of system calls", loading=True)
+        raise CallFailed("is not run: there is no filter of system calls", any_sample=True)
 
     monkeypatch.setattr(FunctionProcess, "start", refused)
 
@@ -322,7 +322,7 @@ def test_a_stopped_function_ends_when_its_service_is_killed(tmp_path: Path) -> N
         from quatrain.reward.backends.sandbox import CodeLimits, SandboxFactory
         from quatrain.reward.backends.process import FunctionProcess
         async def main():
-            sandbox = SandboxFactory(CodeLimits()).create(b"def f(**k): return []", "f.py")
+            sandbox = SandboxFactory(CodeLimits()).create({"f.py": b"def f(**k): return []"}, alone=True)
             process = await FunctionProcess.start("f.py:f", sandbox, 30)
             print(process._process.pid, sandbox.folder, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -8,12 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quatrain.errors import InvalidInput, NotFound, Overloaded, PermissionRefused, RewardFunctionError, Unavailable
+from quatrain.code_folder import is_folder, unpack
+from quatrain.errors import (
+    InvalidData,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    PermissionRefused,
+    RewardFunctionError,
+    Unavailable,
+)
 from quatrain.jobspec.reward_section import FunctionSource
 from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
 from quatrain.reward.backends.replies import Returned
-from quatrain.reward.backends.sandbox import CodeLimits, Sandbox, SandboxFactory, make_undumpable
+from quatrain.reward.backends.sandbox import CodeLimits, Sandbox, SandboxFactory, make_undumpable, safe_name
 from quatrain.reward.samples import Batch, Sample
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -76,7 +85,7 @@ class FunctionBackend:
         if not self._settings.allow_code:
             return
         make_undumpable()
-        sandbox = await asyncio.to_thread(self._sandboxes.create, PROBE, "probe.py")
+        sandbox = await asyncio.to_thread(self._sandboxes.create, {"probe.py": PROBE}, alone=True)
         try:
             process = await FunctionProcess.start("probe.py:nothing", sandbox, self._settings.load_limit)
         except CallFailed as error:
@@ -174,17 +183,22 @@ class FunctionBackend:
             code = read_object(self._store, f"data/sha256/{digest}", digest)
         except NotFound as error:
             raise NotFound(f"the code of the reward function, data/sha256/{digest}, is not in the store") from error
+        alone = not is_folder(path)
         try:
-            return self._sandboxes.create(code, path.rpartition(":")[0].rpartition("/")[2])
+            files = {safe_name(path.rpartition(":")[0].rpartition("/")[2]): code} if alone else unpack(code)
+            return self._sandboxes.create(files, alone=alone)
+        except InvalidData as error:
+            raise RewardFunctionError(f"reward function {path!r} cannot be used: {error.message}") from error
         except OSError as error:
             raise Unavailable(f"no folder can be made for a reward function: {error}") from error
 
     async def _describe_failure(
         self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
     ) -> RewardFunctionError:
-        """Return the error that names the function and the sample."""
-        if error.loading:
-            return RewardFunctionError(f"reward function {source.path!r} {error.message}")
+        """Return the error that names the function, the sample and a way out."""
+        way_out = f"; {error.advice}" if error.advice else ""
+        if error.any_sample:
+            return RewardFunctionError(f"reward function {source.path!r} {error.message}{way_out}")
         index = (
             error.sample if error.sample is not None else await self._find_failing_sample(slot, source, batch, error)
         )
@@ -194,7 +208,7 @@ class FunctionBackend:
         else:
             where = f"on sample {index} of {count} with"
         prompt = f"{batch.samples[index or 0].prompt!r:.80}"
-        return RewardFunctionError(f"reward function {source.path!r} {error.message}, {where} prompt {prompt}")
+        return RewardFunctionError(f"reward function {source.path!r} {error.message}, {where} prompt {prompt}{way_out}")
 
     async def _find_failing_sample(
         self, slot: _Slot, source: FunctionSource, batch: Batch, error: CallFailed
@@ -209,7 +223,7 @@ class FunctionBackend:
             try:
                 await self._call(slot, source, batch, (sample,), left)
             except CallFailed as again:
-                return index if again.hung == error.hung and not again.loading else None
+                return index if again.hung == error.hung and not again.any_sample else None
         return None
 
 

@@ -39,12 +39,18 @@ POLL_SECONDS = 1.0
 
 
 class CallFailed(RewardFunctionError):
-    """A call failed. `message` says how; `sample` is the index of the failing sample if the runner knows it."""
+    """A call failed. `message` says how, `advice` what helps; `sample` is the index of the failing one if it is known.
 
-    def __init__(self, message: str, sample: int | None = None, *, loading: bool = False, hung: bool = False) -> None:
+    `hung`: it took too long. `any_sample`: it was loading, or cannot be called at all, so that no sample is to blame.
+    """
+
+    def __init__(
+        self, message: str, *, advice: str = "", sample: int | None = None, any_sample: bool = False, hung: bool = False
+    ) -> None:
         super().__init__(message)
+        self.advice = advice
         self.sample = sample
-        self.loading = loading
+        self.any_sample = any_sample
         self.hung = hung
 
 
@@ -84,7 +90,8 @@ class FunctionProcess:
         try:
             load = LoadRequest(target)
             if sandbox is not None:
-                load = LoadRequest(target, str(sandbox.code), sandbox.confinement)
+                file, folder = (None, sandbox.folder) if sandbox.code is None else (sandbox.code, None)
+                load = LoadRequest(target, file and str(file), folder and str(folder), sandbox.confinement)
             reply = await runner._exchange(load, timeout, read_loaded)
             runner.code_digest, runner.enforced, loaded = reply.code_digest, reply.enforced, True
         finally:
@@ -139,10 +146,9 @@ class FunctionProcess:
                 body = await self._send_and_receive(encode_frame(request.to_json()))
             reply = None if body is None else read(body)
         except BadReply as error:
-            raise CallFailed(f"sent an invalid answer: {error}", loading=loading) from error
+            raise CallFailed(f"sent an invalid answer: {error}", any_sample=loading) from error
         except TimeoutError:
-            doing = "could not be imported" if loading else "did not return"
-            raise CallFailed(f"{doing} within {timeout:g} s", loading=loading, hung=True) from None
+            raise _too_slow(timeout, loading=loading) from None
         finally:
             # A pending answer would be taken for that of the next call. This holds for a cancelled call, too.
             if reply is None or isinstance(reply, Failed):
@@ -150,9 +156,11 @@ class FunctionProcess:
             else:
                 self._signal(signal.SIGSTOP)
         if reply is None:
-            raise CallFailed(await self._death(), loading=loading)
+            raise await self._death(loading=loading)
         if isinstance(reply, Failed):
-            raise CallFailed(reply.message, reply.sample, loading=loading)
+            raise CallFailed(
+                reply.message, advice=reply.advice, sample=reply.sample, any_sample=loading or reply.any_sample
+            )
         return reply
 
     async def _send_and_receive(self, frame: bytes) -> bytes | None:
@@ -164,20 +172,24 @@ class FunctionProcess:
             await stdin.drain()
             (length,) = HEADER.unpack(await stdout.readexactly(HEADER.size))
             if length > MAX_REPLY_BYTES:
-                raise BadReply(f"it has {length} bytes, more than {MAX_REPLY_BYTES}")
+                raise BadReply(f"it has {length} bytes, more than {MAX_REPLY_BYTES}; log less with log_extra")
             return await stdout.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
 
-    async def _death(self) -> str:
-        """Describe how a process ended that closed its pipe without an answer."""
+    async def _death(self, *, loading: bool) -> CallFailed:
+        """Return the error for a process that closed its pipe without an answer."""
         await self._await_end()
         await self.close()
         if self._overfull:
-            return f"had more than {FOLDER_BYTES // 2**20} MiB of files in its folder"
+            most = f"{FOLDER_BYTES // 2**20} MiB"
+            advice = f"the sandbox of uploaded code keeps at most {most}: delete what is not needed, or write less"
+            return CallFailed(f"had more than {most} of files in its folder", advice=advice, any_sample=loading)
         code = self._process.returncode or 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"never returned: its process {how}{self._output.tail()}"
+        what = "could not be imported" if loading else "never returned"
+        message = f"{what}: its process {how}{self._output.tail()}"
+        return CallFailed(message, advice=_after_death(code, loading=loading), any_sample=loading)
 
     async def _watch_folder(self) -> None:
         while self._sandbox is not None:
@@ -197,6 +209,30 @@ class FunctionProcess:
         if self._sandbox is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, what)
+
+
+def _too_slow(timeout: float, *, loading: bool) -> CallFailed:
+    if loading:
+        message = f"could not be imported within {timeout:g} s"
+        advice = f"do less at import, or set reward.timeout above {timeout:g}, which bounds the import, too"
+        return CallFailed(message, advice=advice, any_sample=True, hung=True)
+    return CallFailed(
+        f"did not return within {timeout:g} s",
+        advice="reward.timeout bounds one call: raise it, make the function faster, or lower ppo.chunk_size, which "
+        "bounds the samples of a call",
+        hung=True,
+    )
+
+
+def _after_death(code: int, *, loading: bool) -> str:
+    """Return what helps against such an end of the process."""
+    if code == -signal.SIGKILL:
+        return "the system ends a process like this where the machine is short of memory: keep less at a time"
+    if code < 0:
+        return "a library of compiled code has crashed: the output above its last line may say where"
+    if loading:
+        return "what a script does when it is started belongs under `if __name__ == '__main__':`"
+    return "return a score, or raise an exception that says what is wrong, in place of ending the process"
 
 
 class _Output:

@@ -88,10 +88,15 @@ class Returned(_Reply):
 
 
 class Failed(_Reply):
-    """The function, or its import, failed. `sample` is the first wrong sample, when there is one."""
+    """The function, or its import, failed. `sample` is the first wrong sample, when there is one.
+
+    `advice` is the way out where the runner knows it; `any_sample`: it cannot be called at all, whatever the sample.
+    """
 
     status: Literal["failed"]
     message: Annotated[str, BeforeValidator(_printable)]
+    advice: Annotated[str, BeforeValidator(_printable)] = ""
+    any_sample: bool = False
     sample: Annotated[int, Field(ge=0)] | None = None
 
 

@@ -43,21 +43,25 @@ class CodeLimits:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """The sandbox of one running function. `code` is its file, in `folder`, which is its working directory."""
+    """The sandbox of one running function, whose working directory is `folder`.
+
+    `code` is its file there; None where a whole folder of code was uploaded, which lies there, too.
+    """
 
     python: str
     folder: Path
-    code: Path
+    code: Path | None
     environment: Mapping[str, str]
     confinement: Confinement
 
     def overfull(self) -> bool:
         """Return whether the files exceed the limit, by size or by number."""
         used = 0
-        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
-            for entry in entries:
+        for place, folders, files in os.walk(self.folder):
+            used += BLOCK_BYTES * len(folders)
+            for name in files:
                 with contextlib.suppress(OSError):
-                    used += max(BLOCK_BYTES, entry.stat(follow_symlinks=False).st_blocks * 512)
+                    used += max(BLOCK_BYTES, os.lstat(os.path.join(place, name)).st_blocks * 512)
                 if used > FOLDER_BYTES:
                     return True
         return False
@@ -90,14 +94,20 @@ class SandboxFactory:
         needed = (python, tempfile.gettempdir(), *self._readable)
         self.changes_user = _may_change_user() and all(map(open_to_others, needed))
 
-    def create(self, code: bytes, name: str) -> Sandbox:
-        """Create a sandbox with the code in its folder. Raises OSError."""
+    def create(self, files: Mapping[str, bytes], *, alone: bool) -> Sandbox:
+        """Create a sandbox with the code in its folder: one file `alone`, or a folder. Raises OSError."""
         folder = Path(tempfile.mkdtemp(prefix="quatrain-code-")).resolve()
         user = FIRST_USER + next(self._numbers) % USERS if self.changes_user else None
-        file = folder / _safe_name(name)
-        file.write_bytes(code)
+        owned = [folder]
+        for name, content in files.items():
+            file = folder / name
+            for parent in reversed(file.relative_to(folder).parents[:-1]):
+                (folder / parent).mkdir(exist_ok=True)
+            file.write_bytes(content)
+            owned.append(file)
         if user is not None:
-            for path in (folder, file):
+            owned += [path for path in folder.rglob("*") if path.is_dir()]
+            for path in owned:
                 os.chown(path, user, user)
         confinement = Confinement(
             user=user,
@@ -108,7 +118,8 @@ class SandboxFactory:
             readable=(*self._readable, *SYSTEM_FILES),
             writable=(str(folder), "/dev/null"),
         )
-        return Sandbox(self._python, folder, file, self._environment(folder), confinement)
+        code = folder / next(iter(files)) if alone else None
+        return Sandbox(self._python, folder, code, self._environment(folder), confinement)
 
     def _environment(self, folder: Path) -> dict[str, str]:
         """Return harmless variables of the service and what libraries need; one thread, since memory is limited."""
@@ -155,5 +166,6 @@ def _import_paths() -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(place) for place in resolved if place.exists() and place != here))
 
 
-def _safe_name(name: str) -> str:
+def safe_name(name: str) -> str:
+    """Return a plain name for a file of code, whatever the client called it."""
     return re.sub(r"[^\w.-]", "_", name.removesuffix(".py"))[-60:] + ".py"

@@ -18,12 +18,16 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from quatrain.reward.runner.advice import advice
 from quatrain.reward.runner.calling import BadReturn, call_function
-from quatrain.reward.runner.confinement import NotConfined, confine
+from quatrain.reward.runner.confinement import Confinement, NotConfined, confine
 from quatrain.reward.runner.frames import encode_frame, read_frame
 from quatrain.reward.runner.loading import BadFunction, load_function
 from quatrain.reward.runner.requests import CallRequest, LoadRequest
+from quatrain.reward.runner.signatures import BadSignature
 
+MAX_TEXT = 1000
+"""Characters of an exception in a message, which has room for the way out, too."""
 ORPHAN_GRACE_SECONDS = 15.0
 """The service kills a hanging runner; this ends one that hangs after its service has died."""
 
@@ -31,16 +35,17 @@ ORPHAN_GRACE_SECONDS = 15.0
 def main() -> None:
     """Serve until the service closes the pipe."""
     requests, replies = _private_pipes()
-    sys.excepthook = _LastMessage(replies)
+    sys.excepthook = last_message = _LastMessage(replies)
     message = read_frame(requests)
     if message is None:
         return
     load = LoadRequest.from_json(message)
+    last_message.confinement, last_message.uploaded = load.confinement, load.uploaded
     # Before the first thread and before any foreign code: the restrictions do not hold for threads that already run.
     enforced = {} if load.confinement is None else confine(load.confinement)
     inbox: queue.SimpleQueue[CallRequest] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
-    function, digest = load_function(load.target, load.file)
+    function, digest = load_function(load.target, load.file, load.folder)
     _send(replies, {"status": "loaded", "code_digest": digest, "enforced": enforced})
     with asyncio.Runner() as runner:
         while True:
@@ -89,18 +94,26 @@ class _LastMessage:
 
     def __init__(self, replies: BinaryIO) -> None:
         self._replies = replies
+        self.confinement: Confinement | None = None
+        self.uploaded = False
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         with contextlib.suppress(BrokenPipeError):
-            sample = error.sample if isinstance(error, BadReturn) else None
-            _send(self._replies, {"status": "failed", "message": _describe(error, trace), "sample": sample})
+            reply = {
+                "status": "failed",
+                "message": _describe(error, trace),
+                "advice": advice(error, self.confinement, uploaded=self.uploaded),
+                "sample": error.sample if isinstance(error, BadReturn) else None,
+                "any_sample": isinstance(error, BadSignature),
+            }
+            _send(self._replies, reply)
         sys.__excepthook__(kind, error, trace)
         sys.stderr.flush()
         os._exit(1)  # threads that the function has left behind must not keep the process alive
 
 
 def _describe(error: BaseException, trace: TracebackType | None) -> str:
-    if isinstance(error, BadFunction):
+    if isinstance(error, BadFunction | BadSignature):
         return f"cannot be used: {error}"
     if isinstance(error, NotConfined):
         return f"is not run: {error}"
@@ -109,7 +122,7 @@ def _describe(error: BaseException, trace: TracebackType | None) -> str:
     text = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(trace)
     where = f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return f"raised {text}{where}"
+    return f"raised {text[:MAX_TEXT]}{where}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+from quatrain.reward.runner.signatures import check_signature
+
 
 class BadReturn(Exception):
     """The function returned something that is no reward. `sample` is the first wrong sample, when there is one."""
@@ -72,13 +74,18 @@ def call_function(
     """Call the function with one list for each column and check what it returns.
 
     `columns` has prompts, completions, prompt_ids, completion_ids, finish_reasons and the extra columns. Raises
-    BadReturn, and whatever the function raises.
+    BadSignature, BadReturn, and whatever the function raises.
     """
     samples = len(columns["prompts"])
     logged = Logged(samples)
-    value = function(
-        **columns, trainer_state=TrainerState(trainer_state), log_extra=logged.log_extra, log_metric=logged.log_metric
-    )
+    passed = {
+        **columns,
+        "trainer_state": TrainerState(trainer_state),
+        "log_extra": logged.log_extra,
+        "log_metric": logged.log_metric,
+    }
+    check_signature(function, passed)
+    value = function(**passed)
     if inspect.isawaitable(value):
         value = runner.run(_awaited(value))
     if not isinstance(value, Mapping):

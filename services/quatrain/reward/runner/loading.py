@@ -18,14 +18,18 @@ class BadFunction(Exception):
     """The path does not name a function; the message says what it names."""
 
 
-def load_function(target: str, file: str | None) -> tuple[Callable[..., Any], str]:
+def load_function(target: str, file: str | None, folder: str | None = None) -> tuple[Callable[..., Any], str]:
     """Return the callable that `target` names and the sha256 of its code.
 
-    `target` is `module:function`, or `name:function` of a file. Raises BadFunction, and whatever the module
-    raises while it is imported.
+    `target` is `module:function`, `name:function` of a file, or `name/:module:function` of a folder. Raises
+    BadFunction, and whatever the module raises while it is imported.
     """
     module_name, _, attribute = target.rpartition(":")
-    module = _module_of_file(file) if file is not None else importlib.import_module(module_name)
+    if folder is not None:
+        module_name = module_name.rpartition(":")[2]
+        module = _module_of_folder(folder, module_name)
+    else:
+        module = _module_of_file(file) if file is not None else importlib.import_module(module_name)
     function: Any = module
     for part in attribute.split("."):
         if not hasattr(function, part):
@@ -44,6 +48,16 @@ def _module_of_file(file: str) -> ModuleType:
     sys.modules[UPLOADED_MODULE] = module  # dataclasses and pickle look their module up by name
     spec.loader.exec_module(module)
     return module
+
+
+def _module_of_folder(folder: str, name: str) -> ModuleType:
+    """Return a module of the folder, whose other modules it may import. The folder goes before installed packages."""
+    first = Path(folder, *name.split(".")[:1])
+    if not first.is_dir() and not first.with_suffix(".py").is_file():
+        there = sorted(path.stem for path in Path(folder).glob("*.py"))
+        raise BadFunction(f"the folder has no module {name!r}; it has {', '.join(there) or 'no .py file'}")
+    sys.path.insert(0, folder)
+    return importlib.import_module(name)
 
 
 def _did_you_mean(name: str, owner: Any) -> str:

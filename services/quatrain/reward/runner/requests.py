@@ -10,10 +10,14 @@ from quatrain.reward.runner.frames import Message
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """A request to confine the process, then load the function that `target` names, from `file` if it was uploaded."""
+    """A request to confine the process, then load the function that `target` names.
+
+    Uploaded code is one `file`, or a `folder` whose modules can be imported.
+    """
 
     target: str
     file: str | None = None
+    folder: str | None = None
     confinement: Confinement | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -23,9 +27,14 @@ class LoadRequest:
     @classmethod
     def from_json(cls, message: Message) -> "LoadRequest":
         """Return the request that a message holds."""
-        limits = message["confinement"]
+        limits = message.get("confinement")
         confinement = None if limits is None else Confinement.from_json(limits)
-        return cls(message["target"], message["file"], confinement)
+        return cls(message["target"], message.get("file"), message.get("folder"), confinement)
+
+    @property
+    def uploaded(self) -> bool:
+        """Whether the code was uploaded, and is not installed."""
+        return self.file is not None or self.folder is not None
 
 
 @dataclass(frozen=True)
