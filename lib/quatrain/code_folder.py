@@ -36,8 +36,8 @@ def folder_of(path: str) -> str:
 def read_folder(folder: Path) -> dict[str, bytes]:
     """Return the files of a folder that are uploaded, by their path in it.
 
-    Hidden files, caches, links and files of other kinds are left out. Raises InvalidData when it has no Python file, too
-    many files or too many bytes, or cannot be read.
+    Hidden files, caches, links and files of other kinds are left out. Raises InvalidData when it has no Python file,
+    too many files or too many bytes, or cannot be read.
     """
     files: dict[str, bytes] = {}
     size = 0

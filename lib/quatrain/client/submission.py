@@ -1,13 +1,16 @@
 """Makes a spec ready to send: files that it names by path are found beside it, uploaded, and named by digest."""
 
+import asyncio
 import copy
 import re
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from quatrain.client.resources import Artifact, NamedModel
+from quatrain.client.reward_code import code_faults, code_path, packed, sent_path
 from quatrain.client.uploads import check_folder
 from quatrain.data.files import find_files
 from quatrain.errors import FieldViolation, InvalidData
@@ -25,11 +28,12 @@ Kind = Literal["model", "data", "code"]
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A path in a spec: the dotted field that names it, and where it is on this machine."""
+    """A path in a spec: the dotted field that names it, where it is on this machine, and how the spec writes it."""
 
     field: str
     kind: Kind
     path: Path
+    text: str
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,11 @@ def local_files(draft: Draft) -> list[LocalFile]:
     for named in _path_fields(draft.document):
         text = named.text
         if named.kind == "code":
-            if named.section.get("code_digest") or not (text := _code_file(text)):
+            if named.section.get("code_digest") or not (text := code_path(text)):
                 continue
         elif not text or not _is_path(text):
             continue
-        found.append(LocalFile(named.field, named.kind, _local(draft, text)))
+        found.append(LocalFile(named.field, named.kind, _local(draft, text), named.text))
     return found
 
 
@@ -120,10 +124,21 @@ async def send_files(
         if key not in sent:
             if each.kind == "model":
                 sent[key] = f"sha256:{(await upload_model(each.path)).model.digest}"
+            elif each.kind == "code" and each.path.is_dir():
+                sent[key] = await _send_folder(each.path, upload_file)
             else:
                 sent[key] = (await upload_file(each.path)).uri
         _replace(fields[each.field], each, sent[key])
     return parse_spec(document)
+
+
+async def _send_folder(folder: Path, upload_file: Callable[[Path], Awaitable[Artifact]]) -> str:
+    """Upload a folder of reward code as one object and return its URI."""
+    with tempfile.TemporaryDirectory(prefix="quatrain-code-") as scratch:
+        file = Path(scratch) / f"{folder.resolve().name}.zip"
+        content = await asyncio.to_thread(packed, folder)
+        await asyncio.to_thread(file.write_bytes, content)
+        return (await upload_file(file)).uri
 
 
 @dataclass(frozen=True)
@@ -183,20 +198,17 @@ def _section(document: JsonObject, path: str) -> JsonObject | None:
 def _replace(named: _PathField, file: LocalFile, uri: str) -> None:
     section = named.section
     if named.kind == "code":
-        # The server needs no path of this machine: the file's name is for people, the digest says what runs.
-        section["path"] = f"{file.path.name}:{named.text.rpartition(':')[2]}"
+        # The server needs no path of this machine: the digest says what runs.
+        section["path"] = sent_path(named.text, file.path)
         section["code_digest"] = uri.removeprefix("sha256:")
         return
     named.set(uri)
 
 
-def _code_file(path: str) -> str:
-    """Return `file.py` of `file.py:function`; empty for `module:function`, which the server imports."""
-    file = path.rpartition(":")[0]
-    return file if file.removeprefix("file://").endswith(".py") else ""
-
-
 def _missing(file: LocalFile) -> Iterator[FieldViolation]:
+    if file.kind == "code":
+        yield from (FieldViolation(file.field, text) for text in code_faults(file.text, file.path))
+        return
     if file.kind != "model":
         if not file.path.is_file():
             yield FieldViolation(file.field, f"{file.path} is not a file; paths start from the folder of the spec file")

@@ -14,12 +14,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from quatrain.code_folder import is_folder
 from quatrain.digests import canonical_json, parse_json
 from quatrain.errors import FieldViolation, InvalidInput
 from quatrain.json_values import JsonObject
@@ -68,12 +70,18 @@ class ModelSource(_Part):
 
 
 class FunctionSource(_Part):
-    """A reward function: `module:function`, or `file.py:function` with the sha256 of the uploaded file."""
+    """A reward function: `module:function`, or uploaded code with its sha256.
+
+    Uploaded code is `file.py:function`, or `FOLDER/:module:function`. `args` are further keyword arguments; `clip`
+    bounds the absolute value before it is weighted.
+    """
 
     path: Annotated[str, Field(pattern=r"^.+:[^:]+$")]
     weight: float = 1.0
     name: str = ""
     code_digest: Annotated[str, Field(validate_default=True)] = ""
+    args: dict[str, JsonValue] = Field(default_factory=dict)
+    clip: Annotated[float, Field(gt=0.0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -84,10 +92,10 @@ class FunctionSource(_Part):
 
     @field_validator("code_digest")
     @classmethod
-    def _a_file_has_a_digest(cls, digest: str, info: ValidationInfo) -> str:
+    def _uploaded_code_has_a_digest(cls, digest: str, info: ValidationInfo) -> str:
         path = info.data.get("path", "")
-        if path.rpartition(":")[0].endswith(".py") and not digest:
-            raise ValueError(f"{path!r} is a file: upload it (the client does) and send its sha256")
+        if (path.rpartition(":")[0].endswith(".py") or is_folder(path)) and not digest:
+            raise ValueError(f"{path!r} is a file or folder: upload it (the client does) and send its sha256")
         return digest
 
 

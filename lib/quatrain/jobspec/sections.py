@@ -7,7 +7,18 @@ choice left but those that need the model or the data (`model.dtype`, `ppo.value
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from quatrain.jobspec.function_args import checked_args
 
 from quatrain.jobspec.data_formats import FileFormat, KnownSet, LabelRule
 
@@ -107,12 +118,14 @@ class SftSpec(Section):
 
 
 class RewardFunctionSpec(Section):
-    """A reward function and its weight."""
+    """A reward function, its weight, and what it is called with besides the samples."""
 
     path: Annotated[str, StringConstraints(pattern=r"^[^:\s](?:.*[^:])?:[A-Za-z_][A-Za-z0-9_]*$", max_length=4096)]
     weight: float = 1.0
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")] | None = None
     code_digest: Digest | None = None
+    args: Annotated[dict[str, JsonValue], AfterValidator(checked_args)] = Field(default_factory=dict)
+    clip: Positive | None = None
 
     @property
     def term(self) -> str:

@@ -4,6 +4,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from quatrain.digests import canonical_json, parse_json
+from quatrain.errors import FieldViolation, InvalidSpec
 from quatrain.jobspec.sections import PAIR_FIELDS, JobSpec
 from quatrain.json_values import JsonObject, JsonValue, as_object
 from quatrain.v1 import spec_pb2
@@ -28,7 +30,10 @@ def spec_to_proto(spec: JobSpec) -> spec_pb2.JobSpec:
 
 
 def spec_from_proto(message: spec_pb2.JobSpec) -> JsonObject:
-    """Return the document that a message carries: only the fields that are present. `parse_spec` validates it."""
+    """Return the document that a message carries: only the fields that are present. `parse_spec` validates it.
+
+    Raises InvalidSpec for an argument of a reward function that is not JSON.
+    """
     return _document(message)
 
 
@@ -40,7 +45,9 @@ def _fill(message: Message, document: JsonObject) -> None:
             continue
         field = message.DESCRIPTOR.fields_by_name[name]
         target = getattr(message, name)
-        if _is_map(field):
+        if _is_args(field):
+            target.update({key: canonical_json(each).decode() for key, each in as_object(value).items()})
+        elif _is_map(field):
             target.update(value)
         elif isinstance(value, list):
             if field.message_type is None:
@@ -58,7 +65,9 @@ def _fill(message: Message, document: JsonObject) -> None:
 def _document(message: Message) -> JsonObject:
     document: JsonObject = {}
     for field, value in message.ListFields():
-        if field.message_type is None or _is_map(field):
+        if _is_args(field):
+            document[field.name] = {key: _read_argument(key, text) for key, text in value.items()}
+        elif field.message_type is None or _is_map(field):
             document[field.name] = _plain(field, value)
         elif field.is_repeated:
             document[field.name] = [_document(item) for item in value]
@@ -67,6 +76,21 @@ def _document(message: Message) -> JsonObject:
     if isinstance(message, spec_pb2.ClipSpec) and document.pop("value_off", False):
         document["value"] = None
     return document
+
+
+def _is_args(field: Any) -> bool:
+    """Return whether the field has the arguments of a reward function, whose values are JSON texts in the message."""
+    return bool(field.full_name == "quatrain.v1.RewardFunctionSpec.args")
+
+
+def _read_argument(name: str, text: str) -> JsonValue:
+    try:
+        value: JsonValue = parse_json(text)
+    except ValueError as error:
+        said = f"{text[:60]!r} is not JSON; write a text with quotes: {canonical_json(text[:60]).decode()}"
+        violation = FieldViolation(f"reward.functions.args.{name}", said)
+        raise InvalidSpec(f"args.{name} of a reward function: {said}", [violation]) from error
+    return value
 
 
 def _plain(field: Any, value: Any) -> JsonValue:

@@ -110,16 +110,27 @@ class SftSpec(_message.Message):
     def __init__(self, data: _Optional[_Union[DataSpec, _Mapping]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., warmup_ratio: _Optional[float] = ..., schedule: _Optional[str] = ..., max_length: _Optional[int] = ..., weight_decay: _Optional[float] = ..., grad_clip: _Optional[float] = ..., microbatch_tokens: _Optional[int] = ...) -> None: ...
 
 class RewardFunctionSpec(_message.Message):
-    __slots__ = ("path", "weight", "name", "code_digest")
+    __slots__ = ("path", "weight", "name", "code_digest", "args", "clip")
+    class ArgsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     PATH_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CODE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ARGS_FIELD_NUMBER: _ClassVar[int]
+    CLIP_FIELD_NUMBER: _ClassVar[int]
     path: str
     weight: float
     name: str
     code_digest: str
-    def __init__(self, path: _Optional[str] = ..., weight: _Optional[float] = ..., name: _Optional[str] = ..., code_digest: _Optional[str] = ...) -> None: ...
+    args: _containers.ScalarMap[str, str]
+    clip: float
+    def __init__(self, path: _Optional[str] = ..., weight: _Optional[float] = ..., name: _Optional[str] = ..., code_digest: _Optional[str] = ..., args: _Optional[_Mapping[str, str]] = ..., clip: _Optional[float] = ...) -> None: ...
 
 class RewardSpec(_message.Message):
     __slots__ = ("data", "model", "functions", "service", "epochs", "batch_size", "learning_rate", "held_out_share", "min_accuracy", "center", "scale", "clip", "max_length", "microbatch_tokens", "grad_clip", "timeout", "center_samples")

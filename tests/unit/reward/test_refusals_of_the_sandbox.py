@@ -127,7 +127,7 @@ def test_an_error_of_the_functions_own_blames_no_sandbox(one: Batch) -> None:
 
 
 STARTS = {
-    "a neighbour": ("from my_words import polite", "give the folder that holds both"),
+    "a neighbour": ("from my_words import polite", "give the folder of both"),
     "a relative import": ("from .my_words import polite", "upload the folder above it"),
     "a script": (
         "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--lr', required=True)\n"
@@ -158,7 +158,8 @@ FOLDER = {
     "words.py": b"import json\nfrom pathlib import Path\n"
     b"def listed(): return json.loads(Path('words.json').read_text())\n",
     "words.json": b'["please", "thanks"]',
-    "more/deep.py": b"from pathlib import Path\ndef bonus(): return int((Path(__file__).parent / 'n.txt').read_text())\n",
+    "more/deep.py": b"from pathlib import Path\n"
+    b"def bonus(): return int((Path(__file__).parent / 'n.txt').read_text())\n",
     "more/n.txt": b"40",
 }
 

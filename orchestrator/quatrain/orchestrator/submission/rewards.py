@@ -1,28 +1,19 @@
-"""Pinning rewards: the section that ScoreRequest carries, and a trial of it on four rows before anything is queued."""
+"""Pinning rewards: the section that ScoreRequest carries, with digests in place of names."""
 
 import asyncio
-import json
 import re
 from typing import Literal
 
-from quatrain.data.tables import PromptTable
-from quatrain.errors import (
-    TRANSIENT_ERRORS,
-    FieldViolation,
-    InvalidSpec,
-    QuatrainError,
-)
+from quatrain.code_folder import is_folder
+from quatrain.errors import FieldViolation, InvalidSpec
 from quatrain.jobspec import RewardFunctionSpec, RewardSpec
 from quatrain.jobspec.reward_section import FunctionSource, ModelSource, RewardSection
-from quatrain.orchestrator.peers.service_clients import ScoreCall, ScoreSample, ServiceClients
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel, offset_of
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import FolderCache
 from quatrain.text.tensors import score_problem
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-TRIAL_ROWS = 4
-TRIAL_TOKENS = 16
 ValueInit = Literal["reward", "sft"]
 CLASSIFIER = "ForSequenceClassification"
 
@@ -63,53 +54,22 @@ async def pin_reward(
 
 def _function(function: RewardFunctionSpec, field: str, store: ObjectStore) -> FunctionSource:
     path, digest = function.path, function.code_digest
-    file = path.rpartition(":")[0]
-    if file.endswith(".py") and digest is None:
-        text = f"{path!r} is a file: the client uploads it and sends its digest; give code_digest, or a module"
+    if (path.rpartition(":")[0].endswith(".py") or is_folder(path)) and digest is None:
+        text = (
+            f"{path!r} is a file or folder: the client uploads it and sends its digest; give code_digest, or a module"
+        )
         raise InvalidSpec(f"{field}.path: {text}", [FieldViolation(f"{field}.path", text)])
     if digest is not None and not (DIGEST.fullmatch(digest) and store.stat(f"data/sha256/{digest}") is not None):
         text = f"no file with digest {digest[:80]!r} was uploaded"
         raise InvalidSpec(f"{field}.code_digest: {text}", [FieldViolation(f"{field}.code_digest", text)])
-    return FunctionSource(path=path, code_digest=digest or "", weight=function.weight, name=function.term)
-
-
-async def try_reward(
-    reward: RewardSection,
-    field: str,
-    prompts: PromptTable,
-    policy: PinnedModel,
-    services: ServiceClients,
-    timeout: float,
-) -> None:
-    """Score four prompts with made-up completions. Raises InvalidSpec naming the field when the reward is wrong."""
-    count = min(TRIAL_ROWS, len(prompts.prompt_ids))
-    samples = []
-    for index in range(count):
-        samples.append(
-            ScoreSample(
-                prompt_ids=prompts.prompt_ids[index],
-                completion_ids=prompts.prompt_ids[(index + 1) % count][:TRIAL_TOKENS],
-                prompt_json=prompts.prompt_json[index],
-                finish_reason="length",
-                extra_json=prompts.extra_json[index],
-            )
-        )
-    call = ScoreCall(
-        job="trial",
-        samples=samples,
-        reward_json=reward.to_text(),
-        tokenizer=policy.ref,
-        trainer_state_json=json.dumps({"job": "trial", "step": 0, "total_steps": 0}),
+    return FunctionSource(
+        path=path,
+        code_digest=digest or "",
+        weight=function.weight,
+        name=function.term,
+        args=function.args,
+        clip=function.clip,
     )
-    try:
-        scores = await services.score(call, timeout)
-    except TRANSIENT_ERRORS:
-        raise  # This says nothing about the spec.
-    except QuatrainError as error:
-        raise _refusal(error.message, field, error.code_reason) from error
-    refused = [score.reason for score in scores.samples if score.outcome == "refused"]
-    if refused:
-        raise _refusal(f"the trial on {count} rows gave no usable score: {refused[0]}", field, "REWARD_FUNCTION_FAILED")
 
 
 def value_init(chosen: ValueInit | None, local: bool) -> ValueInit:
@@ -121,7 +81,3 @@ def value_init(chosen: ValueInit | None, local: bool) -> ValueInit:
         text = "'reward': the reward model has another tokenizer than the policy; use 'sft' or leave it out"
         raise InvalidSpec(f"ppo.value_init: {text}", [FieldViolation("ppo.value_init", text)])
     return chosen or ("reward" if local else "sft")
-
-
-def _refusal(text: str, field: str, reason: str) -> InvalidSpec:
-    return InvalidSpec(f"{field}: {text}", [FieldViolation(field, text)], reason=reason)

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +29,8 @@ from quatrain.orchestrator.submission.contract import (
     check_trainable_reward,
 )
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel
-from quatrain.orchestrator.submission.rewards import pin_reward, try_reward, value_init
+from quatrain.orchestrator.submission.reward_trial import PromptSet, RewardTrial
+from quatrain.orchestrator.submission.rewards import pin_reward, value_init
 from quatrain.orchestrator.submission.sources import Sources
 from quatrain.orchestrator.submission.step_bounds import StepBounds
 from quatrain.orchestrator.submission.tables import DataPinner
@@ -65,11 +67,17 @@ class Trial:
     """All that a reward is pinned and tried with."""
 
     policy: PinnedModel
-    table: PromptTable
+    sets: tuple[PromptSet, ...]
+    """The training prompts, then the evaluation prompts where there are some."""
     pinner: ModelPinner
     readers: dict[str, PinnedModel]
     """By field, the models that read the policy's tokens; a reward model may join them."""
     warnings: list[str]
+
+    @property
+    def held_out(self) -> tuple[PromptSet, ...]:
+        """Return the evaluation prompts, the only ones that a gold reward sees."""
+        return tuple(each for each in self.sets if not each.is_training)
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,8 @@ class Submitter:
         if spec.sft is not None:
             sft = await data.completions(SFT, spec.sft)
             await self._check_rows(SFT, spec.sft.max_length, sft, policy)
-        trial = Trial(policy, tables[0], pinner, readers, data.warnings)
+        sets = tuple(map(PromptSet, ("ppo.prompts", "ppo.eval_prompts"), tables))
+        trial = Trial(policy, sets, pinner, readers, data.warnings)
         reward = await self.pin_reward(spec, data, trial)
         gold = None if ppo.eval_gold is None else await self.pin_gold(ppo.eval_gold, trial)
         reference = None
@@ -222,23 +231,24 @@ class Submitter:
             rows = await data.pairs(REWARD, section, spec.seed)
             await self._check_rows(REWARD, section.max_length, rows, trial.policy)
             return PinnedReward(rows=rows)
-        reward, model = await self._named_reward(section, "reward", trial)
+        reward, model = await self._named_reward(section, "reward", trial, trial.sets)
         same = model is not None and model.tokenizer.digest == trial.policy.tokenizer.digest
         return PinnedReward(section=reward, is_local_model=same)
 
     async def pin_gold(self, section: RewardSpec, trial: Trial) -> RewardSection:
         """Return the gold reward of evaluations by content."""
-        return (await self._named_reward(section, "ppo.eval_gold", trial))[0]
+        return (await self._named_reward(section, "ppo.eval_gold", trial, trial.held_out))[0]
 
     async def _named_reward(
-        self, section: RewardSpec, field: str, trial: Trial
+        self, section: RewardSpec, field: str, trial: Trial, sets: Sequence[PromptSet]
     ) -> tuple[RewardSection, PinnedModel | None]:
         reward, model = await pin_reward(section, field, trial.pinner, self.folders, self.store)
         if model is not None:
             trial.warnings.extend(check_reward_model(trial.policy, model, f"{field}.model"))
             if model.tokenizer.digest == trial.policy.tokenizer.digest:
                 trial.readers[f"{field}.model"] = model
-        await try_reward(reward, field, trial.table, trial.policy, self.services, _trial_seconds(reward))
+        trying = RewardTrial(field, reward, trial.policy, self.services, _trial_seconds(reward))
+        trial.warnings.extend(await trying.run(sets))
         return reward, model
 
     async def _check_rows(self, stage: Stage, max_length: int, rows: StageRows, policy: PinnedModel) -> None:

@@ -1,6 +1,7 @@
 """Reward functions by TRL's convention, each in a process of its own that stays warm between calls."""
 
 import asyncio
+import math
 import sys
 import time
 from collections import OrderedDict
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quatrain.code_folder import is_folder, unpack
+from quatrain.digests import canonical_json, sha256_hex
 from quatrain.errors import (
     InvalidData,
     InvalidInput,
@@ -33,6 +35,8 @@ log = get_logger("reward.function")
 BLAME_SECONDS = 5.0
 """Time to find the failing sample after a failed call, by calling the function on one sample after the other."""
 
+READY_MADE = "quatrain.rewards"
+"""The functions that come with Quatrain: they only compute, and are open to every job."""
 PROBE = b"def nothing(**columns): return []"
 NOT_ENFORCED = {
     "user": "its files and processes belong to the service's user",
@@ -150,7 +154,7 @@ class FunctionBackend:
             load_limit = max(self._settings.load_limit, batch.timeout)
             slot.process = await FunctionProcess.start(source.path, sandbox, load_limit)
         try:
-            return await slot.process.call(_columns(samples), batch.trainer_state, timeout)
+            return await slot.process.call(_columns(samples) | dict(source.args), batch.trainer_state, timeout)
         finally:
             if not slot.process.alive:
                 ended, slot.process = slot.process, None
@@ -172,6 +176,8 @@ class FunctionBackend:
         """Raise PermissionRefused unless jobs may call functions of this package: not every one is harmless."""
         package = path.partition(":")[0].partition(".")[0]
         allowed = self._settings.packages
+        if path.partition(":")[0] == READY_MADE:
+            return
         if package in sys.stdlib_module_names or (allowed and package not in allowed):
             raise PermissionRefused(
                 f"reward function {path!r}: functions of {package!r} are not open to jobs; the operator lists packages "
@@ -251,13 +257,22 @@ def _completion(sample: Sample) -> str | list[dict[str, str]]:
 
 def _scores(source: FunctionSource, reply: Returned, code_digest: str) -> SourceScores:
     terms = {source.name if name is None else name: values for name, values in reply.terms}
+    # Arguments are part of what scored; code without any keeps the version that it always had.
+    args = f"?{sha256_hex(canonical_json(dict(source.args)))}" if source.args else ""
     return SourceScores(
-        values=tuple(_sum(row) for row in zip(*terms.values(), strict=True)),
+        values=tuple(_clipped(_sum(row), source.clip) for row in zip(*terms.values(), strict=True)),
         terms=terms,
-        version=f"{source.path}@{code_digest}",
+        version=f"{source.path}@{code_digest}{args}",
         logged=reply.logged,
         metrics=reply.metrics,
     )
+
+
+def _clipped(value: float | None, clip: float | None) -> float | None:
+    """Return the value within +-clip. One that is not finite stays as it is, so that the sample is refused."""
+    if value is None or clip is None or not math.isfinite(value):
+        return value
+    return max(-clip, min(clip, value))
 
 
 def _sum(row: Sequence[float | None]) -> float | None:

@@ -58,7 +58,7 @@ def _missing_import(error: BaseException, *, uploaded: bool) -> str:
     if not uploaded:
         return installed
     return (
-        f"{installed}. If {error.name} is a file of yours: one file is uploaded alone; give the folder that holds both, "
+        f"{installed}. If {error.name} is a file of yours: one file is uploaded alone; give the folder of both, "
         f"`path: FOLDER/:module:function`"
     )
 
@@ -95,8 +95,8 @@ def _refused(error: BaseException, confinement: Confinement) -> str:
         )
     if resolving or (not confinement.network and "socket.py" in files):
         return (
-            "the sandbox of uploaded code has no network: the operator opens it with reward.code_network=allow; a judge "
-            "over the network is better a service of its own, named by `reward.service`"
+            "the sandbox of uploaded code has no network: an operator opens it with reward.code_network=allow; a judge"
+            " over the network is better a service of its own, named by `reward.service`"
         )
     filename = getattr(error, "filename", None)
     if filename is not None and getattr(error, "errno", None) == errno.EACCES:
@@ -118,8 +118,8 @@ def _absent(error: BaseException) -> str:
         )
     if isinstance(error, KeyError) and any(file in ("os.py", "<frozen os>") for file in _calls(error)[1]):
         return (
-            "the sandbox of uploaded code has no variables of your shell or of the service: give the value as `args` of "
-            "the function; no secret belongs there"
+            "the sandbox of uploaded code has no variables of your shell or of the service: give the value as `args` of"
+            " the function; no secret belongs there"
         )
     return ""
 

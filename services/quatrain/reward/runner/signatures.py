@@ -69,7 +69,7 @@ def _explain(
         there = f"the columns of the rows are {', '.join(columns)}" if columns else "the rows have no further columns"
         what = f"{'column' if len(missing) == 1 else 'columns'} {', '.join(map(repr, missing))}"
         return (
-            f"asks for the {what}, which the rows do not have: {there}. Name a column that is there, give the parameter "
+            f"asks for the {what}, which the rows do not have: {there}. Name one that is there, give the parameter "
             "a default, or add the column to the prompts"
         )
     return (
