@@ -5,6 +5,7 @@ trusts nothing in it: it may come from any client.
 """
 
 import io
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -78,7 +79,7 @@ def unpack(data: bytes) -> dict[str, bytes]:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise InvalidData("the folder of a reward function is packed by another program than this client")
             files = {_plain(entry.filename): archive.read(entry) for entry in entries}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, struct.error) as error:
         raise InvalidData(f"the upload is no folder of a reward function: {error}") from error
     if len(files) < len(entries) or any(str(up) in files for name in files for up in PurePosixPath(name).parents):
         raise InvalidData("the folder of a reward function has two files of one name")

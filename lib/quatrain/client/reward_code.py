@@ -68,7 +68,9 @@ def _lonely_imports(path: str, local: Path) -> Iterator[str]:
     for statement in _imports(tree):
         for name, relative in _modules(statement):
             first = name.partition(".")[0]
-            beside = next((each for each in (local.parent / f"{first}.py", local.parent / first) if each.exists()), None)
+            beside = next(
+                (each for each in (local.parent / f"{first}.py", local.parent / first) if each.exists()), None
+            )
             if relative:
                 above = local.parent.resolve()
                 way = f"`path: {local.parent.parent}/:{above.name}.{local.stem}:{function}`"
@@ -77,8 +79,8 @@ def _lonely_imports(path: str, local: Path) -> Iterator[str]:
             else:
                 continue
             yield (
-                f"{local.name}, line {statement.lineno}, imports {name or '.'!r}, and one file is uploaded alone; give the "
-                f"folder: {way}"
+                f"{local.name}, line {statement.lineno}, imports {name or '.'!r}, and one file is uploaded alone; "
+                f"give the folder: {way}"
             )
             return
 
@@ -88,7 +90,9 @@ def _imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
-        elif not isinstance(node, ast.Try) and not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+        elif not isinstance(node, ast.Try) and not (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        ):
             yield from _imports(node)
 
 

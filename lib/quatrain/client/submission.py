@@ -135,7 +135,7 @@ async def send_files(
 async def _send_folder(folder: Path, upload_file: Callable[[Path], Awaitable[Artifact]]) -> str:
     """Upload a folder of reward code as one object and return its URI."""
     with tempfile.TemporaryDirectory(prefix="quatrain-code-") as scratch:
-        file = Path(scratch) / f"{folder.resolve().name}.zip"
+        file = Path(scratch) / "code.zip"
         content = await asyncio.to_thread(packed, folder)
         await asyncio.to_thread(file.write_bytes, content)
         return (await upload_file(file)).uri

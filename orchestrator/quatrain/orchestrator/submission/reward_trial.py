@@ -51,13 +51,17 @@ class RewardTrial:
         when they cannot answer now.
         """
         found: list[SampleScore] = []
+        contents: set[tuple[str, str]] = set()
         warnings: list[str] = []
         for prompts in sets:
             scores = await self._score(prompts, TRIAL_ROWS)
             if all(score.outcome == "skipped" for score in scores):
                 warnings += await self._without_score(prompts)
             found += scores
-        return [*warnings, *(f"{self.field}: {text}" for text in _remarks(found))]
+            rows = trial_rows(len(prompts.table.prompt_ids), TRIAL_ROWS)
+            contents |= {(each.prompt_json, str(each.completion_ids)) for each in trial_samples(prompts.table, rows)}
+        remarks = _remarks(found, several=len(contents) > 1)
+        return [*warnings, *(f"{self.field}: {text}" for text in remarks)]
 
     async def _score(self, prompts: PromptSet, most: int) -> Sequence[SampleScore]:
         rows = trial_rows(len(prompts.table.prompt_ids), most)
@@ -124,8 +128,8 @@ def trial_samples(table: PromptTable, rows: Sequence[int]) -> list[ScoreSample]:
     ]
 
 
-def _remarks(scores: Sequence[SampleScore]) -> Iterator[str]:
-    """Yield what people should know about the scores."""
+def _remarks(scores: Sequence[SampleScore], *, several: bool) -> Iterator[str]:
+    """Yield what people should know about the scores. `several`: not all samples were the same."""
     values = [score.score for score in scores if score.score is not None]
     if not values:
         return
@@ -135,7 +139,7 @@ def _remarks(scores: Sequence[SampleScore]) -> Iterator[str]:
             f"scores of the trial reach {largest:g}; a value model learns numbers near 1 well and such ones badly: "
             "set `scale` (a small factor) or `clip`"
         )
-    if len(values) >= 2 and len(set(values)) == 1:
+    if several and len(values) > 1 and len(set(values)) == 1:
         yield (
             f"all {len(values)} rows of the trial got {values[0]:g}; that may be right for made-up completions, but a "
             "reward that never varies trains nothing: try it on real answers with `quatrain reward test`"

@@ -25,6 +25,7 @@ from quatrain.reward.backends.base import SourceScores
 from quatrain.reward.backends.process import CallFailed, FunctionProcess
 from quatrain.reward.backends.replies import Returned
 from quatrain.reward.backends.sandbox import CodeLimits, Sandbox, SandboxFactory, make_undumpable, safe_name
+from quatrain.reward.runner.requests import CallRequest
 from quatrain.reward.samples import Batch, Sample
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_object
@@ -154,7 +155,9 @@ class FunctionBackend:
             load_limit = max(self._settings.load_limit, batch.timeout)
             slot.process = await FunctionProcess.start(source.path, sandbox, load_limit)
         try:
-            return await slot.process.call(_columns(samples) | dict(source.args), batch.trainer_state, timeout)
+            return await slot.process.call(
+                CallRequest(_columns(samples), batch.trainer_state, timeout, source.args), len(samples)
+            )
         finally:
             if not slot.process.alive:
                 ended, slot.process = slot.process, None

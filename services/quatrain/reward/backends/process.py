@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from quatrain.errors import RewardFunctionError
 from quatrain.reward.backends.replies import (
@@ -90,8 +90,9 @@ class FunctionProcess:
         try:
             load = LoadRequest(target)
             if sandbox is not None:
-                file, folder = (None, sandbox.folder) if sandbox.code is None else (sandbox.code, None)
-                load = LoadRequest(target, file and str(file), folder and str(folder), sandbox.confinement)
+                file = None if sandbox.code is None else str(sandbox.code)
+                folder = str(sandbox.folder) if file is None else None
+                load = LoadRequest(target, file, folder, sandbox.confinement)
             reply = await runner._exchange(load, timeout, read_loaded)
             runner.code_digest, runner.enforced, loaded = reply.code_digest, reply.enforced, True
         finally:
@@ -104,13 +105,10 @@ class FunctionProcess:
         """Return whether the process can take a call."""
         return not self._ended and self._process.returncode is None
 
-    async def call(
-        self, columns: Mapping[str, list[Any]], trainer_state: Mapping[str, object], timeout: float
-    ) -> Returned:
-        """Call the function with these columns and return what it returned. Raises CallFailed."""
+    async def call(self, request: CallRequest, samples: int) -> Returned:
+        """Call the function about so many samples and return what it returned. Raises CallFailed."""
         self._output.next_call()
-        read = partial(read_returned, samples=len(columns["prompts"]))
-        return await self._exchange(CallRequest(columns, trainer_state, timeout), timeout, read)
+        return await self._exchange(request, request.timeout, partial(read_returned, samples=samples))
 
     async def close(self) -> None:
         """End the process and its children, and return when it and its folder are gone."""

@@ -74,7 +74,7 @@ def _receive(requests: io.RawIOBase, inbox: "queue.SimpleQueue[CallRequest]") ->
 
 
 def _answer(function: Callable[..., Any], call: CallRequest, runner: asyncio.Runner) -> dict[str, object]:
-    returned = call_function(function, call.columns, call.trainer_state, runner)
+    returned = call_function(function, call.columns, call.trainer_state, runner, call.args)
     return {
         "status": "returned",
         "terms": returned.terms,

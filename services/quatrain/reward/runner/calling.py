@@ -70,21 +70,24 @@ def call_function(
     columns: Mapping[str, list[Any]],
     trainer_state: Mapping[str, object],
     runner: asyncio.Runner,
+    args: Mapping[str, object] | None = None,
 ) -> Returned:
     """Call the function with one list for each column and check what it returns.
 
-    `columns` has prompts, completions, prompt_ids, completion_ids, finish_reasons and the extra columns. Raises
+    `columns` has prompts, completions, prompt_ids, completion_ids, finish_reasons and the extra columns; `args` of the
+    spec go before columns of the same name. Raises
     BadSignature, BadReturn, and whatever the function raises.
     """
     samples = len(columns["prompts"])
     logged = Logged(samples)
     passed = {
         **columns,
+        **(args or {}),
         "trainer_state": TrainerState(trainer_state),
         "log_extra": logged.log_extra,
         "log_metric": logged.log_metric,
     }
-    check_signature(function, passed)
+    check_signature(function, passed, args or {})
     value = function(**passed)
     if inspect.isawaitable(value):
         value = runner.run(_awaited(value))

@@ -1,7 +1,7 @@
 """The requests of the reward service to a runner: one to load a function, then calls of it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from quatrain.reward.runner.confinement import Confinement
@@ -39,11 +39,15 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class CallRequest:
-    """A request to call the function with one list for each column. `timeout` is the service's, in seconds."""
+    """A request to call the function with one list for each column, and with `args` of the spec as they are.
+
+    `timeout` is the service's, in seconds.
+    """
 
     columns: Mapping[str, list[Any]]
     trainer_state: Mapping[str, object]
     timeout: float
+    args: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Return the message of this request."""

@@ -10,6 +10,8 @@ GIVEN_ALWAYS = (
     *("trainer_state", "log_extra", "log_metric"),
 )
 
+READY_MADE = "quatrain.rewards."
+
 
 @dataclass(frozen=True)
 class _Style:
@@ -36,8 +38,8 @@ class BadSignature(Exception):
     """The function cannot be called with the keywords of the convention; the message says what would fit."""
 
 
-def check_signature(function: Callable[..., Any], given: Collection[str]) -> None:
-    """Raise BadSignature unless the function can be called with these keywords."""
+def check_signature(function: Callable[..., Any], given: Collection[str], args: Collection[str] = ()) -> None:
+    """Raise BadSignature unless the function can be called with these keywords, `args` of the spec among them."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # Compiled functions may have none: the call shows what they take.
@@ -46,6 +48,10 @@ def check_signature(function: Callable[..., Any], given: Collection[str]) -> Non
     needed = [each.name for each in parameters if each.default is each.empty and each.kind is each.POSITIONAL_ONLY]
     needed += [each.name for each in by_name if each.default is each.empty]
     missing = [name for name in needed if name not in given or name not in {each.name for each in by_name}]
+    unknown = [name for name in args if name not in {each.name for each in by_name}]
+    if unknown and getattr(function, "__module__", "").startswith(READY_MADE):  # Others may read their **kwargs.
+        own = [each.name for each in by_name if each.name not in GIVEN_ALWAYS]
+        raise BadSignature(f"has no argument {unknown[0]!r}; its `args` are {', '.join(own)}")
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters)
     names = {each.name for each in by_name}
     unwanted = [] if takes_all else [name for name in given if name not in names]
@@ -70,7 +76,7 @@ def _explain(
         what = f"{'column' if len(missing) == 1 else 'columns'} {', '.join(map(repr, missing))}"
         return (
             f"asks for the {what}, which the rows do not have: {there}. Name one that is there, give the parameter "
-            "a default, or add the column to the prompts"
+            "a default, add the column to the prompts, or give the value in `args` of the function"
         )
     return (
         f"takes ({', '.join(signature.parameters)}) only, and was passed {', '.join(given)}: unexpected keyword "
