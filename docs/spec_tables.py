@@ -114,7 +114,8 @@ def _kind(schema: dict[str, Any]) -> str:
         ]
         return " ".join([word, ", ".join(bounds)]).strip()
     if kind == "object":
-        return "strings by name" + (f", at most {schema['maxProperties']}" if "maxProperties" in schema else "")
+        values = "strings" if schema.get("additionalProperties") == {"type": "string"} else "JSON values"
+        return f"{values} by name" + (f", at most {schema['maxProperties']}" if "maxProperties" in schema else "")
     if kind == "array":
         return "list"
     return {"boolean": "`true`, `false`", "string": "text"}.get(str(kind), "section")

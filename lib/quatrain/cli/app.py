@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from quatrain.cli import artifacts, data, history, jobs, retention, spec, stack, steering, tokens
+from quatrain.cli import artifacts, data, history, jobs, retention, rewards, spec, stack, steering, tokens
 
 app = typer.Typer(
     name="quatrain",
@@ -65,5 +65,6 @@ app.add_typer(artifacts.checkpoint, name="checkpoint")
 app.add_typer(artifacts.model, name="model")
 app.add_typer(data.data, name="data")
 app.add_typer(spec.spec, name="spec")
+app.add_typer(rewards.reward, name="reward")
 app.add_typer(tokens.token, name="token")
 stack.register(app)

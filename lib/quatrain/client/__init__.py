@@ -19,6 +19,7 @@ from quatrain.client.resources import (
     Rollout,
     Update,
 )
+from quatrain.client.reward_tests import RewardTest, ScoredRow
 from quatrain.client.synchronous import Client
 from quatrain.refs import ModelRef
 from quatrain.rpc.certificates import CertificateFiles
@@ -36,7 +37,9 @@ __all__ = [
     "JobFailure",
     "ModelRef",
     "NamedModel",
+    "RewardTest",
     "Rollout",
+    "ScoredRow",
     "Update",
     "WaitTimedOut",
 ]

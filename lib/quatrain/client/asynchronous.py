@@ -26,6 +26,7 @@ from quatrain.client.resources import (
     named_model_from,
     rollout_from,
 )
+from quatrain.client.reward_tests import RewardTests
 from quatrain.client.steering import Steering
 from quatrain.client.submission import read_draft, send_files
 from quatrain.client.uploads import import_from, upload_file, upload_model
@@ -52,7 +53,7 @@ class WaitTimedOut(DeadlineExpired):
     reason = "WAIT_TIMED_OUT"
 
 
-class AsyncClient(Steering):
+class AsyncClient(Steering, RewardTests):
     """A client of the Quatrain API. It belongs to the event loop of its first call; close it, or use `async with`."""
 
     def __init__(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from quatrain.client.asynchronous import AsyncClient, Checkpoints, Events, Jobs, NamedModels, Paths, Rollouts, Rows
 from quatrain.client.following import PATIENCE
 from quatrain.client.resources import Artifact, Job, NamedModel, Update
+from quatrain.client.reward_tests import RewardTest
 from quatrain.rpc.certificates import CertificateFiles
 
 T = TypeVar("T")
@@ -77,6 +78,20 @@ class Client:
             self._open_client.submit(
                 spec, overrides=overrides, job_id=job_id, request_id=request_id, validate_only=validate_only
             )
+        )
+
+    def test_reward(
+        self,
+        spec: Path | str | Mapping[str, object],
+        *,
+        overrides: Sequence[str] = (),
+        rows: int = 8,
+        completions: Sequence[str] = (),
+        gold: bool = False,
+    ) -> RewardTest:
+        """Score rows of a spec's prompts with its reward, or the gold reward, and make no job."""
+        return self._run(
+            self._open_client.test_reward(spec, overrides=overrides, rows=rows, completions=completions, gold=gold)
         )
 
     def get(self, job: str) -> Job:

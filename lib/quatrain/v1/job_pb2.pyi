@@ -138,6 +138,58 @@ class CreateJobResponse(_message.Message):
     job: Job
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
 
+class TestRewardRequest(_message.Message):
+    __slots__ = ("spec", "rows", "completions", "gold")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
+    GOLD_FIELD_NUMBER: _ClassVar[int]
+    spec: _spec_pb2.JobSpec
+    rows: int
+    completions: _containers.RepeatedScalarFieldContainer[str]
+    gold: bool
+    def __init__(self, spec: _Optional[_Union[_spec_pb2.JobSpec, _Mapping]] = ..., rows: _Optional[int] = ..., completions: _Optional[_Iterable[str]] = ..., gold: bool = ...) -> None: ...
+
+class TestedRow(_message.Message):
+    __slots__ = ("row", "prompt_json", "completion", "source", "outcome", "score", "terms", "reason", "logged_json", "seconds")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_JSON_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LOGGED_JSON_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    prompt_json: str
+    completion: str
+    source: str
+    outcome: str
+    score: float
+    terms: _containers.RepeatedCompositeFieldContainer[_common_pb2.NamedValue]
+    reason: str
+    logged_json: str
+    seconds: float
+    def __init__(self, row: _Optional[int] = ..., prompt_json: _Optional[str] = ..., completion: _Optional[str] = ..., source: _Optional[str] = ..., outcome: _Optional[str] = ..., score: _Optional[float] = ..., terms: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., reason: _Optional[str] = ..., logged_json: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class TestRewardResponse(_message.Message):
+    __slots__ = ("rows", "prompts", "together", "together_seconds", "metrics", "warnings")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    TOGETHER_FIELD_NUMBER: _ClassVar[int]
+    TOGETHER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[TestedRow]
+    prompts: str
+    together: str
+    together_seconds: float
+    metrics: _containers.RepeatedCompositeFieldContainer[_common_pb2.NamedValue]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, rows: _Optional[_Iterable[_Union[TestedRow, _Mapping]]] = ..., prompts: _Optional[str] = ..., together: _Optional[str] = ..., together_seconds: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_common_pb2.NamedValue, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class GetJobRequest(_message.Message):
     __slots__ = ("job_id",)
     JOB_ID_FIELD_NUMBER: _ClassVar[int]

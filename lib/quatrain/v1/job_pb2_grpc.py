@@ -40,6 +40,11 @@ class JobServiceStub(object):
                 request_serializer=quatrain_dot_v1_dot_job__pb2.CreateJobRequest.SerializeToString,
                 response_deserializer=quatrain_dot_v1_dot_job__pb2.CreateJobResponse.FromString,
                 _registered_method=True)
+        self.TestReward = channel.unary_unary(
+                '/quatrain.v1.JobService/TestReward',
+                request_serializer=quatrain_dot_v1_dot_job__pb2.TestRewardRequest.SerializeToString,
+                response_deserializer=quatrain_dot_v1_dot_job__pb2.TestRewardResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/quatrain.v1.JobService/GetJob',
                 request_serializer=quatrain_dot_v1_dot_job__pb2.GetJobRequest.SerializeToString,
@@ -139,6 +144,14 @@ class JobServiceServicer(object):
     def CreateJob(self, request, context):
         """Creates a job, or with validate_only checks and resolves the spec without creating one. The same request_id of the same
         owner gives the same job. INVALID_ARGUMENT with BadRequest field violations when the spec or its data are wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestReward(self, request, context):
+        """Scores a few rows of a spec's prompts with its reward, in the sandbox of a job, and makes no job. A row that fails is in the
+        answer. INVALID_ARGUMENT with BadRequest field violations when model, prompts or reward cannot be found or read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -285,6 +298,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=quatrain_dot_v1_dot_job__pb2.CreateJobRequest.FromString,
                     response_serializer=quatrain_dot_v1_dot_job__pb2.CreateJobResponse.SerializeToString,
             ),
+            'TestReward': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestReward,
+                    request_deserializer=quatrain_dot_v1_dot_job__pb2.TestRewardRequest.FromString,
+                    response_serializer=quatrain_dot_v1_dot_job__pb2.TestRewardResponse.SerializeToString,
+            ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
                     request_deserializer=quatrain_dot_v1_dot_job__pb2.GetJobRequest.FromString,
@@ -404,6 +422,33 @@ class JobService(object):
             '/quatrain.v1.JobService/CreateJob',
             quatrain_dot_v1_dot_job__pb2.CreateJobRequest.SerializeToString,
             quatrain_dot_v1_dot_job__pb2.CreateJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestReward(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/quatrain.v1.JobService/TestReward',
+            quatrain_dot_v1_dot_job__pb2.TestRewardRequest.SerializeToString,
+            quatrain_dot_v1_dot_job__pb2.TestRewardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,7 @@ _OF_ROLE = {
     Role.SUBMITTER: {
         "JobService": (
             "CreateJob",
+            "TestReward",
             "CancelJob",
             "PauseJob",
             "ResumeJob",

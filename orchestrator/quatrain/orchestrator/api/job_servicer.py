@@ -12,7 +12,7 @@ from typing_extensions import override
 from quatrain.errors import InvalidInput, NotFound
 from quatrain.joblog import read_events
 from quatrain.joblog.payloads import CancelRequested, PauseRequested, ResumeRequested
-from quatrain.jobspec import spec_from_proto
+from quatrain.jobspec import parse_spec, spec_from_proto
 from quatrain.orchestrator.api.downloads import stream_folder
 from quatrain.orchestrator.api.lifecycle import ask_cancel, ask_pause, ask_resume
 from quatrain.orchestrator.api.messages import (
@@ -26,8 +26,10 @@ from quatrain.orchestrator.api.messages import (
 )
 from quatrain.orchestrator.api.reading import JobReader, JobRecord
 from quatrain.orchestrator.api.retention import Request, delete_job, pin, policy_of_step, release
+from quatrain.orchestrator.api.reward_report import report_message
 from quatrain.orchestrator.api.watching import watch
 from quatrain.orchestrator.submission.fork import Fork, fork_job
+from quatrain.orchestrator.submission.reward_rehearsal import USUAL_ROWS, Rehearsal
 from quatrain.orchestrator.submission.submit import Submission, Submitter
 from quatrain.refs import ModelRef
 from quatrain.rpc.server.access import caller
@@ -69,6 +71,16 @@ class JobServicer(job_pb2_grpc.JobServiceServicer):
         if not plan.job:
             return job_pb2.CreateJobResponse(job=preview_message(plan))
         return job_pb2.CreateJobResponse(job=await self._job(plan.job))
+
+    @override
+    async def TestReward(self, request: job_pb2.TestRewardRequest, context: Context) -> job_pb2.TestRewardResponse:
+        rehearsal = Rehearsal(
+            spec=parse_spec(spec_from_proto(request.spec)),
+            rows=request.rows or USUAL_ROWS,
+            completions=tuple(request.completions),
+            gold=request.gold,
+        )
+        return report_message(rehearsal, await self.submitter.rehearse(rehearsal))
 
     @override
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.GetJobResponse:

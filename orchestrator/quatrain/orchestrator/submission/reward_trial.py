@@ -60,8 +60,8 @@ class RewardTrial:
             found += scores
             rows = trial_rows(len(prompts.table.prompt_ids), TRIAL_ROWS)
             contents |= {(each.prompt_json, str(each.completion_ids)) for each in trial_samples(prompts.table, rows)}
-        remarks = _remarks(found, several=len(contents) > 1)
-        return [*warnings, *(f"{self.field}: {text}" for text in remarks)]
+        said = remarks(found, several=len(contents) > 1)
+        return [*warnings, *(f"{self.field}: {text}" for text in said)]
 
     async def _score(self, prompts: PromptSet, most: int) -> Sequence[SampleScore]:
         rows = trial_rows(len(prompts.table.prompt_ids), most)
@@ -128,7 +128,7 @@ def trial_samples(table: PromptTable, rows: Sequence[int]) -> list[ScoreSample]:
     ]
 
 
-def _remarks(scores: Sequence[SampleScore], *, several: bool) -> Iterator[str]:
+def remarks(scores: Sequence[SampleScore], *, several: bool) -> Iterator[str]:
     """Yield what people should know about the scores. `several`: not all samples were the same."""
     values = [score.score for score in scores if score.score is not None]
     if not values:

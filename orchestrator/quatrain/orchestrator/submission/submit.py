@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from quatrain.data.tables import PromptTable, read_prompts
@@ -29,6 +29,7 @@ from quatrain.orchestrator.submission.contract import (
     check_trainable_reward,
 )
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel
+from quatrain.orchestrator.submission.reward_rehearsal import Rehearsal, Rehearser, RewardReport, rows_of
 from quatrain.orchestrator.submission.reward_trial import PromptSet, RewardTrial
 from quatrain.orchestrator.submission.rewards import pin_reward, value_init
 from quatrain.orchestrator.submission.sources import Sources
@@ -141,6 +142,23 @@ class Submitter:
                 return existing
         document = (await self.resolve(spec)).document(request)
         return Plan.of("", document) if submission.validate_only else await self.create(job_id, document)
+
+    async def rehearse(self, rehearsal: Rehearsal) -> RewardReport:
+        """Return what a reward says about rows of its prompts. Raises InvalidSpec, InvalidData, Unavailable."""
+        ppo = rehearsal.spec.ppo
+        pinner = ModelPinner(self.store, self.folders, self.sources, local_files=self.local_files)
+        policy = await pinner.pin(rehearsal.spec.model.uri, "model.uri")
+        data = self.data_pinner(policy)
+        section = ppo.eval_gold if rehearsal.gold else rehearsal.spec.reward
+        prompts = ppo.eval_prompts if rehearsal.gold else ppo.prompts
+        assert section is not None, "checked by the rehearsal"
+        assert prompts is not None, "the rules of a spec want eval_prompts beside eval_gold"
+        table = await self._table(await data.prompts(rehearsal.prompts, prompts, ppo))
+        reward, _ = await pin_reward(section, rehearsal.field, pinner, self.folders, self.store)
+        rows = await asyncio.to_thread(rows_of, rehearsal, table, policy.tokenizer)
+        rehearser = Rehearser(reward, rehearsal.field, policy, self.services, _trial_seconds(reward))
+        report = await rehearser.run(rows)
+        return replace(report, warnings=(*data.warnings, *report.warnings))
 
     async def create(self, job: str, document: JobDocument) -> Plan:
         """Make the job. Return the plan that counts, which is that of an earlier try where there was one.
