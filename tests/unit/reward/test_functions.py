@@ -403,8 +403,8 @@ def test_ready_made_functions_are_open_to_every_job_with_their_arguments(tmp_pat
     with pytest.raises(PermissionRefused, match="functions of 'quatrain' are not open to jobs"):
         asyncio.run(work("quatrain.reward.builtin:brevity", {}))
 
-    assert band.values == (1.0, pytest.approx(2 / 3))
-    assert capped.values == (0.75, pytest.approx(2 / 3))
+    assert band.values == pytest.approx((1.0, 2 / 3))
+    assert capped.values == pytest.approx((0.75, 2 / 3))
     assert capped.terms == band.terms
     assert "?" in band.version
 

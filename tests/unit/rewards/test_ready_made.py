@@ -28,7 +28,7 @@ def test_length_band_counts_words_or_characters() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"low": 5, "high": 2}, {"low": -1, "high": 2}, {"low": 0, "high": 0}])
-def test_a_band_that_is_none_is_refused(wrong: dict[str, int]) -> None:
+def test_a_band_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no band"):
         rewards.length_band(["x"], ids(1), **wrong)
 

@@ -68,6 +68,7 @@ class FunctionProcess:
         self._watch = asyncio.create_task(self._watch_folder())
         self._ended = False
         self._overfull = False
+        self._receiving = False
         self.code_digest = ""
         self.enforced: Mapping[str, bool] = {}
 
@@ -119,9 +120,16 @@ class FunctionProcess:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._drain
+                    await self._empty_answers()
         finally:
             if self._sandbox is not None:
                 await self._sandbox.close()
+
+    async def _empty_answers(self) -> None:
+        """Read what is left of an answer that nobody wanted: its pipe is closed only when it is empty."""
+        stdout = _pipe(self._process.stdout)
+        while not self._receiving and await stdout.read(READ_BYTES):
+            pass
 
     async def _await_end(self) -> None:
         """Wait a moment for the end of the process.
@@ -165,6 +173,7 @@ class FunctionProcess:
         """Return the bytes of the answer, None if the process ended without one. Raises BadReply."""
         stdin, stdout = self._process.stdin, _pipe(self._process.stdout)
         assert stdin is not None, "the runner has no pipe"
+        self._receiving = True
         try:
             stdin.write(frame)
             await stdin.drain()
@@ -174,6 +183,8 @@ class FunctionProcess:
             return await stdout.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
+        finally:
+            self._receiving = False
 
     async def _death(self, *, loading: bool) -> CallFailed:
         """Return the error for a process that closed its pipe without an answer."""

@@ -46,6 +46,11 @@ class RemoteBackend:
             response = await stub.Score(_request(batch), timeout=batch.timeout)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, service="remote reward service", target=source.target) from error
+        if response is None:  # So gRPC tells of bytes that are no such message.
+            raise InvalidInput(
+                f"remote reward service at {source.target} answered with something else than a ScoreResponse; it must "
+                "speak quatrain.v1.RewardService"
+            )
         return _read(source, response, len(batch.samples))
 
     async def close(self) -> None:

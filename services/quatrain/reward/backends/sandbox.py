@@ -73,6 +73,8 @@ class Sandbox:
     def _remove(self) -> None:
         try:
             shutil.rmtree(self.folder)
+        except FileNotFoundError:
+            return  # Closed before, or removed by the function itself.
         except (OSError, RecursionError) as error:  # without Landlock code can build deep trees
             log.warning("the folder of a reward function is left behind", folder=str(self.folder), error=str(error))
 
