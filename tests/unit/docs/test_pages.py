@@ -1,4 +1,5 @@
 import contextlib
+import inspect
 import json
 import re
 import shlex
@@ -15,6 +16,7 @@ from google.protobuf import json_format
 from google.protobuf.message_factory import GetMessageClass
 from tests.unit.docs.pages import PAGES, ROOT, code_blocks
 
+from quatrain import rewards
 from quatrain.cli.__main__ import run
 from quatrain.cli.app import app
 from quatrain.config import ProcessConfig
@@ -118,9 +120,18 @@ def test_specs_are_valid(block: str) -> None:
 
 
 def test_yaml_parts_of_the_reward_page_fit_into_a_spec() -> None:
-    (block,) = code_blocks((ROOT / "docs" / "reward-functions.md").read_text(encoding="utf-8"), "yaml")
+    page = (ROOT / "docs" / "reward-functions.md").read_text(encoding="utf-8")
     base = {"name": "x", "model": {"uri": "models://base"}, "ppo": {"prompts": "p.jsonl", "steps": 1}}
-    parse_spec({**base, **yaml.safe_load(block)})
+    blocks = code_blocks(page, "yaml")
+    for block in blocks:
+        parse_spec({**base, **yaml.safe_load(block)})
+    shown = [yaml.safe_load(line) for line in re.findall(r"^\| `(\{path: .*?\})` \|", page, re.MULTILINE)]
+    for function in shown:
+        parse_spec({**base, "reward": {"functions": [function]}})
+        parameters = inspect.signature(getattr(rewards, function["path"].partition(":")[2])).parameters
+        assert function.get("args", {}).keys() <= parameters.keys()
+    assert sorted(function["path"].partition(":")[2] for function in shown) == sorted(rewards.__all__)
+    assert len(blocks) == 2
 
 
 def overrides(text: str) -> list[str]:

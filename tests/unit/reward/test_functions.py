@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from tests.unit.reward.scenery import batch, make_tokenizer, sample
@@ -384,35 +384,3 @@ def test_a_closed_backend_starts_nothing(tmp_path: Path, two: Batch) -> None:
             await backend.score(function("length"), two)
 
     run(tmp_path, work)
-
-
-def test_ready_made_functions_are_open_to_every_job_with_their_arguments(tmp_path: Path, two: Batch) -> None:
-    async def work(path: str, args: dict[str, Any], clip: float | None = None) -> SourceScores:
-        backend = FunctionBackend(MemoryStore(), FunctionSettings(packages=("our_rewards",)))
-        try:
-            return await backend.score(FunctionSource(path=path, args=args, clip=clip), two)
-        finally:
-            await backend.close()
-
-    band = asyncio.run(work("quatrain.rewards:length_band", {"low": 3, "high": 9}))
-    capped = asyncio.run(work("quatrain.rewards:length_band", {"low": 3, "high": 9}, clip=0.75))
-    with pytest.raises(RewardFunctionError, match=r"no argument 'hihg'; its `args` are low, high, unit"):
-        asyncio.run(work("quatrain.rewards:length_band", {"low": 3, "hihg": 9}))
-    with pytest.raises(RewardFunctionError, match="asks for the column 'low'"):
-        asyncio.run(work("quatrain.rewards:length_band", {"high": 9}))
-    with pytest.raises(PermissionRefused, match="functions of 'quatrain' are not open to jobs"):
-        asyncio.run(work("quatrain.reward.builtin:brevity", {}))
-
-    assert band.values == pytest.approx((1.0, 2 / 3))
-    assert capped.values == pytest.approx((0.75, 2 / 3))
-    assert capped.terms == band.terms
-    assert "?" in band.version
-
-
-def test_a_cap_hides_no_infinity(tmp_path: Path, two: Batch) -> None:
-    source = FunctionSource(path="rewards_of_test:not_finite", clip=1.0)
-
-    values = run(tmp_path, lambda backend: backend.score(source, two)).values
-
-    assert math.isnan(values[0] or 0.0)
-    assert values[1] == math.inf
