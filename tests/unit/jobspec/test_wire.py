@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel
 from tests.unit.jobspec.test_parsing import FUNCTIONS, MINIMAL
 
+from quatrain.errors import InvalidSpec
 from quatrain.jobspec import JobSpec, apply_overrides, load_yaml, parse_spec, spec_from_proto, spec_to_proto
 from quatrain.jobspec.parsing import section_of
 from quatrain.v1 import spec_pb2
@@ -49,6 +50,36 @@ def test_a_spec_survives_the_wire(overrides: list[str]) -> None:
     message = spec_pb2.JobSpec.FromString(spec_to_proto(spec).SerializeToString())
 
     assert parse_spec(spec_from_proto(message)) == spec
+
+
+def test_arguments_of_a_function_keep_their_types_on_the_wire() -> None:
+    args = {"low": 20, "share": 0.5, "word": "7", "on": True, "schema": {"type": ["object", None]}, "big": 2**60}
+    function = {"path": "quatrain.rewards:length_band", "args": args, "clip": 2.0}
+    spec = parse_spec({**FUNCTIONS, "reward": {"functions": [function]}})
+
+    message = spec_to_proto(spec)
+
+    assert parse_spec(spec_from_proto(message)) == spec
+    assert parse_spec(spec_from_proto(message)).reward.functions[0].args == args
+    message.reward.functions[0].args["word"] = "bare"
+    with pytest.raises(
+        InvalidSpec, match=r"args\.word of a reward function: 'bare' is not JSON; write a text with quotes"
+    ):
+        spec_from_proto(message)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"prompts": 1}, "what every function is called with"),
+        ({"class": 1}, "no name of a parameter"),
+        ({"x": float("nan")}, "NaN is not a finite number"),
+        ({"x": "y" * 70_000}, "more than 65536"),
+    ],
+)
+def test_arguments_that_cannot_be_passed_are_refused(args: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidSpec, match=said):
+        parse_spec({**FUNCTIONS, "reward": {"functions": [{"path": "a.b:f", "args": args}]}})
 
 
 def test_functions_survive_the_wire() -> None:
