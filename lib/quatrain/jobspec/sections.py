@@ -18,9 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from quatrain.jobspec.function_args import checked_args
-
 from quatrain.jobspec.data_formats import FileFormat, KnownSet, LabelRule
+from quatrain.jobspec.function_args import checked_args
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
