@@ -77,7 +77,9 @@ def download(
 
 @model.command("import")
 def import_model(
-    folder: Annotated[str, typer.Argument(help="Hugging Face folder with safetensors, or s3://BUCKET/PREFIX.")],
+    folder: Annotated[
+        str, typer.Argument(help="Hugging Face folder with safetensors, s3://BUCKET/PREFIX or hf://ORG/NAME.")
+    ],
     name: Annotated[str, typer.Option(help="Name, for models://NAME in specs.")] = "",
     output: Output = Format.table,
 ) -> None:

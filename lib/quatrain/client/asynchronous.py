@@ -248,7 +248,7 @@ class AsyncClient(Steering, RewardTests):
     async def import_model(self, folder: Path | str, *, name: str = "") -> NamedModel:
         """Upload a Hugging Face folder (safetensors only) and make it a model, under a name if one is given.
 
-        A folder `s3://BUCKET/PREFIX` is read by the server. Raises InvalidData for any other folder.
+        `s3://BUCKET/PREFIX` and `hf://ORG/NAME` are read by the server. Raises InvalidData for any other folder.
         """
         if isinstance(folder, str) and "://" in folder:
             return await import_from(self._connection, folder, name)

@@ -17,11 +17,14 @@ from quatrain.errors import FieldViolation, InvalidData
 from quatrain.jobspec import JobSpec, apply_overrides, load_yaml, parse_spec, resolved_document
 from quatrain.jobspec.sections import DATA_SETS
 from quatrain.json_values import JsonObject, JsonValue, as_list, as_object
+from quatrain.text.adapter_folder import is_adapter, read_adapter
 
 # Names that the server resolves.
 REMOTE_SCHEMES = ("sha256:", "models://", "s3://", "hf://", "store:")
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_NAME = re.compile(
+    r"(?:datasets/)?[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(?<!\.jsonl)(?<!\.json)(?<!\.csv)(?<!\.parquet)"
+)
 
 Kind = Literal["model", "data", "code"]
 
@@ -33,7 +36,8 @@ class LocalFile:
     field: str
     kind: Kind
     path: Path
-    text: str
+    text: str = ""
+    """What the spec says."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,25 @@ def read_draft(spec: Path | str | Mapping[str, object], overrides: Sequence[str]
     base = spec.absolute().parent if isinstance(spec, Path) else Path.cwd()
     resolved = resolved_document(parse_spec(apply_overrides(document, overrides)))
     draft = Draft(resolved, base)
+    _find_base(draft)
     violations = list(_find_data(draft))
     violations += [violation for each in local_files(draft) for violation in _missing(each)]
     if violations:
         lines = "; ".join(f"{each.field}: {each.description}" for each in violations)
         raise InvalidData(f"the spec names files that cannot be used: {lines}", violations)
     return draft
+
+
+def _find_base(draft: Draft) -> None:
+    """Name the base of a local adapter that names a folder of this machine, which the server cannot see."""
+    model = as_object(draft.document["model"])
+    adapter = next((each.path for each in local_files(draft) if each.field == "model.uri"), None)
+    if adapter is not None and model.get("base") is None and is_adapter(adapter):
+        named = read_adapter(adapter).base
+        for folder in (Path(named), adapter / named):
+            if named and folder.is_dir():
+                model["base"] = str(folder.absolute())
+                return
 
 
 def local_files(draft: Draft) -> list[LocalFile]:
@@ -169,7 +186,7 @@ class _PathField:
 
 
 def _path_fields(document: JsonObject) -> Iterator[_PathField]:
-    for path, key in (("model", "uri"), ("reference", "model")):
+    for path, key in (("model", "uri"), ("model", "base"), ("reference", "model")):
         yield _PathField(f"{path}.{key}", "model", as_object(document[path]), key)
     for path in DATA_SETS:
         data = _section(document, path)
@@ -205,19 +222,24 @@ def _replace(named: _PathField, file: LocalFile, uri: str) -> None:
     named.set(uri)
 
 
+def _where(file: LocalFile) -> str:
+    """Return where the path was looked for, and what else its text may be: ORG/NAME is how the Hub's names look."""
+    if _HUB_NAME.fullmatch(file.text):
+        folder = "" if file.kind == "model" else "datasets/"
+        return f"if it is a name of the Hub, write hf://{folder}{file.text.removeprefix('datasets/')}"
+    return "paths start from the folder of the spec file"
+
+
 def _missing(file: LocalFile) -> Iterator[FieldViolation]:
     if file.kind == "code":
         yield from (FieldViolation(file.field, text) for text in code_faults(file.text, file.path))
         return
     if file.kind != "model":
         if not file.path.is_file():
-            yield FieldViolation(file.field, f"{file.path} is not a file; paths start from the folder of the spec file")
+            yield FieldViolation(file.field, f"{file.path} is not a file; {_where(file)}")
         return
     if not file.path.is_dir():
-        name = "/".join(file.path.parts[-2:])
-        hub = f"; a model of the Hugging Face hub is written hf://{name}" if HUB_NAME.fullmatch(name) else ""
-        text = f"{file.path} is not a folder; paths start from the folder of the spec file{hub}"
-        yield FieldViolation(file.field, text)
+        yield FieldViolation(file.field, f"{file.path} is not a folder; {_where(file)}")
         return
     try:
         check_folder(file.path)

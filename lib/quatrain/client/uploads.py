@@ -11,6 +11,7 @@ from quatrain.client.resources import Artifact, NamedModel
 from quatrain.errors import Corrupt, DeadlineExpired, InvalidData, InvalidInput, Unavailable
 from quatrain.refs import ModelRef
 from quatrain.text import Tokenizer
+from quatrain.text.adapter_folder import is_adapter, read_adapter
 from quatrain.text.model_folder import check_model_folder, is_model_file
 from quatrain.v1 import artifact_pb2
 
@@ -67,14 +68,20 @@ async def upload_model(connection: Connection, folder: Path, name: str) -> Named
 
 
 async def import_from(connection: Connection, uri: str, name: str) -> NamedModel:
-    """Let the server read a model folder, `s3://BUCKET/PREFIX`, and make it a model. Raises InvalidData, NotFound."""
+    """Let the server read a model folder outside (`s3://BUCKET/PREFIX`, `hf://ORG/NAME`) and make it a model.
+
+    Raises InvalidData, NotFound.
+    """
     request = artifact_pb2.ImportModelRequest(uri=uri, name=name)
     answer = await connection.call(connection.artifacts.ImportModel, request, timeout=CHECK_SECONDS)
     return NamedModel(name, answer.number, ModelRef.from_proto(answer.model))
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InvalidData unless the folder is a model with safetensors and a tokenizer that has an end of sequence."""
+    """Raise InvalidData unless the folder is a LoRA adapter or a model whose tokenizer has an end of sequence."""
+    if is_adapter(folder):
+        read_adapter(folder)
+        return
     check_model_folder(folder)
     Tokenizer.load(folder)
 

@@ -137,7 +137,10 @@ class StorageConfig(Section):
 
 
 class SourcesConfig(Section):
-    """S3 buckets that specs may name as `s3://BUCKET/KEY`; what they hold is open to everybody who may submit a job."""
+    """S3 buckets (`s3://BUCKET/KEY`) and the Hub (`hf://ORG/NAME`) that specs may name.
+
+    What the deployment's key and token may read there is open to everybody who may submit a job.
+    """
 
     buckets: Buckets = Field(
         default=(), description="buckets that specs may name, separated by commas; never the deployment's own"
@@ -151,6 +154,15 @@ class SourcesConfig(Section):
     region: str = Field(default="us-east-1", description="S3 region of sources.endpoint")
     max_model_bytes: int = Field(default=20 * 2**30, ge=1, description="most bytes of a model folder that is read")
     max_data_bytes: int = Field(default=2**30, ge=1, description="most bytes of a data file that is read")
+    hub: bool = Field(default=False, description="read `hf://` names from a Hugging Face Hub; `quatrain up` sets it")
+    hub_endpoint: str = Field(default="", description="URL of the Hub or of a mirror; empty: the public one")
+    hub_token: str = Field(
+        default="", repr=False, json_schema_extra=SECRET, description="token for private and gated repositories"
+    )
+    hub_cache_dir: Path | None = Field(default=None, description="folder of the Hub's files; null: beside the models")
+    hub_cache_bytes: int = Field(default=20 * 2**30, ge=0, description="size that this folder is kept under, in bytes")
+    hub_offline: bool = Field(default=False, description="read only what this folder has, without asking the Hub")
+    hub_seconds: float = Field(default=1800.0, gt=0, description="seconds that reading one name may take")
 
 
 class QueueConfig(Section):

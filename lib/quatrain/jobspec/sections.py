@@ -78,6 +78,7 @@ class ModelSpec(Section):
     """A model and its dtype."""
 
     uri: Text
+    base: Text | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
 
 

@@ -90,6 +90,7 @@ class StackLayout:
         if sys.platform != "linux":
             # Only Linux can keep the network from reward functions, and here people run functions of their own.
             environment.setdefault("QUATRAIN_REWARD__CODE_NETWORK", "allow")
+        environment.setdefault("QUATRAIN_SOURCES__HUB", "true")
         for service in ("generation", "reward", "reference"):
             environment[f"QUATRAIN_ORCHESTRATOR__{service.upper()}"] = self._target(service)
             environment[f"QUATRAIN_ROLLOUT__{service.upper()}"] = self._target(service)

@@ -78,7 +78,7 @@ def check_model_folder(folder: Path) -> ModelFacts:
 def _read_weights(folder: Path) -> dict[str, Shape]:
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
-        shapes = _read_shapes(folder / "model.safetensors")
+        shapes = read_tensor_shapes(folder / "model.safetensors")
     elif index.is_file():
         shapes = _read_shards(folder, index)
     else:
@@ -88,7 +88,7 @@ def _read_weights(folder: Path) -> dict[str, Shape]:
     return shapes
 
 
-def _read_shapes(file: Path) -> dict[str, Shape]:
+def read_tensor_shapes(file: Path) -> dict[str, Shape]:
     """Return the shape of each tensor by name. Only the header is read, and checked against the size of the file."""
     try:
         with safe_open(file, framework="numpy") as tensors:
@@ -111,7 +111,7 @@ def _read_shards(folder: Path, index: Path) -> dict[str, Shape]:
         if shard not in shards:
             if not (folder / shard).is_file():
                 raise InvalidData(f"{index} names {shard}, which is not in the folder.")
-            shards[shard] = _read_shapes(folder / shard)
+            shards[shard] = read_tensor_shapes(folder / shard)
         if name not in shards[shard]:
             raise InvalidData(f"{folder / shard} lacks the tensor {name!r} that {index.name} places there.")
         shapes[name] = shards[shard][name]

@@ -53,12 +53,14 @@ class JobSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., seed: _Optional[int] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., sft: _Optional[_Union[SftSpec, _Mapping]] = ..., reward: _Optional[_Union[RewardSpec, _Mapping]] = ..., reference: _Optional[_Union[ReferenceSpec, _Mapping]] = ..., ppo: _Optional[_Union[PpoSpec, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointSpec, _Mapping]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., priority: _Optional[int] = ..., pool: _Optional[str] = ..., limits: _Optional[_Union[LimitsSpec, _Mapping]] = ..., deterministic: bool = ..., resources: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ModelSpec(_message.Message):
-    __slots__ = ("uri", "dtype")
+    __slots__ = ("uri", "dtype", "base")
     URI_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
     uri: str
     dtype: str
-    def __init__(self, uri: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
+    base: str
+    def __init__(self, uri: _Optional[str] = ..., dtype: _Optional[str] = ..., base: _Optional[str] = ...) -> None: ...
 
 class DataSpec(_message.Message):
     __slots__ = ("uri", "split", "columns", "format", "more_uris", "names", "label_rule")

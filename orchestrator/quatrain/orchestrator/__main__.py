@@ -53,7 +53,7 @@ async def serve(config: ProcessConfig, kept: Path, scratch: Path) -> None:
         reference=TargetPool(section.reference, service="quatrain.v1.ReferenceService", options=pools),
     )
     folders = FolderCache(store, kept / "folders", config.compute.cache_bytes)
-    sources = Sources(config.sources, config.storage, scratch)
+    sources = Sources(config.sources, config.storage, scratch, hub_cache=kept / "hub")
     learners = LearnerPool(config.learner.targets, tls)
     context = OrchestratorContext(section.id, store, queue, services, learners, folders)
     bounds = StepBounds.of(config)

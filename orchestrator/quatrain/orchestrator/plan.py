@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from quatrain.errors import Corrupt, InvalidInput
 from quatrain.joblog.payloads import Forked
@@ -68,6 +68,8 @@ class Pinned(Stored):
     reward_is_local_model: bool = False
     """Whether the reward is one model with the policy's tokenizer, so that the value model may start from it."""
     eval_gold: RewardSection | None = None
+    origins: dict[str, str] = Field(default_factory=dict)
+    """By field of the spec, the exact name of what came from the Hub (with its commit), or was merged."""
 
     @property
     def rows(self) -> Mapping[Stage, StageRows]:

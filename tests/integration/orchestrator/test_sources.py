@@ -176,7 +176,7 @@ MODELS: dict[str, tuple[str, Make]] = {
         lambda w, b: broken_model(b, w.root / "base", "mute", tokenizer__json=None),
     ),
     "too big": ("sources.max_model_bytes", lambda w, b: broken_model(b, w.root / "base", "big", x=bytes(20_000))),
-    "hugging face": ("not read in this version", lambda w, b: "hf://org/model"),
+    "hugging face": ("sources.hub", lambda w, b: "hf://org/model"),
 }
 DATA: dict[str, tuple[str, Make]] = {
     "bucket that is not open": ("sources.buckets", lambda w, b: "s3://closed/prompts.jsonl"),
@@ -187,7 +187,7 @@ DATA: dict[str, tuple[str, Make]] = {
     "format unknown": ("Give `format`", lambda w, b: b.put("what-is-this", b"abc")),
     "empty": ("is empty", lambda w, b: b.put("empty.jsonl", b"")),
     "too big": ("sources.max_data_bytes", lambda w, b: b.put("big.jsonl", PROMPTS * 20)),
-    "hugging face": ("not read in this version", lambda w, b: "hf://org/data"),
+    "hugging face": ("sources.hub", lambda w, b: "hf://datasets/org/data"),
 }
 
 

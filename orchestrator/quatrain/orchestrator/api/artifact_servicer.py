@@ -15,13 +15,12 @@ from quatrain.faults import fault_point
 from quatrain.orchestrator.api.downloads import Chunk, stream_folder, stream_object
 from quatrain.orchestrator.api.uploads import Uploads, data_key
 from quatrain.orchestrator.submission import model_names
-from quatrain.orchestrator.submission.sources import MAX_FILES, SCHEME, Sources, check_apart, unreadable
+from quatrain.orchestrator.submission.models import check_model_or_adapter, outside_model
+from quatrain.orchestrator.submission.sources import MAX_FILES, OUTSIDE, Sources, check_apart, unreadable
 from quatrain.refs import ModelRef
 from quatrain.rpc.server.access import caller
 from quatrain.storage import ObjectStore
 from quatrain.storage.folders import read_file, upload_model_folder
-from quatrain.text import Tokenizer
-from quatrain.text.model_folder import check_model_folder
 from quatrain.v1 import artifact_pb2, artifact_pb2_grpc, common_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -124,9 +123,9 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             )
 
     def _import_from(self, uri: str) -> ModelRef:
-        if not uri.startswith(SCHEME):
-            raise unreadable(uri, "s3://BUCKET/PREFIX")
-        with self.sources.model(uri) as root:
+        if not uri.startswith(OUTSIDE):
+            raise unreadable(uri, "s3://BUCKET/PREFIX or hf://ORG/NAME")
+        with outside_model(self.sources, uri) as (_, root):
             return upload_model_folder(self.store, root)
 
     def _import(self, files: list[artifact_pb2.ModelFile]) -> ModelRef:
@@ -144,8 +143,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
                     read_file(self.store, data_key(file.sha256), file.sha256, target)
                 except NotFound as error:
                     raise InvalidData(f"file {file.path!r} was not uploaded: no data with its digest") from error
-            check_model_folder(root)
-            Tokenizer.load(root)
+            check_model_or_adapter(root)
             return upload_model_folder(self.store, root)
 
 

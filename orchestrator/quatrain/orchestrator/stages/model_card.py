@@ -31,6 +31,7 @@ def card_files(plan: Plan, stage: Stage, metrics: Metrics) -> dict[str, bytes]:
             name: None if table is None else {"sha256": table.sha256, "rows": table.rows}
             for name, table in pinned.tables.items()
         },
+        **({"sources": pinned.origins} if pinned.origins else {}),
         "metrics": lasting,
         "spec": plan.document.spec,
     }

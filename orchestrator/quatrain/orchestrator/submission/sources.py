@@ -1,4 +1,4 @@
-"""Models and data in S3 buckets outside, as a spec names them: `s3://BUCKET/KEY`. They are copied, never used in place.
+"""Models and data outside, as a spec names them: `s3://BUCKET/KEY`, `hf://ORG/NAME`. Copied, never used in place.
 
 The orchestrator reads with its own rights for whoever submits. Therefore only buckets that the operator opened to jobs
 (`sources.buckets`) are read, and the deployment's own, which holds everybody's models, never is.
@@ -12,21 +12,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from quatrain.config import SourcesConfig, StorageConfig
 from quatrain.errors import Corrupt, InvalidData, InvalidInput, NotFound, Unavailable
+from quatrain.orchestrator.submission.hub import address as hub_address
+from quatrain.orchestrator.submission.hub.files import PACKED, choose_data, choose_model
+from quatrain.orchestrator.submission.hub.listing import Listing
+from quatrain.orchestrator.submission.hub.reader import PAUSES, HubReader
+from quatrain.orchestrator.submission.hub.shards import join_shards
 from quatrain.storage import ObjectStat
 from quatrain.storage.files import write_file
 from quatrain.storage.keys import check_key
 from quatrain.storage.s3 import S3Address, S3Store
 from quatrain.storage.s3_errors import S3Refused
-from quatrain.text import Tokenizer
-from quatrain.text.model_folder import check_model_folder, is_model_file, no_weights
+from quatrain.text.model_folder import is_model_file, no_weights
 
 T = TypeVar("T")
 
 SCHEME = "s3://"
+OUTSIDE = (SCHEME, hub_address.SCHEME)
+"""The schemes of what is read here."""
 MAX_FILES = 2000
 """Files of a model, uploaded or copied."""
 READERS = 2
@@ -46,11 +52,19 @@ class _Place:
 class Sources:
     """The buckets that specs may name. Raises InvalidInput for settings that cannot work.
 
-    `scratch` is the folder of the temporary copies; a server that is away is tried for `total_wait` seconds.
+    `scratch` is the folder of the temporary copies; a server that is away is tried for `total_wait` seconds, the Hub
+    after each of `hub_pauses`. `hub_cache`: what the Hub's files are kept in, where the settings name no folder.
     """
 
     def __init__(
-        self, config: SourcesConfig, storage: StorageConfig, scratch: Path, *, total_wait: float = 20.0
+        self,
+        config: SourcesConfig,
+        storage: StorageConfig,
+        scratch: Path,
+        *,
+        hub_cache: Path | None = None,
+        total_wait: float = 20.0,
+        hub_pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._config = config
         self._own = storage.bucket if storage.kind == "s3" else None
@@ -58,6 +72,7 @@ class Sources:
         self._scratch = scratch
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="sources")
         self._closing = threading.Event()
+        self._hub = HubReader(config, hub_cache or scratch / "hub", self._check_open, hub_pauses)
 
     def close(self) -> None:
         """End the copies under way."""
@@ -66,11 +81,77 @@ class Sources:
 
     async def in_thread(self, uri: str, work: Callable[[str], T]) -> T:
         """Run blocking work on a URI. Reading from outside has threads of its own, so that it holds up no job."""
-        threads = self._threads if uri.startswith(SCHEME) else None
+        threads = self._threads if uri.startswith(OUTSIDE) else None
         return await asyncio.get_running_loop().run_in_executor(threads, work, uri)
+
+    def exact(self, uri: str, kind: Literal["model", "dataset"]) -> str:
+        """Return the URI with the commit that its revision is now; others as they are. Raises as `model` does."""
+        if not uri.startswith(hub_address.SCHEME):
+            return uri
+        self._hub.check_allowed(uri)
+        address = hub_address.read_address(uri, kind)
+        return address.at(self._hub.listing(address).commit).uri
 
     @contextmanager
     def model(self, uri: str) -> Iterator[Path]:
+        """Make a copy of the model folder that a URI names, for as long as the context lasts.
+
+        Raises InvalidInput, InvalidData, NotFound, Corrupt, Unavailable.
+        """
+        opened = self._hub_model(uri) if uri.startswith(hub_address.SCHEME) else self._bucket_model(uri)
+        with opened as folder:
+            yield folder
+
+    @contextmanager
+    def data(self, uri: str, split: str = "") -> Iterator[Path]:
+        """Make a copy of the data file that a URI names, with its extension, for as long as the context lasts.
+
+        `split` is for data sets of the Hub. Raises as `model` does; InvalidData of the caller's reading names the URI
+        instead of the copy.
+        """
+        opened = self._hub_data(uri, split) if uri.startswith(hub_address.SCHEME) else self._bucket_data(uri)
+        with opened as path:
+            yield path
+
+    @contextmanager
+    def _hub_model(self, uri: str) -> Iterator[Path]:
+        self._hub.check_allowed(uri)
+        address, most = hub_address.read_address(uri, "model"), self._config.max_model_bytes
+        with (
+            self._hub.fetch(address, lambda found: choose_model(uri, found.files), most, "max_model_bytes") as fetched,
+            tempfile.TemporaryDirectory(prefix="source-", dir=self._scratch) as temporary,
+        ):
+            folder = Path(temporary)
+            for name, path in fetched.paths.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).symlink_to(path)
+            with _naming(uri, folder):
+                yield folder
+
+    @contextmanager
+    def _hub_data(self, uri: str, split: str) -> Iterator[Path]:
+        self._hub.check_allowed(uri)
+        address, most = hub_address.read_address(uri, "dataset"), self._config.max_data_bytes
+
+        def choose(found: Listing) -> list[str]:
+            return choose_data(uri, found.files, address.inside, split)
+
+        with (
+            self._hub.fetch(address, choose, most, "max_data_bytes") as fetched,
+            tempfile.TemporaryDirectory(prefix="source-", dir=self._scratch) as temporary,
+        ):
+            paths = [path for _, path in sorted(fetched.paths.items())]
+            first = PurePosixPath(min(fetched.paths))
+            copy = Path(temporary) / f"data{''.join(first.suffixes[-2:]) if first.suffix in PACKED else first.suffix}"
+            if len(paths) == 1:
+                copy.symlink_to(paths[0])
+            else:
+                join_shards(uri, paths, copy)
+            with _naming(uri, copy):
+                yield copy
+
+    @contextmanager
+    def _bucket_model(self, uri: str) -> Iterator[Path]:
         """Make a checked copy of the model folder under `s3://BUCKET/PREFIX`, for as long as the context lasts.
 
         It has the files that a client would upload of the same folder, so that its digest is the same.
@@ -87,12 +168,10 @@ class Sources:
                 for name, size in files.items():
                     self._copy(place, f"{place.key}/{name}", size, folder / name)
             with _naming(uri, folder):
-                check_model_folder(folder)
-                Tokenizer.load(folder)
-            yield folder
+                yield folder
 
     @contextmanager
-    def data(self, uri: str) -> Iterator[Path]:
+    def _bucket_data(self, uri: str) -> Iterator[Path]:
         """Make a copy of the data file at `s3://BUCKET/KEY` with its extension, for as long as the context lasts.
 
         Raises as `model` does; InvalidData of the caller's reading names the URI instead of the copy.
@@ -134,15 +213,19 @@ class Sources:
 
     def _until_closed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            if self._closing.is_set():
-                raise Unavailable("the server is shutting down; send the request again")
+            self._check_open()
             yield chunk
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise Unavailable("the server is shutting down; send the request again")
 
 
 def unreadable(uri: str, ways: str) -> InvalidInput:
     """Return the error for a URI that is none of `ways`."""
-    if uri.startswith("hf://"):
-        return InvalidInput(f"{uri!r}: hf:// is not read in this version; download it and give the local path")
+    of_data = uri.removeprefix("datasets/")
+    if hub_address.is_repository(of_data):
+        return InvalidInput(f"{uri!r} looks like a name of the Hub: write hf://{uri}; or give {ways}")
     return InvalidInput(f"{uri!r} cannot be read here: give {ways}; clients upload paths by themselves")
 
 

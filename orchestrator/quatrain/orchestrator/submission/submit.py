@@ -28,6 +28,7 @@ from quatrain.orchestrator.submission.contract import (
     check_rows,
     check_trainable_reward,
 )
+from quatrain.orchestrator.submission.hub.spec import name_commits
 from quatrain.orchestrator.submission.models import ModelPinner, PinnedModel
 from quatrain.orchestrator.submission.reward_rehearsal import Rehearsal, Rehearser, RewardReport, rows_of
 from quatrain.orchestrator.submission.reward_trial import PromptSet, RewardTrial
@@ -189,8 +190,8 @@ class Submitter:
         """Check a spec and pin what it names. Raises InvalidSpec, InvalidData."""
         _check_pool(spec.pool, self.pool)
         self.bounds.check_samples(spec)
-        pinner = ModelPinner(self.store, self.folders, self.sources, local_files=self.local_files)
-        policy = await pinner.pin(spec.model.uri, "model.uri")
+        pinner = ModelPinner(self.store, self.folders, self.sources, self.local_files)
+        policy = await pinner.pin(spec.model.uri, "model.uri", spec.model.base)
         data, ppo = self.data_pinner(policy), spec.ppo
         data.warnings.extend([*range_warnings(spec), *check_policy(policy)])
         prompts = await data.prompts("ppo.prompts", ppo.prompts, ppo)
@@ -215,10 +216,15 @@ class Submitter:
             reference = readers["reference.model"] = await pinner.pin(spec.reference.model, "reference.model")
             data.warnings.extend(check_reference(policy, reference))
         check_lengths(ppo, longest, readers)
-        model = spec.model.model_copy(update={"uri": policy.ref.uri, "dtype": spec.model.dtype or await self._dtype()})
+        model = spec.model.model_copy(
+            update={"uri": policy.ref.uri, "base": None, "dtype": spec.model.dtype or await self._dtype()}
+        )
+        origins = pinner.origins | data.origins
         start = value_init(ppo.value_init, spec.reward.data is not None or reward.is_local_model)
         return Resolved(
-            spec.model_copy(update={"model": model, "ppo": ppo.model_copy(update={"value_init": start})}),
+            name_commits(
+                spec.model_copy(update={"model": model, "ppo": ppo.model_copy(update={"value_init": start})}), origins
+            ),
             Pinned(
                 model=policy.ref,
                 tokenizer_digest=policy.tokenizer.digest,
@@ -233,6 +239,7 @@ class Submitter:
                 reward_held_out=None if reward.rows is None else reward.rows.held_out,
                 reward_is_local_model=reward.is_local_model,
                 eval_gold=gold,
+                origins=origins,
             ),
             tuple(data.warnings),
         )

@@ -25,10 +25,11 @@ from quatrain.data import (
     prepare_prompts,
     prepare_sft,
 )
-from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound
+from quatrain.errors import Corrupt, FieldViolation, InvalidData, InvalidInput, NotFound, Unavailable
 from quatrain.jobspec import DataSpec, PpoSpec, SftSpec
 from quatrain.orchestrator.plan import StageRows
-from quatrain.orchestrator.submission.sources import SCHEME, Sources, unreadable
+from quatrain.orchestrator.submission.hub import address as hub_address
+from quatrain.orchestrator.submission.sources import OUTSIDE, Sources, unreadable
 from quatrain.refs import TableRef
 from quatrain.stages import Stage
 from quatrain.storage import ObjectStore
@@ -60,13 +61,17 @@ class PairsSection(Protocol):
 
 @dataclass
 class DataPinner:
-    """A pinner of one spec's data sets: it reads, checks and tokenises them, row by row. `warnings` is for people."""
+    """A pinner of one spec's data sets: it reads, checks and tokenises them, row by row. `warnings` is for people.
+
+    `origins`: by field, the exact name of what was read, where that is not its content.
+    """
 
     store: ObjectStore
     tokenizer: Tokenizer
     sources: Sources
     local_files: bool
     warnings: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
     _prompts: dict[str, "array[int]"] = field(default_factory=dict)
     """64 bits of each prompt of a set, by field."""
 
@@ -119,7 +124,7 @@ class DataPinner:
                 found = []
                 for index, uri in enumerate(data.uris):
                     shown = data.names[index] if data.names else name if uri.startswith("sha256:") else uri
-                    path = self._fetch(uri, Path(folder) / f"data-{index}", copies)
+                    path = self._fetch(name, uri, data.split or "", Path(folder) / f"data-{index}", copies)
                     found.append(DataFile(path, shown))
                 files, said = asked(DataFiles(found), data.format, data.columns, data.label_rule)
                 return prepare(files, said, Path(folder))
@@ -129,18 +134,23 @@ class DataPinner:
         except (InvalidInput, NotFound, Corrupt) as error:
             violations = [FieldViolation(name, error.message)]
             raise InvalidData(f"{name}: {error.message}", violations) from error
+        except Unavailable as error:
+            raise Unavailable(f"{name}: {error.message}") from error
 
-    def _fetch(self, uri: str, target: Path, copies: ExitStack) -> Path:
+    def _fetch(self, name: str, uri: str, split: str, target: Path, copies: ExitStack) -> Path:
         """Return a file of this machine with the content of the URI; copies last as long as `copies`."""
         if uri.startswith("file:///") and self.local_files:
             path = Path(uri.removeprefix("file://"))
             if not path.is_file():
                 raise NotFound(f"there is no file {path}")
             return path
-        if uri.startswith(SCHEME):
-            return copies.enter_context(self.sources.data(uri))
+        if uri.startswith(OUTSIDE):
+            exact = self.sources.exact(uri, "dataset")
+            if exact.startswith(hub_address.SCHEME):
+                self.origins[name] = f"{self.origins[name]}, {exact}" if name in self.origins else exact
+            return copies.enter_context(self.sources.data(exact, split))
         if not uri.startswith("sha256:"):
-            raise unreadable(uri, "sha256:DIGEST or s3://BUCKET/KEY")
+            raise unreadable(uri, "sha256:DIGEST, s3://BUCKET/KEY or hf://datasets/ORG/NAME/FILE")
         digest = uri.removeprefix("sha256:")
         read_file(self.store, f"data/sha256/{digest}", digest, target)
         return target
