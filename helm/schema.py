@@ -175,7 +175,7 @@ def values() -> Schema:
         "externalStorage": section(
             endpoint=ADDRESS, bucket={"type": "string", "minLength": 3}, region=TEXT, secure=FLAG, existingSecret=SECRET
         ),
-        "sources": section(existingSecret=SECRET),
+        "sources": section(existingSecret=SECRET, hub=section(enabled=FLAG, existingSecret=SECRET)),
         "valkey": section(
             image=IMAGE,
             maxMemoryMiB=whole(16),

@@ -48,7 +48,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "auth": {"existingSecret": "tokens"},
         "valkey": {"existingSecret": "own-valkey"},
         "minio": {"existingSecret": "own-minio"},
-        "sources": {"existingSecret": "own-sources"},
+        "sources": {"existingSecret": "own-sources", "hub": {"enabled": True, "existingSecret": "own-hub"}},
     },
     "external-redis": {"externalRedis": {"address": "redis:6380", "tls": True, "existingSecret": "redis"}},
     "trust": {

@@ -51,6 +51,13 @@
 {{- $_ := set $config.compute "cache_bytes" (div $most 2) -}}
 {{- $_ := set $config.orchestrator "max_upload_bytes" (div $most 2) -}}
 {{- $_ := set $config "sources" (dict "max_model_bytes" (div $most 2)) -}}
+{{- /* With the Hub open, its files share the models' half. */ -}}
+{{- if $values.sources.hub.enabled -}}
+{{- $_ := set $config.compute "cache_bytes" (div $most 4) -}}
+{{- $_ := set $config.sources "hub" true -}}
+{{- $_ := set $config.sources "hub_cache_bytes" (div $most 4) -}}
+{{- $_ := set $config.sources "max_model_bytes" (div $most 4) -}}
+{{- end -}}
 {{- $_ := set $config "auth" (dict "tokens_file" "/etc/quatrain/tokens/tokens.yaml") -}}
 {{- end -}}
 {{- mergeOverwrite $config (deepCopy $values.config) (deepCopy $service.config) | toYaml -}}

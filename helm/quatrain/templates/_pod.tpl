@@ -130,6 +130,9 @@ volumeMounts:
   {{- if $values.sources.existingSecret }}
   - {name: sources, mountPath: /etc/quatrain/sources, readOnly: true}
   {{- end }}
+  {{- if $values.sources.hub.existingSecret }}
+  - {name: hub, mountPath: /etc/quatrain/hub, readOnly: true}
+  {{- end }}
   {{- if and $values.tls.enabled $values.tls.api.existingSecret }}
   - {name: api-tls, mountPath: /etc/quatrain/api-tls, readOnly: true}
   {{- end }}
@@ -157,6 +160,9 @@ volumeMounts:
 {{- if and (eq .name "orchestrator") .root.Values.sources.existingSecret }}
 - {name: QUATRAIN_SOURCES__ACCESS_KEY_FILE, value: /etc/quatrain/sources/access-key}
 - {name: QUATRAIN_SOURCES__SECRET_KEY_FILE, value: /etc/quatrain/sources/secret-key}
+{{- end }}
+{{- if and (eq .name "orchestrator") .root.Values.sources.hub.existingSecret }}
+- {name: QUATRAIN_SOURCES__HUB_TOKEN_FILE, value: /etc/quatrain/hub/token}
 {{- end }}
 {{- if has .name (list "orchestrator" "rollout" "learner") }}
 - name: QUATRAIN_{{ upper .name }}__ID
@@ -246,6 +252,13 @@ volumeMounts:
     secretName: {{ . }}
     defaultMode: 0440
     items: [{key: access-key, path: access-key}, {key: secret-key, path: secret-key}]
+{{- end }}
+{{- with $values.sources.hub.existingSecret }}
+- name: hub
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: token, path: token}]
 {{- end }}
 {{- if $values.tls.enabled }}
 {{- with $values.tls.api.existingSecret }}
