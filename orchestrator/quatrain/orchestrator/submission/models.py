@@ -93,7 +93,7 @@ class ModelPinner:
         if is_adapter(folder):
             raise InvalidData(f"the base {named} is an adapter itself: give the model that both were trained from")
         digests = {"adapter": adapter.ref.digest, "base": base.ref.digest}
-        with tempfile.TemporaryDirectory(prefix="merged-") as temporary:
+        with tempfile.TemporaryDirectory(prefix="merged-", dir=self.sources.scratch) as temporary:
             merged = Path(temporary)
             merge_adapter(path, folder, merged, digests=digests)
             ref = upload_model_folder(self.store, merged)

@@ -74,6 +74,11 @@ class Sources:
         self._closing = threading.Event()
         self._hub = HubReader(config, hub_cache or scratch / "hub", self._check_open, hub_pauses)
 
+    @property
+    def scratch(self) -> Path:
+        """Return the folder of temporary copies, which has room for models."""
+        return self._scratch
+
     def close(self) -> None:
         """End the copies under way."""
         self._closing.set()
