@@ -39,8 +39,10 @@ class Observations:
 
     def drop(self, drop: Drop) -> None:
         """Count a row that is not used."""
-        self.reasons[drop.reason] += 1
-        self.first_lines.setdefault(drop.reason, drop.line)
+        known = drop.reason in self.reasons or len(self.reasons) < MAX_DROPS
+        reason = drop.reason if known else "another reason"
+        self.reasons[reason] += 1
+        self.first_lines.setdefault(reason, drop.line)
         if len(self.drops) < MAX_DROPS:
             self.drops.append(drop)
 

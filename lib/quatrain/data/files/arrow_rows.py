@@ -26,7 +26,7 @@ def read_parquet(path: Path, name: str, on_note: OnNote) -> Iterator[NumberedRow
     number = 0
     try:
         with pq.ParquetFile(path) as file:
-            columns = _readable(file.schema_arrow, on_note)
+            columns = _readable(file.schema_arrow, name, on_note)
             for line, row in _rows(file.iter_batches(batch_size=_ROWS, columns=columns), path, name, on_note):
                 number = line
                 yield line, row
@@ -43,7 +43,7 @@ def read_arrow(path: Path, name: str, on_note: OnNote) -> Iterator[NumberedRow]:
                 is_file = file.read(6) == b"ARROW1"
             reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else iter(reader)
-            columns = _readable(reader.schema, on_note)
+            columns = _readable(reader.schema, name, on_note)
             small = (
                 batch.slice(start, _ROWS).select(columns)
                 for batch in batches
@@ -63,34 +63,58 @@ def _rows(batches: Iterator[pa.RecordBatch], path: Path, name: str, on_note: OnN
         if unpacked > limit:
             raise InvalidData(f"{name} unpacks to more than {limit} bytes, far more than such data has; split it.")
         odd = [index for index, field in enumerate(batch.schema) if _is_odd(field.type)]
-        coarse = _coarse_times(batch)
-        for row in coarse.to_pylist():
+        plain = _with_texts(batch, on_note)
+        for row in plain.to_pylist():
             number += 1
             for index in odd:
-                column = coarse.schema.names[index]
+                column = plain.schema.names[index]
                 row[column] = _plain(row[column], column, on_note)
             yield number, row
 
 
-def _readable(schema: pa.Schema, on_note: OnNote) -> list[str]:
+def _readable(schema: pa.Schema, name: str, on_note: OnNote) -> list[str]:
+    twice = [each for each in schema.names if schema.names.count(each) > 1]
+    if twice:
+        raise InvalidData(f"{name} has more than one column {twice[0]!r}: rename all but one.")
     for field in schema:
         if _is_bytes(field.type):
             on_note(f"the column {field.name!r} holds bytes and is left out")
     return [field.name for field in schema if not _is_bytes(field.type)]
 
 
-def _coarse_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with times of at most microseconds, which is all that Python has."""
-    fields = []
-    for field in batch.schema:
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-            field = field.with_type(pa.timestamp("us", field.type.tz))
-        fields.append(field)
-    schema = pa.schema(fields)
-    if schema == batch.schema:
-        return batch
-    columns = [column.cast(field.type, safe=False) for column, field in zip(batch.columns, schema, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+def _with_texts(batch: pa.RecordBatch, on_note: OnNote) -> pa.RecordBatch:
+    """Return the batch with dates and times as texts, also inside of lists and structs: Python has not all of them."""
+    columns, fields = [], []
+    for column, field in zip(batch.columns, batch.schema, strict=True):
+        target = _without_times(field.type)
+        if target != field.type:
+            on_note(f"dates and times in the column {field.name!r} are read as texts")
+            try:
+                column = column.cast(target)
+            except pa.ArrowException:
+                on_note(f"dates and times in the column {field.name!r} cannot be written and are read as null")
+                column, target = pa.nulls(len(column)), pa.null()
+        columns.append(column)
+        fields.append(pa.field(field.name, target))
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _without_times(kind: pa.DataType) -> pa.DataType:
+    """Return the type with texts in place of dates and times."""
+    types = pa.types
+    if types.is_temporal(kind):
+        return pa.int64() if types.is_duration(kind) else pa.string()
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = _without_times(kind.value_type)
+        return kind if inner == kind.value_type else pa.list_(inner)
+    if types.is_struct(kind):
+        inner_fields = [pa.field(field.name, _without_times(field.type)) for field in kind]
+        changed = any(new.type != old.type for new, old in zip(inner_fields, kind, strict=True))
+        return pa.struct(inner_fields) if changed else kind
+    if types.is_dictionary(kind):
+        inner = _without_times(kind.value_type)
+        return kind if inner == kind.value_type else inner
+    return kind
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -14,6 +14,7 @@ MAX_ROW = 1 << 26
 """Bytes, or characters, of the largest row; more is a file that is broken or no list of rows."""
 _CHUNK = 1 << 20
 _BLANK = " \t\r\n"
+_NOT_UTF8 = "is not UTF-8"
 _WRAPPERS = frozenset(("data", "rows", "train", "test", "examples", "items", "instances", "records", "dataset"))
 
 
@@ -34,9 +35,14 @@ def read_json(stream: BinaryIO, name: str, on_bad: OnBad, on_note: OnNote) -> It
         yield from _read_list(_Values(stream, name, line, text), on_bad, on_note)
         return
     first = _parse(text, on_note)
-    if isinstance(first, str) and text.lstrip().startswith(b"{"):
-        yield from _read_objects(_Values(stream, name, line, text), on_note, first)
-        return
+    if isinstance(first, str) and text.lstrip().startswith(b"{") and not first.endswith(_NOT_UTF8):
+        # A bad first row of JSON Lines is followed by a row; an object over several lines is not.
+        second = stream.readline(MAX_ROW)
+        if not text.rstrip().endswith(b"}") and isinstance(_parse(second, on_note), str):
+            yield from _read_objects(_Values(stream, name, line, text + second), on_note, first)
+            return
+        on_bad(line, first)
+        line, text = line + 1, second
     yield from _read_lines(stream, name, line, text, on_bad, on_note)
 
 
@@ -75,7 +81,7 @@ def _parse(text: bytes, on_note: OnNote) -> Row | str:
     try:
         value = json.loads(text.decode("utf-8"), parse_constant=constants)
     except UnicodeDecodeError as error:
-        return f"byte 0x{error.object[error.start]:02x} at position {error.start + 1} of the line is not UTF-8"
+        return f"byte 0x{error.object[error.start]:02x} at position {error.start + 1} of the line {_NOT_UTF8}"
     except json.JSONDecodeError as error:
         return f"not valid JSON: {error.msg} at column {error.colno}"
     except (ValueError, RecursionError) as error:

@@ -6,6 +6,7 @@ One function decides for `data validate`, the dry run and the job, so a file mea
 import bz2
 import gzip
 import io
+import json
 import lzma
 import zlib
 from collections.abc import Iterator
@@ -61,6 +62,9 @@ def open_unpacked(path: Path, name: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         text = f"{name} is not a sound {packing} file: {error}. It may be cut short; copy it again."
         raise InvalidData(text) from None
     except OSError as error:
+        if packing is not None and error.errno is None:  # pyarrow's word for a cut stream
+            text = f"{name} is not a sound {packing} file: {error}. It may be cut short; copy it again."
+            raise InvalidData(text) from None
         raise InvalidData(f"{name} cannot be read: {error.strerror or error}.") from error
 
 
@@ -95,10 +99,24 @@ def _by_content(head: bytes, name: str) -> str | None:
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return "arrow"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    # The header of a CSV file may begin with a bracket, but that of no other text.
-    if text.startswith((b"{", b"[")) and _EXTENSIONS.get(_extension(name)) != "csv":
+    named = _EXTENSIONS.get(_extension(name))
+    # The header of a CSV file may begin with a bracket; that of no other text does.
+    if text.startswith((b"{", b"[")) and (named != "csv" or _is_object(text)):
         return "json"
+    if named == "json" and text and not any(line.lstrip().startswith((b"{", b"[")) for line in text.splitlines()):
+        raise InvalidData(
+            f"{name} holds no JSON: it begins with {text[:40].decode('utf-8', 'replace')!r}. If it is a table, name it "
+            ".csv."
+        )
     return None
+
+
+def _is_object(text: bytes) -> bool:
+    """Return whether the first line is an object of JSON."""
+    try:
+        return isinstance(json.loads(text.splitlines()[0]), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _extension(name: str) -> str:

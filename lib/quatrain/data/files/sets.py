@@ -17,7 +17,8 @@ from quatrain.data.records import Drop, NumberedRow, Row
 from quatrain.errors import InvalidData
 
 _DATA = re.compile(r"\.(jsonl|ndjson|json|csv|tsv|parquet|arrow|feather)(\.(gz|zst|bz2|xz))?$", re.IGNORECASE)
-_SPLIT = re.compile(r"(?:^|[/_.-])(train|test|validation|valid|val|dev|eval)(?=[/_.-]|$)", re.IGNORECASE)
+_SPLIT = re.compile(r"(?:^|[_-])(train|test|validation|valid|val|dev|eval)(?=[_-]|$)", re.IGNORECASE)
+_SHARD = re.compile(r"-\d+-of-\d+$|-\d+$")
 _SYNONYMS = {"valid": "validation", "val": "validation", "dev": "validation", "eval": "validation"}
 _BESIDE = frozenset(("dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"))
 MAX_FILES = 10_000
@@ -120,7 +121,8 @@ def read_files(files: DataFiles, columns: Mapping[str, str], dropped: list[Drop]
 
     def on_bad(number: int, reason: str) -> None:
         if dropped is None:
-            raise InvalidData(f"{files.name}:{number}: {reason}.")
+            where = f"{files.name}:{number}" if len(files.files) == 1 else files.place(number)
+            raise InvalidData(f"{where}: {reason}.")
         dropped.append(Drop(number, reason))
 
     for number, row in files.read(on_bad):
@@ -140,9 +142,12 @@ def find_files(text: str, split: str | None = None) -> list[Path]:
         found = [Path(each) for each in sorted(glob.glob(text, recursive=True)) if Path(each).is_file()]
         if not found:
             raise InvalidData(f"No file matches {text}.")
+    elif split is not None:
+        raise InvalidData(f"{path} is one file without splits: leave `split` out, or name its folder.")
     else:
         return [path]
-    names = [each.relative_to(path).as_posix() if path.is_dir() else each.as_posix() for each in found]
+    fixed = path if path.is_dir() else _fixed_part(path)
+    names = [each.relative_to(fixed).as_posix() for each in found]
     return [found[index] for index in choose_split(text, names, split)]
 
 
@@ -153,7 +158,7 @@ def choose_split(where: str, names: Sequence[str], split: str | None) -> list[in
     """
     if len(names) > MAX_FILES:
         raise InvalidData(f"{where} has more than {MAX_FILES} files: name a folder or pattern with fewer.")
-    splits = [split_of(name) for name in names]
+    splits = _splits(names)
     present = sorted({each for each in splits if each})
     if split is None:
         if len(present) > 1:
@@ -171,10 +176,41 @@ def choose_split(where: str, names: Sequence[str], split: str | None) -> list[in
     return chosen
 
 
-def split_of(name: str) -> str | None:
-    """Return the split that a file's path within its set tells: train, test or validation."""
-    found = _SPLIT.findall(PurePath(name).as_posix())
-    return _SYNONYMS.get(found[-1].lower(), found[-1].lower()) if found else None
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folder that all files of a pattern lie in, as far as it is written out."""
+    parts = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _splits(names: Sequence[str]) -> list[str | None]:
+    """Return the split that each file of a set is of, by a folder or the file's name.
+
+    A split's word within a name counts where another file has the same name but for the word: data-train and data-test.
+    """
+    found = [_split_word(name) for name in names]
+    words: dict[str, set[str]] = {}
+    for split, rest in found:
+        if split is not None:
+            words.setdefault(rest, set()).add(split)
+    return [split if not rest or len(words.get(rest, ())) > 1 else None for split, rest in found]
+
+
+def _split_word(name: str) -> tuple[str | None, str]:
+    """Return the split that a path tells, and the rest of the file's name; the rest is empty where nothing is left."""
+    path = PurePath(name)
+    for folder in reversed(path.parts[:-1]):
+        if _SPLIT.fullmatch(folder):
+            return _SYNONYMS.get(folder.lower(), folder.lower()), ""
+    stem = _SHARD.sub("", path.name.partition(".")[0])
+    word = _SPLIT.search(stem)
+    if word is None:
+        return None, stem
+    split = word.group(1).lower()
+    return _SYNONYMS.get(split, split), (stem[: word.start(1)] + stem[word.end(1) :]).strip("-_")
 
 
 def _in_folder(folder: Path) -> list[Path]:
