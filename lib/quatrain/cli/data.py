@@ -134,9 +134,11 @@ def preview(  # noqa: PLR0913  the options of the command
         for index, parts in enumerate(shown):
             if index:
                 print()
+            print(f"line {parts['line']}")
             for name, text in parts.items():
-                print(f"{name}:")
-                print(f"  {text}")
+                if name != "line":
+                    print(f"  {name}:")
+                    print(f"    {text}")
     else:
         print_data(shown, output)
     hint(f"format {reading.format}" + ("" if loaded else "; --tokenizer MODEL shows the tokens"))

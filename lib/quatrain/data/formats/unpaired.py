@@ -32,7 +32,7 @@ def _join(rows: list[NumberedRow], tally: Tally) -> PairRecord:
     wanted = [row for row in rows if label(row[1]) is True]
     unwanted = [row for row in rows if label(row[1]) is False]
     if not wanted or not unwanted:
-        raise BadRow("no neighbour has the same prompt and the other label, so there is no pair")
+        raise BadRow("no neighbour has the same prompt and the other label, so there is no pair; sft can use the file")
     (line, better), (_, worse) = wanted[0], unwanted[0]
     if len(rows) > 2:
         tally.count("have more than two answers; the first with true and the first with false are the pair")
