@@ -156,8 +156,10 @@ def test_a_time_limit_beyond_every_clock_is_refused(tmp_path: Path) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("path", ["greedy.py:zero", "subprocess:run"])
-def test_code_that_the_operator_does_not_allow_is_refused_when_the_job_is_submitted(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(("path", "field"), [("greedy.py:zero", "reward.functions.0"), ("subprocess:run", "reward")])
+def test_code_that_the_operator_does_not_allow_is_refused_when_the_job_is_submitted(
+    tmp_path: Path, path: str, field: str
+) -> None:
     code = b"def zero(completions, **kwargs): return [0.0] * len(completions)"
 
     async def scenario() -> None:
@@ -172,7 +174,7 @@ def test_code_that_the_operator_does_not_allow_is_refused_when_the_job_is_submit
             named = {"path": path, **({"code_digest": digest} if ".py" in path else {})}
             with pytest.raises(InvalidSpec, match=r"reward\.(allow_code|packages)") as caught:
                 await world.submit({**world.spec(), "reward": {"functions": [named]}})
-            assert [violation.field for violation in caught.value.violations] == ["reward"]
+            assert [violation.field for violation in caught.value.violations] == [field]
         finally:
             await world.close()
 

@@ -143,7 +143,9 @@ def test_the_end_of_a_turn_is_an_end_of_the_job(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with deployment(tmp_path, learners=0, workers=0, schedulers=0) as world:
             spec = {**world.spec(), "model": {"uri": chat_model(world, CHATML)}}
-            spec["ppo"]["prompts"] = put_rows(world.store, [{"prompt": [{"role": "user", "content": "Hi"}]}] * 4)
+            spec["ppo"]["prompts"] = put_rows(
+                world.store, [{"prompt": [{"role": "user", "content": f"Hi{'!' * n}"}]} for n in range(4)]
+            )
             plan = await world.submitter().submit(Submission(spec, "local", validate_only=True))
             ends = plan.pinned.eos_token_ids
             assert len(ends) == 2
