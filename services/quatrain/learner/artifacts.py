@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quatrain.digests import sha256_hex
 from quatrain.errors import Corrupt, InvalidInput
+from quatrain.json_values import object_at
 from quatrain.learner.backends import Inputs
 from quatrain.learner.requests import ExportedModel, OpenRequest
 from quatrain.refs import ModelRef, ObjectRef
@@ -46,6 +47,8 @@ class Artifacts:
         self._store = store
         self._cache = cache
         self._scratch = scratch
+        self._padded: dict[str, bool] = {}
+        """By digest of a tokenizer, whether the embedding of its policy is padded."""
         scratch.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -88,8 +91,13 @@ class Artifacts:
         return ObjectRef(key, sha256_hex(data), len(data))
 
     def publish(self, request: OpenRequest, step: int, folder: Path) -> ModelRef:
-        """Store the current weights with the tokenizer: a reward model scores text, a policy samples only its ids."""
-        self._copy_tokenizer(request, folder)
+        """Store the current weights.
+
+        A reward model gets its tokenizer, so that it can score text, and a policy whose embedding has ids that no token
+        stands for, so that none of them is sampled.
+        """
+        if request.stage.makes_reward_model or self._is_padded(request, folder):
+            self._copy_tokenizer(request, folder)
         prefix = f"jobs/{request.token.job}/{request.stage}/policy/{step}-{request.token.attempt}"
         digest = upload_folder(self._store, prefix, folder)
         return ModelRef(f"store:{prefix}", digest, step if request.stage.uses_rollouts else None)
@@ -112,6 +120,15 @@ class Artifacts:
     def _optional(self, ref: ModelRef | None) -> Path | None:
         return None if ref is None else self._cache.fetch(ref.uri, ref.digest)
 
+    def _is_padded(self, request: OpenRequest, folder: Path) -> bool:
+        """Return whether the embedding has more ids than the tokenizer, which a job finds out once."""
+        source = request.tokenizer or request.model
+        if source.digest not in self._padded:
+            path = self._cache.fetch(source.uri, source.digest)
+            known = Tokenizer.load(path).ids() if (path / "tokenizer.json").is_file() else None
+            self._padded[source.digest] = known is not None and not known.issuperset(range(_vocabulary(folder)))
+        return self._padded[source.digest]
+
     def _copy_tokenizer(self, request: OpenRequest, folder: Path) -> Path:
         """Copy the tokenizer's files and return the folder that they come from."""
         source = request.tokenizer or request.model
@@ -120,6 +137,13 @@ class Artifacts:
             if (path / name).is_file():
                 shutil.copyfile(path / name, folder / name)
         return path
+
+
+def _vocabulary(folder: Path) -> int:
+    """Return the rows of a model's embedding by its config; 0 where it names none."""
+    config = read_json(folder / "config.json")
+    rows = object_at(config, "text_config").get("vocab_size", config.get("vocab_size"))
+    return rows if isinstance(rows, int) else 0
 
 
 def _name_turn_end(folder: Path, source: Path) -> None:
