@@ -116,7 +116,8 @@ def _find_data(draft: Draft) -> Iterator[FieldViolation]:
             except InvalidData as error:
                 yield FieldViolation(field, error.message)
                 continue
-            files += [str(path) for path in found] or [uri]
+            # One file keeps its text, by which a wrong one is recognised.
+            files += [uri] if found in ([], [_local(draft, uri)]) else [str(path) for path in found]
             names += [_shown(path, draft.base) for path in found] or [uri]
         if files and any(map(_is_path, uris)):
             data.update({"uri": files[0], "more_uris": [*files[1:]], "names": [*names], "split": None})
