@@ -15,10 +15,16 @@ COMPUTES = "half of a computation; compute.stuck_after bounds it"
 READER = "its reader tries again forever; limits and intents end it, a condition says what it waits for"
 COLLECTS = "stalled chunks are made again; limits and intents end it, a condition says what it waits for"
 GIVES_UP = "one of the two gives up at the task's deadline"
+FILE = "a file of this machine"
 SOCKET = "the pool's read time-out bounds each read"
 
 ALLOWED = {
     f"{LIB}cli/jobs.py::submit::sys.stdin.read()": "what the person pipes in; Ctrl-C ends it",
+    f"{LIB}cli/rewards.py::try_reward::sys.stdin.read()": "what the person pipes in; Ctrl-C ends it",
+    f"{LIB}data/files/csv_rows.py::_lines::stream.readline()": FILE,
+    f"{LIB}data/files/json_rows.py::_read_lines::stream.readline()": FILE,
+    f"{LIB}data/files/json_rows.py::_skip_blank_lines::stream.readline()": FILE,
+    f"{LIB}data/files/json_rows.py::read_json::stream.readline()": FILE,
     f"{LIB}client/synchronous.py::Client.close::self._thread.join()": "its loop was told to stop and runs nothing else",
     f"{LIB}client/synchronous.py::Client._run::future.result()": "the asynchronous client bounds every call",
     f"{LIB}concurrency.py::run_until_first_exit::asyncio.wait()": OWN_TASKS,
@@ -51,6 +57,10 @@ ALLOWED = {
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.publish::self._stub.Publish()": BEATS,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.save::self._stub.Save()": BEATS,
     f"{ORCHESTRATOR}peers/learner_session.py::LearnerSession.export::self._stub.Export()": BEATS,
+    f"{ORCHESTRATOR}submission/hub/http.py::_ask::_may_go_on.get()": NO_WAIT,
+    f"{ORCHESTRATOR}submission/lora.py::_Merging._add_product::parts[name].read()": FILE,
+    f"{ORCHESTRATOR}submission/lora.py::_Merging._add_product::weight.read()": FILE,
+    f"{ORCHESTRATOR}submission/lora.py::_Merging._replace::tensor.read()": FILE,
     f"{ORCHESTRATOR}retention/owner_cleanup.py::delete_released::run.released.wait()": IDLE,
     f"{ORCHESTRATOR}rollout/worker.py::RolloutWorker._work::asyncio.wait()": GIVES_UP,
     f"{ORCHESTRATOR}job/run.py::JobRun._until_stop_is_asked::self.stopping.wait()": OWN_TASKS,
