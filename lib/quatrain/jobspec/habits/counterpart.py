@@ -53,9 +53,7 @@ CLIP = to("ppo.clip.low", "ppo.clip.high")
 POLICY_LR = to("ppo.optimizer.policy_lr", note="the value model has ppo.optimizer.value_lr", training="learning_rate")
 MICROBATCH = none("microbatches are counted in tokens, microbatch_tokens, and do not change the result")
 OPERATOR = none("memory and parallelism are the operator's, in the configuration of the services")
-LOGGING = none(
-    "this version sends metrics nowhere by itself; `quatrain job metrics JOB -o json` and the dashboard have them"
-)
+LOGGING = none("this version sends metrics nowhere by itself; `quatrain job metrics JOB -o json` has them")
 LORA = none("this version trains all weights; merge an adapter into its base first")
 HUB = none("nothing is uploaded; `quatrain checkpoint download JOB` gives a folder that the hub's own tool can push")
 OUTPUT = none("results are in the object store; `quatrain checkpoint download JOB --to DIR` fetches them")
