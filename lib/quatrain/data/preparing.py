@@ -1,8 +1,7 @@
 """Makes prepared tables of records, row group by row group: at no time are all records or tokens in memory."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,16 +21,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Prepared:
-    """A table as a Parquet file.
-
-    longest: tokens of the longest row (pairs: of the longest side). largest_id: the largest token id, -1 without one.
-    notes: for people, what was cut or left out.
-    """
+    """A table as a Parquet file. notes: for people, what was cut or left out."""
 
     path: Path
     rows: int
-    longest: int
-    largest_id: int
     notes: tuple[str, ...]
 
     @property
@@ -42,14 +35,14 @@ class Prepared:
 
 @dataclass
 class LeftOut:
-    """Rows that cannot be prepared, by reason."""
+    """Rows that cannot be prepared: their number, and line and reason of the first of them."""
 
-    reasons: Counter[str] = field(default_factory=Counter)
+    count: int = 0
     first: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, line: int, reason: str) -> None:
         """Count a row."""
-        self.reasons[reason] += 1
+        self.count += 1
         if len(self.first) < _SHOWN:
             self.first.append((line, reason))
 
@@ -57,16 +50,16 @@ class LeftOut:
         """Raise InvalidData when no row was prepared."""
         if not rows:
             shown = "".join(f"\n  line {line}: {reason}" for line, reason in self.first)
-            raise InvalidData(f"None of the {self.reasons.total()} rows can be used:{shown}")
+            raise InvalidData(f"None of the {self.count} rows can be used:{shown}")
 
     def notes(self, truncated: int) -> tuple[str, ...]:
         """Return what was cut and left out, in words."""
         notes = []
         if truncated:
             notes.append(f"{truncated} rows are cut to the longest length")
-        if self.reasons:
+        if self.count:
             line, reason = self.first[0]
-            notes.append(f"{self.reasons.total()} rows left out, first line {line}: {reason}")
+            notes.append(f"{self.count} rows left out, first line {line}: {reason}")
         return tuple(notes)
 
 
@@ -99,10 +92,8 @@ class PairsWriter:
             self._left_out.add(record.line, reason)
         else:
             self._truncated += max(map(len, sides)) > self._max_length
-            longest = max(len(chosen), len(rejected))
-            self._table.add(
-                [chosen, rejected], longest, _ids(chosen), _ids(rejected), len(prompt), record.margin, record.line
-            )
+            tokens = len(chosen) + len(rejected)
+            self._table.add(tokens, _ids(chosen), _ids(rejected), len(prompt), record.margin, record.line)
 
     def close(self) -> Prepared:
         """Return the table. Raises InvalidData when it has no row."""
@@ -140,7 +131,7 @@ def prepare_sft(records: Iterable[SftRecord], tokenizer: Tokenizer, max_length: 
             continue
         truncated += len(completion) > room
         kept = completion[:room]
-        table.add([prompt, kept], len(prompt) + len(kept), _ids(prompt), _ids(kept), record.line)
+        table.add(len(prompt) + len(kept), _ids(prompt), _ids(kept), record.line)
     left_out.refuse_if_empty(table.rows)
     return table.close(left_out.notes(truncated))
 
@@ -172,7 +163,7 @@ def prepare_prompts(
             too_long += 1
             first += [(record.line, len(ids))] if len(first) < _SHOWN else []
         kept = ids[-max_prompt_length:]
-        table.add([kept], len(kept), _ids(kept), _json(record.prompt), _json(record.extra), record.line)
+        table.add(len(kept), _ids(kept), _json(record.prompt), _json(record.extra), record.line)
     if too_long and truncate != "left":
         shown = ", ".join(f"line {line}: {length}" for line, length in first)
         raise InvalidData(
@@ -193,17 +184,13 @@ class _Table:
         self._file = ParquetFile(path, schema)
         self._columns: list[list[object]] = [[] for _ in schema]
         self._tokens = 0
-        self._longest = 0
-        self._largest = -1
 
-    def add(self, ids: Sequence[list[int]], length: int, *values: object) -> None:
-        """Write a row of these values; `ids` are its tokens, `length` is what counts as its length."""
+    def add(self, tokens: int, *values: object) -> None:
+        """Write a row of these values, which has so many tokens."""
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
         self.rows += 1
-        self._tokens += sum(map(len, ids))
-        self._longest = max(self._longest, length)
-        self._largest = max(self._largest, max((max(part) for part in ids if part), default=-1))
+        self._tokens += tokens
         if len(self._columns[0]) == TABLE_ROW_GROUP or self._tokens >= MAX_GROUP_TOKENS:
             self._flush()
 
@@ -211,7 +198,7 @@ class _Table:
         """Return the finished table."""
         self._flush()
         self._file.close()
-        return Prepared(self._path, self.rows, self._longest, self._largest, notes)
+        return Prepared(self._path, self.rows, notes)
 
     def _flush(self) -> None:
         if self._columns[0]:
