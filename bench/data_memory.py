@@ -46,7 +46,8 @@ def prepare(path: Path, model: Path) -> int:
     tokenizer = Tokenizer.load(model)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     reading = open_pairs(DataFiles.of(path))
-    held_out = held_out_prompts(reading, 0.05, 1)
+    reading.go_through()
+    held_out = held_out_prompts(reading.seen.prompts, 0.05, 1)
     with tempfile.TemporaryDirectory() as scratch:
         train, rest = (PairsWriter(Path(scratch) / name, tokenizer, 1024) for name in ("train", "held-out"))
         for pair in reading:

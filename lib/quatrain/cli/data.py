@@ -160,13 +160,12 @@ def stats(
     statistics = Statistics(_tokenizer(tokenizer))
     for record in _with_progress(files, reading):
         statistics.see(record)
-    figures = statistics.to_json()
+    figures = statistics.to_json(reading.seen)
     if output in (Format.table, Format.name):
         _print_figures(figures)
     else:
         print_data(figures, output)
-    for warning in reading.report().warnings:
-        hint(f"warning: {warning}")
+    _print_warnings(reading.report())
 
 
 @data.command()
@@ -190,8 +189,7 @@ def convert(
     print_names([str(to)])
     report = reading.report()
     hint(f"{report.kept} of {report.rows} rows, format {report.format}")
-    for warning in report.warnings:
-        hint(f"warning: {warning}")
+    _print_warnings(report)
 
 
 def _open(
@@ -287,12 +285,11 @@ def _print_report(report: Report, files: DataFiles) -> None:
     if report.dropped_count > SHOWN_DROPS:
         print(f"  and {report.dropped_count - SHOWN_DROPS} more; -o json lists the first {len(report.dropped)}")
     for name, lengths in (report.lengths or {}).items():
-        print(f"tokens of {name}: " + "  ".join(f"{key} {number(value)}" for key, value in lengths.items()))
+        _print_summary(f"tokens of {name}", lengths)
     for example in report.examples:
         print()
         print_fields({name: one_line(str(value), 200) for name, value in example.items()})
-    for warning in report.warnings:
-        hint(f"warning: {warning}")
+    _print_warnings(report)
 
 
 def _print_figures(figures: dict[str, object]) -> None:
@@ -307,4 +304,13 @@ def _print_figures(figures: dict[str, object]) -> None:
     tables = {f"{unit} of {name}": each for name, each in lengths.items()} if isinstance(lengths, dict) else {}
     tables |= {name.replace("_", " "): value for name, value in figures.items() if isinstance(value, dict)}
     for name, each in tables.items():
-        print(f"{name}: " + "  ".join(f"{key} {number(value)}" for key, value in each.items()))
+        _print_summary(name, each)
+
+
+def _print_summary(name: str, figures: dict[str, float]) -> None:
+    print(f"{name}: " + "  ".join(f"{key} {number(value)}" for key, value in figures.items()))
+
+
+def _print_warnings(report: Report) -> None:
+    for warning in report.warnings:
+        hint(f"warning: {warning}")

@@ -7,7 +7,6 @@
 A reading holds no records: it may be gone through more than once, and reads the files each time.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -72,6 +71,11 @@ class Reading(Generic[R]):
         if not observations.kept:
             raise self._nothing_kept(observations.drops)
 
+    def go_through(self) -> None:
+        """Make a pass for what is seen on it alone. Raises InvalidData."""
+        for _ in self:
+            pass
+
     def _of_format(self, rows: Iterable[NumberedRow], observations: Observations) -> Iterator[NumberedRow]:
         """Yield the rows but for those that have another format, which are dropped by the right name."""
         chosen, formats = self._conversion, self._kind.formats
@@ -85,9 +89,9 @@ class Reading(Generic[R]):
                 observations.drop(Drop(line, reason))
 
     @property
-    def prompts(self) -> "array[int]":
-        """Return 64 bits of each record's prompt that the last pass has seen, to compare sets by."""
-        return self._observations.prompts
+    def seen(self) -> Observations:
+        """Return the counts of the last pass."""
+        return self._observations
 
     def report(self) -> Report:
         """Return what the last pass has seen."""

@@ -64,12 +64,12 @@ class Observations:
     @property
     def duplicates(self) -> int:
         """Return the number of records equal to an earlier one in everything but the line."""
-        return self.kept - _distinct(self.records)
+        return self.kept - count_distinct(self.records)
 
     @property
     def different_prompts(self) -> int:
         """Return the number of prompts that differ."""
-        return _distinct(self.prompts)
+        return count_distinct(self.prompts)
 
     def drop_notes(self) -> list[str]:
         """Return why rows are dropped: the commonest reasons, each with its count and first line."""
@@ -112,5 +112,6 @@ def count_common(values: "array[int]", known: "array[int]") -> int:
     return int(np.isin(one, other).sum()) if len(values) and len(known) else 0
 
 
-def _distinct(values: "array[int]") -> int:
+def count_distinct(values: "array[int]") -> int:
+    """Return how many of the fingerprints differ."""
     return int(np.unique(np.frombuffer(values, dtype=np.uint64)).size) if values else 0

@@ -1,24 +1,21 @@
 """The split of preference pairs into those to train on and those held out: no prompt is on both sides."""
 
 from array import array
-from collections.abc import Iterable
 from heapq import nsmallest
 
 import numpy as np
 
 from quatrain.algorithms.permutation import order_key
-from quatrain.data.observations import fingerprint
-from quatrain.data.records import PairRecord
 
 
-def held_out_prompts(pairs: Iterable[PairRecord], share: float, seed: int) -> frozenset[int]:
-    """Return the fingerprints of the prompts whose pairs are held out, as the seed orders them.
+def held_out_prompts(seen: "array[int]", share: float, seed: int) -> frozenset[int]:
+    """Return those of the fingerprints of pairs' prompts whose pairs are held out, as the seed orders them.
 
     They have `share` of the pairs, or as many more as the last prompt has. Empty when share is 0, or all pairs have one
     prompt. Takes some tens of bytes a pair.
     """
-    seen = np.frombuffer(array("Q", (fingerprint(pair.prompt) for pair in pairs)), dtype=np.uint64)
-    prompts, firsts, sizes = np.unique(seen, return_index=True, return_counts=True)
+    values = np.frombuffer(seen, dtype=np.uint64)
+    prompts, firsts, sizes = np.unique(values, return_index=True, return_counts=True)
     wanted = min(int(len(seen) * share), len(seen) - 1)
     if len(prompts) < 2 or wanted < 1:
         return frozenset()

@@ -4,7 +4,7 @@ import re
 from array import array
 from dataclasses import dataclass, field
 
-from quatrain.data.observations import Observations, fingerprint
+from quatrain.data.observations import Observations, count_distinct, fingerprint
 from quatrain.data.records import PairRecord, PromptRecord, Record, SftRecord
 from quatrain.data.report import summary, token_parts
 from quatrain.errors import InvalidData
@@ -15,41 +15,35 @@ _NO_LETTERS = re.compile(r"[\W_]+")
 
 @dataclass
 class Statistics:
-    """Counts of one pass. With a tokenizer lengths are tokens, else characters; eight bytes a row for each of them."""
+    """Figures of one pass, beside what the reading observes. With a tokenizer lengths are tokens, else characters."""
 
     tokenizer: Tokenizer | None = None
-    seen: Observations = field(default_factory=Observations)
     lengths: dict[str, "array[int]"] = field(default_factory=dict)
     margins: "array[float]" = field(default_factory=lambda: array("d"))
     turns: "array[int]" = field(default_factory=lambda: array("I"))
-    near: set[int] = field(default_factory=set)
-    near_duplicates: int = 0
+    alike: "array[int]" = field(default_factory=lambda: array("Q"))
+    """64 bits of each record without case, punctuation and spaces."""
 
     def see(self, record: Record) -> None:
         """Take in a record."""
-        self.seen.see(record)
         try:
             parts = _lengths(record, self.tokenizer)
-        except InvalidData as error:
-            self.seen.reasons[error.message] += 1
+        except InvalidData:
             return
         for name, length in parts.items():
             self.lengths.setdefault(name, array("I")).append(length)
         self.turns.append(1 if isinstance(record.prompt, str) else len(record.prompt))
         if isinstance(record, PairRecord) and record.margin is not None:
             self.margins.append(record.margin)
-        alike = fingerprint([_NO_LETTERS.sub(" ", text).strip().casefold() for text in _texts(record)])
-        self.near_duplicates += alike in self.near
-        self.near.add(alike)
+        self.alike.append(fingerprint([_NO_LETTERS.sub(" ", text).strip().casefold() for text in _texts(record)]))
 
-    def to_json(self) -> dict[str, object]:
-        """Return the figures, as `data stats -o json` prints them."""
-        seen = self.seen
+    def to_json(self, seen: Observations) -> dict[str, object]:
+        """Return the figures, with those of the same pass, as `data stats -o json` prints them."""
         figures: dict[str, object] = {
             "rows": seen.kept,
             "different_prompts": seen.different_prompts,
             "duplicates": seen.duplicates,
-            "near_duplicates": self.near_duplicates,
+            "near_duplicates": len(self.alike) - count_distinct(self.alike),
             "unit": "characters" if self.tokenizer is None else "tokens",
             "lengths": {name: summary(lengths) for name, lengths in self.lengths.items()},
             "messages_in_prompt": summary(self.turns) if self.turns else None,

@@ -94,7 +94,8 @@ class DataPinner:
 
         def prepare(files: DataFiles, said: Mapping, scratch: Path) -> StageRows:
             reading = open_pairs(files, said)
-            held_out = held_out_prompts(reading, section.held_out_share, seed)
+            reading.go_through()
+            held_out = held_out_prompts(reading.seen.prompts, section.held_out_share, seed)
             self._note(name, reading)
             train = PairsWriter(scratch / "train", self.tokenizer, section.max_length)
             rest = PairsWriter(scratch / "held-out", self.tokenizer, section.max_length) if held_out else train
@@ -164,14 +165,15 @@ class DataPinner:
                 f"{name}: all prompts are bare text, which is tokenised as it is, but the model has a chat template: "
                 "give messages if it should see them as a chat"
             )
+        prompts = reading.seen.prompts
         for other, known in self._prompts.items():
-            common = count_common(reading.prompts, known)
+            common = count_common(prompts, known)
             if common and EVAL_PROMPTS in (name, other):
-                which = "all" if common == len(reading.prompts) else str(common)
+                which = "all" if common == len(prompts) else str(common)
                 self.warnings.append(
-                    f"{name}: {which} of its {len(reading.prompts)} prompts also stand in {other}: evaluations flatter"
+                    f"{name}: {which} of its {len(prompts)} prompts also stand in {other}: evaluations flatter"
                 )
-        self._prompts[name] = reading.prompts
+        self._prompts[name] = prompts
 
     def _put(self, prepared: Prepared, name: str) -> TableRef:
         self.warnings.extend(f"{name}: {note}" for note in prepared.notes)
